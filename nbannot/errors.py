@@ -1,0 +1,89 @@
+"""What can go wrong, each as a short letter: what is wrong (with the value seen), where, what to type next.
+
+    NbannotError
+    ├── CodebookError     the codebook cannot be used
+    ├── TaskError         the texts or the human labels cannot be used
+    ├── ConfigError       a setting is unknown, out of range or contradicts another
+    ├── ModelError        the model cannot be found, loaded or reached
+    ├── RunError          a run folder cannot be written, read or continued
+    │   └── RunInterrupted    stopped by the user; what is done is kept
+    ├── TableError        a tidy table is not one of ours or cannot be written
+    └── ScoringError      runs or labels cannot be scored or compared
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+SHOWN_AT_MOST = 6
+
+
+class NbannotError(Exception):
+    """Base of every error that nbannot raises on purpose; shown in notebooks without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
+
+
+class CodebookError(NbannotError):
+    """The codebook cannot be used; the message lists every problem with its section and annotation."""
+
+
+class TaskError(NbannotError):
+    """The texts or the human labels cannot be used."""
+
+
+class ConfigError(NbannotError):
+    """A setting is unknown, out of range or contradicts another; the message lists all of them."""
+
+
+class ModelError(NbannotError):
+    """The model cannot be found, loaded or reached."""
+
+
+class RunError(NbannotError):
+    """A run folder cannot be written, read or continued."""
+
+
+class RunInterrupted(RunError, KeyboardInterrupt):
+    """Stopped by the user. Every finished answer is in the run folder; the same call goes on from there."""
+
+
+class TableError(NbannotError):
+    """A tidy table is not one of ours, or cannot be written."""
+
+
+class ScoringError(NbannotError):
+    """Runs or labels cannot be scored or compared."""
+
+
+def listed(items: Iterable[object], at_most: int = SHOWN_AT_MOST) -> str:
+    """Return the items as ``a, b, c``, cut after `at_most` with the number left out.
+
+    >>> listed(["a", "b", "c"], at_most=2)
+    'a, b and 1 more'
+    """
+    every = [str(item) for item in items]
+    if len(every) <= at_most:
+        return ", ".join(every)
+    return f"{', '.join(every[:at_most])} and {len(every) - at_most} more"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known word closest to `word`, or an empty string.
+
+    >>> nearest("modle", ["model", "seed"])
+    "; did you mean 'model'?"
+    """
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def problems(what: str, lines: Sequence[str], at_most: int = 2 * SHOWN_AT_MOST) -> str:
+    """Return one message for several problems: a headline with their number, then one line each."""
+    number = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+    shown = [f"  {line}" for line in lines[:at_most]]
+    if len(lines) > at_most:
+        shown.append(f"  and {len(lines) - at_most} more")
+    return "\n".join([f"{what}: {number}.", *shown])

@@ -1,0 +1,140 @@
+"""What a model is to the rest of the house: it takes a `Request` and returns a `Reply`. Nothing else is shared.
+
+A backend is a class with the members of `Model`. Built-in ones and those of other packages come through the same
+door: the entry-point group ``nbannot.models``, whose name is the part of ``<backend>/<name>`` before the slash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+Message = dict[str, str]
+"""One chat message: ``{"role": "system" | "user" | "assistant", "content": str}``."""
+
+AnswerMode = Literal["score", "generate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to a model, complete in itself.
+
+    Attributes
+    ----------
+    key
+        What identifies the request inside its run, e.g. ``"ps001|Policy Sentiment_Direction|1"``. Not sent.
+    messages
+        The chat so far; the last one is the user's.
+    shared
+        How many characters at the start of the last message are the same for every text (instructions and
+        examples); a server that keeps its prompt cache need not read them again.
+    schema
+        JSON schema that the reply must obey.
+    options
+        For ``answer_mode = "score"``: every possible reply as JSON text, in codebook order; otherwise empty.
+    text
+        The text being annotated, as it stands in the messages.
+    """
+
+    key: str
+    messages: tuple[Message, ...]
+    shared: int
+    schema: Mapping[str, Any]
+    options: tuple[str, ...] = ()
+    answer_mode: AnswerMode = "generate"
+    text: str = ""
+    temperature: float = 0.0
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    max_tokens: int = 512
+    reasoning: bool | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back for one `Request`; never an exception.
+
+    Attributes
+    ----------
+    text
+        The raw reply. For a scored answer: the most probable option.
+    error
+        Why there is no reply (network, server, time-out); ``None`` when there is one.
+    retriable
+        Whether sending the same request again may help (only with `error`).
+    finish_reason
+        ``"stop"``, ``"length"``, ``"refusal"`` or what the server said.
+    probabilities
+        For a scored answer: one number per option of the request, in order, summing to 1.
+    seconds
+        Time from sending to the full reply, waiting in our own queue left out.
+    """
+
+    text: str = ""
+    reasoning: str | None = None
+    error: str | None = None
+    retriable: bool = False
+    retry_after_s: float | None = None
+    finish_reason: str | None = None
+    probabilities: tuple[float, ...] | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    evaluated_tokens: int | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a model says of itself, for ``config.json``, the card and the run's identity.
+
+    `digest` identifies the weights (``"sha256:..."``) and is part of the run id when known.
+    """
+
+    name: str
+    backend: str
+    digest: str | None = None
+    quantization: str | None = None
+    parameters: str | None = None
+    context_size: int | None = None
+    server: str | None = None
+    endpoint: str | None = None
+    is_local: bool = True
+    energy_measured: bool = True
+    notes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A language model behind one door. Made by the registry from its name and the run's settings.
+
+    Attributes
+    ----------
+    parallel
+        How many requests are worth having in flight at once (1 = one after another).
+    answer_modes
+        The ways it can answer, best first.
+    """
+
+    parallel: int
+    answer_modes: tuple[AnswerMode, ...]
+
+    def info(self) -> ModelInfo:
+        """Return what is known of the model; loads or contacts it if that is needed.
+
+        Raises
+        ------
+        ModelError
+            If it cannot be found, loaded or reached; the message says what to type.
+        """
+
+    async def open(self) -> None:
+        """Get ready for requests in the running event loop (connections, weights)."""
+
+    async def ask(self, request: Request) -> Reply:
+        """Send one request and return its reply; failures are in the reply, never raised."""
+
+    async def close(self) -> None:
+        """Give back connections; weights may stay loaded for the next run."""

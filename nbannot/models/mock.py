@@ -1,12 +1,12 @@
 """The mock model: made-up but well-formed answers, always the same ones, and faults on demand.
 
 It needs no dependencies, no weights and no network, so that documentation, workshops, tests and load trials
-all run on the same code as a real study. What it answers follows from the messages and the schema alone; it never
-sees a human label, and no label of it means anything.
+all run on the same code as a real study. What it answers follows from the messages and the schema alone; it
+never sees a human label, and no label of it means anything.
 
 A name carries its faults, each a proportion of the calls: ``mock/?wrong=0.1&silent=0.05&slow_s=0.02``. A word
-before the question mark makes another deterministic model (``mock/a``, ``mock/b?error=0.2``), which agrees with
-the first somewhat more often than chance, as people do.
+before the question mark makes another deterministic model (``mock/a``, ``mock/b?error=0.2``), which agrees
+with the first somewhat more often than chance, as people do.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class MockSettings:
 class MockModel:
     """A deterministic model that obeys the schema, except in the proportions of the calls its name asks for.
 
-    At temperature 0 the answer is a function of (seed, variant, messages, schema); above it, of the temperature,
-    the request's seed and the attempt (the end of `Request.key`) too. Whether a call fails, and how, follows from
-    (seed, variant, key): a fault never changes what the other calls answer, and a second attempt can succeed. One
-    call has at most one fault.
+    At temperature 0 the answer is a function of (seed, variant, messages, schema); above it, of the
+    temperature, the request's seed and the attempt (the end of `Request.key`) too. Whether a call fails, and
+    how, follows from (seed, variant, key): a fault never changes what the other calls answer, and a second
+    attempt can succeed. One call has at most one fault.
 
     Token counts are numbers of words, as the mock has no vocabulary of its own.
 

@@ -1,14 +1,14 @@
 """What can go wrong, each as a short letter: what is wrong (with the value seen), where, what to type next.
 
-    NbannotError
-    ├── CodebookError     the codebook cannot be used
-    ├── TaskError         the texts or the human labels cannot be used
-    ├── ConfigError       a setting is unknown, out of range or contradicts another
-    ├── ModelError        the model cannot be found, loaded or reached
-    ├── RunError          a run folder cannot be written, read or continued
-    │   └── RunInterrupted    stopped by the user; what is done is kept
-    ├── TableError        a tidy table is not one of ours or cannot be written
-    └── ScoringError      runs or labels cannot be scored or compared
+NbannotError
+├── CodebookError     the codebook cannot be used
+├── TaskError         the texts or the human labels cannot be used
+├── ConfigError       a setting is unknown, out of range or contradicts another
+├── ModelError        the model cannot be found, loaded or reached
+├── RunError          a run folder cannot be written, read or continued
+│   └── RunInterrupted    stopped by the user; what is done is kept
+├── TableError        a tidy table is not one of ours or cannot be written
+└── ScoringError      runs or labels cannot be scored or compared
 """
 
 from __future__ import annotations

@@ -1,0 +1,493 @@
+"""A task: the texts, what identifies each, and what people said of them, under a codebook.
+
+`load_task` finds a bundled task, a folder or a Hugging Face dataset repository; `Task` also takes a pandas or polars
+frame and a codebook. Every cell is kept as the text it was; nothing is guessed to be a number or a missing value.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from nbannot.codebook import Codebook, Field
+from nbannot.errors import TaskError, listed, nearest, problems
+from nbannot.shown import Shown
+from nbannot.spans import read_spans
+
+if TYPE_CHECKING:
+    import polars as pl
+
+ID_COLUMNS = ("sample_id", "doc_id", "item_id", "text_id", "id")
+DATA_FILE = "ground-truth.csv"
+OutsideLabels = Literal["error", "not_coded"]
+
+
+@dataclass(frozen=True, repr=False)
+class Task(Shown):
+    """The texts of a study with their human labels, ready to be annotated.
+
+    Parameters
+    ----------
+    data
+        pandas or polars DataFrame with the codebook's text column; label columns are those of the codebook
+        (``<section_name>_<name>``), all others are kept as metadata.
+    codebook
+        A `Codebook`, a dictionary in Studio's format, or the path of a ``codebook.json``.
+    name
+        Short name, used as the folder of its runs.
+    id_column
+        Column that identifies a text; else the codebook's, else the first of sample_id, doc_id, item_id, text_id, id
+        that is unique, else an id made from the text.
+    outside_labels
+        What to do with a human label that the codebook does not have: ``"error"`` or ``"not_coded"``.
+
+    Raises
+    ------
+    TaskError
+        If the text column is missing, ids repeat, or a human label is outside the codebook.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> codebook = {"text_column": "t", "section_1": {"section_name": "S", "annotations":
+    ...     {"annotation_1": {"name": "Good", "type": "checkbox"}}}}
+    >>> task = Task(pd.DataFrame({"t": ["yes!", "no"], "S_Good": ["1", ""]}), codebook, name="demo")
+    >>> len(task), task.human("S_Good")
+    (2, [1, None])
+    """
+
+    _display: ClassVar[str] = "task_card"
+
+    data: Any
+    codebook: Codebook
+    name: str = "task"
+    id_column: str | None = None
+    outside_labels: OutsideLabels = "error"
+    path: Path | None = None
+    rows: tuple[int, ...] | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        codebook: Any = self.codebook
+        if not isinstance(codebook, Codebook):
+            codebook = (
+                Codebook.load(codebook) if isinstance(codebook, str | Path) else Codebook.from_dict(codebook)
+            )
+            object.__setattr__(self, "codebook", codebook)
+        object.__setattr__(self, "data", _as_text(self.data))
+        if not self.name or any(c in self.name for c in '/\\:*?"<>|') or self.name.startswith("."):
+            raise TaskError(
+                f"a task's name is used as a folder name. Got {self.name!r}.\n  Use letters, digits, - and _."
+            )
+        if codebook.text_column not in self.data.columns:
+            hint = nearest(codebook.text_column, self.data.columns)
+            raise TaskError(
+                f"the data has no column '{codebook.text_column}' (the codebook's text_column){hint}.\n"
+                f"  Its columns: {listed(self.data.columns, 12)}."
+            )
+        _ = self._identified
+        self._check_labels()
+
+    def __len__(self) -> int:
+        return int(self.data.height)
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The texts, in input order."""
+        return list(self.data[self.codebook.text_column])
+
+    @property
+    def ids(self) -> list[str]:
+        """What identifies each text, in input order; unique."""
+        return self._identified[0]
+
+    @property
+    def id_source(self) -> str:
+        """Where the ids come from: a column's name, or ``"text"`` when they were made from the texts."""
+        return self._identified[1]
+
+    @cached_property
+    def _identified(self) -> tuple[list[str], str]:
+        named = self.id_column or self.codebook.id_column
+        if named:
+            if named not in self.data.columns:
+                raise TaskError(
+                    f"the data has no column '{named}' (the id_column){nearest(named, self.data.columns)}.\n"
+                    f"  Its columns: {listed(self.data.columns, 12)}."
+                )
+            values = list(self.data[named])
+            _refuse_repeated(named, values)
+            return values, named
+        for candidate in ID_COLUMNS:
+            if candidate in self.data.columns:
+                values = list(self.data[candidate])
+                if all(v.strip() for v in values) and len(set(values)) == len(values):
+                    return values, candidate
+        return _ids_of(self.texts), "text"
+
+    @property
+    def label_columns(self) -> list[str]:
+        """The codebook's columns that the data has, in codebook order."""
+        return [f.column for f in self.codebook if f.column in self.data.columns]
+
+    @property
+    def other_columns(self) -> list[str]:
+        """The columns of the data that are not labels: id, text, metadata, in their order."""
+        labels = {f.column for f in self.codebook}
+        return [name for name in self.data.columns if name not in labels]
+
+    @property
+    def has_human_labels(self) -> bool:
+        """Whether people coded at least one text."""
+        return any(value is not None for name in self.label_columns for value in self.human(name))
+
+    def human(self, column: str) -> list[Any]:
+        """Return the human values of one field, one per text; ``None`` = not coded (or no such column)."""
+        if column not in self._human:
+            field = self.codebook[column]
+            present = field.column in self.data.columns
+            self._human[column] = self._read(field)[0] if present else [None] * len(self)
+        return self._human[column]
+
+    @cached_property
+    def _human(self) -> dict[str, list[Any]]:
+        return {}
+
+    @cached_property
+    def repaired_spans(self) -> int:
+        """How many human spans had offsets that did not fit their quote and were put right."""
+        return sum(
+            self._read(f)[2] for f in self.codebook if f.type == "span" and f.column in self.data.columns
+        )
+
+    def human_applies(self, column: str) -> list[bool]:
+        """Return per text whether the field applies by the human labels.
+
+        A field whose parent was not coded counts as applying: nobody said that it does not.
+        """
+        field = self.codebook[column]
+        if field.condition is None:
+            return [True] * len(self)
+        above = self.human_applies(field.condition.column)
+        parent = self.human(field.condition.column)
+        wanted = field.condition.value
+        return [up and (value is None or value == wanted) for up, value in zip(above, parent, strict=True)]
+
+    def select(
+        self,
+        limit: int | None = None,
+        ids: Sequence[str] | None = None,
+        split: Literal["dev", "test"] | None = None,
+    ) -> Task:
+        """Return the task with only some of its texts: these ids, one half of the fixed split, at most `limit`."""
+        if limit is None and ids is None and split is None:
+            return self
+        kept = range(len(self))
+        if ids is not None:
+            wanted = {str(i) for i in ids}
+            unknown = wanted - set(self.ids)
+            if unknown:
+                raise TaskError(f"ids that the task '{self.name}' does not have: {listed(sorted(unknown))}.")
+            kept = [i for i in kept if self.ids[i] in wanted]  # type: ignore[assignment]
+        if split is not None:
+            kept = [i for i in kept if split_of(self.ids[i]) == split]  # type: ignore[assignment]
+        rows = list(kept)[:limit]
+        frame = self.data[rows] if rows else self.data.clear()
+        chosen = replace(self, data=frame, rows=tuple(rows))
+        # Ids made from texts count occurrences in the whole data: keep the ones given there.
+        chosen.__dict__["_identified"] = ([self.ids[i] for i in rows], self.id_source)
+        return chosen
+
+    def data_hash(self, columns: Iterable[str] = ()) -> str:
+        """Return SHA-256 (hex) of the ids, the texts and the given further columns, in order."""
+        digest = hashlib.sha256()
+        further = [list(self.data[name]) for name in columns]
+        for row in zip(self.ids, self.texts, *further, strict=True):
+            digest.update("\x1f".join(row).encode("utf-8", "surrogatepass") + b"\x1e")
+        return digest.hexdigest()
+
+    def to_pandas(self) -> Any:
+        """Return the data as a pandas DataFrame; every cell is a string."""
+        return self.data.to_pandas()
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return the data as a polars DataFrame; every cell is a string."""
+        return self.data  # type: ignore[no-any-return]
+
+    def _read(self, field: Field) -> tuple[list[Any], list[str], int]:
+        """Return values, faults and the number of repaired spans of one label column."""
+        cells = list(self.data[field.column])
+        if field.type == "span":
+            return self._read_spans(field, cells)
+        known: dict[str, Any] = {}
+        faults: dict[str, str] = {}
+        for cell in dict.fromkeys(cells):
+            try:
+                known[cell] = field.read(cell)
+            except ValueError as error:
+                known[cell], faults[cell] = None, str(error)
+        return [known[cell] for cell in cells], self._faults(field, cells, faults), 0
+
+    def _read_spans(self, field: Field, cells: list[str]) -> tuple[list[Any], list[str], int]:
+        values: list[Any] = []
+        faults: dict[str, str] = {}
+        repaired = 0
+        for cell, text in zip(cells, self.texts, strict=True):
+            try:
+                spans, moved = read_spans(cell, text, field.label_options)
+            except ValueError as error:
+                spans, moved, faults[cell] = None, 0, str(error)
+            values.append(spans)
+            repaired += moved
+        return values, self._faults(field, cells, faults), repaired
+
+    def _faults(self, field: Field, cells: list[str], faults: dict[str, str]) -> list[str]:
+        lines = []
+        for cell, why in faults.items():
+            rows = [self.ids[i] for i, other in enumerate(cells) if other == cell]
+            shown = cell if len(cell) <= 60 else cell[:57] + "…"
+            lines.append(f"{field.column}: {shown!r} {why}; {len(rows)} text(s): {listed(rows, 3)}")
+        return lines
+
+    def _check_labels(self) -> None:
+        if self.outside_labels not in ("error", "not_coded"):
+            raise TaskError(f"outside_labels must be 'error' or 'not_coded'. Got {self.outside_labels!r}.")
+        faults: list[str] = []
+        for column in self.label_columns:
+            values, found, _ = self._read(self.codebook[column])
+            self._human[column] = values
+            faults += found
+        if faults and self.outside_labels == "error":
+            raise TaskError(
+                problems(f"human labels of task '{self.name}' are outside the codebook", faults)
+                + '\n  Correct them, or pass outside_labels="not_coded" to treat them as not coded.'
+            )
+
+    def __repr__(self) -> str:
+        return f"<Task '{self.name}': {len(self)} texts, {len(self.codebook)} fields>"
+
+
+def split_of(text_id: str) -> Literal["dev", "test"]:
+    """Return the half that a text belongs to, fixed by its id alone: ``"dev"`` or ``"test"``, about 50:50."""
+    return "dev" if hashlib.sha256(f"nbannot-split:{text_id}".encode()).digest()[0] < 128 else "test"
+
+
+def bundled_tasks() -> list[str]:
+    """Return the names of the tasks that come with nbannot."""
+    folder = resources.files("nbannot") / "tasks"
+    return sorted(item.name for item in folder.iterdir() if (item / "codebook.json").is_file())
+
+
+def load_task(
+    source: str | Path,
+    *,
+    encoding: str = "utf-8",
+    id_column: str | None = None,
+    outside_labels: OutsideLabels = "error",
+    task_root: str | Path | None = None,
+) -> Task:
+    """Return the task of this name or place.
+
+    Parameters
+    ----------
+    source
+        A bundled name (`bundled_tasks`), a folder with ``codebook.json`` and ``ground-truth.csv``, the name of such a
+        folder below `task_root`, or ``hf://datasets/<owner>/<name>``.
+    encoding
+        Encoding of ``ground-truth.csv``; UTF-8 with or without byte-order mark by default.
+
+    Raises
+    ------
+    TaskError, CodebookError
+        If there is no such task, or it cannot be used.
+    """
+    text = str(source)
+    if text.startswith("hf://"):
+        folder = _from_hub(text)
+    else:
+        folder = _find_folder(text, task_root)
+    codebook = Codebook.load(folder)
+    data = read_csv(folder / DATA_FILE, encoding=encoding)
+    return Task(data, codebook, folder.name, id_column, outside_labels, path=folder)
+
+
+def _find_folder(text: str, task_root: str | Path | None) -> Path:
+    direct = Path(text).expanduser()
+    places = [Path(task_root).expanduser() / text] if task_root else []
+    for place in [direct, *places]:
+        if place.is_dir():
+            return place.resolve()
+    names = bundled_tasks()
+    if text in names:
+        return Path(str(resources.files("nbannot") / "tasks" / text))
+    raise TaskError(
+        f"no task '{text}'{nearest(text, names)}.\n"
+        f"  Bundled tasks: {listed(names)}. A task of your own is a folder with codebook.json and {DATA_FILE}."
+    )
+
+
+def _from_hub(address: str) -> Path:
+    parts = address.removeprefix("hf://").split("/")
+    if len(parts) != 3 or parts[0] != "datasets":
+        raise TaskError(f"a task on the Hub is hf://datasets/<owner>/<name>. Got '{address}'.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(
+            "/".join(parts[1:]), repo_type="dataset", allow_patterns=["codebook.json", DATA_FILE, "README.md"]
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise TaskError(
+            f"cannot fetch {address} from the Hugging Face Hub: {str(error).splitlines()[0]}\n"
+            "  Check the name and the connection; a private one needs `hf auth login`."
+        ) from None
+    place = Path(folder)
+    if not (place / DATA_FILE).exists():
+        raise TaskError(f"{address} has no {DATA_FILE}.\n  A task is codebook.json and {DATA_FILE}.")
+    return place
+
+
+def read_csv(path: str | Path, *, encoding: str = "utf-8") -> pl.DataFrame:
+    """Return a CSV file as a polars frame of strings, every cell as it stands (a blank is ``""``).
+
+    Raises
+    ------
+    TaskError
+        If the file is missing, empty, has only a header, is in another encoding, or has rows of uneven length.
+    """
+    path = Path(path)
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise TaskError(
+            f"no file {path}.\n  A task is a folder with codebook.json and {DATA_FILE}."
+        ) from None
+    text = _decode(raw, path, encoding)
+    if not text.strip():
+        raise TaskError(f"{path} is empty.\n  It needs a header line and one line per text.")
+    frames = list(_chunks(text, path))
+    if not frames:
+        raise TaskError(f"{path} has a header but no texts.\n  It needs one line per text below the header.")
+    import polars as pl
+
+    return pl.concat(frames)
+
+
+def _chunks(text: str, path: Path, size: int = 100_000) -> Iterator[pl.DataFrame]:
+    """Yield the table in pieces of `size` rows, so that a large file is not held twice as Python strings."""
+    import polars as pl
+
+    csv.field_size_limit(2**31 - 1)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] = []
+    rows: list[list[str]] = []
+
+    def frame() -> pl.DataFrame:
+        return pl.DataFrame(dict(zip(header, map(list, zip(*rows, strict=True)), strict=True)))
+
+    try:
+        header = next(reader)
+        _check_header(header, path)
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise TaskError(
+                    f"{path}: line {reader.line_num} has {len(row)} cells, the header has {len(header)}.\n"
+                    "  A text with commas or line breaks must stand in double quotes."
+                )
+            rows.append(row)
+            if len(rows) == size:
+                yield frame()
+                rows = []
+    except csv.Error as error:
+        raise TaskError(f"{path}: line {reader.line_num} is not CSV: {error}.") from None
+    if rows:
+        yield frame()
+
+
+def _check_header(header: list[str], path: Path) -> None:
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise TaskError(
+            f"{path}: the header has {listed(map(repr, repeated))} more than once.\n  Give each column its own name."
+        )
+
+
+def _decode(raw: bytes, path: Path, encoding: str) -> str:
+    try:
+        return raw.decode(
+            "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+        )
+    except LookupError:
+        raise TaskError(f"unknown encoding '{encoding}'.\n  Try 'utf-8', 'cp1252' or 'latin-1'.") from None
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise TaskError(
+            f"{path} is not {encoding}: byte 0x{raw[error.start]:02x} in line {line}.\n"
+            '  Save it as UTF-8, or say what it is: load_task(..., encoding="cp1252").'
+        ) from None
+
+
+def _as_text(data: Any) -> pl.DataFrame:
+    """Return a pandas or polars frame as a polars frame of strings; missing values become blanks."""
+    import polars as pl
+
+    if isinstance(data, pl.DataFrame):
+        frame = data
+    elif type(data).__module__.startswith("pandas") and hasattr(data, "columns"):
+        return pl.DataFrame(
+            {str(name): [_cell(v) for v in data[name]] for name in data.columns}, strict=False
+        )
+    else:
+        raise TaskError(f"data must be a pandas or polars DataFrame. Got {type(data).__name__}.")
+    plain = {n: [_cell(v) for v in frame[n]] for n, t in frame.schema.items() if t != pl.String}
+    return frame.with_columns(pl.Series(n, v, dtype=pl.String) for n, v in plain.items()).fill_null("")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, list | tuple | dict) or hasattr(value, "to_list"):
+        import json
+
+        return json.dumps(value.to_list() if hasattr(value, "to_list") else value, ensure_ascii=False)
+    if value is None or value != value or str(value) in ("<NA>", "NaT"):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _refuse_repeated(column: str, values: list[str]) -> None:
+    blank = sum(not v.strip() for v in values)
+    counts: dict[str, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    twice = [value for value, count in counts.items() if count > 1 and value.strip()]
+    if blank or twice:
+        what = [f"{blank} blank"] if blank else []
+        what += [f"{len(twice)} repeated: {listed(map(repr, twice))}"] if twice else []
+        raise TaskError(
+            f"ids in column '{column}' must be unique and not blank. Got {' and '.join(what)}.\n"
+            "  Labels are joined by id: give every text its own, or name another id_column."
+        )
+
+
+def _ids_of(texts: list[str]) -> list[str]:
+    seen: dict[str, int] = {}
+    ids = []
+    for text in texts:
+        key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        seen[key] = seen.get(key, 0) + 1
+        ids.append(f"{key}-{seen[key]}")
+    return ids

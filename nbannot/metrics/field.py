@@ -1,0 +1,42 @@
+"""The one entry point of scoring: all numbers of one field of one run."""
+
+from __future__ import annotations
+
+from nbannot.errors import ScoringError
+from nbannot.metrics.accounting import LABEL_TYPES, FieldData
+from nbannot.metrics.intervals import Settings
+from nbannot.metrics.label_field import score_labels
+from nbannot.metrics.result import FieldScore, Result
+
+__all__ = ["FieldData", "FieldScore", "Result", "score_field"]
+
+
+def score_field(
+    data: FieldData,
+    *,
+    n_resamples: int = 10_000,
+    seed: int = 1,
+    level: float = 0.95,
+    extras: bool = False,
+) -> FieldScore:
+    """Return all numbers of one field of one run.
+
+    Parameters
+    ----------
+    data : the field's human and model values, row i the same text everywhere.
+    n_resamples, seed, level : of the intervals; the same seed gives the same limits.
+    extras : textbox: also compute what the extra ``textbox`` offers (ROUGE, cosine, BERTScore).
+
+    Raises
+    ------
+    ScoringError
+        A human label is not in the codebook, columns differ in length, or a setting is out of range.
+    """
+    if n_resamples < 1 or not 0 < level < 1:
+        raise ScoringError(
+            f"n_resamples must be at least 1 and level between 0 and 1. Got {n_resamples} and {level}."
+        )
+    settings = Settings(n_resamples, seed, level)
+    if data.type in LABEL_TYPES:
+        return score_labels(data, settings)
+    raise NotImplementedError

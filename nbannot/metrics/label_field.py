@@ -1,0 +1,347 @@
+"""The numbers of a checkbox, dropdown or likert field: strict headline, answered-only, conditional views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from nbannot.metrics import classification as cls
+from nbannot.metrics import ordinal
+from nbannot.metrics.accounting import Account, FieldData, account, count_table, table_cells, unit_codes
+from nbannot.metrics.classification import LABEL_METRICS, LabelCounts, label_counts
+from nbannot.metrics.intervals import ANY_RANGE, UNIT_RANGE, Intervals, Settings
+from nbannot.metrics.resample import sample_cells
+from nbannot.metrics.result import NAN, FieldScore, FloatArray, Result
+
+LABEL_NAMES = (
+    *("accuracy", "precision_macro", "recall_macro", "f1_macro", "percentage_agreement", "cohen_kappa"),
+    *("krippendorff_alpha", "f1_weighted", "balanced_accuracy", "mcc", "gwet_ac1", "coverage"),
+    *("invalid_rate", "baseline_accuracy", "baseline_f1_macro"),
+)
+LIKERT_NAMES = (
+    *LABEL_NAMES[:7],
+    *("spearman_corr", "quadratic_kappa"),
+    *LABEL_NAMES[7:],
+    *("mae", "bias", "within_one"),
+)
+"""The metrics of the outputs contract, in its order: the older names first, then ours."""
+
+MACRO = ("precision_macro", "recall_macro", "f1_macro", "balanced_accuracy", "baseline_f1_macro")
+SHARES = ("accuracy", "percentage_agreement", "coverage", "invalid_rate", "baseline_accuracy")
+ANSWERED_ONLY = ("krippendorff_alpha", "spearman_corr", "quadratic_kappa", "mae", "bias", "within_one")
+UNBOUNDED = ("mae", "bias", "mae_worst_case")
+SIGNED = ("kappa", "alpha", "mcc", "ac1", "spearman", "kendall", "pabak")
+"""Parts of the names of metrics that may fall below 0."""
+SMALL_CLASS = 10
+FEW_UNITS = 50
+"""Alpha gets a jackknife interval below this number of texts."""
+LOW_COVERAGE = 0.98
+IMBALANCED = 0.8
+
+
+def score_labels(data: FieldData, settings: Settings) -> FieldScore:
+    """Return all numbers of a checkbox, dropdown or likert field."""
+    rows = account(data)
+    k = len(data.labels)
+    headline = _headline(data, rows, settings)
+    table = headline.sample.totals().reshape(k, k + 2)
+    counts = label_counts(_strict(table))
+    small = _small_classes(data, rows)
+    warning = f"interval unreliable: {'; '.join(small)}" if small else ""
+    names = LIKERT_NAMES if data.type == "likert" else LABEL_NAMES
+    results = {name: _result(headline, name, counts, data.labels, warning) for name in names}
+    return FieldScore(
+        results=results,
+        extra=_extra(data, rows, headline, counts, settings),
+        per_class=list(_per_class(data, headline, counts, rows)),
+        counts=rows.counts,
+        missing_by_reason=rows.missing_by_reason,
+        confusion=_confusion(data, rows),
+        notes=_notes(data, rows, counts, headline, small),
+        conventions=headline.blank.conventions,
+        signature={"labels": [str(label) for label in data.labels]},
+    )
+
+
+def label_values(labels: tuple[Any, ...]) -> FloatArray:
+    """Return the scale points of a likert field as numbers."""
+    return np.array([float(label) for label in labels])
+
+
+def ordinal_metrics(tables: FloatArray, values: FloatArray) -> dict[str, FloatArray]:
+    """Return the Likert metrics of (..., K, K) tables of answered rows, by their name on disk."""
+    return {
+        "krippendorff_alpha": ordinal.alpha_ordinal(tables),
+        "spearman_corr": ordinal.spearman(tables),
+        "quadratic_kappa": ordinal.quadratic_kappa(tables, values),
+        "mae": ordinal.mean_absolute_error(tables, values),
+        "bias": ordinal.bias(tables, values),
+        "within_one": ordinal.within_one(tables, values),
+    }
+
+
+def _strict(tables: FloatArray) -> FloatArray:
+    """Return (..., K, K+1) tables: both reasons for having no answer in one column."""
+    return np.concatenate([tables[..., :-2], tables[..., -2:].sum(-1, keepdims=True)], axis=-1)
+
+
+def _headline(data: FieldData, rows: Account, settings: Settings) -> Intervals:
+    """Return the intervals of everything that is computed on the rows where the human says it applies."""
+    used = rows.reference
+    k = len(data.labels)
+    sample = sample_cells(
+        table_cells(rows, k)[used],
+        k * (k + 2),
+        None if data.clusters is None else unit_codes(data.clusters)[used],
+        None if data.weights is None else np.asarray(data.weights, dtype=float)[used],
+        settings.seed,
+    )
+    values = label_values(data.labels) if data.type == "likert" else None
+
+    def evaluate(totals: FloatArray) -> Mapping[str, FloatArray]:
+        return _evaluate(totals.reshape(-1, k, k + 2), values)
+
+    blank = Result(
+        NAN,
+        n=int(used.sum()),
+        n_answered=rows.counts["scored"],
+        labels_used=tuple(str(label) for label in data.labels),
+    )
+    bare = Intervals(sample, evaluate, settings, blank)
+    used_labels = int(np.count_nonzero(np.bincount(rows.human[used], minlength=k)))
+    parts = [
+        "strict (missing=error)",
+        f"macro over {used_labels}/{k} codebook classes with human labels",
+        f"alpha {'ordinal' if values is not None else 'nominal'}, answered rows",
+        *(["rank and distance metrics: answered rows, full scale"] if values is not None else []),
+        *(["weighted by 1/π"] if data.weights is not None else []),
+        bare.line(),
+    ]
+    return Intervals(sample, evaluate, settings, replace(blank, conventions=" · ".join(parts)))
+
+
+def _evaluate(tables: FloatArray, values: FloatArray | None) -> dict[str, FloatArray]:
+    """Return every metric of (b, K, K+2) tables whose last two columns are missing and gate closed."""
+    strict = label_counts(_strict(tables))
+    answered, both = strict.answered(), label_counts(tables[..., :-1])
+    found = {name: metric(strict) for name, metric in LABEL_METRICS.items()}
+    found |= {
+        "invalid_rate": cls.ratio(tables[..., -2].sum(-1), strict.n),
+        "f1_per_class": cls.f1_per_class(strict),
+        "precision_per_class": cls.precision_per_class(strict),
+        "recall_per_class": cls.recall_per_class(strict),
+        "f1_micro": cls.f1_micro(strict),
+        "pabak": cls.pabak(strict),
+        "accuracy_answered": cls.accuracy(answered),
+        "f1_macro_answered": cls.f1_macro(answered),
+        "cohen_kappa_answered": cls.cohen_kappa(answered),
+        "gwet_ac1_answered": cls.gwet_ac1(answered),
+        "accuracy_given_both": cls.accuracy(both),
+        "f1_macro_given_both": cls.f1_macro(both),
+    }
+    if values is not None:
+        squares = tables[..., :-2]
+        worst = ordinal.farthest_imputed(_strict(tables), values)
+        found |= {
+            "alpha_nominal": found["krippendorff_alpha"],
+            **ordinal_metrics(squares, values),
+            "alpha_interval": ordinal.alpha_interval(squares, values),
+            "kendall_tau_b": ordinal.kendall_tau_b(squares),
+            "linear_kappa": ordinal.linear_kappa(squares, values),
+            "mae_worst_case": ordinal.mean_absolute_error(worst, values),
+            "within_one_worst_case": ordinal.within_one(worst, values),
+            "quadratic_kappa_worst_case": ordinal.quadratic_kappa(worst, values),
+            "spearman_worst_case": ordinal.spearman(worst),
+        }
+    return found
+
+
+def _result(
+    intervals: Intervals, name: str, counts: LabelCounts, labels: tuple[Any, ...], warning: str = ""
+) -> Result:
+    """Return one number of the headline rows with the interval that its kind gets."""
+    answered_only = name in ANSWERED_ONLY or name.endswith("_answered")
+    n, n_answered = intervals.blank.n, intervals.blank.n_answered
+    proportion_of = None
+    if name in SHARES:
+        proportion_of = n
+    elif name in ("within_one", "accuracy_answered"):
+        proportion_of = n_answered
+    macro = name in MACRO or name.startswith("f1_macro")
+    supported = tuple(str(label) for label, n_k in zip(labels, counts.row, strict=True) if n_k > 0)
+    return intervals.result(
+        name,
+        proportion_of=proportion_of,
+        bounds=_bounds(name),
+        if_undefined=_why_undefined(n, n_answered, answered_only, len(labels)),
+        warning=warning if macro and name != "baseline_f1_macro" else "",
+        jackknife_below=FEW_UNITS if "alpha" in name else 0,
+        labels_used=supported if macro else None,
+    )
+
+
+def _bounds(name: str) -> tuple[float, float]:
+    if name in UNBOUNDED:
+        return ANY_RANGE
+    return (-1.0, 1.0) if any(part in name for part in SIGNED) else UNIT_RANGE
+
+
+def _why_undefined(n: int, n_answered: int, answered_only: bool, n_labels: int) -> str:
+    if n == 0:
+        return "no human labels"
+    if answered_only and n_answered == 0:
+        return "no answer"
+    return "only one label in the codebook" if n_labels == 1 else "no variation"
+
+
+def _extra(
+    data: FieldData, rows: Account, headline: Intervals, counts: LabelCounts, settings: Settings
+) -> dict[str, Result]:
+    """Return the numbers beside the contract: answered-only, sensitivity, conditional views, worst case."""
+    names = ["f1_micro", "pabak", "accuracy_answered", "f1_macro_answered", "cohen_kappa_answered"]
+    names.append("gwet_ac1_answered")
+    if data.type == "likert":
+        names += ["alpha_nominal", "alpha_interval", "kendall_tau_b", "linear_kappa"]
+        if float(headline.values["coverage"]) < LOW_COVERAGE:
+            names += ["mae_worst_case", "within_one_worst_case", "quadratic_kappa_worst_case"]
+            names.append("spearman_worst_case")
+    conditional = any(rows.counts[name] for name in ("na_na", "missed_gate", "spurious"))
+    if conditional:
+        names += ["accuracy_given_both", "f1_macro_given_both"]
+    found = {name: _result(headline, name, counts, data.labels) for name in names}
+    return found | (_end_to_end(data, rows, headline.blank, settings) if conditional else {})
+
+
+def _end_to_end(data: FieldData, rows: Account, blank: Result, settings: Settings) -> dict[str, Result]:
+    """Return the field with "does not apply" as a value, and the gate itself, over all coded rows."""
+    k = len(data.labels)
+    cells = table_cells(rows, k)
+    used = cells >= 0
+    sample = sample_cells(
+        cells[used],
+        (k + 1) * (k + 2),
+        None if data.clusters is None else unit_codes(data.clusters)[used],
+        None if data.weights is None else np.asarray(data.weights, dtype=float)[used],
+        settings.seed,
+    )
+
+    def evaluate(totals: FloatArray) -> Mapping[str, FloatArray]:
+        tables = totals.reshape(-1, k + 1, k + 2)
+        na_last = np.concatenate([tables[..., :k], tables[..., k + 1 :], tables[..., k : k + 1]], axis=-1)
+        whole = label_counts(na_last)
+        gate = label_counts(_gate_tables(tables, k))
+        return {
+            "accuracy_end_to_end": cls.accuracy(whole),
+            "f1_macro_end_to_end": cls.f1_macro(LabelCounts(*(part[..., :k] for part in whole))),
+            "cohen_kappa_end_to_end": cls.cohen_kappa(whole),
+            "gate_accuracy": cls.accuracy(gate),
+            "gate_f1": cls.f1_per_class(gate)[..., 0],
+            "gate_kappa": cls.cohen_kappa(gate),
+        }
+
+    c = rows.counts
+    n = int(used.sum())
+    line = "over all coded rows, 'does not apply' is a value"
+    with_value = c["scored"] + c["na_na"] + c["missed_gate"] + c["spurious"] - c["spurious_unanswered"]
+    own = replace(blank, n=n, n_answered=with_value, conventions=line)
+    views = Intervals(sample, evaluate, settings, own)
+    shares = ("accuracy_end_to_end", "gate_accuracy")
+    return {
+        name: views.result(
+            name,
+            proportion_of=n if name in shares else None,
+            bounds=_bounds(name),
+            if_undefined="no human labels" if not n else "no variation",
+        )
+        for name in views.values
+    }
+
+
+def _gate_tables(tables: FloatArray, k: int) -> FloatArray:
+    """Return (..., 2, 3) tables of "applies": human rows, model columns, and an empty column."""
+    open_, closed = tables[..., : k + 1].sum(-1), tables[..., k + 1]
+    gate = np.zeros((*tables.shape[:-2], 2, 3))
+    gate[..., 0, 0], gate[..., 0, 1] = open_[..., :k].sum(-1), closed[..., :k].sum(-1)
+    gate[..., 1, 0], gate[..., 1, 1] = open_[..., k], closed[..., k]
+    return gate
+
+
+def _confusion(data: FieldData, rows: Account) -> FloatArray:
+    """Return the (K+1, K+1) counts of rows, without weights."""
+    return _strict(count_table(rows, len(data.labels))).astype(np.int64)
+
+
+def _small_classes(data: FieldData, rows: Account) -> list[str]:
+    n_k = np.bincount(rows.human[rows.reference], minlength=len(data.labels))
+    return [
+        f"class {label} has n={n}" for label, n in zip(data.labels, n_k, strict=True) if 0 < n < SMALL_CLASS
+    ]
+
+
+def _per_class(
+    data: FieldData, headline: Intervals, counts: LabelCounts, rows: Account
+) -> Iterator[dict[str, Any]]:
+    """Yield one dictionary per codebook label."""
+    table = count_table(rows, len(data.labels))
+    for index, label in enumerate(data.labels):
+        support = int(table[index].sum())
+        predicted = int(table[: len(data.labels), index].sum())
+        never = "never predicted" if support else "no human instance, never predicted"
+        parts = {
+            "precision": headline.result(
+                "precision_per_class", index, proportion_of=predicted, if_undefined=never
+            ),
+            "recall": headline.result(
+                "recall_per_class", index, proportion_of=support, if_undefined="no human instance"
+            ),
+            "f1": headline.result("f1_per_class", index, if_undefined="no human instance, never predicted"),
+        }
+        reason = ""
+        if 0 < support < SMALL_CLASS:
+            reason = f"too few to estimate (n={support})"
+        elif not support and predicted:
+            reason = f"predicted {predicted} times, never used by humans"
+        row: dict[str, Any] = {"label": str(label)}
+        row |= {name: part.value for name, part in parts.items()}
+        row |= {"support": support, "predicted": predicted, "reason": reason}
+        for name, part in parts.items():
+            row |= {f"{name}_ci_low": part.ci_low, f"{name}_ci_high": part.ci_high}
+            row[f"{name}_reason"] = part.reason or reason
+        yield row
+
+
+def _notes(
+    data: FieldData, rows: Account, counts: LabelCounts, headline: Intervals, small: list[str]
+) -> list[str]:
+    """Return guidance and warnings, one sentence each."""
+    notes = [
+        "Likert: read Spearman, quadratic kappa and ordinal alpha beside exact agreement and the bias; "
+        "a neighbour is a smaller error than the other end of the scale."
+        if data.type == "likert"
+        else "Look at F1 and percentage agreement first; per-class precision and recall where labels are rare."
+    ]
+    n = float(counts.n)
+    most = int(counts.row.argmax())
+    if n and counts.row[most] / n >= IMBALANCED:
+        share = counts.row[most] / n
+        notes.append(
+            f"Imbalanced: {share:.0%} of the human labels are {data.labels[most]!s}; always answering it would "
+            f"score an accuracy of {share:.2f}."
+        )
+    if small:
+        notes.append(f"Interval for macro F1 unreliable: {'; '.join(small)}.")
+    for label, row, col in zip(data.labels, counts.row, counts.col, strict=True):
+        if row == 0 and col > 0:
+            notes.append(
+                f"{label!s} was predicted but never used by humans; it is not in the macro averages."
+            )
+    if data.type == "likert" and n and float(headline.values["coverage"]) < 1:
+        notes.append("Rank and distance metrics are of the answered rows; read them with the coverage.")
+    if headline.few_clusters:
+        notes.append(f"{headline.few_clusters.capitalize()}.")
+    if rows.ignored_human:
+        notes.append(f"{rows.ignored_human} human labels where the field does not apply were not used.")
+    return notes

@@ -145,6 +145,23 @@ def test_same_answer_at_temperature_zero_whatever_the_attempt() -> None:
     assert len({reply.text for reply in ask(MockModel(""), *again)}) == 1
 
 
+def test_asking_again_in_other_words_after_the_text_changes_nothing() -> None:
+    first = request_for(1, {"enum": DIRECTIONS})
+    for end in range(10):
+        content = first.messages[0]["content"] + f"\n(An earlier answer could not be used: {end}.)"
+        again = replace(first, messages=({"role": "user", "content": content},))
+        assert ask(MockModel(""), first)[0].text == ask(MockModel(""), again)[0].text
+
+
+def test_instructions_before_the_text_matter() -> None:
+    field = {"enum": DIRECTIONS}
+    first = values(MockModel(""), field)
+    history = ({"role": "user", "content": "Another question"}, {"role": "assistant", "content": "{}"})
+    asked = [request_for(i, field) for i in range(200)]
+    after = ask(MockModel(""), *(replace(r, messages=(*history, *r.messages)) for r in asked))
+    assert sum(json.loads(r.text)["response"] != v for r, v in zip(after, first, strict=True)) > 40
+
+
 def test_attempt_and_seed_matter_above_temperature_zero() -> None:
     first = request_for(1, {"enum": DIRECTIONS}, temperature=1.0)
     attempts = [replace(first, key=f"t1|Section_Field|{attempt}") for attempt in range(1, 40)]

@@ -55,8 +55,9 @@ class MockSettings:
 class MockModel:
     """A deterministic model that obeys the schema, except in the proportions of the calls its name asks for.
 
-    At temperature 0 the answer is a function of (seed, variant, messages, schema); above it, of the
-    temperature, the request's seed and the attempt (the end of `Request.key`) too. Whether a call fails, and
+    At temperature 0 the answer is a function of (seed, variant, messages, schema), where of the last message only
+    the shared beginning and the text count: a remark after the text that asks again does not change the answer.
+    Above it, the temperature, the request's seed and the attempt (the end of `Request.key`) count too. Whether a call fails, and
     how, follows from (seed, variant, key): a fault never changes what the other calls answer, and a second
     attempt can succeed. One call has at most one fault.
 
@@ -156,7 +157,9 @@ class MockModel:
         return None
 
     def _content_key(self, request: Request) -> str:
-        content: list[object] = [self._seed, self.settings.variant, list(request.messages), request.schema]
+        last = request.messages[-1]["content"]
+        asked = [last[: request.shared], request.text] if request.text and request.text in last else [last]
+        content = [self._seed, self.settings.variant, list(request.messages[:-1]), asked, request.schema]
         if request.temperature > 0:
             attempt = request.key.rpartition("|")[2]
             content += [request.temperature, request.seed, attempt]

@@ -66,6 +66,8 @@ def test_is_a_model() -> None:
     assert isinstance(model, Model)
     assert model.info().notes == (NOTE,)
     assert model.info().backend == "mock"
+    assert model.info().name == "mock"
+    assert MockModel("b?wrong=0.1").info().name == "mock/b?wrong=0.1"
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -228,6 +230,20 @@ def test_faults_do_not_overlap_and_a_second_attempt_can_succeed() -> None:
         )
         left = [i for i, reply in zip(left, replies, strict=True) if reply.text != clean[i]]
     assert left == []
+
+
+def test_an_error_can_pass_when_the_same_request_is_sent_again() -> None:
+    model = MockModel("?error=0.5")
+    left = [request_for(i, {"enum": DIRECTIONS}) for i in range(200)]
+    failed = []
+    for _ in range(5):
+        replies = ask(model, *left)
+        left = [request for request, reply in zip(left, replies, strict=True) if reply.error]
+        failed.append(len(left))
+    # about 100, 50, 25, 12, 6 of 200
+    assert 70 < failed[0] < 130
+    assert failed[4] < failed[2] < failed[0] / 2 < 130 / 2
+    assert all(reply.error for reply in ask(MockModel("?error=1"), *left, *left))
 
 
 def only(fault: str, response: dict[str, Any], **changes: Any) -> Reply:

@@ -16,6 +16,7 @@ import hashlib
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -55,11 +56,13 @@ class MockSettings:
 class MockModel:
     """A deterministic model that obeys the schema, except in the proportions of the calls its name asks for.
 
-    At temperature 0 the answer is a function of (seed, variant, messages, schema), where of the last message only
-    the shared beginning and the text count: a remark after the text that asks again does not change the answer.
-    Above it, the temperature, the request's seed and the attempt (the end of `Request.key`) count too. Whether a call fails, and
-    how, follows from (seed, variant, key): a fault never changes what the other calls answer, and a second
-    attempt can succeed. One call has at most one fault.
+    At temperature 0 the answer is a function of (seed, variant, messages, schema), where of the last message
+    only the shared beginning and the text count: a remark after the text that asks again does not change the
+    answer. Above it, the temperature, the request's seed and the attempt (the end of `Request.key`) count too.
+
+    Whether a call fails, and how, follows from (seed, variant, key): a fault never changes what the other calls
+    answer, and a second attempt can succeed. Only an error is drawn anew when the same request is sent again.
+    One call has at most one fault.
 
     Token counts are numbers of words, as the mock has no vocabulary of its own.
 
@@ -83,10 +86,13 @@ class MockModel:
         self.settings = read_name(name)
         self.parallel = self.settings.parallel
         self._seed = seed
+        self._errors: Counter[str] = Counter()
 
     def info(self) -> ModelInfo:
         """Return the name and the warning that the answers mean nothing."""
-        return ModelInfo(name=self.name, backend="mock", energy_measured=True, notes=(NOTE,))
+        return ModelInfo(
+            name=f"mock/{self.name}".rstrip("/"), backend="mock", energy_measured=True, notes=(NOTE,)
+        )
 
     async def open(self) -> None:
         """Do nothing: there is nothing to load or connect to."""
@@ -152,14 +158,26 @@ class MockModel:
         draw = _uniform("fault", self._seed, self.settings.variant, key)
         for fault, proportion in self.settings.faults.items():
             if draw < proportion:
-                return fault
+                return fault if fault != "error" or self._fails_again(key) else None
             draw -= proportion
         return None
+
+    def _fails_again(self, key: str) -> bool:
+        self._errors[key] += 1
+        sent = self._errors[key]
+        again = _uniform("error", self._seed, self.settings.variant, key, sent)
+        return sent == 1 or again < self.settings.faults["error"]
 
     def _content_key(self, request: Request) -> str:
         last = request.messages[-1]["content"]
         asked = [last[: request.shared], request.text] if request.text and request.text in last else [last]
-        content = [self._seed, self.settings.variant, list(request.messages[:-1]), asked, request.schema]
+        content: list[Any] = [
+            self._seed,
+            self.settings.variant,
+            list(request.messages[:-1]),
+            asked,
+            request.schema,
+        ]
         if request.temperature > 0:
             attempt = request.key.rpartition("|")[2]
             content += [request.temperature, request.seed, attempt]

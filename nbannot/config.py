@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from nbannot.errors import ConfigError, nearest
 
@@ -28,6 +29,8 @@ RETRY_STRATEGIES = ("reprompt", "identical", "temperature")
 FIELDS_PER_QUERY = ("one", "section", "all")
 SPLITS = ("dev", "test")
 REASONING_WORDS = ("minimal", "low", "medium", "high")
+COUNTRY_VARIABLE = "NBANNOT_COUNTRY"
+SECRET = re.compile("key|token|passw|secret", re.IGNORECASE)
 
 Check = Callable[[Any], str]
 """Returns what a value must be, or "" if it is fine."""
@@ -37,9 +40,9 @@ def number(low: float, high: float, *, whole: bool = False) -> Check:
     """Return a check for a number from `low` to `high`."""
     kind = "an integer" if whole else "a number"
     if high == float("inf"):
-        rule = f"must be {kind} of at least {low:g}"
+        rule = f"must be {kind} of at least {low}"
     else:
-        rule = f"must be {kind} from {low:g} to {high:g}"
+        rule = f"must be {kind} from {low} to {high}"
 
     def check(value: Any) -> str:
         right = isinstance(value, int) if whole else isinstance(value, int | float)
@@ -54,8 +57,28 @@ def one_of(*words: str) -> Check:
 
 
 def word(value: Any) -> str:
-    """Check for a text that is not blank."""
-    return "" if isinstance(value, str) and value.strip() else "must be a text"
+    """Check for a text that is not blank, on one line."""
+    if not isinstance(value, str) or not value.strip() or not _writable(value):
+        return "must be a text"
+    return "must be a text without line breaks or tabs" if re.search("[\x00-\x1f\x7f]", value) else ""
+
+
+def _writable(text: str) -> bool:
+    """Return whether a text can be written as UTF-8: half of a surrogate pair cannot."""
+    return not re.search("[\ud800-\udfff]", text)
+
+
+def address(value: Any) -> str:
+    """Check for the address of a server; what it holds is written down, so it may hold no password or key."""
+    if word(value) or not re.fullmatch(r"https?://[^/\s]\S*", value):
+        return "must be an address such as http://localhost:11434"
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return "must be an address such as http://localhost:11434"
+    if "@" in parts.netloc or any(SECRET.search(name) for name, _ in parse_qsl(parts.query, True)):
+        return "is written to config.json and may hold no password or key"
+    return ""
 
 
 def truth(value: Any) -> str:
@@ -64,9 +87,9 @@ def truth(value: Any) -> str:
 
 
 def words(value: Any) -> str:
-    """Check for a list of texts."""
-    right = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-    return "" if right else "must be a list of texts"
+    """Check for a list of texts that is not empty."""
+    right = isinstance(value, tuple) and value and all(isinstance(v, str) and _writable(v) for v in value)
+    return "" if right else 'must be a list of texts, e.g. ["a", "b"]'
 
 
 def reasoning_word(value: Any) -> str:
@@ -123,7 +146,12 @@ SETTINGS: dict[str, Setting] = {
     "top_k": Setting(
         number(1, 1_000_000, whole=True), "how many next words are considered", short="topk", optional=True
     ),
-    "seed": Setting(number(0, 2**32 - 1, whole=True), "seed of the sampling", short="seed", optional=True),
+    "seed": Setting(
+        number(0, 2**32 - 1, whole=True),
+        "seed of the sampling; false: none is sent",
+        short="seed",
+        optional=True,
+    ),
     "max_tokens": Setting(number(1, 1_000_000, whole=True), "longest reply, in tokens", short="max"),
     "context_size": Setting(
         number(64, 10_000_000, whole=True), "context window to ask for, in tokens", short="ctx", optional=True
@@ -192,7 +220,7 @@ SETTINGS: dict[str, Setting] = {
         values=SPLITS,
     ),
     "repeat": Setting(number(1, 1_000_000, whole=True), "counts repetitions of the same settings"),
-    "base_url": Setting(word, "address of a model server", short="url", optional=True),
+    "base_url": Setting(address, "address of a model server", short="url", optional=True),
     "threads": Setting(
         number(1, 4096, whole=True), "processor threads of the local model", decides=False, optional=True
     ),
@@ -251,7 +279,7 @@ class RunConfig:
     metadata_columns: tuple[str, ...] | None = None
     limit: int | None = None
     ids: tuple[str, ...] | None = None
-    split: str | None = None
+    split: Literal["dev", "test"] | None = None
     repeat: int = 1
     base_url: str | None = None
     threads: int | None = None
@@ -262,51 +290,45 @@ class RunConfig:
     task_root: str | None = None
 
     def __post_init__(self) -> None:
-        if self.country_iso_code is None and os.environ.get("NBANNOT_COUNTRY"):
-            object.__setattr__(self, "country_iso_code", os.environ["NBANNOT_COUNTRY"])
-        for name in ("fields", "ids", "metadata_columns"):
-            if isinstance(getattr(self, name), list):
-                object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("temperature", "retry_temperature", "timeout_s", "top_p"):
-            if isinstance(getattr(self, name), int) and not isinstance(getattr(self, name), bool):
-                object.__setattr__(self, name, float(getattr(self, name)))
-        for name in ("output_root", "task_root"):
-            if isinstance(getattr(self, name), Path):
-                object.__setattr__(self, name, str(getattr(self, name)))
-        faults = [f"{name} {why}. Got {getattr(self, name)!r}." for name, why in self._faults()]
-        faults += _contradictions(self)
-        if faults:
-            raise settings_error(faults)
-
-    def _faults(self) -> Iterable[tuple[str, str]]:
-        for name, setting in SETTINGS.items():
-            value = getattr(self, name)
-            if value is None and setting.optional:
-                continue
-            why = setting.check(value)
-            if why:
-                yield name, why
+        given = {name: getattr(self, name) for name in SETTINGS}
+        _refuse(faults_in(given))
+        for name, value in _complete(given).items():
+            object.__setattr__(self, name, value)
 
     @classmethod
     def of(cls, settings: Mapping[str, Any] | None = None, /, **keywords: Any) -> RunConfig:
         """Return the config with these settings; unknown names are refused with the nearest known one."""
         merged = {**(settings or {}), **keywords}
-        refuse_unknown(merged)
+        _refuse(faults_in(merged))
         return cls(**merged)
 
     @classmethod
     def from_toml(cls, text: str) -> RunConfig:
         """Return the config that a TOML text describes; errors give the line."""
-        return cls.of(read_toml(text))
+        settings = read_toml(text)
+        _refuse(faults_in(settings), lines_of(settings, text))
+        return cls(**settings)
 
     @classmethod
     def from_json(cls, text: str) -> RunConfig:
-        """Return the config that a ``config.json`` describes; its provenance is left aside."""
-        return cls.of(settings_in(json.loads(text)))
+        """Return the config that a JSON text describes; the provenance in a run's ``config.json`` is left aside."""
+        try:
+            stored = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(
+                f"the settings are not JSON: {error.msg}, line {error.lineno}, column {error.colno}.\n"
+                "  Settings in another form: RunConfig.from_toml, or the keywords of nbannot.run()."
+            ) from None
+        if not isinstance(stored, dict):
+            raise ConfigError(
+                f"settings in JSON are one object, {{...}}. Got {_cut(stored)}.\n"
+                '  Write {"model": "local"}.'
+            )
+        return cls.of(settings_in(stored) if "run_id" in stored else stored)
 
     def change(self, **changes: Any) -> RunConfig:
         """Return the config with some settings changed."""
-        refuse_unknown(changes)
+        _refuse(faults_in({**self.to_dict(), **changes}))
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -318,53 +340,156 @@ class RunConfig:
         """Return the settings as TOML: those that are not at their default, or all."""
         lines = []
         for name, value in self.to_dict().items():
+            if value is None and DEFAULTS[name] is not None:
+                value = False  # TOML has no null
             if value is not None and (all_settings or value != DEFAULTS[name]):
-                lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}")
+                lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f"))
         return "\n".join(lines)
 
     def model_id(self, prompt_mark: str = "") -> str:
         """Return a short readable name that differs whenever two configs of a task differ in more than `repeat`.
 
+        Settings that decide no answer (`Setting.decides`) are not in it. What cannot be shown as it stands is
+        followed by, or is, # and the beginning of its hash.
+
         Parameters
         ----------
         prompt_mark
             Hash of a prompt wording of one's own, so that a changed wording changes the name.
+
+        Examples
+        --------
+        >>> RunConfig(model="ollama/gemma3:270m", temperature=0.7).model_id()
+        'ollama/gemma3:270m_standard_temp=0.7'
         """
-        parts = [self.model.replace(":", "-"), self.prompt_type + (f"-{prompt_mark}" if prompt_mark else "")]
+        # The last _ before the first = (or before the end) parts model and prompt: no prompt holds one.
+        parts = [_readable(self.model, "_"), _readable(self.prompt_type)]
+        if prompt_mark:
+            parts[1] += f"#{prompt_mark}"
         for name, setting in SETTINGS.items():
             value = getattr(self, name)
             if name in ("model", "prompt_type", "repeat") or not setting.decides or value == DEFAULTS[name]:
                 continue
             parts.append(f"{setting.short}={_brief(value)}")
-        if self.model != parts[0]:  # a colon was replaced: keep names that differ only there apart
-            parts.append(_mark(self.model))
         return "_".join(parts)
 
 
 DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(RunConfig)}
+DECIMAL = ("temperature", "top_p", "retry_temperature", "timeout_s")
+LISTS = tuple(name for name, setting in SETTINGS.items() if setting.check is words)
 
 
-def _contradictions(config: RunConfig) -> Iterable[str]:
-    if config.calibration == "batch" and config.chat_mode != "per_query":
-        yield f'calibration = "batch" needs chat_mode = "per_query". Got {config.chat_mode!r}.'
-    if config.calibration == "batch" and config.answer_mode == "generate":
-        yield 'calibration = "batch" needs scored answers. Got answer_mode = "generate".'
-    if config.answer_mode == "score" and config.prompt_type == "CoT":
-        yield 'answer_mode = "score" leaves no room to reason. Got prompt_type = "CoT".'
-    if config.answer_mode == "score" and config.fields_per_query != "one":
-        yield f'answer_mode = "score" needs fields_per_query = "one". Got {config.fields_per_query!r}.'
+def _plain(name: str, value: Any) -> Any:
+    """Return a value as it is kept: lists as tuples, decimals as floats, paths and numpy scalars as plain data."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, Path):
+        return str(value)
+    if name in LISTS and isinstance(value, list):
+        value = tuple(value)
+    if name in DECIMAL and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value) + 0.0 if abs(value) < 2**53 else value  # + 0.0: no negative zero
+    nothing = (name == "seed" and value is False) or (name == "metadata_columns" and value == ())
+    return None if nothing else value
+
+
+def _complete(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a value for every setting: the one given, else the default or what the environment says."""
+    values = {name: _plain(name, settings.get(name, default)) for name, default in DEFAULTS.items()}
+    if values["country_iso_code"] is None:
+        values["country_iso_code"] = os.environ.get(COUNTRY_VARIABLE, "").strip() or None
+    return values
+
+
+Fault = tuple[str, str]
+"""The setting and what is wrong with it."""
+
+
+def faults_in(settings: Mapping[str, Any]) -> list[Fault]:
+    """Return everything that is wrong with some settings: names, values, and contradictions between them."""
+    values = _complete(settings)
+    faults = [(str(name), _unknown(str(name))) for name in settings if name not in SETTINGS]
+    for name, value in values.items():
+        why = _value_fault(name, value)
+        if why and name == "country_iso_code" and settings.get(name) is None:
+            why = f"{COUNTRY_VARIABLE} in the environment: {why}"
+        if why:
+            faults.append((name, why))
+    return faults + list(_contradictions(values))
+
+
+def _value_fault(name: str, value: Any) -> str:
+    setting = SETTINGS[name]
+    why = "" if value is None and setting.optional else setting.check(value)
+    if not why:
+        return ""
+    shown = _without_secrets(_cut(list(value) if isinstance(value, tuple) else value))
+    return f"{name} {why}. Got {shown}{_nearest_value(name, value) or '.'}"
+
+
+def _nearest_value(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        return ""
+    if name != "country_iso_code":
+        known = SETTINGS[name].values
+        return "" if value in known else nearest(value.casefold(), known)
+    import pycountry
+
+    try:
+        return f"; did you mean '{pycountry.countries.lookup(value.strip()).alpha_3}'?"
+    except LookupError:
+        return ""
+
+
+def _cut(value: Any) -> str:
+    try:
+        shown = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists in lists
+        return f"one too long to show ({type(value).__name__})"
+    return shown if len(shown) <= 80 else shown[:79] + "…"
+
+
+def _without_secrets(line: str) -> str:
+    """Return a line for a message, with what stands in an address before @ and after = left out."""
+    line = re.sub(r"//[^/\s@]*@", "//…@", line)
+    return re.sub(
+        r"([?&][^=&\s]*(?:key|token|passw|secret)[^=&\s]*=)[^&\s\"']+", r"\1…", line, flags=re.IGNORECASE
+    )
+
+
+def _contradictions(values: Mapping[str, Any]) -> Iterable[Fault]:
+    calibrated, scored = values["calibration"] == "batch", values["answer_mode"] == "score"
+    chat, together = values["chat_mode"], values["fields_per_query"]
+    if calibrated and chat in CHAT_MODES and chat != "per_query":
+        yield "calibration", f'calibration = "batch" needs chat_mode = "per_query". Got {chat!r}.'
+    if calibrated and values["answer_mode"] == "generate":
+        yield "calibration", 'calibration = "batch" needs scored answers. Got answer_mode = "generate".'
+    name = "answer_mode" if scored else "calibration"
+    if (scored or calibrated) and values["prompt_type"] == "CoT":
+        yield name, f'{name} = "{values[name]}" leaves no room to reason. Got prompt_type = "CoT".'
+    if (scored or calibrated) and together in FIELDS_PER_QUERY and together != "one":
+        yield name, f'{name} = "{values[name]}" needs fields_per_query = "one". Got {together!r}.'
 
 
 def _brief(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, tuple) or len(str(value)) > 24 or not re.fullmatch(r"[\w.:-]+", str(value)):
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    if isinstance(value, tuple) or not re.fullmatch(r"[\w.:-]{1,24}", str(value)):
         return _mark(json.dumps(value, ensure_ascii=False))
-    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+    return str(value)
+
+
+def _readable(name: str, further: str = "") -> str:
+    """Return a name in letters, digits, ``. / : @ + -`` and `further`; one that had to change is marked."""
+    shown = "".join(c if c.isalnum() or c in "./:@+-" + further else "-" for c in name)
+    shown = shown if len(shown) <= 60 else "…" + shown[-48:]
+    return shown if shown == name else shown + _mark(name)
 
 
 def _mark(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:6]
+    return "#" + hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def settings_error(faults: Sequence[str]) -> ConfigError:
@@ -373,20 +498,41 @@ def settings_error(faults: Sequence[str]) -> ConfigError:
     return ConfigError("\n".join([f"{number} a change.", *(f"  {fault}" for fault in faults)]))
 
 
+def _refuse(faults: Iterable[Fault], lines: Mapping[str, int] | None = None) -> None:
+    """Raise the error that lists the faults, if there are any, in the order of their lines."""
+    at = lines or {}
+    every = sorted(dict.fromkeys(faults), key=lambda fault: at.get(fault[0]) or float("inf"))
+    if not every:
+        return
+    error = settings_error([f"line {at[name]}: {what}" if at.get(name) else what for name, what in every])
+    if any(name not in SETTINGS and not what.endswith("?") for name, what in every):
+        error = ConfigError(f"{error}\n  Known settings: {', '.join(SETTINGS)}.")
+    raise error
+
+
+def _unknown(name: str) -> str:
+    plain = name.strip("-").replace("-", "_").casefold()
+    shorts = {setting.short: full for full, setting in SETTINGS.items() if setting.short}
+    hint = f"; did you mean '{shorts[plain]}'?" if plain in shorts else nearest(plain, SETTINGS)
+    return f"unknown setting '{name}'{hint}"
+
+
 def refuse_unknown(names: Iterable[str]) -> None:
     """Raise `ConfigError` for names that are no settings, each with the nearest known one."""
-    faults = [f"unknown setting '{name}'{nearest(name, SETTINGS)}" for name in names if name not in SETTINGS]
-    if faults:
-        raise settings_error(
-            [*faults, f"known settings: {', '.join(SETTINGS)}"] if len(faults) > 2 else faults
-        )
+    _refuse((str(name), _unknown(str(name))) for name in names if name not in SETTINGS)
 
 
 SLIPS = (
-    (re.compile(r"=\s*(True|False)\b"), "TOML writes true and false in small letters"),
-    (re.compile(r"=\s*None\b"), "TOML has no None: leave the setting out"),
+    (re.compile(r"=\s*(True|False|TRUE|FALSE)\b"), "TOML writes true and false in small letters"),
+    (re.compile(r"=\s*(None|null)\b"), "TOML has no None: leave the setting out"),
     (re.compile(r"^\s*\w+\s*:"), "TOML separates name and value by =, not by a colon"),
-    (re.compile(r"=\s*[A-Za-z_/][^\"'\[\]{}=,#]*\s*(#.*)?$"), 'a text needs quotation marks: name = "text"'),
+    (re.compile(r"=\s*[“”„‘’«»]"), 'quotation marks are straight ones: name = "text"'),
+    (re.compile(r'=\s*"[^"]*\\'), "a path is written with / or in single quotation marks: 'C:\\data'"),
+    (re.compile(r"=\s*(\"[^\"]*|'[^']*)$"), "the closing quotation mark is missing"),
+    (re.compile(r"=\s*\("), "a list stands in square brackets: [0, 0.7]"),
+    (re.compile(r"=\s*[+-]?\.\d"), "a number needs a digit before its point: 0.7"),
+    (re.compile(r"=.*,\s*(#.*)?$"), "no comma at the end of a line"),
+    (re.compile(r"=\s*[A-Za-z_/~][^\"'\[\]{},#]*\s*(#.*)?$"), 'a text needs quotation marks: name = "text"'),
     (re.compile(r"=\s*$"), "the value is missing"),
 )
 
@@ -401,23 +547,45 @@ def read_toml(text: str, first_line: int = 1) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        lines = text.splitlines()
+    except RecursionError:
+        raise ConfigError(
+            "lists in lists in lists, too deep to read.\n  Give one value, or one list."
+        ) from None
+    except ValueError as error:  # TOMLDecodeError, or a number of thousands of digits
+        lines = text.split("\n")
         match = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
-        row, column = (int(match[1]), int(match[2])) if match else (len(lines), 1)
+        last = max((row for row, line in enumerate(lines, start=1) if line.strip()), default=1)
+        row, column = (int(match[1]), int(match[2])) if match else (last, len(lines[last - 1]) + 1)
         what = re.sub(r"\s*\(at .*\)$", "", str(error))
-        shown = lines[row - 1] if 0 < row <= len(lines) else ""
-        hint = next((why for slip, why in SLIPS if slip.search(shown)), "")
-        tail = f"\n    {shown.strip()}" + (f"\n  {hint}." if hint else "")
+        if not isinstance(error, tomllib.TOMLDecodeError):
+            what = "A number has thousands of digits"
+        shown = lines[row - 1].strip() if row <= len(lines) else ""
+        if what.startswith("Cannot overwrite"):
+            hint = "a setting is given once; several values to try stand in a list: [0, 0.7]"
+        else:
+            hint = next((why for slip, why in SLIPS if slip.search(shown)), "")
+        tail = f"\n    {_line_for_message(shown)}" + (f"\n  {hint}." if hint else "")
         raise ConfigError(f"line {row + first_line - 1}, column {column}: {what}.{tail}") from None
+
+
+def _line_for_message(line: str) -> str:
+    name, equals, _ = line.partition("=")
+    secret = SECRET.search(name) and name.strip() not in SETTINGS
+    return f"{name}{equals} …" if secret else _without_secrets(line)
 
 
 def line_of(name: str, text: str) -> int:
     """Return the number (from 1) of the line of a TOML text that sets `name`, or 0."""
-    for number_, line in enumerate(text.splitlines(), start=1):
-        if re.match(rf"\s*[\"']?{re.escape(name)}[\"']?\s*=", line):
+    for number_, line in enumerate(text.split("\n"), start=1):
+        if re.match(rf"\s*\[*\s*[\"']?{re.escape(name)}[\"']?\s*[].=]", line):
             return number_
     return 0
+
+
+def lines_of(names: Iterable[str], text: str, first_line: int = 1) -> dict[str, int]:
+    """Return the line (counted from `first_line`) of each name that a TOML text sets."""
+    found = {name: line_of(name, text) for name in names}
+    return {name: line + first_line - 1 for name, line in found.items() if line}
 
 
 def settings_in(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -427,28 +595,40 @@ def settings_in(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_many(name: str, value: Any) -> bool:
     """Return whether `value` is a list of values for a sweep rather than one value of the setting."""
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, list | tuple | range):
         return False
-    if SETTINGS[name].check is words:
+    if name in LISTS:
         return bool(value) and all(isinstance(item, list | tuple) for item in value)
     return True
 
 
-def expand(settings: Mapping[str, Any]) -> list[RunConfig]:
+def expand(settings: Mapping[str, Any], lines: Mapping[str, int] | None = None) -> list[RunConfig]:
     """Return one config per combination of the listed values; one config when nothing is a list.
 
+    Parameters
+    ----------
+    lines
+        Where the settings stand in a cell or file (see `lines_of`), for the error.
+
+    Raises
+    ------
+    ConfigError
+        Listing every name, value and contradiction that needs a change, in whichever combination.
+
+    Examples
+    --------
     >>> [c.temperature for c in expand({"temperature": [0, 0.7]})]
     [0.0, 0.7]
     """
-    refuse_unknown(settings)
-    axes = {name: list(value) for name, value in settings.items() if is_many(name, value)}
-    empty = [
-        f"{name} is an empty list: give at least one value." for name, values in axes.items() if not values
-    ]
-    if empty:
-        raise settings_error(empty)
+    axes = {name: list(v) for name, v in settings.items() if name in SETTINGS and is_many(name, v)}
     single = {name: value for name, value in settings.items() if name not in axes}
-    return [
-        RunConfig.of({**single, **dict(zip(axes, combination, strict=True))})
-        for combination in itertools.product(*axes.values())
+    faults = faults_in(single)
+    for name, values in axes.items():
+        faults += [(name, f"{name} is an empty list: give at least one value.")] if not values else []
+        faults += [(name, _value_fault(name, _plain(name, v))) for v in values]
+    _refuse([fault for fault in faults if fault[1]], lines)
+    grid = [
+        {**single, **dict(zip(axes, values, strict=True))} for values in itertools.product(*axes.values())
     ]
+    _refuse([fault for combination in grid for fault in faults_in(combination)], lines)
+    return list(dict.fromkeys(RunConfig.of(combination) for combination in grid))

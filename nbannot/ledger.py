@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,29 +36,55 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     RunError
         If a line before the last one cannot be read: the file was changed by something else.
     """
-    if not path.exists():
+    try:
+        lines = path.open("rb")
+    except FileNotFoundError:
         return
-    with path.open("rb") as lines:
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}.\n  Choose another output_root.") from None
+    with lines:
         for number, line in enumerate(lines, start=1):
             if not line.endswith(b"\n"):
                 return
             try:
                 record = json.loads(line.decode("utf-8"))
-            except (UnicodeDecodeError, json.JSONDecodeError):
+            except (ValueError, RecursionError):
+                record = None
+            if not isinstance(record, dict) or not _complete(record):
                 raise RunError(
                     f"{path}, line {number} is not a record of ours.\n"
                     "  The file was changed by something else; start again with fresh = true, or mend the line."
-                ) from None
-            if isinstance(record, dict):
-                yield record
+                )
+            yield record
+
+
+def _complete(record: Mapping[str, Any]) -> bool:
+    """Return whether a record of a call has what identifies it; other records are always complete."""
+    if "text_id" not in record:
+        return True
+    kinds = {"text_id": str, "columns": list, "attempt": int, "messages": list, "answers": list, "time": str}
+    return all(isinstance(record.get(name), kind) for name, kind in kinds.items())
 
 
 def messages_of(record: Mapping[str, Any], prefixes: Mapping[str, str]) -> list[Message]:
-    """Return the messages of a record exactly as they were sent."""
-    return [
-        {"role": m["role"], "content": prefixes.get(m.get("prefix", ""), "") + m["content"]}
-        for m in record["messages"]
-    ]
+    """Return the messages of a record exactly as they were sent.
+
+    Raises
+    ------
+    RunError
+        If the line with the beginning of a prompt is gone.
+    """
+    messages = []
+    for message in record["messages"]:
+        mark = message.get("prefix")
+        if mark is not None and mark not in prefixes:
+            raise RunError(
+                f"the ledger has lost the line with the shared beginning {mark}.\n"
+                "  The file was changed by something else; start again with fresh = true."
+            )
+        start = prefixes[mark] if mark is not None else ""
+        messages.append({"role": message["role"], "content": start + message["content"]})
+    return messages
 
 
 def prefixes_in(path: Path) -> dict[str, str]:
@@ -84,6 +112,40 @@ Key = tuple[str, tuple[str, ...], int]
 """Text id, columns, attempt."""
 
 
+@dataclass
+class Tally:
+    """What all calls of a run add up to, over every session: counts, characters, tokens, seconds.
+
+    Tokens are ``None`` while no reply has told them.
+    """
+
+    calls: int = 0
+    retries: int = 0
+    input_chars: int = 0
+    output_chars: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    evaluated_tokens: int | None = None
+    seconds: array[float] = field(default_factory=lambda: array("d"))
+    first: str = ""
+    last: str = ""
+    reasoned: bool = False
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Add one record of a call."""
+        self.calls += 1
+        self.retries += record["attempt"] > 1 or record.get("error") is not None
+        self.input_chars += record["input_chars"]
+        self.output_chars += len(record.get("raw") or "") + len(record.get("reasoning") or "")
+        for name in ("input_tokens", "output_tokens", "evaluated_tokens"):
+            if record.get(name) is not None:
+                setattr(self, name, (getattr(self, name) or 0) + record[name])
+        self.seconds.append(record.get("seconds") or 0.0)
+        self.first = min(self.first or record["time"], record["time"])
+        self.last = max(self.last, record["time"])
+        self.reasoned = self.reasoned or bool(record.get("reasoning"))
+
+
 class Ledger:
     """The ledger of one run, open for appending.
 
@@ -96,12 +158,17 @@ class Ledger:
     ----------
     answered
         The replies that earlier sessions left: key -> record without its messages. Calls that failed are not in it.
+    notes
+        The lines of earlier sessions that are no calls, e.g. calibrations.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.answered: dict[Key, dict[str, Any]] = {}
+        self.notes: list[dict[str, Any]] = []
+        self.tally = Tally()
         self._prefixes: set[str] = set()
+        self._file = -1
         self._read()
         try:
             self._file = os.open(
@@ -109,17 +176,24 @@ class Ledger:
             )
             self._cut_torn_line()
         except OSError as error:
+            if self._file >= 0:
+                os.close(self._file)
             raise RunError(f"cannot write {path}: {error.strerror}.\n  Choose another output_root.") from None
 
     def _read(self) -> None:
         for record in read_lines(self.path):
             if "prefix" in record:
                 self._prefixes.add(record["prefix"])
-            if "text_id" not in record or record.get("error") is not None:
+                continue
+            if "text_id" not in record:
+                self.notes.append(record)
+                continue
+            self.tally.add(record)
+            if record.get("error") is not None:
                 continue
             key = (record["text_id"], tuple(record["columns"]), record["attempt"])
             record.pop("messages", None)
-            self.answered.setdefault(key, record)
+            self.answered[key] = record  # the last: an earlier one was an answer to other messages
 
     def _cut_torn_line(self) -> None:
         size = os.fstat(self._file).st_size
@@ -166,28 +240,29 @@ class Ledger:
         RunError
             If it cannot be written (disk full, folder gone); what was written before stays good.
         """
-        self._write(
-            {
-                "text_id": text_id,
-                "columns": list(columns),
-                "attempt": attempt,
-                "repeat": repeat,
-                "status": next((a["status"] for a in answers if a["status"] != "ok"), "ok"),
-                "answers": list(answers),
-                "raw": reply.text,
-                "reasoning": reply.reasoning,
-                "finish_reason": reply.finish_reason,
-                "probabilities": reply.probabilities,
-                "input_tokens": reply.input_tokens,
-                "output_tokens": reply.output_tokens,
-                "evaluated_tokens": reply.evaluated_tokens,
-                "seconds": round(reply.seconds, 6),
-                "error": reply.error,
-                "time": time,
-                "messages_hash": messages_hash(request.messages),
-                "messages": self._shortened(request),
-            }
-        )
+        record: dict[str, Any] = {
+            "text_id": text_id,
+            "columns": list(columns),
+            "attempt": attempt,
+            "repeat": repeat,
+            "status": next((a["status"] for a in answers if a["status"] != "ok"), "ok"),
+            "answers": list(answers),
+            "raw": reply.text,
+            "reasoning": reply.reasoning,
+            "finish_reason": reply.finish_reason,
+            "probabilities": reply.probabilities,
+            "input_tokens": reply.input_tokens,
+            "output_tokens": reply.output_tokens,
+            "evaluated_tokens": reply.evaluated_tokens,
+            "seconds": round(reply.seconds, 6),
+            "input_chars": sum(len(message["content"]) for message in request.messages),
+            "error": reply.error,
+            "time": time,
+            "messages_hash": messages_hash(request.messages),
+            "messages": self._shortened(request),
+        }
+        self._write(record)
+        self.tally.add(record)
 
     def note(self, **content: Any) -> None:
         """Write a line that is no call, e.g. the calibration of a field."""
@@ -212,17 +287,35 @@ class Ledger:
         except UnicodeEncodeError:  # half of a surrogate pair in a reply: JSON can say it in ASCII
             data = json.dumps(record).encode("ascii") + b"\n"
         try:
-            if os.write(self._file, data) != len(data):
-                raise OSError(28, os.strerror(28))
+            self._put(data)
         except OSError as error:
             raise RunError(
                 f"cannot write {self.path}: {error.strerror}.\n"
                 "  Everything before is kept; make room and run the same again to go on."
             ) from None
 
-    def close(self) -> None:
-        """Make sure that everything is on the disk, and close the file."""
+    def _put(self, data: bytes) -> None:
+        """Write a line whole or not at all: a part of one must never have another line behind it."""
+        before, done = os.fstat(self._file).st_size, 0
         try:
-            os.fsync(self._file)
+            while done < len(data):
+                done += os.write(self._file, data[done:])
+        except OSError:
+            if done and os.fstat(self._file).st_size == before + done:
+                os.ftruncate(self._file, before)
+            raise
+
+    def close(self) -> None:
+        """Make sure that everything is on the disk, and close the file; closing again does nothing."""
+        if self._file < 0:
+            return
+        file, self._file = self._file, -1
+        try:
+            os.fsync(file)
+        except OSError as error:
+            raise RunError(
+                f"cannot write {self.path}: {error.strerror}.\n"
+                "  The last answers may be missing; run the same again to go on."
+            ) from None
         finally:
-            os.close(self._file)
+            os.close(file)

@@ -89,6 +89,7 @@ class Reply:
 class ModelInfo:
     """What a model says of itself, for ``config.json``, the card and the run's identity.
 
+    `name` is what follows the slash in ``<backend>/<name>``, in full (the default spelled out).
     `digest` identifies the weights (``"sha256:..."``) and is part of the run id when known.
     """
 
@@ -104,6 +105,11 @@ class ModelInfo:
     energy_measured: bool = True
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def full_name(self) -> str:
+        """``<backend>/<name>``, or the backend alone where there is no name."""
+        return f"{self.backend}/{self.name}" if self.name else self.backend
 
 
 @runtime_checkable

@@ -1,0 +1,166 @@
+"""Scoring: one coding against the human labels of its task, field by field.
+
+Rows are all texts with a human label; a missing or unusable answer is an error in the headline values, and coverage is
+always beside them. The numbers come from `nbannot.metrics`; here they get their names, rows and words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nbannot.codebook import Field
+from nbannot.coding import Coding
+from nbannot.errors import ScoringError, listed, nearest
+from nbannot.frames import make_frame
+from nbannot.metrics.field import FieldData, FieldScore, Result, score_field
+
+METRIC_COLUMNS = ("column", "annotation_type", "metric", "value", "ci_low", "ci_high", "ci_method", "n",
+                  "n_answered", "reason")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All numbers of one coding.
+
+    Attributes
+    ----------
+    fields
+        column -> `FieldScore`, in codebook order.
+    """
+
+    coding: Coding
+    fields: Mapping[str, FieldScore]
+    settings: Mapping[str, Any]
+
+    def type_of(self, column: str) -> str:
+        """Return the type of a scored field."""
+        return self.coding.task.codebook[column].type
+
+    def long_rows(self, run_id: str) -> list[dict[str, Any]]:
+        """Return the rows of the long table: one per column and metric."""
+        return [
+            {
+                "run_id": run_id,
+                "column": column,
+                "annotation_type": self.type_of(column),
+                "metric": name,
+                **_row(result),
+            }
+            for column, score in self.fields.items()
+            for name, result in score.results.items()
+        ]
+
+    def class_rows(self, run_id: str) -> list[dict[str, Any]]:
+        """Return the rows of the class table: one per column, label and metric."""
+        return [
+            {
+                "run_id": run_id,
+                "column": column,
+                "annotation_type": self.type_of(column),
+                "label": entry["label"],
+                "metric": metric,
+                "value": entry[metric],
+                "n": entry["support"],
+                "ci_low": entry.get(f"{metric}_ci_low"),
+                "ci_high": entry.get(f"{metric}_ci_high"),
+                "reason": entry.get(f"{metric}_reason", ""),
+            }
+            for column, score in self.fields.items()
+            for entry in score.per_class
+            for metric in ("precision", "recall", "f1", "support", "predicted")
+        ]
+
+    def frame(self) -> Any:
+        """Return one row per field and metric, with interval, n and reason."""
+        return make_frame(self.long_rows(""), METRIC_COLUMNS)
+
+
+def _row(result: Result) -> dict[str, Any]:
+    return {
+        "value": result.value,
+        "n": result.n,
+        "n_answered": result.n_answered,
+        "ci_low": result.ci_low,
+        "ci_high": result.ci_high,
+        "ci_method": result.ci_method,
+        "reason": result.reason,
+    }
+
+
+def field_data(coding: Coding, f: Field, clusters: Sequence[Any] | None = None) -> FieldData:
+    """Return one field of a coding beside the human labels, row by row."""
+    import numpy as np
+
+    task = coding.task
+    answers = coding.answers[f.column]
+    human = task.human(f.column)
+    model = [answer.value for answer in answers]
+    if f.type == "span":
+        human, model = [_triples(v) for v in human], [_triples(v) for v in model]
+    return FieldData(
+        type=f.type,
+        labels=f.labels,
+        human=human,
+        model=model,
+        human_applies=np.array(task.human_applies(f.column), dtype=bool),
+        model_applies=np.array([a.status != "not_applicable" for a in answers], dtype=bool),
+        texts=task.texts if f.type == "span" else None,
+        missing_reason=[_why_missing(a.status, a.reason) for a in answers],
+        clusters=clusters,
+        unaligned=[len(a.unaligned) for a in answers] if f.type == "span" else None,
+    )
+
+
+def _triples(spans: Any) -> list[tuple[int, int, str | None]] | None:
+    return None if spans is None else [(s["start"], s["end"], s["label"]) for s in spans]
+
+
+def _why_missing(status: str, reason: str) -> str:
+    if status in ("ok", "not_applicable"):
+        return ""
+    kind = reason.split(":")[0]
+    return f"{status}: {kind}" if kind and status in ("invalid", "not_asked") else status
+
+
+def score(
+    coding: Coding,
+    *,
+    cluster: str | None = None,
+    n_resamples: int = 10_000,
+    seed: int = 1,
+    extras: bool = False,
+) -> Scores:
+    """Return every metric of every field that was asked, against the task's human labels.
+
+    Parameters
+    ----------
+    cluster
+        Column of the data that says which texts belong together (document, author, thread): they are resampled
+        together for the intervals.
+    n_resamples, seed
+        Of the bootstrap.
+    extras
+        Compute the optional text metrics where the extra `textbox` is installed.
+
+    Raises
+    ------
+    ScoringError
+        If the cluster column does not exist.
+    """
+    clusters = None
+    if cluster is not None:
+        columns = coding.task.data.columns
+        if cluster not in columns:
+            raise ScoringError(
+                f"the data has no column '{cluster}'{nearest(cluster, columns)}: {listed(columns, 12)}."
+            )
+        clusters = list(coding.task.data[cluster])
+    fields = {
+        f.column: score_field(
+            field_data(coding, f, clusters), n_resamples=n_resamples, seed=seed, extras=extras
+        )
+        for f in coding.fields
+    }
+    return Scores(coding, fields, {"n_resamples": n_resamples, "seed": seed, "cluster": cluster})

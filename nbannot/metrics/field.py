@@ -7,8 +7,11 @@ from nbannot.metrics.accounting import LABEL_TYPES, FieldData
 from nbannot.metrics.intervals import Settings
 from nbannot.metrics.label_field import score_labels
 from nbannot.metrics.result import FieldScore, Result
+from nbannot.metrics.span_field import score_spans
+from nbannot.metrics.text_extras import TextExtras
+from nbannot.metrics.text_field import score_text
 
-__all__ = ["FieldData", "FieldScore", "Result", "score_field"]
+__all__ = ["FieldData", "FieldScore", "Result", "TextExtras", "score_field"]
 
 
 def score_field(
@@ -17,7 +20,8 @@ def score_field(
     n_resamples: int = 10_000,
     seed: int = 1,
     level: float = 0.95,
-    extras: bool = False,
+    extras: bool | TextExtras = False,
+    bleu_tokenize: str = "13a",
 ) -> FieldScore:
     """Return all numbers of one field of one run.
 
@@ -25,7 +29,9 @@ def score_field(
     ----------
     data : the field's human and model values, row i the same text everywhere.
     n_resamples, seed, level : of the intervals; the same seed gives the same limits.
-    extras : textbox: also compute what the extra ``textbox`` offers (ROUGE, cosine, BERTScore).
+    extras : textbox: also compute what the extra ``textbox`` offers (ROUGE, cosine, BERTScore), with the
+        models named in a `TextExtras`.
+    bleu_tokenize : sacrebleu's name of a tokeniser, for scripts without spaces (zh, ja-mecab, ko-mecab).
 
     Raises
     ------
@@ -39,4 +45,6 @@ def score_field(
     settings = Settings(n_resamples, seed, level)
     if data.type in LABEL_TYPES:
         return score_labels(data, settings)
-    raise NotImplementedError
+    if data.type == "textbox":
+        return score_text(data, settings, extras, bleu_tokenize)
+    return score_spans(data, settings)

@@ -66,8 +66,8 @@ def test_is_a_model() -> None:
     assert isinstance(model, Model)
     assert model.info().notes == (NOTE,)
     assert model.info().backend == "mock"
-    assert model.info().name == "mock"
-    assert MockModel("b?wrong=0.1").info().name == "mock/b?wrong=0.1"
+    assert model.info().full_name == "mock"
+    assert MockModel("b?wrong=0.1").info().full_name == "mock/b?wrong=0.1"
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -30,11 +30,18 @@ STATUSES: tuple[Status, ...] = (
 )
 
 REFUSAL = re.compile(
-    r"^\W*(i\s*('|’)?\s*(a)?m\s+sorry|sorry|i\s+(can(no|'|’)?t|cannot|am unable|won('|’)t)|as an ai\b|i\s+must decline)",
+    r"^\W*((i\W*a?m\s+)?sorry\b|i\s+(can(no|['’])?t|am\s+unable|won['’]t)\b|as\s+an\s+ai\b|i\s+must\s+decline)",
     re.IGNORECASE,
 )
-THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
-OBJECT = re.compile(r"\{\s*(?=[\"}])")
+THINKING_ENDS = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
+MARK = re.compile(r"<(?P<close>/?)think(?:ing)?>|\{", re.IGNORECASE)
+"""What parts a reply: where thinking aloud begins and ends, and the brace that may open the answer."""
+
+OBJECT = re.compile(r"\{\s*[\"}]")
+"""A brace that opens a JSON object."""
+
+UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
+"""What no table can hold: control characters and halves of surrogate pairs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,7 @@ def read_reply(group: Sequence[Field], text: str, reply: Reply, attempt: int = 1
     if reply.finish_reason == "context":
         return all_of("not_asked", reply.error or "the text does not fit the context window")
     if reply.error is not None:
-        return all_of("failed", reply.error)
+        return all_of("failed", reply.error or "no reply")
     if reply.finish_reason in ("refusal", "content_filter"):
         return all_of("refused", "the server reports a refusal")
     keys = ["response"] if len(group) == 1 else [field.column for field in group]
@@ -86,7 +93,7 @@ def read_reply(group: Sequence[Field], text: str, reply: Reply, attempt: int = 1
     if found is None:
         if reply.finish_reason == "length":
             return all_of("truncated", "the reply ended at max_tokens before the answer was whole")
-        if REFUSAL.match(reply.text) and "{" not in reply.text:
+        if _declines(reply.text):
             return all_of("refused", "the reply declines to answer")
         return all_of("invalid", why)
     return {
@@ -104,6 +111,8 @@ def _answer(
         value, repaired, unaligned = _value(field, found[key], text)
     except _Bad as bad:
         return Answer(field.column, "invalid", reason=str(bad), attempt=attempt)
+    except RecursionError:
+        return Answer(field.column, "invalid", reason="lists in lists, too deep to read", attempt=attempt)
     scored = reply.probabilities if len(reply.probabilities or ()) == len(field.labels) else None
     return Answer(
         field.column,
@@ -116,36 +125,82 @@ def _answer(
     )
 
 
+def _declines(raw: str) -> bool:
+    said = THINKING_ENDS.split(raw)[-1]
+    return bool(REFUSAL.match(said)) and "{" not in said
+
+
 def first_object(raw: str, keys: Sequence[str]) -> tuple[dict[str, Any] | None, str]:
     """Return the first whole JSON object in a reply that has one of `keys`, or ``None`` and why there is none.
 
-    An object that starts and is not whole ends the search: what stands inside it is not an answer.
+    What is thought aloud is no answer: ``<think>…</think>``, also where the reply begins inside it or ends before it
+    does. An object that starts and is not whole ends the search, and braces that hold no JSON are passed over with
+    all that is in them: what stands inside either is no answer.
     """
-    text = THINKING.sub("", raw).strip()
+    text = raw.strip()
+    found: dict[str, Any] | None = None
+    why, thoughts, at = "", 0, 0
+    while match := MARK.search(text, at):
+        at = match.end()
+        if match["close"]:
+            if not thoughts:  # the reply began inside its thoughts: everything so far was thinking
+                found, why = None, ""
+            thoughts = max(0, thoughts - 1)
+        elif match["close"] is not None:
+            thoughts += 1
+        elif not thoughts and found is None and not why:
+            found, why, at = _object_at(text, match.start())
+            if found is not None and not any(key in found for key in keys):
+                found = None
+    if found is not None:
+        return found, ""
+    return None, why or _nothing(text, keys[0])
+
+
+def _nothing(text: str, key: str) -> str:
+    """Return why a reply in which no object broke off, and none had the key, holds no answer."""
     if not text:
-        return None, "the reply is empty"
-    at = 0
-    seen_other = False
-    while match := OBJECT.search(text, at):
-        try:
-            found, at = _DECODER.raw_decode(text, match.start())
-        except _Bad as bad:
-            return None, str(bad)
-        except (json.JSONDecodeError, RecursionError):
-            return None, f"not JSON: {shortened(text)!r}"
-        if any(key in found for key in keys):
-            return found, ""
-        seen_other = True
-    if seen_other:
-        return None, f"the answer has no key {keys[0]!r}: {shortened(text)!r}"
-    return None, f"not JSON: {shortened(text)!r}"
+        return "the reply is empty"
+    said = re.split("<think", THINKING_ENDS.split(text)[-1], flags=re.IGNORECASE)[0]
+    if not said.strip():
+        return "the reply ended with its thinking"
+    if OBJECT.search(said):
+        return f"the answer has no key {key!r}: {shortened(said)!r}"
+    return f"not JSON: {shortened(said)!r}"
+
+
+def _object_at(text: str, start: int) -> tuple[dict[str, Any] | None, str, int]:
+    """Return the object that begins at `start`, or ``None`` and why it is not whole, and where the search goes on."""
+    if not OBJECT.match(text, start):
+        end = _closing(text, start)
+        return None, "" if end else f"not JSON: {shortened(text)!r}", end or len(text)
+    try:
+        found, end = _DECODER.raw_decode(text, start)
+    except _Bad as bad:
+        return None, str(bad), start + 1
+    except json.JSONDecodeError as error:
+        broke_off = error.pos >= len(text) or error.msg.startswith("Unterminated string")
+        return None, f"not JSON: {shortened(text)!r}", len(text) if broke_off else start + 1
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists
+        return None, f"not JSON: {shortened(text)!r}", start + 1
+    return found, "", end
+
+
+def _closing(text: str, start: int) -> int:
+    """Return where the brace that opens at `start` is closed again, or 0."""
+    level = 0
+    for match in re.compile("[{}]").finditer(text, start):
+        level += 1 if match[0] == "{" else -1
+        if not level:
+            return match.end()
+    return 0
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found and found[key] != value:
-            raise _Bad(f"several answers: {key!r} is given twice")
+        if key in found and (type(found[key]) is not type(value) or found[key] != value):
+            raise _Bad(f"several answers: {shortened(key)!r} is given twice")
         found[key] = value
     return found
 
@@ -154,9 +209,13 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, strict=False)
 
 
 def shortened(text: str, length: int = 60) -> str:
-    """Return the text on one line, cut after `length` characters."""
-    flat = " ".join(text.split())
+    """Return the text on one line, cut after `length` characters; what cannot be written becomes �."""
+    flat = " ".join(UNWRITABLE.sub("�", text[: 100 * length]).split())
     return flat if len(flat) <= length else flat[: length - 1] + "…"
+
+
+def _shown(raw: Any) -> str:
+    return shortened(json.dumps(raw, ensure_ascii=False))
 
 
 def _value(field: Field, raw: Any, text: str) -> tuple[Any, bool, tuple[str, ...]]:
@@ -164,11 +223,12 @@ def _value(field: Field, raw: Any, text: str) -> tuple[Any, bool, tuple[str, ...
         return _spans(field, raw, text)
     if field.type == "textbox":
         if not isinstance(raw, str):
-            raise _Bad(f"not a text: {shortened(json.dumps(raw, ensure_ascii=False))}")
-        return raw.strip(), False, ()
+            raise _Bad(f"not a text: {_shown(raw)}")
+        clean = UNWRITABLE.sub("�", raw).strip()
+        return clean, clean != raw.strip(), ()
     if isinstance(raw, list):
         if len(raw) != 1:
-            raise _Bad(f"several answers: {shortened(json.dumps(raw, ensure_ascii=False))}")
+            raise _Bad(f"{'several answers' if raw else 'no answer'}: {_shown(raw)}")
         return (_label(field, raw[0])[0], True, ())
     value, repaired = _label(field, raw)
     return value, repaired, ()
@@ -184,21 +244,24 @@ def _truth(raw: Any) -> tuple[int, bool]:
     if isinstance(raw, bool):
         return int(raw), False
     said = str(raw).strip().casefold()
-    if isinstance(raw, int | str) and said in YES | NO:
+    if isinstance(raw, int | float | str) and said in YES | NO:
         return int(said in YES), True
-    raise _Bad(f"not true or false: {shortened(json.dumps(raw, ensure_ascii=False))}")
+    raise _Bad(f"not true or false: {_shown(raw)}")
 
 
 def _step(field: Field, raw: Any) -> tuple[int, bool]:
     number: Any = raw
-    if isinstance(raw, str) and re.fullmatch(r"\s*[+-]?\d+(\.0+)?\s*", raw):
-        number = float(raw)
-    whole = isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
-    if not whole or number != int(number):
-        raise _Bad(f"not an integer: {shortened(json.dumps(raw, ensure_ascii=False))}")
+    if isinstance(raw, str) and re.fullmatch(r"\s*[+-]?\d{1,15}(\.0+)?\s*", raw):
+        number = int(float(raw))
+    elif isinstance(raw, float) and raw.is_integer():
+        number = int(raw)
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise _Bad(f"not an integer: {_shown(raw)}")
     if not field.min_value <= number <= field.max_value:
-        raise _Bad(f"out of range: {int(number)} is not from {field.min_value} to {field.max_value}")
-    return int(number), not isinstance(raw, int)
+        raise _Bad(
+            f"out of range: {shortened(str(number), 20)} is not from {field.min_value} to {field.max_value}"
+        )
+    return number, not isinstance(raw, int)
 
 
 def folded(text: str) -> str:
@@ -207,40 +270,59 @@ def folded(text: str) -> str:
 
 
 def _option(field: Field, raw: Any) -> tuple[str, bool]:
-    if isinstance(raw, str) and raw in field.options:
-        return raw, False
-    if isinstance(raw, str | int) and not isinstance(raw, bool):
-        alike = [option for option in field.options if folded(option) == folded(str(raw))]
-        if len(alike) == 1:
-            return alike[0], True
-    raise _Bad(f"not an option: {shortened(json.dumps(raw, ensure_ascii=False))}")
+    option = _among(field.options, raw)
+    if option is None:
+        raise _Bad(f"not an option: {_shown(raw)}")
+    return option, option != raw
+
+
+def _among(options: Sequence[str], raw: Any) -> str | None:
+    """Return the option that is meant: exactly this one, else the only one that is the same when `folded`."""
+    if isinstance(raw, bool) or not isinstance(raw, str | int):
+        return None
+    if raw in options:
+        return str(raw)
+    alike = [option for option in options if folded(option) == folded(str(raw))]
+    return alike[0] if len(alike) == 1 else None
 
 
 def _spans(field: Field, raw: Any, text: str) -> tuple[Any, bool, tuple[str, ...]]:
     if not isinstance(raw, list):
-        raise _Bad(f"not a list of passages: {shortened(json.dumps(raw, ensure_ascii=False))}")
-    quotes = []
-    for item in raw:
-        quote = {"text": item} if isinstance(item, str) and not field.label_options else item
-        if not isinstance(quote, dict) or not isinstance(quote.get("text"), str):
-            raise _Bad(f"a passage without its text: {shortened(json.dumps(item, ensure_ascii=False))}")
-        if field.label_options and quote.get("label") not in field.label_options:
-            raise _Bad(
-                f"a passage with a label that is no option: {shortened(json.dumps(quote.get('label')))}; "
-                f"the labels are {listed(field.label_options)}"
-            )
-        quotes.append(quote if field.label_options else {**quote, "label": None})
+        raise _Bad(f"not a list of passages: {_shown(raw)}")
+    quotes = [_quote(field, item) for item in raw]
     found = locate(text, quotes)
+    missing = tuple(UNWRITABLE.sub("�", quote) for quote in found.missing)
     if quotes and not found.spans:
-        raise _Bad(f"no such quote in the text: {listed([repr(shortened(q)) for q in found.missing], 3)}")
-    repaired = any(span["text"] not in {q["text"] for q in quotes} for span in found.spans)
-    return found.spans, repaired, tuple(found.missing)
+        raise _Bad(f"no such quote in the text: {listed([repr(shortened(q)) for q in missing], 3)}")
+    worded = any(span["text"] not in {quote["text"] for quote in quotes} for span in found.spans)
+    labelled = bool(field.label_options) and any(
+        item["label"] != quote["label"] for item, quote in zip(raw, quotes, strict=True)
+    )
+    return found.spans, worded or labelled, missing
+
+
+def _quote(field: Field, item: Any) -> dict[str, Any]:
+    """Return one passage of a reply as text, label and (where given) start."""
+    quote = {"text": item} if isinstance(item, str) and not field.label_options else item
+    if not isinstance(quote, dict) or not isinstance(quote.get("text"), str):
+        raise _Bad(f"a passage without its text: {_shown(item)}")
+    if not field.label_options:
+        return {**quote, "label": None}
+    label = _among(field.label_options, quote.get("label"))
+    if label is None:
+        raise _Bad(
+            f"a passage with a label that is no option: {_shown(quote.get('label'))}; "
+            f"the labels are {listed(field.label_options)}"
+        )
+    return {**quote, "label": label}
 
 
 def calibrate(
     field: Field, probabilities: Sequence[float], offset: Sequence[float]
 ) -> tuple[Any, tuple[float, ...]]:
     """Return the most probable label and the label probabilities after subtracting a log offset per label.
+
+    Among labels that are equally probable after it, the one that was more probable before it is taken.
 
     Parameters
     ----------
@@ -253,7 +335,7 @@ def calibrate(
     top = max(logs)
     weights = [math.exp(value - top) for value in logs]
     total = sum(weights)
-    best = logs.index(top)
+    best = max(range(len(logs)), key=lambda i: (round(logs[i], 9), probabilities[i]))
     return field.labels[best], tuple(w / total for w in weights)
 
 

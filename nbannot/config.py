@@ -569,9 +569,9 @@ def read_toml(text: str, first_line: int = 1) -> dict[str, Any]:
 
 
 def _line_for_message(line: str) -> str:
-    name, equals, _ = line.partition("=")
-    secret = SECRET.search(name) and name.strip() not in SETTINGS
-    return f"{name}{equals} …" if secret else _without_secrets(line)
+    name = re.match(r"[\w.-]*", line)[0]  # type: ignore[index]  # it matches everything
+    secret = SECRET.search(name) and name not in SETTINGS
+    return f"{name} …" if secret else _without_secrets(line)
 
 
 def line_of(name: str, text: str) -> int:

@@ -62,7 +62,7 @@ def _complete(record: Mapping[str, Any]) -> bool:
     """Return whether a record of a call has what identifies it; other records are always complete."""
     if "text_id" not in record:
         return True
-    kinds = {"text_id": str, "columns": list, "attempt": int, "messages": list, "answers": list, "time": str}
+    kinds = {"text_id": str, "columns": list, "attempt": int}
     return all(isinstance(record.get(name), kind) for name, kind in kinds.items())
 
 
@@ -135,14 +135,15 @@ class Tally:
         """Add one record of a call."""
         self.calls += 1
         self.retries += record["attempt"] > 1 or record.get("error") is not None
-        self.input_chars += record["input_chars"]
+        self.input_chars += record.get("input_chars") or 0
         self.output_chars += len(record.get("raw") or "") + len(record.get("reasoning") or "")
         for name in ("input_tokens", "output_tokens", "evaluated_tokens"):
             if record.get(name) is not None:
                 setattr(self, name, (getattr(self, name) or 0) + record[name])
         self.seconds.append(record.get("seconds") or 0.0)
-        self.first = min(self.first or record["time"], record["time"])
-        self.last = max(self.last, record["time"])
+        time = record.get("time") or ""
+        self.first = min(self.first or time, time or self.first)
+        self.last = max(self.last, time)
         self.reasoned = self.reasoned or bool(record.get("reasoning"))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from nbannot.codebook import Field
 from nbannot.errors import ConfigError, listed, nearest
 
-PLACE = re.compile(r"\{\{\s*([A-Za-z_]+)\s*\}\}")
+PLACE = re.compile(r"\{\{\s*(\w[\w -]*?)\s*\}\}")
 PLACES = ("core_prompt", "text")
 
 STANDARD = """\
@@ -78,7 +78,7 @@ class PromptType:
     @property
     def hash(self) -> str:
         """SHA-256 (hex) of the wording."""
-        return hashlib.sha256(f"{self.reasons}\n{self.template}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.reasons}\n{self.template}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 _REGISTRY: dict[str, PromptType] = {
@@ -102,8 +102,11 @@ def prompt_type(name: str) -> PromptType:
         If there is none.
     """
     if name not in _REGISTRY:
+        known = {word.casefold(): word for word in _REGISTRY}
+        near = known.get(name.casefold())
+        hint = f"; did you mean '{near}'?" if near else nearest(name, _REGISTRY)
         raise ConfigError(
-            f"unknown prompt type '{name}'{nearest(name, _REGISTRY)}.\n  Known: {listed(_REGISTRY, 12)}. "
+            f"unknown prompt type '{name}'{hint or '.'}\n  Known: {listed(_REGISTRY, 12)}. "
             "A wording of your own: %%prompt NAME, or nbannot.add_prompt(NAME, TEXT)."
         )
     return _REGISTRY[name]
@@ -152,9 +155,8 @@ def question(field: Field) -> str:
         lines.append(f"Guidance: {field.tooltip}")
     lines.append(f"Answer: {_answers(field)}")
     described = dict(field.option_descriptions)
-    for label in field.labels if described else ():
-        if str(label) in described:
-            lines.append(f"- {label}: {described[str(label)]}")
+    names = [str(label) for label in field.labels] if described else []
+    lines += [f"- {name}: {described[name]}" for name in names if name in described]
     return "\n".join(lines)
 
 
@@ -311,4 +313,4 @@ def prompt_hash(kind: PromptType, prompts: Sequence[Prompt]) -> str:
         kind.hash,
         *(f"{p.before}\x1f{p.after}\x1f{json.dumps(p.schema, sort_keys=True)}" for p in prompts),
     ]
-    return hashlib.sha256("\x1e".join(parts).encode()).hexdigest()
+    return hashlib.sha256("\x1e".join(parts).encode("utf-8", "surrogatepass")).hexdigest()

@@ -83,7 +83,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RunError(f"{path} is not JSON: {error}.\n  The file was changed by something else.") from None

@@ -1,0 +1,60 @@
+# make demo   sets everything up, annotates a task with the embedded model, prints the report
+# make test   sets everything up, passes all tests
+# make check  format, lint, types      make notebooks  run every lesson      make bench  measurements
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+PYTHON  ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c '' 2>/dev/null && echo python3.12 || echo python3)
+UV      := $(shell command -v uv 2>/dev/null)
+say      = @printf '\n\033[1m== %s\033[0m\n'
+
+.PHONY: demo test check notebooks bench browser clean
+
+demo: $(VENV)/.for-use
+	$(say) "Annotating 64 texts with the embedded model (fetched once, 93 MB), then scoring them"
+	$(BIN)/nbannot run policy-sentiment --model local
+	@printf '\nOpen the same thing as a notebook: %s\n' "$(BIN)/pip install notebook && $(BIN)/jupyter notebook notebooks/01_quickstart.ipynb"
+
+test: $(VENV)/.for-tests browser
+	$(say) "Running the tests"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: $(VENV)/.for-tests
+	$(say) "Format, lint, types"
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+notebooks: $(VENV)/.for-tests
+	$(say) "Running every lesson from top to bottom"
+	$(BIN)/python -m pytest tests/test_notebooks.py
+
+bench: $(VENV)/.for-tests
+	@for file in bench/bench_*.py; do printf '\n\033[1m== %s\033[0m\n' "$$file"; $(BIN)/python $$file || exit 1; done
+
+browser:
+	@command -v chromium >/dev/null 2>&1 || { \
+	  printf '\n== Installing chromium for the browser tests\n'; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
+	  else printf 'no chromium and no right to install it: the browser tests will be skipped\n'; fi; }
+
+$(BIN)/python:
+	$(say) "Making a virtual environment in $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nbannot needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
+	$(if $(UV),$(UV) venv --seed -q --python $(PYTHON) $(VENV),$(PYTHON) -m venv $(VENV))
+
+$(VENV)/.for-use: $(BIN)/python pyproject.toml
+	$(say) "Installing nbannot with the embedded model's engine"
+	$(call install,.[local])
+	@touch $@
+
+$(VENV)/.for-tests: $(BIN)/python pyproject.toml
+	$(say) "Installing nbannot with what its tests need"
+	$(call install,.[local,dev])
+	@touch $@ $(VENV)/.for-use
+
+install = $(if $(UV),$(UV) pip install -q --python $(BIN)/python -e '$(1)',$(BIN)/python -m pip install -q -e '$(1)')
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,62 @@
+"""What several tests share: small codebooks and tasks, and runs on the mock model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbannot.codebook import Codebook
+from nbannot.task import Task
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def shared_data(name: str) -> Path:
+    """Return a folder of real data that is not part of the project, or skip the test that needs it."""
+    place = SHARED / name
+    if not place.exists():
+        pytest.skip(f"real data '{name}' is not here")
+    return place
+
+
+@pytest.fixture(autouse=True)
+def _no_country(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NBANNOT_COUNTRY", raising=False)
+
+
+def codebook_of(*annotations: dict[str, Any], **top: Any) -> Codebook:
+    """Return a codebook with one section "S" that holds these annotations."""
+    section = {
+        "section_name": "S",
+        "section_instruction": "Read.",
+        "annotations": {
+            f"annotation_{i}": {"tooltip": "", "example": "", **a} for i, a in enumerate(annotations, 1)
+        },
+    }
+    return Codebook.from_dict({"text_column": "text", "section_1": section, **top})
+
+
+GATE = {"name": "Gate", "type": "checkbox"}
+STANCE = {
+    "name": "Stance",
+    "type": "dropdown",
+    "options": ["pro", "anti", "neutral"],
+    "condition": {"section_key": "section_1", "annotation_key": "annotation_1", "value": 1},
+}
+DEGREE = {"name": "Degree", "type": "likert", "min_value": -2, "max_value": 2}
+QUOTE = {"name": "Quote", "type": "textbox"}
+MARKS = {"name": "Marks", "type": "span", "label_options": ["actor", "claim"]}
+
+
+def task_of(n: int, codebook: Codebook | None = None, name: str = "demo", **columns: list[Any]) -> Task:
+    """Return a task with `n` made-up texts."""
+    import polars as pl
+
+    texts = [
+        f"Text number {i}: the council of town {i * 7 % 13} decided about the road, people say."
+        for i in range(n)
+    ]
+    data = {"id": [f"t{i:05d}" for i in range(n)], "text": texts, **columns}
+    return Task(pl.DataFrame(data), codebook or codebook_of(GATE, STANCE, DEGREE, QUOTE, MARKS), name)

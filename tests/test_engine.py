@@ -1,0 +1,529 @@
+"""The engine and the run: order of work, resuming, interrupts, calibration, chat modes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from conftest import DEGREE, GATE, MARKS, QUOTE, STANCE, codebook_of, task_of
+
+import nbannot
+from nbannot.config import RunConfig
+from nbannot.engine import CALIBRATION_TEXTS, group_fields
+from nbannot.errors import ConfigError, RunError, RunInterrupted
+from nbannot.ledger import messages_of, prefixes_in, read_lines
+from nbannot.models.base import ModelInfo, Reply
+from nbannot.run import design
+from nbannot.run import run as run_it
+
+
+class Scripted:
+    """A model that answers as a function says and remembers what it was asked."""
+
+    def __init__(self, answer, *, parallel=4, modes=("generate",)):
+        self.answer, self.parallel, self.answer_modes = answer, parallel, modes
+        self.requests = []
+
+    def info(self):
+        return ModelInfo("scripted", "test", energy_measured=False)
+
+    async def open(self):
+        pass
+
+    async def ask(self, request):
+        self.requests.append(request)
+        await asyncio.sleep(0)
+        return self.answer(request)
+
+    async def close(self):
+        pass
+
+
+def replying(value):
+    return Reply(text=json.dumps({"response": value}), finish_reason="stop")
+
+
+def well(request):
+    """Answer any schema of one field with its first possibility."""
+    schema = request.schema["properties"]["response"]
+    if "enum" in schema:
+        return replying(schema["enum"][0])
+    kinds = {"boolean": True, "integer": schema.get("minimum"), "string": "road", "array": []}
+    return replying(kinds[schema["type"]])
+
+
+@pytest.fixture
+def with_model(monkeypatch):
+    """Return a function that makes `run` use a scripted model."""
+
+    def use(model):
+        monkeypatch.setattr(sys.modules["nbannot.run"], "get_model", lambda config: model)
+        return model
+
+    return use
+
+
+def run_with(model, use, task, tmp_path, **settings):
+    use(model)
+    return run_it(task, output_root=str(tmp_path), **settings)
+
+
+def calls(run):
+    return [record for record in read_lines(run.folder / "responses.jsonl") if "text_id" in record]
+
+
+def test_a_conditional_field_is_asked_only_where_its_parent_says_so(tmp_path, with_model):
+    def answer(request):
+        if request.schema["properties"]["response"]["type"] == "boolean":
+            return replying("number 1:" in request.text)
+        return well(request)
+
+    model = Scripted(answer)
+    run = run_with(model, with_model, task_of(3, codebook_of(GATE, STANCE)), tmp_path)
+    assert [a.status for a in run.coding.answers["S_Stance"]] == ["not_applicable", "ok", "not_applicable"]
+    assert len(model.requests) == 4
+
+
+def test_what_depends_on_an_invalid_answer_is_not_asked_and_says_why(tmp_path, with_model):
+    def answer(request):
+        return (
+            Reply(text="hm")
+            if request.schema["properties"]["response"]["type"] == "boolean"
+            else well(request)
+        )
+
+    run = run_with(Scripted(answer), with_model, task_of(1, codebook_of(GATE, STANCE)), tmp_path, retries=1)
+    gate, stance = run.coding.answers["S_Gate"][0], run.coding.answers["S_Stance"][0]
+    assert (gate.status, gate.reason) == ("invalid", "not JSON: 'hm'")
+    assert (stance.status, stance.reason) == ("not_asked", "no valid answer to 'Gate', on which it depends")
+    assert run.status == "complete"
+
+
+def test_a_blank_text_is_never_sent(tmp_path, with_model):
+    import polars as pl
+
+    task = nbannot.Task(pl.DataFrame({"id": ["a", "b"], "text": ["  ", "words"]}), codebook_of(GATE), "blank")
+    model = Scripted(well)
+    run = run_with(model, with_model, task, tmp_path)
+    assert [r.text for r in model.requests] == ["words"]
+    assert run.coding.answers["S_Gate"][0].reason == "the text is blank"
+    assert run.status == "complete"
+
+
+def test_per_query_questions_are_independent_and_ordered_by_question(tmp_path, with_model):
+    model = Scripted(well, parallel=1)
+    run_with(model, with_model, task_of(4, codebook_of(DEGREE, QUOTE)), tmp_path)
+    assert [r.key.split("|")[1] for r in model.requests] == ["S_Degree"] * 4 + ["S_Quote"] * 4
+    assert all(len(r.messages) == 1 for r in model.requests)
+
+
+def test_shared_beginning_is_the_same_for_every_text(tmp_path, with_model):
+    model = Scripted(well)
+    run_with(model, with_model, task_of(5, codebook_of(DEGREE)), tmp_path)
+    beginnings = {r.messages[-1]["content"][: r.shared] for r in model.requests}
+    assert len(beginnings) == 1
+    assert all(r.messages[-1]["content"][r.shared :].startswith(r.text) for r in model.requests)
+
+
+def test_per_text_sees_earlier_answers_of_the_same_text_only(tmp_path, with_model):
+    model = Scripted(well)
+    run_with(model, with_model, task_of(2, codebook_of(DEGREE, QUOTE)), tmp_path, chat_mode="per_text")
+    second = [r for r in model.requests if "S_Quote" in r.key]
+    assert [len(r.messages) for r in second] == [3, 3]
+    for request in second:
+        assert request.messages[1] == {"role": "assistant", "content": '{"response": -2}'}
+        assert request.text in request.messages[0]["content"]
+        assert "the same text as above" in request.messages[2]["content"]
+
+
+def test_continuous_sees_the_whole_run_in_order(tmp_path, with_model):
+    model = Scripted(well, parallel=8)
+    run_with(model, with_model, task_of(3, codebook_of(DEGREE)), tmp_path, chat_mode="continuous")
+    assert [len(r.messages) for r in model.requests] == [1, 3, 5]
+
+
+def test_a_rejected_answer_never_stays_in_the_conversation(tmp_path, with_model):
+    def answer(request):
+        if request.schema["properties"]["response"]["type"] == "integer":
+            return replying(99)
+        return well(request)
+
+    model = Scripted(answer)
+    run_with(
+        model, with_model, task_of(1, codebook_of(DEGREE, QUOTE)), tmp_path, chat_mode="per_text", retries=2
+    )
+    last = model.requests[-1]
+    assert len(last.messages) == 1
+    assert last.text in last.messages[0]["content"]
+    assert not any("99" in m["content"] for m in last.messages)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "check"),
+    [
+        (
+            "reprompt",
+            lambda a, b: "out of range: 99" in b.messages[-1]["content"] and b.temperature == a.temperature,
+        ),
+        ("identical", lambda a, b: b.messages == a.messages and b.seed != a.seed),
+        ("temperature", lambda a, b: b.messages == a.messages and b.temperature == 0.9),
+    ],
+)
+def test_retries_follow_their_strategy_and_the_first_valid_answer_counts(
+    tmp_path, with_model, strategy, check
+):
+    model = Scripted(lambda r: replying(99 if r.key.endswith("|1") else 2))
+    run = run_with(model, with_model, task_of(1, codebook_of(DEGREE)), tmp_path, retry_strategy=strategy,
+                   retry_temperature=0.9)  # fmt: skip
+    answer = run.coding.answers["S_Degree"][0]
+    assert (answer.value, answer.attempt) == (2, 2)
+    assert check(*model.requests)
+    assert [c["attempt"] for c in calls(run)] == [1, 2]
+
+
+def test_a_transport_failure_is_sent_again_and_a_lasting_one_leaves_a_partial_run(
+    tmp_path, with_model, monkeypatch
+):
+    monkeypatch.setattr("nbannot.engine.FIRST_WAIT_S", 0.001)
+    seen = {}
+
+    def flaky(request):
+        seen[request.text] = seen.get(request.text, 0) + 1
+        if "number 2:" in request.text or seen[request.text] == 1:
+            return Reply(error="HTTP 503", retriable=True)
+        return well(request)
+
+    task = task_of(4, codebook_of(GATE))
+    run = run_with(Scripted(flaky), with_model, task, tmp_path)
+    assert [a.status for a in run.coding.answers["S_Gate"]] == ["ok", "ok", "failed", "ok"]
+    assert run.status == "partial"
+    assert json.loads((run.folder / "config.json").read_text())["status"] == "partial"
+    assert nbannot.load_run(run.folder).status == "partial"
+    again = run_with(Scripted(well), with_model, task, tmp_path)
+    assert again.status == "complete"
+    assert again.progress.calls == 1
+
+
+def test_a_dead_server_stops_the_run_and_leaves_it_resumable(tmp_path, with_model, monkeypatch):
+    monkeypatch.setattr("nbannot.engine.FIRST_WAIT_S", 0.001)
+    task = task_of(200, codebook_of(GATE))
+    dead = Scripted(lambda r: Reply(error="connection refused", retriable=True))
+    run = run_with(dead, with_model, task, tmp_path)
+    assert run.status == "failed"
+    assert len(dead.requests) < 60
+    assert "has not answered" in run.config["stopped"]
+    assert run_with(Scripted(well), with_model, task, tmp_path).status == "complete"
+
+
+def test_a_finished_run_comes_back_without_a_call(tmp_path, with_model):
+    task = task_of(3)
+    first = run_with(Scripted(well), with_model, task, tmp_path)
+    second_model = Scripted(well)
+    second = run_with(second_model, with_model, task, tmp_path)
+    assert second.run_id == first.run_id
+    assert second_model.requests == []
+    assert second.labels.to_csv() == first.labels.to_csv()
+
+
+def test_fresh_makes_the_next_repetition(tmp_path, with_model):
+    task = task_of(2, codebook_of(GATE))
+    ids = [run_with(Scripted(well), with_model, task, tmp_path, temperature=1).run_id]
+    for _ in range(2):
+        with_model(Scripted(well))
+        ids.append(run_it(task, output_root=str(tmp_path), temperature=1, fresh=True).run_id)
+    assert len(set(ids)) == 3
+    repeats = sorted(json.loads(p.read_text())["repeat"] for p in tmp_path.glob("demo/*/config.json"))
+    assert repeats == [1, 2, 3]
+
+
+def test_a_folder_of_another_config_is_never_written_into(tmp_path, with_model):
+    task = task_of(2, codebook_of(GATE))
+    run = run_with(Scripted(well), with_model, task, tmp_path)
+    path = run.folder / "config.json"
+    config = json.loads(path.read_text())
+    config["identity"]["temperature"] = 0.5
+    path.write_text(json.dumps(config))
+    before = {p.name: p.read_bytes() for p in run.folder.iterdir()}
+    with pytest.raises(RunError, match=r"other settings \(temperature\); nothing was written"):
+        run_with(Scripted(well), with_model, task, tmp_path)
+    assert {p.name: p.read_bytes() for p in run.folder.iterdir()} == before
+
+
+def test_a_folder_that_is_not_ours_is_refused(tmp_path, with_model):
+    task = task_of(2, codebook_of(GATE))
+    model = with_model(Scripted(well))
+    plan, _ = design(task, RunConfig(output_root=str(tmp_path)), model)
+    plan.folder.mkdir(parents=True)
+    (plan.folder / "thesis.txt").write_text("mine")
+    with pytest.raises(RunError, match=r"holds no config\.json of ours"):
+        run_it(task, output_root=str(tmp_path))
+
+
+def test_a_path_that_cannot_be_written_is_a_clear_error(tmp_path, with_model):
+    (tmp_path / "file").write_text("x")
+    with_model(Scripted(well))
+    with pytest.raises(RunError, match=r"cannot write into .*\n  Choose another folder: output_root"):
+        run_it(task_of(1, codebook_of(GATE)), output_root=str(tmp_path / "file"))
+
+
+def test_a_full_disk_keeps_what_is_done_and_the_run_goes_on_later(tmp_path, with_model, monkeypatch):
+    task = task_of(30, codebook_of(GATE))
+    real = os.write
+
+    def full(handle, data):
+        if full.left <= 0 and b'"text_id"' in data:
+            raise OSError(28, "No space left on device")
+        full.left -= 1
+        return real(handle, data)
+
+    full.left = 12
+    monkeypatch.setattr("nbannot.ledger.os.write", full)
+    with pytest.raises(RunError, match="No space left on device"):
+        run_with(Scripted(well), with_model, task, tmp_path)
+    monkeypatch.setattr("nbannot.ledger.os.write", real)
+    model = Scripted(well)
+    run = run_with(model, with_model, task, tmp_path)
+    assert run.status == "complete"
+    assert 15 <= len(model.requests) <= 19
+
+
+def test_two_processes_on_one_run_are_kept_apart(tmp_path, with_model):
+    from filelock import FileLock
+
+    task = task_of(2, codebook_of(GATE))
+    model = with_model(Scripted(well))
+    plan, _ = design(task, RunConfig(output_root=str(tmp_path)), model)
+    plan.folder.mkdir(parents=True)
+    with FileLock(plan.folder / ".lock"), pytest.raises(RunError, match="another process is working on run"):
+        run_it(task, output_root=str(tmp_path))
+
+
+# ---- calibration --------------------------------------------------------------------------------------------------
+
+
+def skewed(request):
+    """Scored answers that prefer the first option; every third text less so."""
+    number = int(request.text.split()[2].rstrip(":"))
+    n = len(request.options)
+    first = 0.5 if number % 3 == 0 else 0.8
+    rest = (1 - first) / (n - 1)
+    probabilities = (first, *[rest] * (n - 1))
+    return Reply(text=request.options[0], probabilities=probabilities, finish_reason="stop")
+
+
+def test_calibration_is_frozen_on_the_first_32_texts_and_recorded(tmp_path, with_model):
+    book = codebook_of(DEGREE)
+    run = run_with(Scripted(skewed, modes=("score",)), with_model, task_of(60, book), tmp_path)
+    offset = run.outcome.offsets["S_Degree"]
+    thirds = sum(i % 3 == 0 for i in range(CALIBRATION_TEXTS)) / CALIBRATION_TEXTS
+    assert offset[0] == pytest.approx(__import__("math").log(0.5 * thirds + 0.8 * (1 - thirds)))
+    note = next(r for r in read_lines(run.folder / "responses.jsonl") if "calibration" in r)
+    assert note["text_ids"] == [f"t{i:05d}" for i in range(32)]
+    # 0.5 / 0.698 < 0.125 / 0.0755: the weaker preference turns into another label, the stronger one stays.
+    values = run.coding.values("S_Degree")
+    assert [v == -2 for v in values] == [i % 3 != 0 for i in range(60)]
+    assert nbannot.load_run(run.folder).coding.values("S_Degree") == values
+
+
+def test_calibration_does_not_depend_on_order_or_interruption(tmp_path, with_model):
+    book, n = codebook_of({**GATE, "name": "Gate"}, STANCE), 120
+
+    def answer(request):
+        if len(request.options) == 2:
+            yes = random.Random(request.text).uniform(0.4, 0.8)
+            return Reply(text=request.options[1], probabilities=(1 - yes, yes))
+        return skewed(request)
+
+    whole = run_with(
+        Scripted(answer, parallel=1, modes=("score",)), with_model, task_of(n, book), tmp_path / "a"
+    )
+
+    stop = threading.Event()
+
+    class Jumpy(Scripted):
+        async def ask(self, request):
+            if len(self.requests) == 130:
+                stop.set()
+            await asyncio.sleep(random.Random(request.key).random() * 0.02)
+            return await super().ask(request)
+
+    with_model(Jumpy(answer, parallel=9, modes=("score",)))
+    with pytest.raises(RunInterrupted):
+        run_it(task_of(n, book), output_root=str(tmp_path / "b"), stop=stop)
+    with_model(Jumpy(answer, parallel=5, modes=("score",)))
+    stop.clear()
+    resumed = run_it(task_of(n, book), output_root=str(tmp_path / "b"))
+    assert len(set(resumed.coding.values("S_Stance"))) > 2
+    assert (resumed.folder / "output.csv").read_bytes() == (whole.folder / "output.csv").read_bytes()
+
+
+def test_no_calibration_below_32_texts(tmp_path, with_model):
+    run = run_with(Scripted(skewed, modes=("score",)), with_model, task_of(31, codebook_of(DEGREE)), tmp_path)
+    assert run.outcome.offsets == {}
+    assert set(run.coding.values("S_Degree")) == {-2}
+
+
+def test_batch_calibration_of_generated_answers_is_refused(tmp_path, with_model):
+    with pytest.raises(ConfigError, match="needs scored answers"):
+        run_with(Scripted(well), with_model, task_of(2), tmp_path, calibration="batch")
+
+
+# ---- several fields in one call -----------------------------------------------------------------------------------
+
+
+def test_fields_are_grouped_by_section_and_depth():
+    book = codebook_of(GATE, STANCE, DEGREE)
+    names = [[f.name for f in group] for group in group_fields(book, list(book), "all")]
+    assert names == [["Gate", "Degree"], ["Stance"]]
+    assert [[f.name for f in g] for g in group_fields(book, list(book), "one")] == [
+        ["Gate"],
+        ["Stance"],
+        ["Degree"],
+    ]
+
+
+def test_several_fields_in_one_call_and_only_the_bad_one_is_asked_again(tmp_path, with_model):
+    def answer(request):
+        if request.key.endswith("|1"):
+            return Reply(text=json.dumps({"S_Gate": True, "S_Degree": 7}))
+        return replying(1)
+
+    book = codebook_of(GATE, DEGREE)
+    model = Scripted(answer)
+    run = run_with(model, with_model, task_of(2, book), tmp_path, fields_per_query="all")
+    assert [len(c["columns"]) for c in sorted(calls(run), key=lambda c: (c["text_id"], c["attempt"]))] == [
+        2,
+        1,
+        2,
+        1,
+    ]
+    assert run.coding.values("S_Gate") == [1, 1]
+    assert run.coding.values("S_Degree") == [1, 1]
+
+
+# ---- the ledger as evidence ---------------------------------------------------------------------------------------
+
+
+def test_the_ledger_holds_exactly_what_was_sent(tmp_path, with_model):
+    model = Scripted(well)
+    run = run_with(model, with_model, task_of(6), tmp_path, chat_mode="per_text")
+    path = run.folder / "responses.jsonl"
+    prefixes = prefixes_in(path)
+    sent = {r.key: list(r.messages) for r in model.requests}
+    told = {
+        f"{c['text_id']}|{'+'.join(c['columns'])}|{c['attempt']}": messages_of(c, prefixes)
+        for c in calls(run)
+    }
+    assert told == sent
+
+
+def test_no_label_of_a_person_reaches_a_prompt(tmp_path, with_model):
+    n = 4
+    labels = {"S_Quote": [f"PLANTED{i}" for i in range(n)], "S_Stance": ["neutral"] * n, "S_Gate": ["1"] * n}
+    model = Scripted(well)
+    run_with(model, with_model, task_of(n, None, "planted", **labels), tmp_path, chat_mode="continuous")
+    everything = json.dumps([r.messages for r in model.requests])
+    assert "PLANTED" not in everything
+
+
+# ---- stopping -----------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from conftest import task_of, codebook_of, GATE, STANCE, DEGREE
+import nbannot
+task = task_of(int(sys.argv[3]), codebook_of(GATE, STANCE, DEGREE))
+print("go", flush=True)
+run = nbannot.run(task, model=sys.argv[4], output_root=sys.argv[1])
+print(run.status, flush=True)
+"""
+
+
+def start(tmp_path, n=500, model="mock/?slow_s=0.002"):
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path), str(Path(__file__).parent), str(n), model]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "go\n"
+    return process
+
+
+def test_kill_at_random_moments_loses_nothing_and_asks_nothing_twice(tmp_path):
+    undisturbed = start(tmp_path / "a")
+    assert undisturbed.communicate(timeout=120)[0].strip() == "complete"
+    chance = random.Random(7)
+    place = tmp_path / "b" / "demo"
+    kills = 0
+    for _ in range(30):
+        process = start(tmp_path / "b")
+        ledgers = list(place.glob("*/responses.jsonl"))
+        size = ledgers[0].stat().st_size if ledgers else 0
+        more = chance.randrange(20_000, 120_000)
+        while process.poll() is None:
+            ledgers = ledgers or list(place.glob("*/responses.jsonl"))
+            if ledgers and kills < 10 and ledgers[0].stat().st_size > size + more:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.002)
+        out = process.communicate(timeout=60)[0]
+        if "complete" in out:
+            break
+    assert kills >= 5
+    [a], [b] = (tmp_path / "a").glob("demo/*/output.csv"), place.glob("*/output.csv")
+    assert a.read_bytes() == b.read_bytes()
+    keys = [
+        (r["text_id"], tuple(r["columns"]), r["attempt"])
+        for r in read_lines(b.parent / "responses.jsonl")
+        if "text_id" in r
+    ]
+    assert len(keys) == len(set(keys))
+
+
+def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(tmp_path):
+    process = start(tmp_path, model="mock/?slow_s=0.02&parallel=4")
+    place = tmp_path / "demo"
+    while not any(p.stat().st_size > 50_000 for p in place.glob("*/responses.jsonl")):
+        time.sleep(0.01)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert time.monotonic() - began < 5
+    assert process.returncode != 0
+    assert "RunInterrupted: stopped:" in error
+    assert "Run the same cell again to go on from there." in error
+    [config] = place.glob("*/config.json")
+    assert json.loads(config.read_text())["status"] == "partial"
+    assert (
+        start(tmp_path, model="mock/?slow_s=0.02&parallel=4").communicate(timeout=60)[0].strip() == "complete"
+    )
+
+
+def test_reasoning_traces_are_written_for_chain_of_thought(tmp_path):
+    run = nbannot.run(
+        task_of(2, codebook_of(GATE)), model="mock", prompt_type="CoT", output_root=str(tmp_path)
+    )
+    lines = [json.loads(line) for line in (run.folder / "reasoning_traces.jsonl").read_text().splitlines()]
+    assert [line["text_id"] for line in sorted(lines, key=lambda r: r["row_num"])] == ["t00000", "t00001"]
+    names = (
+        "text_id row_num column annotation_name annotation_type attempt chat_mode prompt_chars response_chars"
+    )
+    assert list(lines[0]) == [*names.split(), "inference_time_s", "reasoning"]
+    assert all(line["reasoning"] for line in lines)
+
+
+def test_every_type_of_field_goes_through(tmp_path):
+    book = codebook_of(GATE, STANCE, DEGREE, QUOTE, MARKS)
+    run = nbannot.run(task_of(20, book), model="mock", output_root=str(tmp_path))
+    assert run.status == "complete"
+    assert {a.status for answers in run.coding.answers.values() for a in answers} <= {"ok", "not_applicable"}
+    loaded = nbannot.load_run(run.folder)
+    assert loaded.labels.to_csv() == run.labels.to_csv()

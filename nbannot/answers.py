@@ -166,6 +166,10 @@ def _nothing(text: str, key: str) -> str:
         return "the reply ended with its thinking"
     if OBJECT.search(said):
         return f"the answer has no key {key!r}: {shortened(said)!r}"
+    return _not_json(said)
+
+
+def _not_json(said: str) -> str:
     return f"not JSON: {shortened(said)!r}"
 
 
@@ -173,16 +177,19 @@ def _object_at(text: str, start: int) -> tuple[dict[str, Any] | None, str, int]:
     """Return the object that begins at `start`, or ``None`` and why it is not whole, and where the search goes on."""
     if not OBJECT.match(text, start):
         end = _closing(text, start)
-        return None, "" if end else f"not JSON: {shortened(text)!r}", end or len(text)
+        return (None, "", end) if end else (None, _not_json(text), len(text))
     try:
         found, end = _DECODER.raw_decode(text, start)
     except _Bad as bad:
-        return None, str(bad), start + 1
-    except json.JSONDecodeError as error:
-        broke_off = error.pos >= len(text) or error.msg.startswith("Unterminated string")
-        return None, f"not JSON: {shortened(text)!r}", len(text) if broke_off else start + 1
+        return None, str(bad), len(text)
+    except json.JSONDecodeError as error:  # up to where it fails all was JSON: a mark in there is in a string
+        return (
+            None,
+            _not_json(text),
+            len(text) if error.msg.startswith("Unterminated") else max(error.pos, start + 1),
+        )
     except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists
-        return None, f"not JSON: {shortened(text)!r}", start + 1
+        return None, _not_json(text), len(text)
     return found, "", end
 
 

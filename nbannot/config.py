@@ -28,6 +28,7 @@ CALIBRATIONS = ("none", "batch")
 RETRY_STRATEGIES = ("reprompt", "identical", "temperature")
 FIELDS_PER_QUERY = ("one", "section", "all")
 SPLITS = ("dev", "test")
+BUDGETS = ("calls", "tokens", "money", "minutes", "kwh")
 REASONING_WORDS = ("minimal", "low", "medium", "high")
 COUNTRY_VARIABLE = "NBANNOT_COUNTRY"
 SECRET = re.compile("key|token|passw|secret", re.IGNORECASE)
@@ -90,6 +91,20 @@ def words(value: Any) -> str:
     """Check for a list of texts that is not empty."""
     right = isinstance(value, tuple) and value and all(isinstance(v, str) and _writable(v) for v in value)
     return "" if right else 'must be a list of texts, e.g. ["a", "b"]'
+
+
+def amounts(*names: str) -> Check:
+    """Return a check for a table of positive numbers with these names."""
+    rule = f"must be a table with one or more of {', '.join(names)}, each a number of at least 0"
+
+    def check(value: Any) -> str:
+        right = isinstance(value, dict) and value and set(value) <= set(names)
+        fine = right and all(
+            isinstance(n, int | float) and not isinstance(n, bool) and n >= 0 for n in value.values()
+        )
+        return "" if fine else rule
+
+    return check
 
 
 def reasoning_word(value: Any) -> str:
@@ -228,6 +243,18 @@ SETTINGS: dict[str, Setting] = {
         number(1, 4096, whole=True), "most requests in flight", decides=False, optional=True
     ),
     "timeout_s": Setting(number(0.001, 86_400), "longest wait for one reply, in seconds", decides=False),
+    "budget": Setting(
+        amounts(*BUDGETS),
+        "stop, resumably, when a session has used this much: calls, tokens, money, minutes or kwh",
+        decides=False,
+        optional=True,
+    ),
+    "prices": Setting(
+        amounts("input", "output"),
+        "money per million tokens, for plan and budget",
+        decides=False,
+        optional=True,
+    ),
     "country_iso_code": Setting(
         country,
         "where the electricity comes from (also `NBANNOT_COUNTRY`); unset: world average",
@@ -285,6 +312,8 @@ class RunConfig:
     threads: int | None = None
     max_parallel: int | None = None
     timeout_s: float = 120.0
+    budget: dict[str, float] | None = None
+    prices: dict[str, float] | None = None
     country_iso_code: str | None = None
     output_root: str = "outputs"
     task_root: str | None = None

@@ -68,6 +68,11 @@ class Meter:
         self._tracker = _tracker(country_iso_code)
         self._tracker.start()
 
+    def kwh(self) -> float:
+        """Return the energy used so far, kWh; measured anew at each call."""
+        self._tracker.flush()
+        return float(self._tracker.final_emissions_data.energy_consumed)
+
     def stop(self) -> dict[str, Any]:
         """Return CodeCarbon's record of the session: its own columns, kWh, kg CO2e, seconds."""
         self._tracker.stop()

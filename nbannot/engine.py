@@ -27,7 +27,7 @@ from nbannot.answers import Answer, batch_offset, calibrate, read_reply
 from nbannot.codebook import Codebook, Field
 from nbannot.config import RunConfig
 from nbannot.errors import NbannotError, RunError
-from nbannot.ledger import Ledger
+from nbannot.ledger import Ledger, Tally
 from nbannot.models.base import AnswerMode, Message, Model, Reply, Request
 from nbannot.prompts import Prompt, PromptType, compose, reply_text, reprompt
 
@@ -133,10 +133,26 @@ class ServerGone(NbannotError):
     """The model server has not answered many times in a row."""
 
 
+class BudgetSpent(NbannotError):
+    """The next call would go beyond the budget."""
+
+
+def _tokens(tally: Tally) -> tuple[int | None, int | None]:
+    return tally.input_tokens, tally.output_tokens
+
+
 class Engine:
     """One session of work on a `Job`."""
 
-    def __init__(self, job: Job, model: Model, ledger: Ledger, progress: Progress) -> None:
+    def __init__(
+        self,
+        job: Job,
+        model: Model,
+        ledger: Ledger,
+        progress: Progress,
+        ask_again: bool = False,
+        kwh: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self.job, self.model, self.ledger, self.progress = job, model, ledger, progress
         self.answers: dict[str, list[Answer | None]] = {f.column: [None] * len(job.ids) for f in job.fields}
         self.offsets: dict[str, tuple[float, ...]] = {}
@@ -144,7 +160,9 @@ class Engine:
         self._failures_in_a_row = 0
         self._resume_at = 0.0
         progress.total = len(job.ids) * len(job.fields)
-        self.parallel = max(1, min(model.parallel, job.config.max_parallel or model.parallel))
+        self.pace = Pace(max(1, min(model.parallel, job.config.max_parallel or model.parallel)))
+        self.ask_again, self.kwh = ask_again, kwh
+        self._tokens_before = _tokens(ledger.tally)
 
     async def run(self) -> None:
         """Ask everything that is not answered yet."""
@@ -152,10 +170,10 @@ class Engine:
         try:
             if self.job.config.chat_mode == "per_query":
                 plan = _Schedule(self)
-                await _pool(plan.next, self._question, self.parallel)
+                await _pool(plan.next, self._question, self.pace)
             elif self.job.config.chat_mode == "per_text":
                 rows = iter(range(len(self.job.ids)))
-                await _pool(_from(rows), self._conversation, self.parallel)
+                await _pool(_from(rows), self._conversation, self.pace)
             else:
                 history: list[Message] = []
                 for row in range(len(self.job.ids)):
@@ -282,27 +300,39 @@ class Engine:
         left: Sequence[Field] = group
         problem = ""
         reply = Reply()
-        for attempt in range(1, self.job.config.retries + 2):
+        attempt, allowed, stored = 0, self.job.config.retries + 1, None
+        while left:
+            attempt += 1
             request = self.request(row, left, history, attempt, problem, again)
-            reply, answers = await self._one_call(row, left, request, attempt)
+            before, stored = stored, self._stored(row, left, request, attempt)
+            if attempt > allowed and stored is None:
+                if before is None or not self.ask_again:
+                    break
+                allowed = attempt + self.job.config.retries
+            self.progress.retries += attempt > 1 and stored is None
+            reply, answers = await self._one_call(row, left, request, attempt, stored)
             found.update(answers)
             left = [f for f in left if answers[f.column].status in ASK_AGAIN]
-            if not left or request.answer_mode == "score":
+            if request.answer_mode == "score":
                 break
-            problem = answers[left[0].column].reason
-            self.progress.retries += attempt <= self.job.config.retries
+            problem = answers[left[0].column].reason if left else ""
         return found, reply
 
+    def _stored(self, row: int, group: Sequence[Field], request: Request, attempt: int) -> Reply | None:
+        """Return the reply that an earlier session got to this request."""
+        return self.ledger.find(request, tuple(f.column for f in group), self.job.ids[row], attempt)
+
     async def _one_call(
-        self, row: int, group: Sequence[Field], request: Request, attempt: int
+        self, row: int, group: Sequence[Field], request: Request, attempt: int, stored: Reply | None
     ) -> tuple[Reply, dict[str, Answer]]:
         text_id, columns = self.job.ids[row], tuple(f.column for f in group)
-        stored = self.ledger.find(request, columns, text_id, attempt)
         if stored is not None:
             self.progress.cached += 1
             return stored, read_reply(group, self.job.originals[row], stored, attempt)
         for number in range(1, SEND_TRIES + 1):
             await self._pause()
+            self._check_budget()
+            sent = time.monotonic()
             self.progress.in_flight += 1
             try:
                 reply = await self.model.ask(request)
@@ -320,22 +350,48 @@ class Engine:
                 answers=[_plain(answer) for answer in answers.values()],
                 time=datetime.now(UTC).isoformat(timespec="milliseconds"),
             )
-            if reply.error is None or not reply.retriable:
-                self._failures_in_a_row = self._failures_in_a_row + 1 if reply.error else 0
-                self._give_up_if_gone(reply)
+            if reply.error is None:
+                self._failures_in_a_row = 0
+                self.pace.well()
                 break
-            self._failures_in_a_row += 1
+            self._failures_in_a_row += reply.finish_reason != "context"
             self._give_up_if_gone(reply)
+            if not reply.retriable:
+                break
+            self.pace.trouble(sent)
             if number < SEND_TRIES:
                 self.progress.retries += 1
-                self._hold(reply, number)
+                self._hold(reply)
                 if reply.retry_after_s is None:
                     await asyncio.sleep(
                         min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (number - 1)) * random.uniform(0.5, 1)
                     )
         return reply, answers
 
-    def _hold(self, reply: Reply, number: int) -> None:
+    def _check_budget(self) -> None:
+        """Stop the run, cleanly, before a call that the budget does not allow."""
+        if self.job.config.budget:
+            spent = self.spent()
+            over = [f"{name} {spent[name]:.6g} of {most:g}" for name, most in self.job.config.budget.items()
+                    if spent[name] >= most]  # fmt: skip
+            if over:
+                raise BudgetSpent(f"the budget is spent: {', '.join(over)}")
+
+    def spent(self) -> dict[str, float]:
+        """Return what this session has used of everything that a budget can limit."""
+        tally, prices = self.ledger.tally, self.job.config.prices or {}
+        tokens = [(t or 0) - (b or 0) for t, b in zip(_tokens(tally), self._tokens_before, strict=True)]
+        return {
+            "calls": self.progress.calls + self.progress.in_flight,
+            "tokens": sum(tokens),
+            "money": sum(
+                n * prices.get(name, 0.0) / 1e6 for n, name in zip(tokens, ("input", "output"), strict=True)
+            ),
+            "minutes": self.progress.elapsed_s / 60,
+            "kwh": self.kwh(),
+        }
+
+    def _hold(self, reply: Reply) -> None:
         """Keep every request back for as long as the server asks."""
         if reply.retry_after_s is not None:
             wait = min(reply.retry_after_s, LONGEST_WAIT_S)
@@ -346,7 +402,7 @@ class Engine:
             await asyncio.sleep(left + random.random() * 0.05)
 
     def _give_up_if_gone(self, reply: Reply) -> None:
-        if self._failures_in_a_row >= max(2 * SEND_TRIES, 2 * self.parallel):
+        if self._failures_in_a_row >= 2 * max(SEND_TRIES, self.pace.size):
             raise ServerGone(
                 f"the model has not answered {self._failures_in_a_row} times in a row; last: {reply.error}"
             )
@@ -536,24 +592,81 @@ def _from(items: Iterator[int]) -> Callable[[], Coroutine[Any, Any, int | None]]
     return next_item
 
 
+class Pace:
+    """How many requests are in flight: more while all goes well, half as many when the server is in trouble.
+
+    Parameters
+    ----------
+    most
+        Never more than this.
+    """
+
+    START = 32
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.size = min(most, self.START)
+        self._room = float(self.size)
+        self._doubling = True
+        self._calm_from = 0.0
+
+    def well(self) -> None:
+        """A reply came: one more for every reply at first, later one more for a whole round of replies."""
+        self._room = min(self.most, self._room + (1.0 if self._doubling else 1.0 / max(self._room, 1.0)))
+        self.size = int(self._room)
+
+    def trouble(self, sent: float) -> None:
+        """The server was overloaded by a request sent at this (monotonic) time; one halving per round of requests."""
+        self._doubling = False
+        if sent < self._calm_from:
+            return
+        self._calm_from = time.monotonic()
+        self._room = max(1.0, self._room / 2)
+        self.size = int(self._room)
+
+
 async def _pool(
-    next_item: Callable[[], Coroutine[Any, Any, Any]], do: Callable[[Any], Awaitable[None]], size: int
+    next_item: Callable[[], Coroutine[Any, Any, Any]], do: Callable[[Any], Awaitable[None]], pace: Pace
 ) -> None:
-    """Do every item with `size` workers; the first error stops them all and is raised as it is."""
+    """Do every item with as many workers as `pace` says; the first error stops them all and is raised as it is.
+
+    When a budget is spent, what is in flight is waited for: it has been paid.
+    """
+    failure: BaseException | None = None
+    tasks: set[asyncio.Task[None]] = set()
+    exhausted = False
 
     async def worker() -> None:
-        while (item := await next_item()) is not None:
+        nonlocal exhausted
+        while len(tasks) <= pace.size:
+            item = await next_item()
+            if item is None:
+                exhausted = True
+                return
             await do(item)
+            grow()
 
-    tasks = [asyncio.create_task(worker()) for _ in range(size)]
+    def grow() -> None:
+        while not exhausted and len(tasks) < pace.size:
+            tasks.add(asyncio.create_task(worker()))
+
+    grow()
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        for task in done:
-            task.result()
+        while tasks:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            tasks -= done
+            failures = [task.exception() for task in done if task.exception() is not None]
+            failure = failure or next(iter(failures), None)
+            exhausted = exhausted or failure is not None
+            if failure is not None and not isinstance(failure, BudgetSpent):
+                break
+            grow()
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+    if failure is not None:
+        raise failure
 
 
 # ---- from the caller's thread to the event loop and back ----------------------------------------------------------
@@ -568,10 +681,14 @@ def annotate(
     *,
     tick: Tick | None = None,
     stop: threading.Event | None = None,
+    ask_again: bool = False,
+    kwh: Callable[[], float] = lambda: 0.0,
     every_s: float = 0.1,
     grace_s: float = 5.0,
 ) -> Outcome:
-    """Do the job and return what came of it; an interrupt or a dead server is in the outcome, not raised.
+    """Do the job and return what came of it.
+
+    An interrupt, a dead server or a spent budget is in the outcome, not raised.
 
     Parameters
     ----------
@@ -579,6 +696,10 @@ def annotate(
         Called in the caller's thread about every `every_s` seconds, and once at the end.
     stop
         An event that another thread can set to end the work early.
+    ask_again
+        Give questions whose attempts ended without a valid answer in an earlier session another round.
+    kwh
+        Returns the energy used so far, for a budget in kWh.
     grace_s
         How long open requests may take to end after an interrupt.
 
@@ -588,10 +709,10 @@ def annotate(
         If the model cannot be used at all or the ledger cannot be written.
     """
     progress = Progress()
-    engine = Engine(job, model, ledger, progress)
+    engine = Engine(job, model, ledger, progress, ask_again, kwh)
     outcome = Outcome(engine.answers, progress, offsets=engine.offsets)
     error = _drive(engine.run, progress, tick, stop, every_s, grace_s, outcome)
-    if isinstance(error, ServerGone):
+    if isinstance(error, ServerGone | BudgetSpent):
         outcome.stopped = str(error)
     elif isinstance(error, NbannotError):
         raise error

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from nbannot import __version__, energy, folder, ledger, prompts, tables
 from nbannot.codebook import Codebook, Field
@@ -192,6 +192,7 @@ def run(
     *,
     codebook: Codebook | str | Path | None = None,
     fresh: bool = False,
+    retry: Literal["invalid", "failed"] | None = None,
     tick: Tick | None = None,
     stop: threading.Event | None = None,
     say: Say | None = None,
@@ -207,6 +208,9 @@ def run(
         The settings (`RunConfig`); keywords override.
     fresh
         Make a new repetition instead of returning or continuing the run that exists.
+    retry
+        Ask again what a finished run left without a valid answer: ``"invalid"`` gives those questions another round
+        of attempts, ``"failed"`` sends again what the model never answered (which a plain call does too).
     tick
         Called about ten times a second with the `Progress`.
     stop
@@ -226,6 +230,8 @@ def run(
     NbannotError
         If the task, the settings, the model or the folder cannot be used.
     """
+    if retry not in (None, "invalid", "failed"):
+        raise ConfigError(f"retry must be 'invalid' or 'failed'. Got {retry!r}.")
     config = _merged(config, settings)
     task = as_task(task, config, codebook)
     plan, model = design(task, config)
@@ -234,13 +240,13 @@ def run(
         plan, model = design(task, config, model)
     stored = folder.read_json(plan.folder / folder.CONFIG)
     _same_run(stored, plan)
-    if stored.get("status") == COMPLETE:
+    if stored.get("status") == COMPLETE and retry != "invalid":
         return load_run(plan.folder, task=task)
     folder.make_folder(plan.folder)
     with folder.held(plan.folder):
         if stored == {}:
             _begin(plan)
-        done = _work(plan, model, tick, stop, say)
+        done = _work(plan, model, tick, stop, say, ask_again=retry == "invalid")
     if done.outcome is not None and done.outcome.interrupted:
         raise RunInterrupted(
             f"stopped: {done.progress.done:,} of {done.progress.total:,} answers are kept in {plan.folder}.\n"
@@ -284,7 +290,13 @@ def _begin(plan: Design) -> None:
 
 
 def _work(
-    plan: Design, model: Model, tick: Tick | None, stop: threading.Event | None, say: Say | None
+    plan: Design,
+    model: Model,
+    tick: Tick | None,
+    stop: threading.Event | None,
+    say: Say | None,
+    *,
+    ask_again: bool,
 ) -> Run:
     book = ledger.Ledger(plan.folder / folder.LEDGER)
     if say:
@@ -293,7 +305,8 @@ def _work(
     meter = energy.Meter(plan.config.country_iso_code) if plan.info.energy_measured else None
     started = time.monotonic()
     try:
-        outcome = annotate(plan.job, model, book, tick=tick, stop=stop)
+        kwh = meter.kwh if meter and "kwh" in (plan.config.budget or {}) else lambda: 0.0
+        outcome = annotate(plan.job, model, book, tick=tick, stop=stop, ask_again=ask_again, kwh=kwh)
     finally:
         record = meter.stop() if meter else None
         book.close()

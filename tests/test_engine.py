@@ -527,3 +527,82 @@ def test_every_type_of_field_goes_through(tmp_path):
     assert {a.status for answers in run.coding.answers.values() for a in answers} <= {"ok", "not_applicable"}
     loaded = nbannot.load_run(run.folder)
     assert loaded.labels.to_csv() == run.labels.to_csv()
+
+
+# ---- pace, budget, asking again -----------------------------------------------------------------------------------
+
+
+def test_pace_grows_while_well_and_halves_once_per_round():
+    from nbannot.engine import Pace
+
+    pace = Pace(100)
+    assert pace.size == Pace.START
+    for _ in range(40):
+        pace.well()
+    assert pace.size == 72
+    sent = time.monotonic()
+    pace.trouble(sent)
+    pace.trouble(sent)
+    assert pace.size == 36
+    for _ in range(37):
+        pace.well()
+    assert pace.size == 37
+    for _ in range(10):
+        pace.trouble(time.monotonic() + 1)
+    assert pace.size == 1
+
+
+def test_never_more_in_flight_than_max_parallel(tmp_path, with_model):
+    now, most = 0, 0
+
+    class Counting(Scripted):
+        async def ask(self, request):
+            nonlocal now, most
+            now += 1
+            most = max(most, now)
+            await asyncio.sleep(0.002)
+            now -= 1
+            return self.answer(request)
+
+    run_with(
+        Counting(well, parallel=50), with_model, task_of(60, codebook_of(GATE)), tmp_path, max_parallel=7
+    )
+    assert most == 7
+
+
+def test_a_budget_stops_the_run_cleanly_and_resumably(tmp_path, with_model):
+    task = task_of(50, codebook_of(GATE))
+    model = Scripted(well)
+    run = run_with(model, with_model, task, tmp_path, budget={"calls": 20})
+    assert run.status == "partial"
+    assert "the budget is spent: calls 20 of 20" in run.config["stopped"]
+    assert len(model.requests) == 20
+    rest = Scripted(well)
+    assert run_with(rest, with_model, task, tmp_path).status == "complete"
+    assert len(rest.requests) + len(model.requests) == 50
+
+
+def test_a_budget_in_money_needs_prices_and_tokens(tmp_path, with_model):
+    priced = Scripted(
+        lambda r: Reply(text='{"response": true}', input_tokens=1000, output_tokens=500), parallel=1
+    )
+    run = run_with(priced, with_model, task_of(50, codebook_of(GATE)), tmp_path, budget={"money": 0.01},
+                   prices={"input": 1.0, "output": 2.0})  # fmt: skip
+    assert len(priced.requests) == 5
+    assert "money 0.01 of 0.01" in run.config["stopped"]
+
+
+def test_retry_invalid_gives_only_the_invalid_ones_another_round(tmp_path, with_model):
+    task = task_of(4, codebook_of(DEGREE))
+    bad = Scripted(lambda r: replying(99) if "number 2:" in r.text else well(r))
+    first = run_with(bad, with_model, task, tmp_path, retries=1)
+    assert first.status == "complete"
+    assert len(bad.requests) == 5
+    good = Scripted(lambda r: replying(1) if r.key.endswith("|4") else replying(99))
+    with_model(good)
+    second = run_it(task, output_root=str(tmp_path), retries=1, retry="invalid")
+    assert [r.key for r in good.requests] == ["t00002|S_Degree|3", "t00002|S_Degree|4"]
+    assert second.coding.values("S_Degree") == [-2, -2, 1, -2]
+    quiet = Scripted(well)
+    assert run_with(quiet, with_model, task, tmp_path, retries=1).coding.values("S_Degree") == [-2, -2, 1, -2]
+    assert quiet.requests == []

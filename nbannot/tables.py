@@ -114,10 +114,10 @@ def table_path(metrics_dir: str | Path, task_name: str, kind: str) -> Path:
 def safe_run_id(run_id: str) -> bool:
     """Return whether a run id is 8 lower-case hex characters that no table reader takes for a number.
 
-    ``12345678`` is read as an integer and ``1e234567`` as infinity (so that two such runs become equal) by a
-    plain ``read_csv`` of pandas or polars where the column, or the part of it that is looked at, has only such
-    ids; a merge then joins wrong rows or none. ``d`` as an exponent (Stata, Fortran) and ``d`` or ``f`` as a
-    suffix (Java) are avoided as well.
+    ``12345678`` is read as an integer, ``1e000010`` and ``10e00009`` as the same float (so that two runs become
+    one), ``1e234567`` by some as infinity: that is what a plain ``read_csv`` of pandas or polars makes of a column,
+    or of the part of it that is looked at, with only such ids. A merge then joins wrong rows or none. ``d`` as an
+    exponent (Stata, Fortran) and ``d`` or ``f`` as a suffix (Java) are avoided as well.
 
     >>> [safe_run_id(name) for name in ("a1b2c3d4", "12345678", "1e234567", "A1B2C3D4", "a1b2")]
     [True, False, False, False, False]

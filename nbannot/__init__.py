@@ -26,6 +26,7 @@ _PUBLIC = {
     "plan": "plan",
     "prompt_types": "prompts",
     "run": "run",
+    "sweep": "sweep",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -18,10 +18,10 @@ from nbannot.metrics.result import NAN, FloatArray
 
 def spearman(tables: FloatArray) -> FloatArray:
     """Return Spearman's rank correlation (Pearson on average ranks); ``nan`` when one side is constant."""
-    human, model = tables.sum(-1), tables.sum(-2)
+    human, model = _margins(tables)
     total = human.sum(-1, keepdims=True)
     from_middle = [np.cumsum(side, -1) - side / 2 - total / 2 for side in (human, model)]
-    covariance = np.einsum("...ij,...i,...j->...", tables, *from_middle, optimize=True)
+    covariance = _product(tables, *from_middle)
     spreads = [(side * ranks**2).sum(-1) for side, ranks in zip((human, model), from_middle, strict=True)]
     tiny = 1e-12 * total[..., 0] ** 3
     spread = np.where((spreads[0] > tiny) & (spreads[1] > tiny), spreads[0] * spreads[1], 0.0)
@@ -45,7 +45,7 @@ def kendall_tau_b(tables: FloatArray) -> FloatArray:
     concordant = (tables[..., 1:, 1:] * before[..., :-1, :-1]).sum((-1, -2))
     after = np.cumsum(np.cumsum(tables[..., ::-1], -1), -2)[..., ::-1]
     discordant = (tables[..., 1:, :-1] * after[..., :-1, 1:]).sum((-1, -2))
-    human, model = tables.sum(-1), tables.sum(-2)
+    human, model = _margins(tables)
     n = human.sum(-1)
     pairs = [(n * n - (side**2).sum(-1)) / 2 for side in (human, model)]
     return ratio(concordant - discordant, np.sqrt(pairs[0] * pairs[1]))
@@ -56,7 +56,7 @@ def weighted_kappa(tables: FloatArray, weights: FloatArray) -> FloatArray:
 
     0 when one side is constant; ``nan`` when both are constant on the same label.
     """
-    human, model = tables.sum(-1), tables.sum(-2)
+    human, model = _margins(tables)
     observed = (tables * weights).sum((-1, -2)) * human.sum(-1)
     expected = np.einsum("...i,ij,...j->...", human, weights, model, optimize=True)
     return 1 - ratio(observed, expected)
@@ -78,7 +78,7 @@ def alpha_ordinal(tables: FloatArray) -> FloatArray:
     The ordinal distance of two labels is the squared difference of their average ranks among all values
     of both coders, so scale points that nobody used change nothing.
     """
-    marginals = tables.sum(-1) + tables.sum(-2)
+    marginals = np.add(*_margins(tables))
     return _alpha_of_positions(tables, np.cumsum(marginals, -1) - marginals / 2)
 
 
@@ -89,13 +89,13 @@ def alpha_interval(tables: FloatArray, values: FloatArray) -> FloatArray:
 
 def _alpha_of_positions(tables: FloatArray, positions: FloatArray) -> FloatArray:
     """Return alpha with squared differences of (..., K) positions as distance."""
-    human, model = tables.sum(-1), tables.sum(-2)
+    human, model = _margins(tables)
     marginals = human + model
     n_values = marginals.sum(-1)
     centre = ratio((marginals * positions).sum(-1), n_values)
     from_centre = positions - np.nan_to_num(centre)[..., None]
     spread = (marginals * from_centre**2).sum(-1)
-    product = np.einsum("...ij,...i,...j->...", tables, from_centre, from_centre, optimize=True)
+    product = _product(tables, from_centre, from_centre)
     observed = spread - 2 * product
     largest = np.abs(positions).max(-1, initial=0.0) ** 2 * n_values
     spread = np.where(spread > 1e-12 * largest, spread, 0.0)
@@ -130,6 +130,17 @@ def farthest_imputed(table: FloatArray, values: FloatArray) -> FloatArray:
     full[..., 0] += np.where(low_end, table[..., -1], 0.0)
     full[..., -1] += np.where(low_end, 0.0, table[..., -1])
     return full
+
+
+def _margins(tables: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return (..., K) human and model totals; einsum is several times faster than sum on short axes."""
+    return np.einsum("...ij->...i", tables), np.einsum("...ij->...j", tables)
+
+
+def _product(tables: FloatArray, human: FloatArray, model: FloatArray) -> FloatArray:
+    """Return the sum over the cells of count times human times model score."""
+    found: FloatArray = np.einsum("...i,...i->...", np.einsum("...ij,...j->...i", tables, model), human)
+    return found
 
 
 def _mean_of(tables: FloatArray, cost: FloatArray) -> FloatArray:

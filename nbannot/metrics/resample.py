@@ -90,10 +90,10 @@ class Sample:
         rng = np.random.default_rng(seed)
         block = max(1, BLOCK_CELLS // max(self.width, len(self.counts)))
         for first in range(0, n_resamples, block):
-            drawn = self._draws(rng, min(block, n_resamples - first))
+            drawn = self.draws(rng, min(block, n_resamples - first))
             yield self.spread(drawn if self.stats is None else drawn @ self.stats)
 
-    def _draws(self, rng: np.random.Generator, size: int) -> FloatArray:
+    def draws(self, rng: np.random.Generator, size: int) -> FloatArray:
         """Return (size, u) how often each distinct unit was drawn."""
         n, n_distinct = self.n_units, len(self.counts)
         if n_distinct * _MULTINOMIAL_COST <= n:

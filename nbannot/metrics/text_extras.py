@@ -28,10 +28,11 @@ NOT_ASKED = f"not computed: ask for the textbox extras ({INSTALL})"
 
 @dataclass(frozen=True)
 class TextExtras:
-    """Which models and options the optional text metrics use.
+    """Which optional text metrics are computed, and with which models and options.
 
     Attributes
     ----------
+    metrics : any of ``rouge``, ``cosine``, ``bertscore``.
     embedding_model : a Hugging Face name or a local folder, for the cosine similarity.
     embedding_revision : commit or tag of that model; None: the newest, or what the folder holds.
     bertscore_model : a Hugging Face name or a local folder, for BERTScore.
@@ -41,6 +42,7 @@ class TextExtras:
     device : where the models run.
     """
 
+    metrics: tuple[str, ...] = ("rouge", "cosine", "bertscore")
     embedding_model: str = "sentence-transformers/all-MiniLM-L6-v2"
     embedding_revision: str | None = None
     bertscore_model: str = "roberta-large"
@@ -65,26 +67,29 @@ class ExtraScores:
     signature: dict[str, Any] = field(default_factory=dict)
 
 
+GROUPS = {"rouge": ROUGE_NAMES, "cosine": ("cosine_similarity",), "bertscore": BERTSCORE_NAMES}
+
+
 def extra_scores(
     human: Sequence[str], model: Sequence[str], options: TextExtras | None = None
 ) -> ExtraScores:
-    """Return ROUGE, embedding cosine and BERTScore of the pairs; the human text is the reference."""
+    """Return the optional similarities of the pairs; the human text is the reference."""
     chosen = options or TextExtras()
-    found = ExtraScores()
-    for names, compute in (
-        (ROUGE_NAMES, _rouge),
-        (("cosine_similarity",), _cosine),
-        (BERTSCORE_NAMES, _bertscore),
-    ):
+    computed = {"rouge": _rouge, "cosine": _cosine, "bertscore": _bertscore}
+    found = ExtraScores(reasons=dict.fromkeys(EXTRA_NAMES, NOT_ASKED))
+    for group in chosen.metrics:
+        metrics = GROUPS[group]
         try:
-            values, signature = compute(human, model, chosen)
+            values, signature = computed[group](human, model, chosen)
         except ImportError as error:
-            found.reasons |= dict.fromkeys(names, f"extra not installed: {error.name or error} ({INSTALL})")
+            found.reasons |= dict.fromkeys(metrics, f"extra not installed: {error.name or error} ({INSTALL})")
         except (OSError, ValueError) as error:
-            found.reasons |= dict.fromkeys(names, f"weights not available: {_first_line(error)}")
+            found.reasons |= dict.fromkeys(metrics, f"weights not available: {_first_line(error)}")
         else:
-            found.values |= dict(zip(names, values, strict=True))
+            found.values |= dict(zip(metrics, values, strict=True))
             found.signature |= signature
+            for name in metrics:
+                del found.reasons[name]
     return found
 
 

@@ -16,7 +16,7 @@ from nbannot.metrics.intervals import Intervals, Settings
 from nbannot.metrics.resample import sample_rows
 from nbannot.metrics.result import NAN, BoolArray, FieldScore, FloatArray, Result
 from nbannot.metrics.spans import presence_counts
-from nbannot.metrics.text_extras import EXTRA_NAMES, NOT_ASKED, ExtraScores, TextExtras, extra_scores
+from nbannot.metrics.text_extras import EXTRA_NAMES, TextExtras, extra_scores
 
 TEXT_NAMES = ("percentage_agreement", "norm_levenshtein", "bleu", *EXTRA_NAMES, "coverage", "presence_f1")
 """The metrics of the outputs contract, in its order."""
@@ -163,9 +163,8 @@ def text_statistics(
         "norm_levenshtein": similarity.levenshtein_similarities(human, model),
         "bleu": bleu[compared],
     }
-    more = ExtraScores(reasons=dict.fromkeys(EXTRA_NAMES, NOT_ASKED))
-    if extras:
-        more = extra_scores(human, model, extras if isinstance(extras, TextExtras) else None)
+    options = extras if isinstance(extras, TextExtras) else TextExtras()
+    more = extra_scores(human, model, options if extras else TextExtras(metrics=()))
     values |= more.values
     columns = {name: _spread(value, compared) for name, value in values.items()}
     columns |= {

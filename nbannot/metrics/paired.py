@@ -1,0 +1,450 @@
+"""Comparison of runs on the same texts: paired differences with intervals and tests, for two runs or many.
+
+A difference is A minus B, on the same rows, resampled together. Accuracy is tested by McNemar's mid-p;
+everything else by approximate randomisation: under the hypothesis of no difference, the two answers to a text
+could as well be exchanged. Overlapping intervals of two runs say nothing about their difference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations, product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nbannot.errors import ScoringError
+from nbannot.metrics.accounting import LABEL_TYPES, FieldData, account, unit_codes
+from nbannot.metrics.intervals import standard_error
+from nbannot.metrics.paired_statistics import (
+    SHARES,
+    Formula,
+    RowStatistics,
+    correct_rows,
+    goodness,
+    runs_statistics,
+)
+from nbannot.metrics.resample import FEW_CLUSTERS, Sample, constant, percentile_limits, sample_rows
+from nbannot.metrics.result import NAN, FloatArray
+from nbannot.metrics.significance import (
+    CochranQ,
+    adjusted,
+    cochran_q,
+    detectable_difference,
+    detectable_from_error,
+    mcnemar,
+)
+from nbannot.metrics.text_extras import TextExtras
+
+EXHAUSTIVE = 2**14
+"""Up to this many different exchanges, all of them are tried and p is exact."""
+_EXACT_FLOAT32 = 2**24
+_TOLERANCE = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class PairResult:
+    """The difference of two runs on the same texts, A minus B.
+
+    Attributes
+    ----------
+    run_a, run_b : names of the runs.
+    value_a, value_b, diff : the two values and A minus B; ``nan`` with a reason when not defined.
+    ci_low, ci_high, ci_method : interval of the difference.
+    p, p_method : two-sided test of no difference; p_adjusted is set by `adjust_pairs`.
+    n, n_clusters : texts with a human label; clusters that were resampled, or None.
+    n_discordant : texts that decide: for accuracy those that exactly one run has right, else those whose
+        statistics differ.
+    mdd : the smallest true difference that so many texts find with a power of 80 %.
+    reason : why a value is missing or unreliable.
+    """
+
+    run_a: str
+    run_b: str
+    metric: str
+    value_a: float
+    value_b: float
+    diff: float
+    ci_low: float = NAN
+    ci_high: float = NAN
+    ci_method: str = ""
+    p: float = NAN
+    p_method: str = ""
+    n: int = 0
+    n_discordant: int = 0
+    mdd: float = NAN
+    n_clusters: int | None = None
+    p_adjusted: float = NAN
+    reason: str = ""
+
+    def non_inferior(self, margin: float) -> bool | None:
+        """Return True when A is shown to be at most `margin` worse than B; None without an interval.
+
+        For metrics where higher is better. Declare the margin before looking; "not significant" is not this.
+        """
+        return None if math.isnan(self.ci_low) else self.ci_low > -abs(margin)
+
+
+@dataclass(frozen=True)
+class ManyResult:
+    """All pairs of runs in one metric.
+
+    Attributes
+    ----------
+    runs, values : names and values.
+    pairs : every pair, p adjusted by Holm over all of them.
+    best : index of the best value; None when none is defined.
+    to_best : the comparisons with the best run (best minus other), Holm over these.
+    not_distinguishable : indices of the runs that are not worse than the best at 5 % after Holm, with the best.
+    cochran : Cochran's Q over all runs, for accuracy of independent unweighted rows; otherwise None.
+    conventions : one line.
+    """
+
+    metric: str
+    runs: tuple[str, ...]
+    values: tuple[float, ...]
+    pairs: list[PairResult]
+    best: int | None
+    to_best: list[PairResult] = field(default_factory=list)
+    not_distinguishable: tuple[int, ...] = ()
+    cochran: CochranQ | None = None
+    conventions: str = ""
+
+
+def compare_two(
+    data_a: FieldData,
+    data_b: FieldData,
+    metric: str,
+    *,
+    n_resamples: int = 10_000,
+    seed: int = 1,
+    level: float = 0.95,
+    names: tuple[str, str] = ("A", "B"),
+    extras: bool | TextExtras = False,
+) -> PairResult:
+    """Return the difference of two runs in one metric; see `compare_many`."""
+    found = compare_many(
+        [data_a, data_b],
+        metric,
+        n_resamples=n_resamples,
+        seed=seed,
+        level=level,
+        names=names,
+        extras=extras,
+    )
+    return found.pairs[0]
+
+
+def compare_many(
+    runs: Sequence[FieldData],
+    metric: str,
+    *,
+    n_resamples: int = 10_000,
+    seed: int = 1,
+    level: float = 0.95,
+    names: Sequence[str] | None = None,
+    extras: bool | TextExtras = False,
+) -> ManyResult:
+    """Return every pair of runs in one metric, resampled together.
+
+    Parameters
+    ----------
+    runs : the same field of each run; the same rows and human labels in all.
+    metric : a metric of the field's type, by its name on disk.
+    names : of the runs; None: run 0, run 1, ...
+    extras : as in `score_field`, for the metrics that need them.
+
+    Raises
+    ------
+    ScoringError
+        Fewer than two runs, runs on different rows, or an unknown metric.
+    """
+    if len(runs) < 2:
+        raise ScoringError(f"a comparison needs at least two runs. Got {len(runs)}.")
+    named = tuple(names) if names is not None else tuple(f"run {i}" for i in range(len(runs)))
+    stats = runs_statistics(runs, metric, extras)
+    resampling = _Resampling(runs[0], stats, n_resamples, seed, level)
+    pairs = [
+        _pair(runs, stats, resampling, metric, a, b, named) for a, b in combinations(range(len(runs)), 2)
+    ]
+    values = resampling.values
+    return _ranked(
+        ManyResult(
+            metric=metric,
+            runs=named,
+            values=tuple(values.tolist()),
+            pairs=adjust_pairs(pairs),
+            best=None if np.isnan(values).all() else int(np.nanargmax(goodness(metric, values))),
+            cochran=_cochran(runs, metric),
+            conventions=resampling.line(len(pairs)),
+        )
+    )
+
+
+def adjust_pairs(pairs: Sequence[PairResult], method: str = "holm") -> list[PairResult]:
+    """Return the pairs with p adjusted over all of them: give everything that one table shows."""
+    corrected = adjusted([pair.p for pair in pairs], method).tolist()
+    return [replace(pair, p_adjusted=p) for pair, p in zip(pairs, corrected, strict=True)]
+
+
+def _ranked(found: ManyResult) -> ManyResult:
+    """Return the result with the comparisons to the best run."""
+    if found.best is None:
+        return found
+    best = found.runs[found.best]
+    order = list(zip(combinations(range(len(found.runs)), 2), found.pairs, strict=True))
+    others, to_best = [], []
+    for (a, b), pair in order:
+        if found.best in (a, b):
+            others.append(b if a == found.best else a)
+            to_best.append(pair if a == found.best else _turned(pair))
+    to_best = adjust_pairs(to_best)
+    same = [other for other, pair in zip(others, to_best, strict=True) if not pair.p_adjusted < 0.05]
+    same = [other for other in same if not math.isnan(found.values[other])]
+    assert all(pair.run_a == best for pair in to_best)
+    return replace(found, to_best=to_best, not_distinguishable=tuple(sorted([found.best, *same])))
+
+
+def _turned(pair: PairResult) -> PairResult:
+    return replace(
+        pair,
+        run_a=pair.run_b,
+        run_b=pair.run_a,
+        value_a=pair.value_b,
+        value_b=pair.value_a,
+        diff=-pair.diff,
+        ci_low=-pair.ci_high,
+        ci_high=-pair.ci_low,
+    )
+
+
+def _cochran(runs: Sequence[FieldData], metric: str) -> CochranQ | None:
+    simple = runs[0].clusters is None and runs[0].weights is None
+    if metric not in SHARES or runs[0].type not in LABEL_TYPES or not simple or len(runs) < 3:
+        return None
+    return cochran_q(np.column_stack([correct_rows(run) for run in runs]).astype(bool))
+
+
+class _Resampling:
+    """The runs' statistics side by side, resampled and exchanged together."""
+
+    def __init__(
+        self, first: FieldData, stats: Sequence[RowStatistics], n_resamples: int, seed: int, level: float
+    ) -> None:
+        used = account(first).reference
+        self.level, self.seed, self.n_resamples = level, seed, n_resamples
+        self.formula: Formula = stats[0].formula
+        self.width = stats[0].rows.shape[1]
+        self.n = int(used.sum())
+        self.sample: Sample = sample_rows(
+            np.hstack([s.rows for s in stats]),
+            None if first.clusters is None else unit_codes(first.clusters)[used],
+            None if first.weights is None else np.asarray(first.weights, dtype=float)[used],
+            seed,
+        )
+        assert self.sample.stats is not None
+        self.units = self.sample.stats.reshape(-1, len(stats), self.width)
+        self.totals = np.tensordot(self.sample.counts.astype(float), self.units, axes=1)
+        self.values: FloatArray = self.formula(self.totals)
+        self._exchanged: FloatArray | None = None
+        self._resampled: FloatArray | None = None
+
+    @property
+    def resampled(self) -> FloatArray:
+        """(B, runs) values in each resample."""
+        if self._resampled is None:
+            rng = np.random.default_rng(self.seed)
+            blocks = (self._sums(self.sample.draws(rng, size)) for size in self._blocks())
+            self._resampled = np.concatenate([self.formula(block) for block in blocks])
+        return self._resampled
+
+    def exchanged(self, a: int, b: int) -> tuple[FloatArray, FloatArray]:
+        """Return (B, d) totals of two runs whose answers were exchanged for a random half of the units."""
+        if self._exchanged is None:
+            rng = np.random.default_rng([self.seed, 2])
+            blocks = [self._sums(self._halves(rng, size)) for size in self._blocks()]
+            self._exchanged = np.concatenate(blocks)
+        moved = self._exchanged[:, a] - self._exchanged[:, b]
+        return self.totals[a] - moved, self.totals[b] + moved
+
+    def _halves(self, rng: np.random.Generator, size: int) -> FloatArray:
+        counts = self.sample.counts
+        if (counts == 1).all():
+            bits = rng.integers(0, 2, (size, len(counts)), dtype=np.uint8)
+            return bits.astype(np.float64)
+        return rng.binomial(counts, 0.5, (size, len(counts))).astype(np.float64)
+
+    def _blocks(self) -> Iterator[int]:
+        size = max(1, min(2_500, 20_000_000 // max(1, len(self.units))))
+        for first in range(0, self.n_resamples, size):
+            yield min(size, self.n_resamples - first)
+
+    def _sums(self, weights: FloatArray) -> FloatArray:
+        """Return (b, runs, d) weighted sums of the units, in single precision where that is exact."""
+        flat: NDArray[Any] = self.units.reshape(len(self.units), -1)
+        largest = float(np.abs(flat).max(initial=0.0)) * self.sample.n_units
+        if largest < _EXACT_FLOAT32 and (flat == np.round(flat)).all():
+            weights, flat = weights.astype(np.float32), flat.astype(np.float32)
+        sums: FloatArray = (weights @ flat).astype(np.float64)
+        return sums.reshape(len(weights), *self.units.shape[1:])
+
+    def line(self, family: int) -> str:
+        """Return the conventions of the comparison."""
+        unit = "row" if self.sample.n_clusters is None else f"cluster ({self.sample.n_clusters})"
+        return (
+            f"same rows, A minus B · {self.level:.0%} paired bootstrap, B={self.n_resamples:,}, seed {self.seed}, "
+            f"resampling unit={unit} · Holm over {family} comparisons"
+        )
+
+
+def _pair(
+    runs: Sequence[FieldData],
+    stats: Sequence[RowStatistics],
+    resampling: _Resampling,
+    metric: str,
+    a: int,
+    b: int,
+    names: Sequence[str],
+) -> PairResult:
+    values = resampling.values
+    sample = resampling.sample
+    few = sample.n_clusters is not None and sample.n_clusters < FEW_CLUSTERS
+    base = PairResult(
+        names[a],
+        names[b],
+        metric,
+        float(values[a]),
+        float(values[b]),
+        float(values[a] - values[b]),
+        n=resampling.n,
+        n_clusters=sample.n_clusters,
+        reason=f"only {sample.n_clusters} clusters: interval and p may be too optimistic" if few else "",
+    )
+    if math.isnan(base.diff):
+        return replace(base, reason="not defined for one of the runs")
+    if metric in SHARES and runs[0].type in LABEL_TYPES and sample.simple:
+        return _by_mcnemar(base, stats[a].rows[:, 0], stats[b].rows[:, 0], resampling.level)
+    low, high, method, reason, se = _interval(resampling, a, b)
+    p, p_method = _randomisation(resampling, a, b)
+    return replace(
+        base,
+        ci_low=low,
+        ci_high=high,
+        ci_method=method,
+        p=p,
+        p_method=p_method,
+        n_discordant=int((stats[a].rows != stats[b].rows).any(axis=1).sum()),
+        mdd=detectable_from_error(se),
+        reason="; ".join(filter(None, (base.reason, reason))),
+    )
+
+
+def _by_mcnemar(base: PairResult, right_a: FloatArray, right_b: FloatArray, level: float) -> PairResult:
+    only_a, only_b = int((right_a > right_b).sum()), int((right_b > right_a).sum())
+    test = mcnemar(only_a, only_b, base.n, level)
+    return replace(
+        base,
+        ci_low=test.ci_low,
+        ci_high=test.ci_high,
+        ci_method="Bonett-Price",
+        p=test.p_mid,
+        p_method="McNemar mid-p",
+        n_discordant=only_a + only_b,
+        mdd=detectable_difference(base.n, (only_a + only_b) / base.n),
+    )
+
+
+def _interval(resampling: _Resampling, a: int, b: int) -> tuple[float, float, str, str, float]:
+    """Return low, high, method, what is doubtful, and the standard error of the difference."""
+    differences = resampling.resampled[:, a] - resampling.resampled[:, b]
+    if constant(differences):
+        return NAN, NAN, "", "no interval: the difference is the same in every resample", NAN
+    low, high, share = percentile_limits(differences, resampling.level)
+    doubt = f"interval unreliable: not defined in {1 - share:.0%} of the resamples" if share < 0.99 else ""
+    return low, high, "paired bootstrap", doubt, standard_error(differences)
+
+
+def _randomisation(resampling: _Resampling, a: int, b: int) -> tuple[float, str]:
+    """Return the two-sided p value of exchanging the answers of two runs, and how it was made."""
+    observed = abs(float(resampling.values[a] - resampling.values[b])) - _TOLERANCE
+    moves = resampling.units[:, a] - resampling.units[:, b]
+    differing = np.flatnonzero((moves != 0).any(axis=1))
+    counts = resampling.sample.counts[differing]
+    if not len(differing):
+        return 1.0, "no text differs"
+    if np.log1p(counts).sum() <= math.log(EXHAUSTIVE) + _TOLERANCE:
+        taken = np.array(list(product(*(range(count + 1) for count in counts.tolist()))), dtype=float)
+        moved = taken @ moves[differing]
+        weight = np.exp(_log_choose(counts, taken) - counts.sum() * math.log(2))
+        far = _difference(resampling.formula, resampling.totals[a] - moved, resampling.totals[b] + moved)
+        return min(1.0, float(weight[~(far < observed)].sum())), "exact randomisation"
+    far = _difference(resampling.formula, *resampling.exchanged(a, b))
+    hits = int((~(far < observed)).sum())
+    return (1 + hits) / (1 + resampling.n_resamples), "approximate randomisation"
+
+
+def _difference(formula: Formula, a: FloatArray, b: FloatArray) -> FloatArray:
+    """Return the absolute difference; ``nan`` where one is not defined, which counts as far."""
+    return np.abs(formula(a) - formula(b))
+
+
+def _log_choose(counts: NDArray[np.int64], taken: FloatArray) -> FloatArray:
+    """Return the log of the product of binomial coefficients."""
+    factorials = np.array([math.lgamma(i + 1) for i in range(int(counts.max()) + 1)])
+    chosen = taken.astype(int)
+    ways: FloatArray = (factorials[counts] - factorials[chosen] - factorials[counts - chosen]).sum(axis=1)
+    return ways
+
+
+@dataclass(frozen=True, slots=True)
+class BestRun:
+    """The best of several runs chosen and scored on the same texts, and its value corrected for the choice.
+
+    Attributes
+    ----------
+    best : index of the best run.
+    selected_on : its value on all texts; too high, because it was chosen by it.
+    corrected : mean value, on the texts left out of a resample, of the run that is best within the resample.
+    chosen_share : (runs) how often each run was the best within a resample.
+    """
+
+    best: int
+    selected_on: float
+    corrected: float
+    chosen_share: tuple[float, ...]
+
+
+def best_run_corrected(
+    runs: Sequence[FieldData], metric: str, *, n_resamples: int = 2_000, seed: int = 1
+) -> BestRun:
+    """Return the best run with the bootstrap bias correction of Tsamardinos et al. (2018).
+
+    For when the texts were too few to set a test part aside: it costs no further model call.
+    """
+    stats = runs_statistics(runs, metric)
+    resampling = _Resampling(runs[0], stats, n_resamples, seed, 0.95)
+    if np.isnan(resampling.values).any():
+        raise ScoringError(f"{metric} is not defined for every run, so that none can be called the best.")
+    rng = np.random.default_rng(seed)
+    chosen, outside = [], []
+    for _ in range(n_resamples):
+        picks = np.bincount(
+            rng.integers(0, resampling.sample.n_units, resampling.sample.n_units),
+            minlength=resampling.sample.n_units,
+        )
+        units = np.repeat(np.arange(len(resampling.units)), resampling.sample.counts)
+        inside = np.bincount(units, weights=picks, minlength=len(resampling.units))
+        left = np.bincount(units, weights=picks == 0, minlength=len(resampling.units))
+        within = goodness(metric, resampling.formula(np.tensordot(inside, resampling.units, axes=1)))
+        if np.isnan(within).all():
+            continue
+        best = int(np.nanargmax(within))
+        chosen.append(best)
+        outside.append(float(resampling.formula(np.tensordot(left, resampling.units, axes=1))[best]))
+    share = np.bincount(chosen, minlength=len(runs)) / max(1, len(chosen))
+    best = int(np.argmax(goodness(metric, resampling.values)))
+    corrected = float(np.nanmean(outside)) if outside else NAN
+    return BestRun(best, float(resampling.values[best]), corrected, tuple(share.tolist()))

@@ -13,7 +13,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -100,7 +100,8 @@ def amounts(*names: str) -> Check:
     def check(value: Any) -> str:
         right = isinstance(value, dict) and value and set(value) <= set(names)
         fine = right and all(
-            isinstance(n, int | float) and not isinstance(n, bool) and n >= 0 for n in value.values()
+            isinstance(n, int | float) and not isinstance(n, bool) and 0 <= n < float("inf")
+            for n in value.values()
         )
         return "" if fine else rule
 
@@ -312,8 +313,8 @@ class RunConfig:
     threads: int | None = None
     max_parallel: int | None = None
     timeout_s: float = 120.0
-    budget: dict[str, float] | None = None
-    prices: dict[str, float] | None = None
+    budget: dict[str, float] | None = field(default=None, hash=False)
+    prices: dict[str, float] | None = field(default=None, hash=False)
     country_iso_code: str | None = None
     output_root: str = "outputs"
     task_root: str | None = None
@@ -363,7 +364,14 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return every setting as plain data, in the order of `SETTINGS`."""
         plain = {name: getattr(self, name) for name in SETTINGS}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+        return {
+            name: list(value)
+            if isinstance(value, tuple)
+            else dict(value)
+            if isinstance(value, dict)
+            else value
+            for name, value in plain.items()
+        }
 
     def to_toml(self, *, all_settings: bool = False) -> str:
         """Return the settings as TOML: those that are not at their default, or all."""
@@ -372,7 +380,7 @@ class RunConfig:
             if value is None and DEFAULTS[name] is not None:
                 value = False  # TOML has no null
             if value is not None and (all_settings or value != DEFAULTS[name]):
-                lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f"))
+                lines.append(f"{name} = {_toml(value)}")
         return "\n".join(lines)
 
     def model_id(self, prompt_mark: str = "") -> str:
@@ -403,6 +411,13 @@ class RunConfig:
         return "_".join(parts)
 
 
+def _toml(value: Any) -> str:
+    """Return a value as TOML: JSON but for tables, and for a character that TOML wants escaped."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{name} = {_toml(number)}" for name, number in value.items()) + " }"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(RunConfig)}
 DECIMAL = ("temperature", "top_p", "retry_temperature", "timeout_s")
 LISTS = tuple(name for name, setting in SETTINGS.items() if setting.check is words)
@@ -414,6 +429,8 @@ def _plain(name: str, value: Any) -> Any:
         value = value.item()
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, dict):
+        return dict(value)
     if name in LISTS and isinstance(value, list):
         value = tuple(value)
     if name in DECIMAL and isinstance(value, int | float) and not isinstance(value, bool):

@@ -71,6 +71,12 @@ TRICKY = st.sampled_from(
 )
 NAMES = st.one_of(TRICKY, WORDS)
 ADDRESSES = st.sampled_from(["http://localhost:11434", "http://localhost:11435", "https://h/v1?version=2"])
+
+
+def amounts(*names: str) -> st.SearchStrategy[Any]:
+    return st.dictionaries(st.sampled_from(names), st.integers(0, 10**9) | st.floats(0, 1e300), min_size=1)
+
+
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "model": NAMES,
     "prompt_type": NAMES.filter(lambda name: name != "CoT"),
@@ -101,6 +107,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "threads": st.none() | st.integers(1, 64),
     "max_parallel": st.none() | st.integers(1, 64),
     "timeout_s": st.floats(0.001, 86_400),
+    "budget": st.none() | amounts("calls", "tokens", "money", "minutes", "kwh"),
+    "prices": st.none() | amounts("input", "output"),
     "country_iso_code": st.none() | st.sampled_from(["DEU", "FRA", "USA"]),
     "output_root": WORDS,
     "task_root": st.none() | WORDS,
@@ -121,7 +129,7 @@ def test_every_setting_is_known_in_all_places() -> None:
     unnamed = {name for name, s in SETTINGS.items() if s.decides and not s.short}
     assert unnamed == {"model", "prompt_type", "repeat"}
     assert {name for name, s in SETTINGS.items() if not s.decides} == {
-        "threads", "max_parallel", "timeout_s", "country_iso_code", "output_root", "task_root",
+        "threads", "max_parallel", "timeout_s", "budget", "prices", "country_iso_code", "output_root", "task_root",
     }  # fmt: skip
     assert RunConfig() == RunConfig.of() == RunConfig.from_toml("") == RunConfig.from_json("{}")
 
@@ -183,6 +191,8 @@ def test_names_that_are_no_texts_are_unknown_too() -> None:
 
 COUNTRY = "country_iso_code must be an ISO 3166-1 alpha-3 country code in capitals, such as DEU, FRA or USA. "
 
+PRICES = "prices must be a table with one or more of input, output, each a number of at least 0. "
+
 
 @pytest.mark.parametrize(
     ("setting", "value", "said"),
@@ -212,6 +222,9 @@ COUNTRY = "country_iso_code must be an ISO 3166-1 alpha-3 country code in capita
         ("country_iso_code", "Germany", COUNTRY + "Got 'Germany'; did you mean 'DEU'?"),
         ("country_iso_code", "XXX", COUNTRY + "Got 'XXX'."),
         ("country_iso_code", 276, COUNTRY + "Got 276."),
+        ("prices", {}, PRICES + "Got {}."),
+        ("prices", {"inputs": 1}, PRICES + "Got {'inputs': 1}."),
+        ("prices", {"input": float("inf")}, PRICES + "Got {'input': inf}."),
         ("timeout_s", 0, "timeout_s must be a number from 0.001 to 86400. Got 0.0."),
     ],
 )  # fmt: skip
@@ -351,6 +364,18 @@ def test_toml_says_what_is_not_at_its_default() -> None:
     ]
     assert RunConfig.from_toml("seed = false").seed is None
     assert "model" in RunConfig().to_toml(all_settings=True)
+
+
+def test_a_table_is_written_read_and_copied() -> None:
+    given = {"calls": 5, "money": 0.5}
+    config = RunConfig(budget=given)
+    given["calls"] = 6
+    config.to_dict()["budget"]["calls"] = 7
+    assert config.budget == {"calls": 5, "money": 0.5}
+    assert config.to_toml() == "budget = { calls = 5, money = 0.5 }"
+    assert RunConfig.from_toml("[budget]\ncalls = 5\nmoney = 0.5") == config
+    assert expand({"budget": given}) == [RunConfig(budget=given)]
+    assert len(expand({"budget": [{"calls": 1}, {"calls": 2}]})) == 2
 
 
 def test_config_json_of_a_run_leaves_its_provenance_aside_but_other_json_is_read_strictly() -> None:

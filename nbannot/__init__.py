@@ -21,6 +21,8 @@ _PUBLIC = {
     "Task": "task",
     "add_prompt": "prompts",
     "bundled_tasks": "task",
+    "compare": "compare",
+    "load_coder": "compare",
     "load_run": "run",
     "load_task": "task",
     "plan": "plan",

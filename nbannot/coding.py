@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,14 @@ class Coding:
         column -> one `Answer` per text of the task, in the task's order. A column that was not asked is not there.
     coder
         A run id or a person's name.
+    by_person
+        Whether the coder is a person: a text that a person was not given is no error of theirs.
     """
 
     task: Task
     answers: Mapping[str, Sequence[Answer]]
     coder: str = ""
-    offsets: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    by_person: bool = False
 
     @property
     def fields(self) -> list[Field]:
@@ -45,6 +47,10 @@ class Coding:
     def values(self, column: str) -> list[Any]:
         """Return the values of one field, one per text; ``None`` where there is no valid answer."""
         return [answer.value for answer in self.answers[column]]
+
+    def given(self, column: str) -> list[bool]:
+        """Return per text whether the coder was given the question: always, except for a person who left it blank."""
+        return [not self.by_person or answer.status != "not_asked" for answer in self.answers[column]]
 
     def count(self, column: str | None = None) -> dict[str, int]:
         """Return how many answers have each status, for one field or all."""
@@ -218,7 +224,7 @@ def from_labels(task: Task, coder_task: Task, coder: str) -> Coding:
             continue
         values, applies = coder_task.human(f.column), coder_task.human_applies(f.column)
         answers[f.column] = [_said(f, values, applies, place.get(text_id)) for text_id in task.ids]
-    return Coding(task, answers, coder)
+    return Coding(task, answers, coder, by_person=True)
 
 
 def _said(f: Field, values: Sequence[Any], applies: Sequence[bool], row: int | None) -> Answer:

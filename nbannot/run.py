@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from nbannot import __version__, energy, folder, ledger, prompts, tables
 from nbannot.codebook import Codebook, Field
@@ -22,13 +22,10 @@ from nbannot.coding import Coding, from_folder, from_session
 from nbannot.config import RunConfig, settings_in
 from nbannot.engine import Job, Outcome, Progress, Tick, annotate, group_fields, texts_to_send
 from nbannot.errors import ConfigError, NbannotError, RunError, RunInterrupted, TaskError, listed
-from nbannot.frames import make_frame
 from nbannot.models import Model, ModelInfo, get_model
+from nbannot.scoring import Scored
 from nbannot.shown import Shown
 from nbannot.task import Task, load_task
-
-if TYPE_CHECKING:
-    from nbannot.scoring import Scores
 
 Say = Callable[[str], None]
 """Shows one line about what is going on."""
@@ -471,7 +468,7 @@ def _versions() -> dict[str, str]:
 
 
 @dataclass(frozen=True, repr=False)
-class Run(Shown):
+class Run(Scored, Shown):
     """A run and everything that can be said of it; made by `run` or `load_run`.
 
     Attributes
@@ -512,28 +509,6 @@ class Run(Shown):
         """How this session went; empty for a run that was loaded."""
         return self.outcome.progress if self.outcome else Progress()
 
-    @property
-    def labels(self) -> Any:
-        """Every answer: one row per text and field with value, status, reason, attempts (pandas; ``.to_polars()``)."""
-        return self.coding.frame()
-
-    @property
-    def failures(self) -> Any:
-        """The answers that are neither valid nor not applicable, and why."""
-        return self.coding.frame(("invalid", "refused", "truncated", "failed", "not_asked"))
-
-    @cached_property
-    def scores(self) -> Scores:
-        """Every metric of every field against the human labels."""
-        from nbannot.scoring import score
-
-        return score(self.coding)
-
-    @property
-    def metrics(self) -> Any:
-        """One row per field and metric with interval, n and reason (pandas; ``.to_polars()``)."""
-        return self.scores.frame()
-
     @cached_property
     def timing(self) -> dict[str, Any]:
         """The content of ``timing_data.json``, seconds."""
@@ -549,39 +524,6 @@ class Run(Shown):
         from nbannot import displays
 
         return displays.report(self)
-
-    def disagreements(self, column: str | None = None) -> Any:
-        """Return the texts on which model and people differ, one row per text and field (pandas).
-
-        Parameters
-        ----------
-        column
-            A field's name or column; every scored field when left out.
-        """
-        fields = [self.task.codebook[column]] if column else self.coding.fields
-        rows = [row for f in fields for row in self._differing(f)]
-        return make_frame(rows, ("text_id", "column", "human", "model", "status", "reason", "text"))
-
-    def _differing(self, f: Field) -> list[dict[str, Any]]:
-        if f.column not in self.coding.answers:
-            raise ConfigError(f"'{f.column}' was not asked in run {self.run_id}.")
-        people, applies = self.task.human(f.column), self.task.human_applies(f.column)
-        triples = zip(
-            self.coding.answers[f.column], people, applies, self.task.ids, self.task.texts, strict=True
-        )
-        return [
-            {
-                "text_id": text_id,
-                "column": f.column,
-                "human": human,
-                "model": answer.value,
-                "status": answer.status,
-                "reason": answer.reason,
-                "text": text,
-            }
-            for answer, human, applicable, text_id, text in triples
-            if human is not None and applicable and not _same(f, answer.value, human)
-        ]
 
     def save_scores(self) -> None:
         """Score, write ``classification_reports.txt`` and put the run into the tidy tables, replacing its rows."""
@@ -655,14 +597,6 @@ class Run(Shown):
 
     def __repr__(self) -> str:
         return f"<Run {self.run_id} of '{self.task.name}': {self.model_id}, {self.status}>"
-
-
-def _same(f: Field, value: Any, human: Any) -> bool:
-    if f.type != "span" or value is None:
-        return bool(value == human)
-    return {(s["start"], s["end"], s["label"]) for s in value} == {
-        (s["start"], s["end"], s["label"]) for s in human
-    }
 
 
 def load_run(place: str | Path, *, task: Task | None = None) -> Run:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from nbannot.codebook import Field
@@ -15,6 +16,7 @@ from nbannot.coding import Coding
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.frames import make_frame
 from nbannot.metrics.field import FieldData, FieldScore, Result, score_field
+from nbannot.task import Task
 
 METRIC_COLUMNS = ("column", "annotation_type", "metric", "value", "ci_low", "ci_high", "ci_method", "n",
                   "n_answered", "reason")  # fmt: skip
@@ -89,13 +91,88 @@ def _row(result: Result) -> dict[str, Any]:
     }
 
 
+class Scored:
+    """What everything with a coding can tell: its labels, their scores, and where it differs from people."""
+
+    task: Task
+    coding: Coding
+
+    @property
+    def labels(self) -> Any:
+        """Every answer: one row per text and field with value, status, reason, attempts (pandas; ``.to_polars()``)."""
+        return self.coding.frame()
+
+    @property
+    def failures(self) -> Any:
+        """The answers that are neither valid nor not applicable, and why."""
+        return self.coding.frame(("invalid", "refused", "truncated", "failed", "not_asked"))
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Every metric of every field against the human labels."""
+        return score(self.coding)
+
+    @property
+    def metrics(self) -> Any:
+        """One row per field and metric with interval, n and reason (pandas; ``.to_polars()``)."""
+        return self.scores.frame()
+
+    def disagreements(self, column: str | None = None) -> Any:
+        """Return the texts on which the coder and people differ, one row per text and field (pandas).
+
+        Parameters
+        ----------
+        column
+            A field's name or column; every scored field when left out.
+
+        Raises
+        ------
+        ScoringError
+            If the field was not asked.
+        """
+        fields = [self.task.codebook[column]] if column else self.coding.fields
+        rows = [row for f in fields for row in self._differing(f)]
+        return make_frame(rows, ("text_id", "column", "human", "model", "status", "reason", "text"))
+
+    def _differing(self, f: Field) -> list[dict[str, Any]]:
+        if f.column not in self.coding.answers:
+            raise ScoringError(f"'{f.column}' was not asked by {self.coding.coder}.")
+        people, applies = self.task.human(f.column), self.task.human_applies(f.column)
+        given = self.coding.given(f.column)
+        every = zip(
+            self.coding.answers[f.column], people, applies, given, self.task.ids, self.task.texts, strict=True
+        )
+        return [
+            {
+                "text_id": text_id,
+                "column": f.column,
+                "human": human,
+                "model": answer.value,
+                "status": answer.status,
+                "reason": answer.reason,
+                "text": text,
+            }
+            for answer, human, applicable, asked, text_id, text in every
+            if human is not None and applicable and asked and not same_value(f, answer.value, human)
+        ]
+
+
+def same_value(f: Field, one: Any, other: Any) -> bool:
+    """Return whether two values of a field are the same; spans by offsets and labels, in any order."""
+    if f.type != "span" or one is None or other is None:
+        return bool(one == other)
+    return {(s["start"], s["end"], s["label"]) for s in one} == {
+        (s["start"], s["end"], s["label"]) for s in other
+    }
+
+
 def field_data(coding: Coding, f: Field, clusters: Sequence[Any] | None = None) -> FieldData:
     """Return one field of a coding beside the human labels, row by row."""
     import numpy as np
 
     task = coding.task
     answers = coding.answers[f.column]
-    human = task.human(f.column)
+    human = [v if g else None for v, g in zip(task.human(f.column), coding.given(f.column), strict=True)]
     model = [answer.value for answer in answers]
     if f.type == "span":
         human, model = [_triples(v) for v in human], [_triples(v) for v in model]

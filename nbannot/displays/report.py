@@ -1,0 +1,16 @@
+"""The report in a notebook: the same blocks as ``classification_reports.txt``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nbannot.displays.fragment import Fragment
+from nbannot.report import report_blocks
+
+if TYPE_CHECKING:
+    from nbannot.run import Run
+
+
+def report(run: Run) -> Fragment:
+    """Return the report on a run: scores against the human labels with intervals, per label, with the errors."""
+    return Fragment.of(report_blocks(run))

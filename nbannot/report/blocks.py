@@ -1,0 +1,366 @@
+"""Blocks: what a display says, before it is HTML or plain text.
+
+A report or a card is a list of blocks. Every block can write itself as plain text; `nbannot.displays` writes the same
+blocks as HTML. So the two renderings cannot say different things.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+WIDTH = 110
+"""Columns of a page of plain text."""
+
+GAP = "  "
+NARROWEST = 10
+"""A column of words is not made narrower than this."""
+
+BAR_WIDTH = 12
+EIGHTHS = " ▏▎▍▌▋▊▉"
+SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+ISOLATE = "\u2068{}\u2069"
+
+Tone = Literal["plain", "quiet", "strong", "notice", "warning"]
+
+
+class Block(Protocol):
+    """A part of a page."""
+
+    def lines(self, width: int = WIDTH) -> list[str]:
+        """Return the block as lines of plain text, none wider than `width` where that is possible."""
+
+
+def width_of(text: str) -> int:
+    """Return how many columns a text takes in a terminal: wide characters two, combining ones none.
+
+    >>> width_of("ab"), width_of("日本"), width_of("e\\u0301")
+    (2, 4, 1)
+    """
+    if text.isascii():
+        return len(text)
+    return sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def clean(text: str) -> str:
+    """Return a text on one line that cannot steer a terminal: white space as single spaces, controls as �.
+
+    >>> clean("a\\n b\\x1b[31m")
+    'a b�[31m'
+    """
+    return _harmless(" ".join(text.split()))
+
+
+def _harmless(text: str) -> str:
+    """Return a text without control characters and without marks that reorder what follows it."""
+    return re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "�", text)
+
+
+def _isolated(text: str) -> str:
+    if text.isascii() or not any(unicodedata.bidirectional(c) in ("R", "AL", "AN") for c in text):
+        return text
+    return ISOLATE.format(text)
+
+
+def clipped(text: str, at_most: int) -> str:
+    """Return a text of at most so many characters, cut with … where it is longer.
+
+    >>> clipped("abcdef", 4)
+    'abc…'
+    """
+    return text if len(text) <= at_most else text[: at_most - 1].rstrip() + "…"
+
+
+def pad(text: str, width: int, align: str = "l") -> str:
+    """Return a text filled up with spaces to `width` columns; ``align`` is ``"l"`` or ``"r"``."""
+    space = " " * max(0, width - width_of(text))
+    return space + text if align == "r" else text + space
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Return a text in lines of at most `width` columns; a longer word is cut.
+
+    What runs from right to left is kept from turning around what stands beside it.
+
+    >>> wrap("one two three", 7)
+    ['one two', 'three']
+    """
+    lines: list[str] = []
+    line = ""
+    for word in (part for whole in text.split() for part in _parts(whole, width)):
+        longer = f"{line} {word}" if line else word
+        if line and width_of(longer) > width:
+            lines.append(line)
+            longer = word
+        line = longer
+    return [_isolated(line) for line in ([*lines, line] if line or not lines else lines)]
+
+
+def _parts(word: str, width: int) -> Iterator[str]:
+    """Yield a word, in pieces if it is wider than a line."""
+    if width_of(word) <= width:
+        yield word
+        return
+    piece = ""
+    for character in word:
+        if piece and width_of(piece + character) > width:
+            yield piece
+            piece = ""
+        piece += character
+    yield piece
+
+
+def bar(share: float, width: int = BAR_WIDTH) -> str:
+    """Return a share from 0 to 1 as a bar of block characters.
+
+    >>> bar(0.5, 4), bar(0.0, 4)
+    ('██', '')
+    """
+    full, eighth = divmod(round(max(0.0, min(1.0, share)) * width * 8), 8)
+    return "█" * full + EIGHTHS[eighth].strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of a `Grid`.
+
+    Attributes
+    ----------
+    tint
+        From -1 to 1: how strongly it is coloured; above 0 for agreement, below 0 for error. Never the only sign.
+    bar
+        A share from 0 to 1 that is drawn as a bar; the number itself stands in another cell.
+    title
+        Shown where the pointer rests; never needed.
+    """
+
+    text: str
+    tone: Tone = "plain"
+    tint: float = 0.0
+    bar: float | None = None
+    title: str = ""
+
+    def plain(self) -> str:
+        """Return what stands in the cell in plain text."""
+        return clean(self.text) if self.bar is None else bar(self.bar)
+
+
+Row = Sequence[Cell | str]
+
+
+def as_cell(cell: Cell | str) -> Cell:
+    """Return a cell given as such or as its text."""
+    return cell if isinstance(cell, Cell) else Cell(cell)
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A heading: level 1 for the page, 2 for a field, 3 inside it; `aside` stands beside it, quieter."""
+
+    text: str
+    level: int = 2
+    aside: str = ""
+
+    def lines(self, width: int = WIDTH) -> list[str]:
+        """Return the heading, underlined on the first two levels."""
+        said = clean(self.text) + (f"   ({clean(self.aside)})" if self.aside else "")
+        shown = wrap(said, width)
+        if self.level > 2:
+            return ["", *shown]
+        rule = "═" * width if self.level == 1 else "─" * width
+        return [*([] if self.level == 1 else [""]), *shown, rule]
+
+
+@dataclass(frozen=True, slots=True)
+class Para:
+    """A paragraph; a notice or a warning is marked as such in words by whoever writes it."""
+
+    text: str
+    tone: Tone = "plain"
+
+    def lines(self, width: int = WIDTH) -> list[str]:
+        """Return the paragraph, wrapped; notices have a rule at their side."""
+        mark = "┃ " if self.tone in ("notice", "warning") else ""
+        return [mark + line for line in wrap(clean(self.text), width - len(mark))]
+
+
+@dataclass(frozen=True, slots=True)
+class Bullets:
+    """A list of sentences."""
+
+    items: Sequence[str]
+    tone: Tone = "plain"
+
+    def lines(self, width: int = WIDTH) -> list[str]:
+        """Return the items, each behind a bullet."""
+        return [
+            ("• " if number == 0 else "  ") + line
+            for item in self.items
+            for number, line in enumerate(wrap(clean(item), width - 2))
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Names and what they are: one pair per line."""
+
+    pairs: Sequence[tuple[str, str]]
+
+    def lines(self, width: int = WIDTH) -> list[str]:
+        """Return one line per pair, the names in a column of their own."""
+        name_width = max((width_of(clean(name)) for name, _ in self.pairs), default=0) + len(GAP)
+        return [
+            (pad(clean(name), name_width) if number == 0 else " " * name_width) + line
+            for name, value in self.pairs
+            for number, line in enumerate(wrap(clean(value), width - name_width))
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Verbatim:
+    """A text that is shown as it stands, line by line: a prompt, a reply, the text that was annotated."""
+
+    text: str
+
+    def lines(self, width: int = WIDTH) -> list[str]:
+        """Return the text indented, long lines wrapped."""
+        found = []
+        for line in self.text.expandtabs(4).splitlines() or [""]:
+            indent = re.match(r" *", line)[0][: width // 2]  # type: ignore[index]
+            shown = wrap(_harmless(line), width - 4 - len(indent))
+            found += [f"    {indent}{piece}".rstrip() for piece in shown]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Blocks behind a title that opens them; in plain text they stand below it."""
+
+    title: str
+    blocks: Sequence[Block]
+
+    def lines(self, width: int = WIDTH) -> list[str]:
+        """Return the title and the blocks, indented."""
+        inside = page_lines(self.blocks, width - 2)
+        return [clean(self.title), *(f"  {line}".rstrip() for line in inside)]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table.
+
+    Attributes
+    ----------
+    rows
+        One sequence of cells per row; a row that is a text runs across all columns, below the row before it.
+    align
+        One letter per column: ``l`` words, ``r`` numbers.
+    notes
+        What stands below the table: footnotes, what a sign means.
+    """
+
+    header: Row
+    rows: Sequence[Row | str]
+    align: str
+    caption: str = ""
+    notes: Sequence[str] = ()
+
+    def lines(self, width: int = WIDTH) -> list[str]:
+        """Return the table, columns aligned, cells of words wrapped where the table would be too wide."""
+        header = [as_cell(cell).plain() for cell in self.header]
+        body = [row if isinstance(row, str) else [as_cell(cell).plain() for cell in row] for row in self.rows]
+        widths = self._widths(header, [row for row in body if not isinstance(row, str)], width)
+        found = wrap(clean(self.caption), width) if self.caption else []
+        if any(header):
+            found += [*self._line(header, widths), GAP.join("─" * w for w in widths)]
+        for row in body:
+            if isinstance(row, str):
+                found += [f"  {line}" for line in wrap(clean(row), width - 2)]
+            else:
+                found += self._line(row, widths)
+        for note in self.notes:
+            found += wrap(clean(note), width)
+        return found
+
+    def _widths(self, header: list[str], rows: list[list[str]], width: int) -> list[int]:
+        """Return the columns' widths: as wide as their cells, words narrower where they have to be."""
+        columns = list(zip(header, *rows, strict=True))
+        widths = [max(map(width_of, column)) for column in columns]
+        least = [
+            max([*map(width_of, column[1:]), *map(width_of, column[0].split())], default=0)
+            if align == "r"
+            else min(natural, NARROWEST)
+            for column, align, natural in zip(columns, self.align, widths, strict=True)
+        ]
+        excess = sum(widths) + len(GAP) * (len(widths) - 1) - width
+        while excess > 0:
+            slack = [natural - low for natural, low in zip(widths, least, strict=True)]
+            widest = max(range(len(widths)), key=lambda i: (slack[i] > 0, widths[i]))
+            if slack[widest] <= 0:
+                break
+            widths[widest] -= 1
+            excess -= 1
+        return widths
+
+    def _line(self, cells: list[str], widths: list[int]) -> list[str]:
+        pieces = [wrap(cell, width) for cell, width in zip(cells, widths, strict=True)]
+        return [
+            GAP.join(
+                pad(piece[number] if number < len(piece) else "", width, align)
+                for piece, width, align in zip(pieces, widths, self.align, strict=True)
+            ).rstrip()
+            for number in range(max(map(len, pieces)))
+        ]
+
+
+class Footnotes:
+    """Gives each remark a number and keeps them for the foot of a table."""
+
+    def __init__(self) -> None:
+        self._remarks: dict[str, str] = {}
+
+    def mark(self, remark: str) -> str:
+        """Return the raised number of a remark, the same one for the same words; "" without a remark.
+
+        >>> notes = Footnotes()
+        >>> notes.mark("a"), notes.mark("b"), notes.mark("a"), notes.mark("")
+        ('¹', '²', '¹', '')
+        """
+        if not remark:
+            return ""
+        new = str(len(self._remarks) + 1).translate(SUPERSCRIPT)
+        return self._remarks.setdefault(remark, new)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The remarks behind their numbers."""
+        return tuple(f"{mark} {remark}" for remark, mark in self._remarks.items())
+
+
+def page_lines(blocks: Iterable[Block], width: int = WIDTH) -> list[str]:
+    """Return blocks as lines of plain text, parted by blank lines."""
+    found: list[str] = []
+    after_heading = True
+    for block in blocks:
+        lines = block.lines(width)
+        if not lines:
+            continue
+        if found and not after_heading and lines[0] != "":
+            found.append("")
+        found += lines
+        after_heading = isinstance(block, Heading)
+    return found
+
+
+def page_text(blocks: Iterable[Block], width: int = WIDTH) -> str:
+    """Return blocks as plain text."""
+    return "\n".join(page_lines(blocks, width)) + "\n"

@@ -1,0 +1,429 @@
+"""One field of a run as blocks: its numbers, what they are to be compared with, and where the errors are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nbannot.codebook import Field
+from nbannot.report.blocks import (
+    Block,
+    Bullets,
+    Cell,
+    Facts,
+    Fold,
+    Footnotes,
+    Grid,
+    Heading,
+    Para,
+    Row,
+    clipped,
+)
+from nbannot.report.digits import (
+    NONE,
+    count,
+    decimals,
+    interval,
+    interval_of,
+    number,
+    share,
+    value_of,
+)
+from nbannot.report.words import (
+    ANSWERED_TWIN,
+    BASELINE,
+    HEADLINES,
+    by_number,
+    metric_words,
+    plural,
+    statuses,
+)
+
+if TYPE_CHECKING:
+    from nbannot.metrics.result import FieldScore, Result
+    from nbannot.run import Run
+
+MATRIX_AT_MOST = 12
+"""With more labels the most frequent confusions are listed instead of the whole matrix."""
+
+PAIRS_SHOWN = 15
+QUESTION_CHARS = 200
+FEW_IN_A_CLASS = "interval unreliable: some labels have fewer than 10 human labels"
+TOO_FEW = "too few to estimate: fewer than 10 human labels"
+LABEL_TYPES = ("checkbox", "dropdown", "likert")
+AUDIT = (
+    ("scored", "scored"),
+    ("missing", "without a valid answer"),
+    ("missed_gate", "wrongly passed over (the model said it does not apply)"),
+    ("na_na", "not applicable for both"),
+    ("spurious", "answered where people say it does not apply"),
+    ("no_reference", "without a human label"),
+)
+"""Row status -> words, in the order of the audit line."""
+
+
+def field_blocks(run: Run, f: Field) -> list[Block]:
+    """Return the blocks of one field that was asked."""
+    score = run.scores.fields[f.column]
+    head: list[Block] = [
+        Heading(f.name, 2, aside=f"{f.type}, {f.level}"),
+        *([Para(clipped(f.tooltip or f.instruction, QUESTION_CHARS))] if f.tooltip or f.instruction else []),
+        Para(where_asked(f), "quiet"),
+    ]
+    if not n_reference(score):
+        return [*head, *unscored_blocks(run, f)]
+    blocks = [*head, metric_grid(f.type, score), *_baseline(f, score)]
+    if f.type in LABEL_TYPES:
+        blocks += [class_grid(score), confusion_grid(f, score)]
+    elif score.per_class:
+        blocks.append(class_grid(score))
+    if f.type in ("textbox", "span"):
+        blocks.append(sides_grid(f, score))
+    if "accuracy_end_to_end" in score.extra:
+        blocks.append(conditional_grid(score))
+    blocks.append(Facts(answer_facts(run, f, score)))
+    blocks.append(Bullets(score.notes))
+    further = further_grid(f.type, score)
+    if further.rows:
+        blocks.append(Fold("Further numbers", [further]))
+    blocks.append(Para(f"Conventions: {score.conventions}", "quiet"))
+    return blocks
+
+
+def n_reference(score: FieldScore) -> int:
+    """Return the number of texts with a human label to which the field applies."""
+    return sum(score.counts[name] for name in ("scored", "missing", "missed_gate"))
+
+
+def where_asked(f: Field) -> str:
+    """Return the field's column and when it is asked, on one line."""
+    said = f"column {f.column}"
+    if f.condition is not None:
+        said += f" · asked only where {f.condition.column} = {f.condition.value}"
+    return said
+
+
+def unscored_blocks(run: Run, f: Field) -> list[Block]:
+    """Return what can be said of a field without human labels."""
+    blocks: list[Block] = [Para("No human labels: nothing to score. What the model answered:")]
+    if f.type in LABEL_TYPES:
+        values = [value for value in run.coding.values(f.column) if value is not None]
+        total = len(values)
+        rows: list[Row] = []
+        for label in f.labels:
+            n = values.count(label)
+            rows.append(
+                [Cell(str(label)), count(n), share(n, total), Cell("", bar=n / total if total else 0)]
+            )
+        blocks.append(Grid(["label", "model", "", ""], rows, "lrrl"))
+    else:
+        filled = [bool(value) for value in run.coding.values(f.column) if value is not None]
+        what = "marked something" if f.type == "span" else "wrote something"
+        blocks.append(Para(f"It {what} in {count(sum(filled))} of {plural(len(filled), 'text')}."))
+    return [*blocks, Facts([("answers", answers_line(run, f))])]
+
+
+def metric_grid(kind: str, score: FieldScore, names: Sequence[str] = ()) -> Grid:
+    """Return the headline metrics with interval, baseline and n; undefined ones as "–" with the reason below."""
+    shown = [
+        name
+        for name in names or HEADLINES[kind]
+        if name in score.results and (score.results[name].defined or not _optional(name))
+    ]
+    answered = _shows_answered(score)
+    against = kind in LABEL_TYPES
+    notes = Footnotes()
+    rows = [
+        [
+            Cell(metric_words(name), "strong" if place == 0 else "plain"),
+            *value_cells(name, score.results[name], notes),
+            *([Cell(baseline_value(score, name), "quiet")] if against else []),
+            *([Cell(_answered_value(score, name), "quiet")] if answered else []),
+            Cell(_n_of(name, score.results[name]), "quiet"),
+            Cell(name, "quiet"),
+        ]
+        for place, name in enumerate(shown)
+    ]
+    header = [
+        *("metric", "value", "95% interval"),
+        *(["always the majority"] if against else []),
+        *(["answered only"] if answered else []),
+        *("texts", "in the tables"),
+    ]
+    align = "lrl" + "r" * against + "r" * answered + "rl"
+    return Grid(header, rows, align, notes=notes.lines)
+
+
+def value_cells(name: str, result: Result, notes: Footnotes) -> tuple[Cell, Cell]:
+    """Return a number and its interval; the mark of a remark stands behind what it is about."""
+    few = result.reason.startswith("interval unreliable: class ")
+    mark = notes.mark(FEW_IN_A_CLASS if few else result.reason)
+    if not result.defined:
+        return Cell(NONE + mark), Cell("")
+    return Cell(value_of(name, result)), Cell(interval_of(name, result) + mark, "quiet")
+
+
+def _optional(name: str) -> bool:
+    return name.startswith(("rouge", "cosine", "bertscore"))
+
+
+def _shows_answered(score: FieldScore) -> bool:
+    coverage = score.results["coverage"]
+    return coverage.defined and coverage.value < 1
+
+
+def baseline_value(score: FieldScore, name: str) -> str:
+    """Return what always giving the majority answer would score in this metric; "" where that is not told."""
+    twin = score.results.get(BASELINE.get(name, ""))
+    return value_of(name, twin) if twin is not None else ""
+
+
+def _answered_value(score: FieldScore, name: str) -> str:
+    twin = score.extra.get(ANSWERED_TWIN.get(name, ""))
+    return value_of(name, twin) if twin is not None else ""
+
+
+def _n_of(name: str, result: Result) -> str:
+    from nbannot.metrics.label_field import ANSWERED_ONLY
+
+    if name in ANSWERED_ONLY and result.n_answered < result.n:
+        return f"{count(result.n_answered)} of {count(result.n)}"
+    return count(result.n)
+
+
+def _baseline(f: Field, score: FieldScore) -> list[Block]:
+    """Return what a model that always gives the majority answer would score, and the coverage, in a sentence."""
+    coverage = score.results["coverage"]
+    n = n_reference(score)
+    said = (
+        f"Coverage: a valid answer for {count(coverage.n_answered)} of {plural(n, 'text')} with a human label "
+        f"({share(coverage.n_answered, n)})."
+    )
+    if f.type in LABEL_TYPES:
+        most = max(score.per_class, key=lambda entry: entry["support"])
+        said += (
+            f" Always answering “{most['label']}” would reach an accuracy of "
+            f"{value_of('accuracy', score.results['baseline_accuracy'])} and a macro F1 of "
+            f"{value_of('f1_macro', score.results['baseline_f1_macro'])}."
+        )
+    return [Para(said)]
+
+
+def class_grid(score: FieldScore) -> Grid:
+    """Return precision, recall and F1 with intervals, support and predicted per label, with both distributions."""
+    notes = Footnotes()
+    digits = decimals(n_reference(score))
+    humans = sum(entry["support"] for entry in score.per_class)
+    models = sum(entry["predicted"] for entry in score.per_class)
+    rows: list[Row] = []
+    for entry in score.per_class:
+        remark = TOO_FEW if str(entry["reason"]).startswith("too few") else entry["reason"]
+        cells = [Cell(str(entry["label"]) + notes.mark(remark))]
+        for name in ("precision", "recall", "f1"):
+            reason = entry[f"{name}_reason"] if entry[name] != entry[name] else ""
+            low, high = entry[f"{name}_ci_low"], entry[f"{name}_ci_high"]
+            cells += [
+                Cell(number(entry[name], digits) + notes.mark(reason)),
+                Cell("" if low != low else interval(low, high, digits), "quiet"),
+            ]
+        for name, whole in (("support", humans), ("predicted", models)):
+            part = entry[name]
+            cells += [Cell(count(part)), Cell(share(part, whole), "quiet")]
+        rows.append(cells)
+    header = ["label", "precision", "", "recall", "", "F1", "", "support", "", "predicted", ""]
+    return Grid(
+        header, rows, "lrlrlrlrrrr", caption="Per label (support: human labels; predicted: the model's)",
+        notes=notes.lines,
+    )  # fmt: skip
+
+
+def confusion_grid(f: Field, score: FieldScore) -> Grid:
+    """Return the confusion matrix, or its most frequent errors where there are many labels."""
+    labels = [str(label) for label in f.labels]
+    table = score.confusion.tolist() if score.confusion is not None else []
+    if len(labels) > MATRIX_AT_MOST:
+        return _error_pairs(labels, table)
+    return matrix_grid(labels, table)
+
+
+def matrix_grid(labels: Sequence[str], table: Sequence[Sequence[int]]) -> Grid:
+    """Return a confusion matrix whose cells are tinted by their share of the row.
+
+    The last row and column (the field does not apply; no label) are left out where they are empty.
+    """
+    k = len(labels)
+    empty_column = not any(row[k] for row in table[:k])
+    empty_row = not any(table[k])
+    names = [*labels, "no label"][: k + (not (empty_column and empty_row))]
+    rows: list[Row] = []
+    for i, row in enumerate(table[: k + (not empty_row)]):
+        total = sum(row)
+        cells = [Cell(names[i] if i < k else "does not apply", "strong")]
+        for j, n in enumerate(row[: len(names)]):
+            right = i == j
+            tint = (n / total if total else 0.0) * (1 if right else -1)
+            cells.append(Cell(count(n) if n else "·", "strong" if right and n else "plain", tint))
+        rows.append([*cells, Cell(count(total), "quiet")])
+    notes = ["Rows: human labels; columns: the model's. Cells are texts."]
+    if not (empty_column and empty_row):
+        notes.append(
+            "no label: no valid answer, or the model passed the question over. "
+            "does not apply: by the human labels."
+        )
+    return Grid(
+        ["human ↓  model →", *names, "texts"],
+        rows,
+        "l" + "r" * (len(names) + 1),
+        caption="Confusion matrix",
+        notes=notes,
+    )
+
+
+def _error_pairs(labels: Sequence[str], table: Sequence[Sequence[int]]) -> Grid:
+    k = len(labels)
+    names = [*labels, "no label"]
+    pairs = [
+        (n, i, j) for i, row in enumerate(table[:k]) for j, n in enumerate(row) if n and i != j
+    ]  # fmt: skip
+    pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
+    rows: list[Row] = [
+        [labels[i], names[j], count(n), Cell(share(n, sum(table[i])), "quiet")]
+        for n, i, j in pairs[:PAIRS_SHOWN]
+    ]
+    rest = sum(n for n, _, _ in pairs[PAIRS_SHOWN:])
+    notes = [f"{plural(rest, 'further error')} in {len(pairs) - PAIRS_SHOWN} other pairs."] if rest else []
+    return Grid(
+        ["human", "model", "texts", "of that human label"],
+        rows,
+        "llrr",
+        caption=f"Most frequent confusions (of {k} labels)",
+        notes=notes,
+    )
+
+
+def sides_grid(f: Field, score: FieldScore) -> Grid:
+    """Return how often people and model wrote or marked something at all."""
+    c = score.counts
+    n = n_reference(score)
+    did = "marked" if f.type == "span" else "wrote"
+    rows: list[Row] = [
+        [f"both {did} something", count(c["both"]), Cell(share(c["both"], n), "quiet")],
+        [f"only people {did} something", count(c["human_only"]), Cell(share(c["human_only"], n), "quiet")],
+        [
+            f"only the model {did} something",
+            count(c["model_only"]),
+            Cell(share(c["model_only"], n), "quiet"),
+        ],
+        ["neither", count(c["both_empty"]), Cell(share(c["both_empty"], n), "quiet")],
+    ]
+    if c["unanswered"]:
+        rows.append(["no valid answer", count(c["unanswered"]), Cell(share(c["unanswered"], n), "quiet")])
+    notes = []
+    if f.type == "span":
+        notes.append(
+            f"Spans: {count(c['human_spans'])} by people, {count(c['model_spans'])} by the model"
+            + (f"; {plural(c['unaligned'], 'quote')} of the model not in the text" if c["unaligned"] else "")
+            + (f"; {plural(c['duplicates'], 'repeated span')} counted once" if c["duplicates"] else "")
+            + "."
+        )
+    return Grid(["texts in which", "", ""], rows, "lrr", notes=notes)
+
+
+def conditional_grid(score: FieldScore) -> Grid:
+    """Return the three ways to look at a conditional field, and the question on which it depends."""
+    notes = Footnotes()
+
+    def cells(words: str, accuracy: Result | None, f1: Result | None, kappa: Result | None) -> Row:
+        found = [Cell(words)]
+        for result in (accuracy, f1, kappa):
+            if result is None:
+                found += [Cell(""), Cell("")]
+                continue
+            found += value_cells("", result, notes)
+        return found
+
+    headline, extra = score.results, score.extra
+    rows = [
+        cells("people say it applies (the headline)", headline["accuracy"], headline["f1_macro"],
+              headline["cohen_kappa"]),
+        cells("people and model say it applies", extra["accuracy_given_both"], extra["f1_macro_given_both"], None),
+        cells("all texts, “does not apply” as a label", extra["accuracy_end_to_end"], extra["f1_macro_end_to_end"],
+              extra["cohen_kappa_end_to_end"]),
+        cells("whether it applies at all", extra["gate_accuracy"], extra["gate_f1"], extra["gate_kappa"]),
+    ]  # fmt: skip
+    return Grid(
+        ["texts", "accuracy", "", "macro F1", "", "kappa", ""],
+        rows,
+        "lrlrlrl",
+        caption="A conditional field can be read in several ways",
+        notes=notes.lines,
+    )
+
+
+def answer_facts(run: Run, f: Field, score: FieldScore) -> list[tuple[str, str]]:
+    """Return how many answers came and why others did not, and the audit line."""
+    facts = [("answers", answers_line(run, f))]
+    reasons = reasons_of(run, f)
+    if reasons:
+        facts.append(("no valid answer", "; ".join(by_number(reasons))))
+    repaired = sum(answer.repaired for answer in run.coding.answers[f.column])
+    if repaired:
+        facts.append(
+            ("repaired", f"{plural(repaired, 'answer')} fitted after case, white space or type was put right")
+        )
+    c = score.counts
+    parts = [f"{count(c[name])} {words}" for name, words in AUDIT if c[name]]
+    facts.append(("rows", f"{count(c['n_rows'])} = {' + '.join(parts)}"))
+    return facts
+
+
+def answers_line(run: Run, f: Field) -> str:
+    """Return how many answers of a field have each status."""
+    return statuses(run.coding.count(f.column))
+
+
+def reasons_of(run: Run, f: Field) -> dict[str, int]:
+    """Return status and reason -> number, of the answers of a field that are neither valid nor not applicable."""
+    found: dict[str, int] = {}
+    for answer in run.coding.answers[f.column]:
+        if answer.status in ("ok", "not_applicable"):
+            continue
+        kind = answer.reason.split(":")[0] if answer.status == "invalid" else answer.reason
+        said = f"{answer.status.replace('_', ' ')}: {kind}" if kind else answer.status
+        found[said] = found.get(said, 0) + 1
+    return found
+
+
+def further_grid(kind: str, score: FieldScore) -> Grid:
+    """Return every other number of the field: the rest of the contract, answered-only and sensitivity values."""
+    notes = Footnotes()
+    told = {*HEADLINES[kind], *ANSWERED_TWIN.values(), *_TOLD_ELSEWHERE}
+    blank: dict[str, list[str]] = {}
+    rows: list[Row] = []
+    for name, result in _every(score):
+        if name in told and (result.defined or not _optional(name)):
+            continue
+        if _optional(name) and not result.defined:
+            blank.setdefault(result.reason, []).append(name)
+            continue
+        rows.append(
+            [
+                metric_words(name),
+                *value_cells(name, result, notes),
+                Cell(_n_of(name, result), "quiet"),
+                Cell(name if name in score.results else "", "quiet"),
+            ]
+        )
+    absent = [f"{', '.join(names)}: {reason}" for reason, names in blank.items()]
+    header = ["metric", "value", "95% interval", "texts", "in the tables"]
+    return Grid(header, rows, "lrlrl", notes=[*notes.lines, *absent])
+
+
+_TOLD_ELSEWHERE = ("accuracy_given_both", "f1_macro_given_both", "accuracy_end_to_end", "f1_macro_end_to_end",
+                   "cohen_kappa_end_to_end", "gate_accuracy", "gate_f1", "gate_kappa", "baseline_accuracy",
+                   "baseline_f1_macro", "accuracy")  # fmt: skip
+
+
+def _every(score: FieldScore) -> Iterable[tuple[str, Any]]:
+    yield from score.results.items()
+    yield from score.extra.items()

@@ -3,15 +3,20 @@
 `Codebook.load` reads and checks a ``codebook.json``; a `Field` is one question with its type, options, scale,
 guidance, worked examples and condition. A field knows its column name, the values it can take, its level of
 measurement, the JSON schema of an answer, and how a value is written in a table cell.
+
+`Codebook.build` writes a codebook in Python, with one short function per type of question (`checkbox`, `dropdown`,
+`likert`, `textbox`, `span`); `Codebook.save` writes it down in Studio's format.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as attribute
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -31,6 +36,9 @@ LEVELS = {
 
 YES = {"1", "true", "yes", "1.0"}
 NO = {"0", "false", "no", "0.0"}
+INTEGER = re.compile(r"([+-]?\d{1,15})(\.0+)?")
+MOST_SCALE_POINTS = 10_001
+TEXT_SETTINGS = ("header_column", "id_column", "codebook_id", "version", "language")
 
 Value = int | str | list[dict[str, Any]]
 """One coder's value: checkbox 0/1, dropdown the option, likert an integer, textbox text, span a list of spans."""
@@ -124,6 +132,8 @@ class Field:
     def read(self, cell: str) -> int | str | None:
         """Return the value that a table cell holds; ``None`` for a blank cell. Spans: see `nbannot.spans`.
 
+        An option matches exactly, or else but for blanks around it; upper and lower case are different options.
+
         Raises
         ------
         ValueError
@@ -139,20 +149,23 @@ class Field:
                 return int(word.casefold() in YES)
             raise ValueError("must be 1 or 0 (or true/false, yes/no)")
         if self.type == "likert":
-            if (
-                re.fullmatch(r"[+-]?\d+(\.0+)?", word)
-                and self.min_value <= int(float(word)) <= self.max_value
-            ):
-                return int(float(word))
+            number = INTEGER.fullmatch(word)
+            if number and self.min_value <= int(number[1]) <= self.max_value:
+                return int(number[1])
             raise ValueError(f"must be an integer from {self.min_value} to {self.max_value}")
+        if self.type == "span":
+            raise ValueError("is read together with its text: nbannot.spans.read_spans")
         if cell in self.options:
             return cell
-        if word in self.options:
-            return word
+        for option in self.options:
+            if word == option.strip():
+                return option
         raise ValueError(f"must be one of {listed(self.options, at_most=10)}{nearest(word, self.options)}")
 
     def to_json(self, value: Any) -> Any:
-        """Return a value as it stands in a model's JSON answer (a checkbox is true or false)."""
+        """Return a value as it stands in a model's JSON answer (a checkbox is true or false, no value is null)."""
+        if value is None:
+            return None
         if self.type == "checkbox":
             return bool(value)
         if self.type == "span":
@@ -166,7 +179,7 @@ class Field:
             return ""
         if self.type == "span":
             return json.dumps(value, ensure_ascii=False)
-        return str(value)
+        return str(int(value)) if self.type in ("checkbox", "likert") else str(value)
 
 
 @dataclass(frozen=True)
@@ -193,6 +206,8 @@ class Codebook(Shown):
         The column that identifies a text, if the codebook names one.
     notes
         What was understood in a particular way, e.g. an example whose response could not be read.
+    source
+        What the codebook was read from, in Studio's format and with everything that other tools keep there.
     """
 
     _display: ClassVar[str] = "codebook_card"
@@ -206,7 +221,7 @@ class Codebook(Shown):
     version: str | None = None
     language: str | None = None
     notes: tuple[str, ...] = ()
-    source: Mapping[str, Any] | None = None
+    source: Mapping[str, Any] = attribute(default_factory=dict, compare=False)
 
     @classmethod
     def load(cls, path: str | Path) -> Codebook:
@@ -221,7 +236,7 @@ class Codebook(Shown):
         if path.is_dir():
             path = path / "codebook.json"
         try:
-            raw = json.loads(path.read_text(encoding="utf-8-sig"))
+            raw = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_no_key_twice)
         except FileNotFoundError:
             raise CodebookError(
                 f"no codebook at {path}.\n  A task is a folder with codebook.json and ground-truth.csv."
@@ -230,14 +245,111 @@ class Codebook(Shown):
             raise CodebookError(f"{path} is not UTF-8 (byte {error.start}).\n  Save it as UTF-8.") from None
         except json.JSONDecodeError as error:
             raise CodebookError(
-                f"{path} is not JSON: {error.msg}, line {error.lineno}, column {error.colno}."
+                f"{path} is not JSON: {error.msg}, line {error.lineno}, column {error.colno}.\n"
+                "  Export it again, or correct that line."
             ) from None
+        except _KeyTwice as error:
+            raise CodebookError(
+                f"{path} has the key '{error}' twice in one object, so that one of them would be lost.\n"
+                "  Give each section and annotation its own number."
+            ) from None
+        except OSError as error:
+            raise CodebookError(f"{path} cannot be read: {error.strerror}.") from None
         return cls.from_dict(raw, where=str(path))
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any], where: str = "codebook") -> Codebook:
         """Return the codebook that a dictionary of Studio's format describes; see `load`."""
-        return _Reader(raw, where).codebook()
+        try:
+            own = json.loads(json.dumps(raw))
+        except (TypeError, ValueError) as error:
+            raise CodebookError(
+                f"{where} holds something that JSON cannot: {error}.\n  Use strings, numbers, lists and dictionaries."
+            ) from None
+        return _Reader(own, where).codebook()
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        text_column: str,
+        sections: Mapping[str, Sequence[Question]],
+        instructions: Mapping[str, str] | None = None,
+        id_column: str | None = None,
+        header_column: str | None = None,
+        metadata_columns: Sequence[str] = (),
+        language: str | None = None,
+    ) -> Codebook:
+        """Return a codebook written in Python.
+
+        Parameters
+        ----------
+        text_column, id_column, header_column, metadata_columns
+            Columns of the data; see `Codebook`.
+        sections
+            Section name -> its questions, made with `checkbox`, `dropdown`, `likert`, `textbox` and `span`.
+        instructions
+            Section name -> what the coder reads before its questions.
+
+        Raises
+        ------
+        CodebookError
+            If something is missing or contradictory: all problems in one message.
+
+        Examples
+        --------
+        >>> codebook = Codebook.build(
+        ...     text_column="text",
+        ...     sections={"Tone": [
+        ...         checkbox("Evaluates", "Does the text judge a policy?"),
+        ...         dropdown("Direction", options=["positive", "negative"], condition=("Evaluates", 1)),
+        ...     ]},
+        ... )
+        >>> [field.column for field in codebook]
+        ['Tone_Evaluates', 'Tone_Direction']
+        >>> codebook["Direction"].condition
+        Condition(column='Tone_Evaluates', value=1)
+        """
+        told = dict(instructions or {})
+        faults = [
+            f"instructions for '{name}', which is no section{nearest(name, sections)}"
+            for name in told
+            if name not in sections
+        ]
+        raw: dict[str, Any] = {
+            "text_column": text_column,
+            "id_column": id_column,
+            "header_column": header_column,
+            "metadata_columns": list(metadata_columns),
+            "language": language,
+        }
+        raw = {key: value for key, value in raw.items() if value not in (None, [])}
+        for number, (name, questions) in enumerate(sections.items(), start=1):
+            raw[f"section_{number}"] = {
+                "section_name": name,
+                "section_instruction": told.get(name, ""),
+                "annotations": {f"annotation_{n}": dict(q) for n, q in enumerate(questions, start=1)},
+            }
+        _point_conditions(raw, faults)
+        if faults:
+            raise CodebookError(problems("codebook cannot be used", faults, at_most=len(faults)))
+        return cls.from_dict(raw)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the codebook in Studio's format, with everything it was read with; the caller owns the copy."""
+        return copy.deepcopy(dict(self.source))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the codebook in Studio's format and return where: `path`, or ``codebook.json`` in that folder.
+
+        A path that does not end in ``.json`` is a folder; missing folders are made. An existing file is replaced.
+        """
+        path = Path(path).expanduser()
+        if path.suffix != ".json":
+            path = path / "codebook.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self.source, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        return path
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
@@ -317,10 +429,179 @@ class Codebook(Shown):
                 for f in self.fields
             ],
         ]
-        return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+        written = json.dumps(content, ensure_ascii=False)
+        return hashlib.sha256(written.encode("utf-8", "surrogatepass")).hexdigest()
 
     def __repr__(self) -> str:
         return f"<Codebook: {len(self.sections)} sections, {len(self.fields)} fields>"
+
+
+Question = dict[str, Any]
+"""One question for `Codebook.build`: an annotation in Studio's format, its condition by name."""
+
+
+def checkbox(
+    name: str,
+    tooltip: str = "",
+    *,
+    examples: Sequence[tuple[str, Any]] = (),
+    condition: tuple[str, int | str] | None = None,
+) -> Question:
+    """Return a yes-or-no question for `Codebook.build`.
+
+    Parameters
+    ----------
+    name
+        Its name; the column in tables is ``<section>_<name>``.
+    tooltip
+        The guidance: what the coder should know to answer it.
+    examples
+        Worked examples, each a text and the response it should get.
+    condition
+        ``(name or column of another question, its value)``: asked only where that question has that value.
+
+    Examples
+    --------
+    >>> checkbox("Evaluates", "Does the text judge a policy?", examples=[("A fine law.", 1)])["type"]
+    'checkbox'
+    """
+    return _question("checkbox", name, tooltip, examples, condition)
+
+
+def dropdown(
+    name: str,
+    tooltip: str = "",
+    *,
+    options: Sequence[str] | Mapping[str, str],
+    examples: Sequence[tuple[str, Any]] = (),
+    condition: tuple[str, int | str] | None = None,
+) -> Question:
+    """Return a question with one answer out of `options`, a list or option -> description; see `checkbox`.
+
+    >>> dropdown("Direction", options={"positive": "Praise of any kind.", "negative": ""})["options"]
+    ['positive', 'negative']
+    """
+    return _question("dropdown", name, tooltip, examples, condition, **_described("options", options))
+
+
+def likert(
+    name: str,
+    tooltip: str = "",
+    *,
+    min_value: int,
+    max_value: int,
+    examples: Sequence[tuple[str, Any]] = (),
+    condition: tuple[str, int | str] | None = None,
+) -> Question:
+    """Return a question answered on the scale from `min_value` to `max_value`, both included; see `checkbox`."""
+    return _question("likert", name, tooltip, examples, condition, min_value=min_value, max_value=max_value)
+
+
+def textbox(
+    name: str,
+    tooltip: str = "",
+    *,
+    examples: Sequence[tuple[str, Any]] = (),
+    condition: tuple[str, int | str] | None = None,
+) -> Question:
+    """Return a question answered in free words; see `checkbox`."""
+    return _question("textbox", name, tooltip, examples, condition)
+
+
+def span(
+    name: str,
+    tooltip: str = "",
+    *,
+    label_options: Sequence[str] | Mapping[str, str] = (),
+    examples: Sequence[tuple[str, Any]] = (),
+    condition: tuple[str, int | str] | None = None,
+) -> Question:
+    """Return a question answered by marking passages, with one of `label_options` each or unlabelled; see `checkbox`.
+
+    The response of an example is a list of passages: ``[{"text": "very angry", "label": "emotion"}]``.
+    """
+    labels = _described("label_options", label_options)
+    return _question("span", name, tooltip, examples, condition, **labels)
+
+
+def _described(key: str, options: Sequence[str] | Mapping[str, str]) -> dict[str, Any]:
+    if isinstance(options, str):
+        return {key: options}  # the reader says that it must be a list
+    found: dict[str, Any] = {key: list(options)}
+    if isinstance(options, Mapping):
+        found["option_descriptions"] = {name: text for name, text in options.items() if text}
+    return found
+
+
+def _question(
+    kind: FieldType,
+    name: str,
+    tooltip: str,
+    examples: Sequence[tuple[str, Any]],
+    condition: tuple[str, int | str] | None,
+    **further: Any,
+) -> Question:
+    blocks = [
+        f'Text: \n"{text}"\n\nResponse: \n{json.dumps({"response": response}, ensure_ascii=False)}'
+        for text, response in examples
+    ]
+    question = {
+        "name": name,
+        "type": kind,
+        "tooltip": tooltip,
+        "example": "\n\n---\n\n".join(blocks),
+        **further,
+    }
+    return question if condition is None else {**question, "condition": condition}
+
+
+def _point_conditions(raw: dict[str, Any], faults: list[str]) -> None:
+    """Turn every condition by name, ``(name or column, value)``, into Studio's form, in place."""
+    places = [
+        (section_key, key, raw[section_key]["section_name"], question)
+        for section_key in raw
+        if section_key.startswith("section_")
+        for key, question in raw[section_key]["annotations"].items()
+    ]
+    names = [
+        name for _, _, section, q in places for name in (f"{section}_{q.get('name')}", str(q.get("name")))
+    ]
+    for section_key, key, section, question in places:
+        condition = question.get("condition")
+        where = f"{section_key} / {key} '{question.get('name')}'"
+        if condition is None or isinstance(condition, Mapping):
+            continue
+        if isinstance(condition, str) or not isinstance(condition, Sequence) or len(condition) != 2:
+            faults.append(f"{where}: condition must be (name of another question, value). Got {condition!r}")
+            continue
+        wanted, value = condition
+        found = [p for p in places if wanted == f"{p[2]}_{p[3].get('name')}"]
+        found = found or [p for p in places if wanted == p[3].get("name")]
+        found = [p for p in found if p[2] == section] or found if len(found) > 1 else found
+        if len(found) == 1:
+            parent = {"section_key": found[0][0], "annotation_key": found[0][1]}
+            question["condition"] = {**parent, "value": value}
+        elif found:
+            columns = listed(f"'{p[2]}_{wanted}'" for p in found)
+            faults.append(
+                f"{where}: its condition names '{wanted}', which {len(found)} questions are called: say {columns}"
+            )
+        else:
+            hint = nearest(str(wanted), names)
+            faults.append(f"{where}: its condition names '{wanted}', which does not exist{hint}")
+
+
+class _KeyTwice(Exception):
+    """A key that one JSON object has twice."""
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _KeyTwice(key)
+        found[key] = value
+    return found
 
 
 class _Reader:
@@ -330,6 +611,7 @@ class _Reader:
         self.raw, self.where = raw, where
         self.faults: list[str] = []
         self.notes: list[str] = []
+        self.places: dict[tuple[str, str], Field | None] = {}
 
     def codebook(self) -> Codebook:
         if not isinstance(self.raw, Mapping):
@@ -342,34 +624,49 @@ class _Reader:
         if not keys:
             self.faults.append("there is no section: keys like 'section_1' hold the questions")
         sections = [self.section(key, self.raw[key]) for key in keys]
+        if keys and not self.places and not self.faults:
+            self.faults.append(f"no section has annotations ({listed(keys)}): there is nothing to ask")
         fields = [field for section in sections for field in section.fields]
-        self.check_columns(fields, text_column)
+        metadata = self.metadata()
+        self.check_columns(fields, text_column, metadata)
         conditions = self.conditions(fields)
         if self.faults:
-            raise CodebookError(problems(f"{self.where} cannot be used", self.faults))
+            raise CodebookError(
+                problems(f"{self.where} cannot be used", self.faults, at_most=len(self.faults))
+            )
         sections = [
             Section(s.key, s.name, s.instruction, tuple(_with_condition(f, conditions) for f in s.fields))
             for s in sections
         ]
         text = {
-            name: None if self.raw.get(name) in (None, "") else str(self.raw[name])
-            for name in ("header_column", "id_column", "codebook_id", "version", "language")
+            name: None if self.raw.get(name) in (None, "") else str(self.raw[name]) for name in TEXT_SETTINGS
         }
         return Codebook(
             text_column=text_column,
             sections=tuple(sections),
-            metadata_columns=tuple(str(name) for name in self.raw.get("metadata_columns") or ()),
+            metadata_columns=metadata,
             notes=tuple(self.notes),
-            source=dict(self.raw),
+            source=self.raw,
             **text,
         )
+
+    def metadata(self) -> tuple[str, ...]:
+        """Return the metadata columns; complain of settings that are no strings."""
+        for key in TEXT_SETTINGS:
+            if isinstance(self.raw.get(key), list | dict):
+                self.faults.append(f"{key} must be a string. Got {self.raw[key]!r}")
+        names = self.raw.get("metadata_columns") or []
+        if not isinstance(names, list):
+            self.faults.append(f"metadata_columns must be a list of columns. Got {names!r}")
+            return ()
+        return tuple(dict.fromkeys(map(str, names)))
 
     def section(self, key: str, raw: Any) -> Section:
         if not isinstance(raw, Mapping):
             self.faults.append(f"{key} must be an object with section_name and annotations")
             return Section(key, key, "", ())
         name = raw.get("section_name")
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not name.strip():
             self.faults.append(f"{key} has no section_name")
             name = key
         annotations = raw.get("annotations") or {}
@@ -378,7 +675,9 @@ class _Reader:
             annotations = {}
         instruction = str(raw.get("section_instruction") or "")
         ordered = sorted(annotations, key=_number)
-        fields = [self.field(key, name, instruction, k, annotations[k]) for k in ordered]
+        for k in ordered:
+            self.places[key, k] = self.field(key, name, instruction, k, annotations[k])
+        fields = [self.places[key, k] for k in ordered]
         return Section(key, name, instruction, tuple(f for f in fields if f))
 
     def field(self, section_key: str, section: str, instruction: str, key: str, raw: Any) -> Field | None:
@@ -387,7 +686,7 @@ class _Reader:
             self.faults.append(f"{where} must be an object")
             return None
         name, kind = raw.get("name"), raw.get("type")
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not name.strip():
             self.faults.append(f"{where} has no name")
             name = key
         where = f"{where} '{name}'"
@@ -406,9 +705,7 @@ class _Reader:
             where=f"{section_key} / {key}",
             tooltip=str(raw.get("tooltip") or ""),
             options=options,
-            option_descriptions=tuple(
-                (str(k), str(v)) for k, v in (raw.get("option_descriptions") or {}).items()
-            ),
+            option_descriptions=self.descriptions(where, raw),
             min_value=low,
             max_value=high,
             label_options=self.strings(where, raw, "label_options", needed=False) if kind == "span" else (),
@@ -422,13 +719,28 @@ class _Reader:
         ends = []
         for key in ("min_value", "max_value"):
             value = raw.get(key)
-            if isinstance(value, bool) or not re.fullmatch(r"[+-]?\d+(\.0+)?", str(value).strip()):
+            number = INTEGER.fullmatch(str(value).strip())
+            if isinstance(value, bool) or not number:
                 self.faults.append(f"{where}: {key} must be an integer. Got {value!r}")
                 return 0, 1
-            ends.append(int(float(value)))  # type: ignore[arg-type]
-        if ends[0] >= ends[1]:
-            self.faults.append(f"{where}: min_value must be below max_value. Got {ends[0]} and {ends[1]}")
-        return ends[0], ends[1]
+            ends.append(int(number[1]))
+        low, high = ends
+        if low >= high:
+            self.faults.append(f"{where}: min_value must be below max_value. Got {low} and {high}")
+        if high - low >= MOST_SCALE_POINTS:
+            self.faults.append(
+                f"{where}: a scale has at most {MOST_SCALE_POINTS:,} points. Got {low} to {high}; "
+                "use a textbox for open numbers"
+            )
+            return 0, 1
+        return low, high
+
+    def descriptions(self, where: str, raw: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        found = raw.get("option_descriptions") or {}
+        if not isinstance(found, Mapping):
+            self.faults.append(f"{where}: option_descriptions must be an object, option: text. Got {found!r}")
+            return ()
+        return tuple((option, str(text)) for option, text in found.items())
 
     def strings(self, where: str, raw: Mapping[str, Any], key: str, *, needed: bool) -> tuple[str, ...]:
         values = raw.get(key) or []
@@ -437,9 +749,11 @@ class _Reader:
             return ()
         if needed and not values:
             self.faults.append(f"{where}: a dropdown needs options")
-        twice = sorted({v for v in values if values.count(v) > 1})
+        twice = {v: n for v in values if (n := sum(v.strip() == other.strip() for other in values)) > 1}
         if twice:
-            self.faults.append(f"{where}: {key} lists {listed(map(repr, twice))} more than once")
+            self.faults.append(
+                f"{where}: {key} lists {listed(map(repr, twice))} more than once (blanks around it do not count)"
+            )
         if any(not v.strip() for v in values):
             self.faults.append(f"{where}: {key} holds a blank entry; a blank cell means 'not coded'")
         return tuple(values)
@@ -458,7 +772,7 @@ class _Reader:
                               "(no JSON response that fits the field)")  # fmt: skip
         return examples
 
-    def check_columns(self, fields: list[Field], text_column: str) -> None:
+    def check_columns(self, fields: list[Field], text_column: str, metadata: Sequence[str]) -> None:
         seen: dict[str, Field] = {}
         for field in fields:
             if field.column in seen:
@@ -468,44 +782,47 @@ class _Reader:
         reserved = {text_column: "text_column"}
         for key in ("id_column", "header_column"):
             reserved[str(self.raw.get(key) or "")] = key
-        for name in self.raw.get("metadata_columns") or ():
-            reserved[str(name)] = "metadata_columns"
+        reserved |= dict.fromkeys(metadata, "metadata_columns")
         for field in fields:
             if field.column in reserved:
                 self.faults.append(
-                    f"{field.where}: its column '{field.column}' is also the {reserved[field.column]}"
+                    f"{field.where} '{field.name}': its column '{field.column}' is also named "
+                    f"in {reserved[field.column]}, where no label may stand"
                 )
 
     def conditions(self, fields: list[Field]) -> dict[str, Condition]:
-        by_key = {tuple(field.where.split(" / ")): field for field in fields}
         found: dict[str, Condition] = {}
-        for (section_key, key), field in by_key.items():
-            section = self.raw[section_key]
-            raw = section["annotations"][key].get("condition")
-            if not raw:
-                continue
-            if not isinstance(raw, Mapping) or not {"section_key", "annotation_key", "value"} <= set(raw):
-                self.faults.append(
-                    f"{field.where} '{field.name}': condition needs section_key, annotation_key and value. Got {raw!r}"
-                )
-                continue
-            parent = by_key.get((str(raw["section_key"]), str(raw["annotation_key"])))
-            target = f"{raw['section_key']} / {raw['annotation_key']}"
-            if parent is None:
-                self.faults.append(
-                    f"{field.where} '{field.name}': its condition names {target}, which does not exist"
-                )
-            elif parent is field:
-                self.faults.append(f"{field.where} '{field.name}': its condition is on {target}, itself")
-            elif (value := _condition_value(parent, raw["value"])) is None:
-                self.faults.append(
-                    f"{field.where} '{field.name}': its condition wants {raw['value']!r} of {target} "
-                    f"'{parent.name}', which cannot take that value ({_can_take(parent)})"
-                )
-            else:
-                found[field.column] = Condition(parent.column, value)
+        for (section_key, key), field in self.places.items():
+            raw = self.raw[section_key]["annotations"][key].get("condition") if field else None
+            if field and raw and (condition := self.condition(field, raw)):
+                found[field.column] = condition
         self.check_circles(fields, found)
         return found
+
+    def condition(self, field: Field, raw: Any) -> Condition | None:
+        who = f"{field.where} '{field.name}'"
+        if not isinstance(raw, Mapping) or not {"section_key", "annotation_key", "value"} <= set(raw):
+            self.faults.append(f"{who}: condition needs section_key, annotation_key and value. Got {raw!r}")
+            return None
+        place = (str(raw["section_key"]), str(raw["annotation_key"]))
+        target = " / ".join(place)
+        if place not in self.places:
+            self.faults.append(f"{who}: its condition names {target}, which does not exist")
+            return None
+        parent = self.places[place]
+        if parent is None:  # its own fault is already in the list
+            return None
+        if parent is field:
+            self.faults.append(f"{who}: its condition is on {target} '{field.name}', itself")
+            return None
+        value = _condition_value(parent, raw["value"])
+        if value is None:
+            self.faults.append(
+                f"{who}: its condition wants {raw['value']!r} of {target} "
+                f"'{parent.name}', which cannot take that value ({_can_take(parent)})"
+            )
+            return None
+        return Condition(parent.column, value)
 
     def check_circles(self, fields: list[Field], found: Mapping[str, Condition]) -> None:
         by_column = {field.column: field for field in fields}
@@ -522,15 +839,9 @@ class _Reader:
 
 def read_example(field: Field, block: str) -> Example:
     """Return one ``Text: … Response: …`` block as an `Example`; its response is ``None`` if it does not fit."""
-    match = re.search(r"Text:\s*(.*?)\s*Response:\s*(.*)", block, flags=re.DOTALL)
-    if not match:
-        return Example("", None, block)
-    text = match[1].strip()
-    if len(text) >= 2 and text[0] == text[-1] == '"':
-        text = text[1:-1]
-    try:
-        response = json.loads(match[2])["response"]
-    except (json.JSONDecodeError, KeyError, TypeError):
+    match = re.search(r"Text:\s*(.*)", block, flags=re.DOTALL)
+    text, response = _text_and_response(match[1]) if match else ("", None)
+    if response is None:
         return Example(text, None, block)
     if field.type == "span":
         fits = isinstance(response, list) and all(
@@ -547,6 +858,23 @@ def read_example(field: Field, block: str) -> Example:
     if field.type == "textbox" and response == "":
         value = ""
     return Example(text, value, block)
+
+
+def _text_and_response(block: str) -> tuple[str, Any]:
+    """Return the two halves of an example; either may speak of a ``Response:`` itself, but only one cut gives JSON."""
+    first = re.split(r"\s*Response:", block, maxsplit=1)[0]
+    for cut in re.finditer(r"\s*Response:\s*", block):
+        try:
+            response = json.loads(block[cut.end() :])["response"]
+        except (json.JSONDecodeError, KeyError, TypeError):
+            continue
+        return _unquoted(block[: cut.start()]), response
+    return _unquoted(first), None
+
+
+def _unquoted(text: str) -> str:
+    text = text.strip()
+    return text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text
 
 
 def _with_condition(field: Field, conditions: Mapping[str, Condition]) -> Field:

@@ -6,11 +6,12 @@ frame and a codebook. Every cell is kept as the text it was; nothing is guessed 
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
-import io
+import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -29,7 +30,7 @@ DATA_FILE = "ground-truth.csv"
 OutsideLabels = Literal["error", "not_coded"]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Task(Shown):
     """The texts of a study with their human labels, ready to be annotated.
 
@@ -48,10 +49,13 @@ class Task(Shown):
     outside_labels
         What to do with a human label that the codebook does not have: ``"error"`` or ``"not_coded"``.
 
+    rows
+        Set by `select`: the positions, in the data that the first task was made from, of the texts that were kept.
+
     Raises
     ------
     TaskError
-        If the text column is missing, ids repeat, or a human label is outside the codebook.
+        If there are no rows, the text column is missing, ids repeat, or a human label is outside the codebook.
 
     Examples
     --------
@@ -71,7 +75,7 @@ class Task(Shown):
     id_column: str | None = None
     outside_labels: OutsideLabels = "error"
     path: Path | None = None
-    rows: tuple[int, ...] | None = field(default=None, compare=False)
+    rows: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         codebook: Any = self.codebook
@@ -91,6 +95,8 @@ class Task(Shown):
                 f"the data has no column '{codebook.text_column}' (the codebook's text_column){hint}.\n"
                 f"  Its columns: {listed(self.data.columns, 12)}."
             )
+        if not len(self) and self.rows is None:
+            raise TaskError("the data has no rows.\n  It needs one row per text.")
         _ = self._identified
         self._check_labels()
 
@@ -121,11 +127,15 @@ class Task(Shown):
                     f"the data has no column '{named}' (the id_column){nearest(named, self.data.columns)}.\n"
                     f"  Its columns: {listed(self.data.columns, 12)}."
                 )
+            if named in self.label_columns:
+                raise TaskError(
+                    f"'{named}' holds the labels of a field and cannot identify texts.\n  Name another id_column."
+                )
             values = list(self.data[named])
             _refuse_repeated(named, values)
             return values, named
         for candidate in ID_COLUMNS:
-            if candidate in self.data.columns:
+            if candidate in self.other_columns:
                 values = list(self.data[candidate])
                 if all(v.strip() for v in values) and len(set(values)) == len(values):
                     return values, candidate
@@ -148,23 +158,27 @@ class Task(Shown):
         return any(value is not None for name in self.label_columns for value in self.human(name))
 
     def human(self, column: str) -> list[Any]:
-        """Return the human values of one field, one per text; ``None`` = not coded (or no such column)."""
-        if column not in self._human:
-            field = self.codebook[column]
-            present = field.column in self.data.columns
-            self._human[column] = self._read(field)[0] if present else [None] * len(self)
-        return self._human[column]
+        """Return the human values of one field, one per text; ``None`` = not coded (or no such column).
+
+        Raises
+        ------
+        CodebookError
+            If the codebook has no such field.
+        """
+        return list(self._human.get(self.codebook[column].column) or [None] * len(self))
 
     @cached_property
     def _human(self) -> dict[str, list[Any]]:
         return {}
 
     @cached_property
+    def _repaired(self) -> dict[str, int]:
+        return {}
+
+    @property
     def repaired_spans(self) -> int:
         """How many human spans had offsets that did not fit their quote and were put right."""
-        return sum(
-            self._read(f)[2] for f in self.codebook if f.type == "span" and f.column in self.data.columns
-        )
+        return sum(self._repaired.values())
 
     def human_applies(self, column: str) -> list[bool]:
         """Return per text whether the field applies by the human labels.
@@ -185,23 +199,46 @@ class Task(Shown):
         ids: Sequence[str] | None = None,
         split: Literal["dev", "test"] | None = None,
     ) -> Task:
-        """Return the task with only some of its texts: these ids, one half of the fixed split, at most `limit`."""
+        """Return the task with only some of its texts, in the same order and with the same ids.
+
+        Parameters
+        ----------
+        limit
+            At most this many texts: the first of those chosen by `ids` and `split`.
+        ids
+            Only these texts.
+        split
+            Only one half of the fixed split; see `split_of`.
+
+        Raises
+        ------
+        TaskError
+            If an id is unknown, `limit` is negative or `split` is neither ``"dev"`` nor ``"test"``.
+        """
         if limit is None and ids is None and split is None:
             return self
-        kept = range(len(self))
+        if limit is not None and limit < 0:
+            raise TaskError(f"limit must be 0 or more texts. Got {limit}.")
+        if split not in (None, "dev", "test"):
+            raise TaskError(f"split must be 'dev' or 'test'. Got {split!r}.")
+        kept = list(range(len(self)))
         if ids is not None:
-            wanted = {str(i) for i in ids}
+            wanted = {ids} if isinstance(ids, str) else {str(i) for i in ids}
             unknown = wanted - set(self.ids)
             if unknown:
-                raise TaskError(f"ids that the task '{self.name}' does not have: {listed(sorted(unknown))}.")
-            kept = [i for i in kept if self.ids[i] in wanted]  # type: ignore[assignment]
+                raise TaskError(
+                    f"the task '{self.name}' has no text with the id {listed(sorted(unknown))}.\n"
+                    f"  Its ids are in task.ids: {listed(self.ids, 3)}."
+                )
+            kept = [i for i in kept if self.ids[i] in wanted]
         if split is not None:
-            kept = [i for i in kept if split_of(self.ids[i]) == split]  # type: ignore[assignment]
-        rows = list(kept)[:limit]
-        frame = self.data[rows] if rows else self.data.clear()
+            kept = [i for i in kept if split_of(self.ids[i]) == split]
+        kept = kept[:limit]
+        frame = self.data[kept] if kept else self.data.clear()
+        rows = kept if self.rows is None else [self.rows[i] for i in kept]
         chosen = replace(self, data=frame, rows=tuple(rows))
         # Ids made from texts count occurrences in the whole data: keep the ones given there.
-        chosen.__dict__["_identified"] = ([self.ids[i] for i in rows], self.id_source)
+        chosen.__dict__["_identified"] = ([self.ids[i] for i in kept], self.id_source)
         return chosen
 
     def data_hash(self, columns: Iterable[str] = ()) -> str:
@@ -209,7 +246,7 @@ class Task(Shown):
         digest = hashlib.sha256()
         further = [list(self.data[name]) for name in columns]
         for row in zip(self.ids, self.texts, *further, strict=True):
-            digest.update("\x1f".join(row).encode("utf-8", "surrogatepass") + b"\x1e")
+            digest.update("".join(f"{len(cell)}:{cell}" for cell in row).encode())
         return digest.hexdigest()
 
     def to_pandas(self) -> Any:
@@ -232,27 +269,35 @@ class Task(Shown):
                 known[cell] = field.read(cell)
             except ValueError as error:
                 known[cell], faults[cell] = None, str(error)
-        return [known[cell] for cell in cells], self._faults(field, cells, faults), 0
+        wrong = [(cell, faults[cell], i) for i, cell in enumerate(cells) if cell in faults] if faults else []
+        return [known[cell] for cell in cells], self._faults(field, wrong), 0
 
     def _read_spans(self, field: Field, cells: list[str]) -> tuple[list[Any], list[str], int]:
         values: list[Any] = []
-        faults: dict[str, str] = {}
+        wrong: list[tuple[str, str, int]] = []
         repaired = 0
-        for cell, text in zip(cells, self.texts, strict=True):
+        for i, (cell, text) in enumerate(zip(cells, self.texts, strict=True)):
             try:
                 spans, moved = read_spans(cell, text, field.label_options)
             except ValueError as error:
-                spans, moved, faults[cell] = None, 0, str(error)
+                spans, moved = None, 0
+                wrong.append((cell, str(error), i))
             values.append(spans)
             repaired += moved
-        return values, self._faults(field, cells, faults), repaired
+        return values, self._faults(field, wrong), repaired
 
-    def _faults(self, field: Field, cells: list[str], faults: dict[str, str]) -> list[str]:
+    def _faults(self, field: Field, wrong: list[tuple[str, str, int]]) -> list[str]:
+        """Return one line per (cell, why), with the ids of the texts that have it."""
+        rows: dict[tuple[str, str], list[int]] = {}
+        for cell, why, row in wrong:
+            rows.setdefault((cell, why), []).append(row)
         lines = []
-        for cell, why in faults.items():
-            rows = [self.ids[i] for i, other in enumerate(cells) if other == cell]
+        for (cell, why), where in rows.items():
             shown = cell if len(cell) <= 60 else cell[:57] + "…"
-            lines.append(f"{field.column}: {shown!r} {why}; {len(rows)} text(s): {listed(rows, 3)}")
+            texts = "text" if len(where) == 1 else f"{len(where)} texts"
+            lines.append(
+                f"{field.column}: {shown!r} {why}; {texts} {listed((self.ids[i] for i in where), 3)}"
+            )
         return lines
 
     def _check_labels(self) -> None:
@@ -260,8 +305,7 @@ class Task(Shown):
             raise TaskError(f"outside_labels must be 'error' or 'not_coded'. Got {self.outside_labels!r}.")
         faults: list[str] = []
         for column in self.label_columns:
-            values, found, _ = self._read(self.codebook[column])
-            self._human[column] = values
+            self._human[column], found, self._repaired[column] = self._read(self.codebook[column])
             faults += found
         if faults and self.outside_labels == "error":
             raise TaskError(
@@ -309,23 +353,30 @@ def load_task(
     """
     text = str(source)
     if text.startswith("hf://"):
-        folder = _from_hub(text)
+        folder, name = _from_hub(text), text.rsplit("/", 1)[-1]
     else:
         folder = _find_folder(text, task_root)
+        name = folder.name
     codebook = Codebook.load(folder)
     data = read_csv(folder / DATA_FILE, encoding=encoding)
-    return Task(data, codebook, folder.name, id_column, outside_labels, path=folder)
+    return Task(data, codebook, name, id_column, outside_labels, path=folder)
 
 
 def _find_folder(text: str, task_root: str | Path | None) -> Path:
     direct = Path(text).expanduser()
-    places = [Path(task_root).expanduser() / text] if task_root else []
-    for place in [direct, *places]:
-        if place.is_dir():
+    places = [direct, *([Path(task_root).expanduser() / text] if task_root else [])]
+    for place in places:
+        if (place / "codebook.json").is_file():
             return place.resolve()
     names = bundled_tasks()
     if text in names:
         return Path(str(resources.files("nbannot") / "tasks" / text))
+    for place in places:
+        if place.is_dir():
+            raise TaskError(
+                f"the folder {place} is no task: it has no codebook.json.\n"
+                f"  A task is a folder with codebook.json and {DATA_FILE}."
+            )
     raise TaskError(
         f"no task '{text}'{nearest(text, names)}.\n"
         f"  Bundled tasks: {listed(names)}. A task of your own is a folder with codebook.json and {DATA_FILE}."
@@ -334,16 +385,16 @@ def _find_folder(text: str, task_root: str | Path | None) -> Path:
 
 def _from_hub(address: str) -> Path:
     parts = address.removeprefix("hf://").split("/")
-    if len(parts) != 3 or parts[0] != "datasets":
+    if len(parts) != 3 or parts[0] != "datasets" or not all(parts):
         raise TaskError(f"a task on the Hub is hf://datasets/<owner>/<name>. Got '{address}'.")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = snapshot_download(
             "/".join(parts[1:]), repo_type="dataset", allow_patterns=["codebook.json", DATA_FILE, "README.md"]
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise TaskError(
             f"cannot fetch {address} from the Hugging Face Hub: {str(error).splitlines()[0]}\n"
             "  Check the name and the connection; a private one needs `hf auth login`."
@@ -362,58 +413,68 @@ def read_csv(path: str | Path, *, encoding: str = "utf-8") -> pl.DataFrame:
     TaskError
         If the file is missing, empty, has only a header, is in another encoding, or has rows of uneven length.
     """
+    import polars as pl
+
     path = Path(path)
+    codec = _codec(encoding)
     try:
-        raw = path.read_bytes()
+        frames = list(_chunks(path, codec))
     except FileNotFoundError:
         raise TaskError(
             f"no file {path}.\n  A task is a folder with codebook.json and {DATA_FILE}."
         ) from None
-    text = _decode(raw, path, encoding)
-    if not text.strip():
-        raise TaskError(f"{path} is empty.\n  It needs a header line and one line per text.")
-    frames = list(_chunks(text, path))
+    except OSError as error:
+        raise TaskError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeError:
+        raise _wrong_encoding(path, codec, encoding) from None
     if not frames:
         raise TaskError(f"{path} has a header but no texts.\n  It needs one line per text below the header.")
-    import polars as pl
-
     return pl.concat(frames)
 
 
-def _chunks(text: str, path: Path, size: int = 100_000) -> Iterator[pl.DataFrame]:
-    """Yield the table in pieces of `size` rows, so that a large file is not held twice as Python strings."""
+def _chunks(path: Path, codec: str, size: int = 50_000) -> Iterator[pl.DataFrame]:
+    """Yield the table in pieces of `size` rows, so that a large file is never held as Python strings."""
     import polars as pl
 
     csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] = []
-    rows: list[list[str]] = []
+    with path.open(encoding=codec, newline="") as lines:
+        reader = csv.reader(lines, strict=True)
+        filled = (row for row in reader if row)
+        rows: list[list[str]] = []
 
-    def frame() -> pl.DataFrame:
-        return pl.DataFrame(dict(zip(header, map(list, zip(*rows, strict=True)), strict=True)))
+        def frame() -> pl.DataFrame:
+            return pl.DataFrame(dict(zip(header, map(list, zip(*rows, strict=True)), strict=True)))
 
-    try:
-        header = next(reader)
-        _check_header(header, path)
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise TaskError(
-                    f"{path}: line {reader.line_num} has {len(row)} cells, the header has {len(header)}.\n"
-                    "  A text with commas or line breaks must stand in double quotes."
-                )
-            rows.append(row)
-            if len(rows) == size:
-                yield frame()
-                rows = []
-    except csv.Error as error:
-        raise TaskError(f"{path}: line {reader.line_num} is not CSV: {error}.") from None
-    if rows:
-        yield frame()
+        try:
+            header = next(filled, [])
+            _check_header(header, path)
+            for row in filled:
+                if len(row) != len(header):
+                    raise TaskError(
+                        f"{path}: line {reader.line_num} has {len(row)} cells, the header has {len(header)}.\n"
+                        "  A text with commas or line breaks must stand in double quotes."
+                    )
+                rows.append(row)
+                if len(rows) == size:
+                    yield frame()
+                    rows = []
+        except csv.Error as error:
+            raise TaskError(
+                f"{path}: line {reader.line_num} is not CSV: {error}.\n"
+                '  A cell with quotes stands in double quotes, and each quote in it is doubled: "say ""yes""".'
+            ) from None
+        if rows:
+            yield frame()
 
 
 def _check_header(header: list[str], path: Path) -> None:
+    if not any(name.strip() for name in header):
+        raise TaskError(f"{path} is empty.\n  It needs a header line and one line per text.")
+    if len(header) == 1 and (mark := next((m for m in ";\t|" if m in header[0]), None)):
+        raise TaskError(
+            f"{path}: the header has one column, {header[0]!r}; its cells seem to be separated by {mark!r}.\n"
+            "  Save it with commas between the cells."
+        )
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise TaskError(
@@ -421,19 +482,30 @@ def _check_header(header: list[str], path: Path) -> None:
         )
 
 
-def _decode(raw: bytes, path: Path, encoding: str) -> str:
+def _codec(encoding: str) -> str:
+    """Return the codec of this name; that of UTF-8 also takes a byte-order mark."""
     try:
-        return raw.decode(
-            "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
-        )
+        name = codecs.lookup(encoding).name
     except LookupError:
         raise TaskError(f"unknown encoding '{encoding}'.\n  Try 'utf-8', 'cp1252' or 'latin-1'.") from None
+    return "utf-8-sig" if name == "utf-8" else encoding
+
+
+def _wrong_encoding(path: Path, codec: str, encoding: str) -> TaskError:
+    raw = path.read_bytes()
+    place = ""
+    try:
+        raw.decode(codec)
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise TaskError(
-            f"{path} is not {encoding}: byte 0x{raw[error.start]:02x} in line {line}.\n"
-            '  Save it as UTF-8, or say what it is: load_task(..., encoding="cp1252").'
-        ) from None
+        place = f": byte 0x{raw[error.start]:02x} in line {line}"
+    except UnicodeError as error:
+        place = f": {error}"
+    wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return TaskError(
+        f"{path} is not {encoding}{place}.\n"
+        f'  Save it as UTF-8, or say what it is: load_task(..., encoding="{"utf-16" if wide else "cp1252"}").'
+    )
 
 
 def _as_text(data: Any) -> pl.DataFrame:
@@ -441,31 +513,65 @@ def _as_text(data: Any) -> pl.DataFrame:
     import polars as pl
 
     if isinstance(data, pl.DataFrame):
-        frame = data
-    elif type(data).__module__.startswith("pandas") and hasattr(data, "columns"):
-        return pl.DataFrame(
-            {str(name): [_cell(v) for v in data[name]] for name in data.columns}, strict=False
+        columns = {name: data[name] for name, kind in data.schema.items() if kind != pl.String}
+        plain = (pl.Series(name, _cells(name, v), dtype=pl.String) for name, v in columns.items())
+        return data.with_columns(plain).fill_null("")
+    if any(kind.__module__.startswith("pandas") for kind in type(data).__mro__) and hasattr(data, "columns"):
+        return _pandas_as_text(data)
+    raise TaskError(
+        f"data must be a pandas or polars DataFrame. Got {type(data).__name__}.\n"
+        '  A file is read with load_task("folder"), a list of texts with Task(pandas.DataFrame({"text": texts}), …).'
+    )
+
+
+def _pandas_as_text(data: Any) -> pl.DataFrame:
+    """Return a pandas frame as text; an index that has a name is a column."""
+    import polars as pl
+
+    index = [name for name in data.index.names if name is not None]
+    if index and not set(index) & set(data.columns):
+        data = data.reset_index()
+    names = [str(name) for name in data.columns]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise TaskError(
+            f"the data has the column {listed(map(repr, repeated))} more than once.\n"
+            "  Give each column its own name."
         )
-    else:
-        raise TaskError(f"data must be a pandas or polars DataFrame. Got {type(data).__name__}.")
-    plain = {n: [_cell(v) for v in frame[n]] for n, t in frame.schema.items() if t != pl.String}
-    return frame.with_columns(pl.Series(n, v, dtype=pl.String) for n, v in plain.items()).fill_null("")
+    cells = (_cells(name, data.iloc[:, i]) for i, name in enumerate(names))
+    return pl.DataFrame([pl.Series(n, c, dtype=pl.String) for n, c in zip(names, cells, strict=True)])
+
+
+def _cells(name: str, values: Iterable[Any]) -> list[str]:
+    cells = [_cell(value) for value in values]
+    for row, cell in enumerate(cells):
+        if not cell.isascii() and any("\ud800" <= c <= "\udfff" for c in cell):
+            raise TaskError(
+                f"column '{name}', row {row + 1}: half a character ({cell[:60]!r}).\n"
+                "  The text was cut inside an emoji, or read in a wrong encoding: read it again."
+            )
+    return cells
 
 
 def _cell(value: Any) -> str:
+    """Return a value as the text it stands for: ``3.0`` as 3, a list of spans as JSON, a missing value as a blank."""
     if isinstance(value, str):
         return value
-    if isinstance(value, bool):
-        return str(int(value))
-    if isinstance(value, list | tuple | dict) or hasattr(value, "to_list"):
-        import json
-
-        return json.dumps(value.to_list() if hasattr(value, "to_list") else value, ensure_ascii=False)
-    if value is None or value != value or str(value) in ("<NA>", "NaT"):
-        return ""
+    value = _plain(value)
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value, ensure_ascii=False, default=_plain)
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return str(value)
+    return "" if str(value) in ("None", "nan", "<NA>", "NaT") else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return a numpy or polars value, scalar or array, as Python's own; a date or the like as its text."""
+    for method in ("tolist", "to_list"):
+        if hasattr(value, method):
+            return getattr(value, method)()
+    known = value is None or isinstance(value, str | int | float | list | tuple | dict)
+    return value if known else str(value)
 
 
 def _refuse_repeated(column: str, values: list[str]) -> None:
@@ -487,7 +593,7 @@ def _ids_of(texts: list[str]) -> list[str]:
     seen: dict[str, int] = {}
     ids = []
     for text in texts:
-        key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        key = hashlib.sha256(text.encode()).hexdigest()[:12]
         seen[key] = seen.get(key, 0) + 1
         ids.append(f"{key}-{seen[key]}")
     return ids

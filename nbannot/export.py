@@ -133,11 +133,11 @@ def _grid(frame: Any) -> _Grid:
     else:
         raise TableError(
             f"Only a pandas frame, a polars frame or a list of dicts can be exported. Got {type(frame).__name__}."
-            "\nMake it one of these, for example pandas.DataFrame(...)."
+            "\n  Make it one of these, for example pandas.DataFrame(...)."
         )
     if not grid.names:
         raise TableError(
-            "There is nothing to export: the table has no columns.\nGive one with at least one column."
+            "There is nothing to export: the table has no columns.\n  Give one with at least one column."
         )
     return grid
 

@@ -106,7 +106,7 @@ def table_path(metrics_dir: str | Path, task_name: str, kind: str) -> Path:
     if not task_name or task_name != Path(task_name).name or "\\" in task_name:
         raise TableError(
             f"A task name is one folder name. Got {task_name!r}."
-            "\nGive the name alone, such as 'policy-sentiment'."
+            "\n  Give the name alone, such as 'policy-sentiment'."
         )
     return Path(metrics_dir) / f"{task_name}{TABLES[kind].suffix}"
 
@@ -185,7 +185,7 @@ def cell_text(column: str, value: object) -> str:
         return cell_text(column, value.item())
     raise TableError(
         f"A cell holds text, a number, true or false, or nothing. Got a {type(value).__name__} in {column!r}."
-        "\nTurn it into text first, for example with json.dumps()."
+        "\n  Turn it into text first, for example with json.dumps()."
     )
 
 
@@ -200,14 +200,14 @@ def _lines(kind: str, rows: Sequence[Row]) -> tuple[list[str], set[str]]:
             if name not in table.columns:
                 raise TableError(
                     f"The {kind} table has no column {name!r}{nearest(name, table.columns) or '.'}"
-                    f"\nIts columns are {', '.join(table.columns)}."
+                    f"\n  Its columns are {', '.join(table.columns)}."
                 )
         cells = {name: cell_text(name, row.get(name)) for name in table.columns}
         key = tuple(cells[name] for name in table.key)
         if key in keys:
             raise TableError(
                 f"The {kind} table takes one row per {', '.join(table.key)}. Got two for {', '.join(key)}."
-                "\nKeep one of them."
+                "\n  Keep one of them."
             )
         keys.add(key)
         ids.add(_checked_run_id(cells["run_id"]))
@@ -219,7 +219,7 @@ def _checked_run_id(run_id: str) -> str:
     if not run_id or run_id != run_id.strip() or _NEEDS_QUOTES.search(run_id):
         raise TableError(
             f"A run id is a name without commas, quotes, line breaks or outer spaces. Got {run_id!r}."
-            "\nGive the name of the run's folder."
+            "\n  Give the name of the run's folder."
         )
     return run_id
 
@@ -286,7 +286,7 @@ def _locked(folder: Path, task_name: str, timeout_s: float) -> Iterator[None]:
     except Timeout as error:
         raise TableError(
             f"The tables of {task_name!r} in {folder} were busy for {timeout_s:.0f} seconds."
-            "\nAnother program is writing to them: wait until it is done or end it, then score the run again."
+            "\n  Another program is writing to them: wait until it is done or end it, then score the run again."
         ) from error
     try:
         yield
@@ -304,7 +304,7 @@ def _cannot_write(error: OSError, task_name: str, folder: Path) -> TableError:
         advice = "Mend that"
     return TableError(
         f"Cannot write the tables of {task_name!r} in {folder}: {error.strerror or error}."
-        f"\nNo row was lost or torn. {advice}, then score the run again."
+        f"\n  No row was lost or torn. {advice}, then score the run again."
     )
 
 
@@ -360,13 +360,13 @@ def _header_columns(path: Path, header: bytes) -> list[str]:
         hint = " Its cells seem to be separated by ';'." if header.startswith(b"run_id;") else ""
         raise TableError(
             f"{path} is not a tidy table: its first line has no column run_id. It begins {_shown(header)}.{hint}"
-            "\nNothing was changed. Move that file away, or give another task name or outputs folder."
+            "\n  Nothing was changed. Move that file away, or give another task name or outputs folder."
         )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise TableError(
             f"{path} names a column twice: {listed(twice)}."
-            "\nNothing was changed. Rename one of them in its first line."
+            "\n  Nothing was changed. Rename one of them in its first line."
         )
     return names
 
@@ -447,7 +447,7 @@ def _migrated(path: Path, data: bytes, columns: Sequence[str], ids: set[str]) ->
         if len(cells) > len(names):
             raise TableError(
                 f"{path} has {len(names)} columns in its first line and {len(cells)} cells in line {reader.line_num}."
-                "\nNothing was changed. Mend that line, or move the file away and score its runs again."
+                "\n  Nothing was changed. Mend that line, or move the file away and score its runs again."
             )
         row = dict(zip(names, cells, strict=False))
         if cells and row["run_id"] not in ids:
@@ -470,7 +470,7 @@ def _whole_part(path: Path, data: bytes) -> bytes:
         number = data[:whole].count(b"\n") + 1
         raise TableError(
             f"{path} opens a quote in line {number} and never closes it; the line begins {_shown(data[whole:])}."
-            "\nNothing was changed. Close the quote in that line."
+            "\n  Nothing was changed. Close the quote in that line."
         )
     return data[:whole]
 
@@ -482,7 +482,7 @@ def _decoded(path: Path, data: bytes) -> str:
         line = data[data.rfind(b"\n", 0, error.start) + 1 :]
         raise TableError(
             f"{path} is not UTF-8 text: byte 0x{data[error.start]:02x} in the line that begins {_shown(line)}."
-            "\nNothing was changed. Save that file as UTF-8, or move it away and score its runs again."
+            "\n  Nothing was changed. Save that file as UTF-8, or move it away and score its runs again."
         ) from error
 
 
@@ -643,7 +643,7 @@ def joined(
         twice = sorted({run_id for run_id in ids if ids.count(run_id) > 1})
         raise TableError(
             f"{table_path(metrics_dir, task_name, 'runs')} has more than one row for {listed(twice)}."
-            "\nKeep one row per run_id; scoring the run again does that."
+            "\n  Keep one row per run_id; scoring the run again does that."
         )
     if polars:
         return metrics.join(runs, on="run_id", how="inner", maintain_order="left")
@@ -666,7 +666,7 @@ def _read(metrics_dir: str | Path, task_name: str, kind: str, polars: bool) -> F
     try:
         return _polars_frame(data) if polars else _pandas_frame(data)
     except _Unreadable as error:
-        raise TableError(f"{path} cannot be read: {error}.\nMend it, or score its runs again.") from error
+        raise TableError(f"{path} cannot be read: {error}.\n  Mend it, or score its runs again.") from error
 
 
 def _finish_if_left_open(folder: Path, task_name: str) -> None:
@@ -684,7 +684,7 @@ def _no_table(path: Path, task_name: str, kind: str) -> TableError:
     there = f"Tasks with one: {listed(others)}" if others else "There is none of any task"
     return TableError(
         f"Task {task_name!r} has no {kind} table in {path.parent}{nearest(task_name, others) or '.'} {there}."
-        "\nRun and score the task first, or give the outputs folder where you did."
+        "\n  Run and score the task first, or give the outputs folder where you did."
     )
 
 

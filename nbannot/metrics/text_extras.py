@@ -6,8 +6,10 @@ numbers stay blank with a reason; nothing else fails.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -84,7 +86,7 @@ def extra_scores(
         except ImportError as error:
             found.reasons |= dict.fromkeys(metrics, f"extra not installed: {error.name or error} ({INSTALL})")
         except (OSError, ValueError) as error:
-            found.reasons |= dict.fromkeys(metrics, f"weights not available: {_first_line(error)}")
+            found.reasons |= dict.fromkeys(metrics, _no_weights(group, chosen, error))
         else:
             found.values |= dict(zip(metrics, values, strict=True))
             found.signature |= signature
@@ -134,16 +136,18 @@ def _cosine(
     human: Sequence[str], model: Sequence[str], options: TextExtras
 ) -> tuple[list[FloatArray], dict[str, Any]]:
     encoder, revision = _encoder(options.embedding_model, options.embedding_revision, options.device)
-    texts = sorted({*human, *model})
-    vectors = encoder.encode(texts, normalize_embeddings=True, show_progress_bar=False)
-    row = {text: index for index, text in enumerate(texts)}
-    one, two = (np.asarray(vectors, float)[[row[text] for text in side]] for side in (human, model))
     signature = {
         "package": f"sentence-transformers {version('sentence-transformers')}",
-        "model": options.embedding_model,
+        "model": _name(options.embedding_model),
         "revision": revision,
         "normalised": True,
     }
+    texts = sorted({*human, *model})
+    row = {text: index for index, text in enumerate(texts)}
+    vectors = np.zeros((0, 1))
+    if texts:
+        vectors = np.asarray(encoder.encode(texts, normalize_embeddings=True, show_progress_bar=False), float)
+    one, two = (vectors[np.array([row[text] for text in side], dtype=int)] for side in (human, model))
     return [(one * two).sum(-1)], {"cosine_similarity": signature}
 
 
@@ -152,43 +156,71 @@ def _encoder(name: str, revision: str | None, device: str) -> tuple[Any, str]:
     """Return the sentence encoder and the revision of its weights."""
     from sentence_transformers import SentenceTransformer
 
-    encoder = SentenceTransformer(name, revision=revision, device=device)
+    with _no_progress_bar():
+        encoder = SentenceTransformer(name, revision=revision, device=device)
     return encoder, revision or _revision(name, encoder[0].auto_model.config)
+
+
+def _bertscore(
+    human: Sequence[str], model: Sequence[str], options: TextExtras
+) -> tuple[list[FloatArray], dict[str, Any]]:
+    name = options.bertscore_model
+    scorer, revision = _scorer(name, options.bertscore_layers, options.device)
+    parts = scorer.score(list(model), list(human)) if human else ([], [], [])
+    line = str(scorer.hash).replace(name, _name(name))
+    signature = {"hash": line, "model": _name(name), "revision": revision}
+    return [np.asarray(part, dtype=float) for part in parts], {"bertscore": signature}
+
+
+@cache
+def _scorer(name: str, layers: int | None, device: str) -> tuple[Any, str]:
+    """Return the BERTScore scorer (no idf, no rescaling) and the revision of its weights."""
+    from bert_score import BERTScorer
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(name)
+    if layers is None and Path(name).is_dir():
+        layers = int(config.num_hidden_layers)
+    with _no_progress_bar():
+        made = BERTScorer(
+            model_type=name, num_layers=layers, device=device, idf=False, rescale_with_baseline=False
+        )
+    return made, _revision(name, config)
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Keep the bars that loading weights draws out of a notebook."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _name(model: str) -> str:
+    """Return the name of a model; of a local folder its own name, without the path to it."""
+    return Path(model).resolve().name if Path(model).is_dir() else model
 
 
 def _revision(name: str, config: Any) -> str:
     """Return the commit of downloaded weights, or a digest of the weight file of a local folder."""
     if Path(name).is_dir():
-        import hashlib
-
         for path in sorted(Path(name).glob("*.safetensors")) + sorted(Path(name).glob("*.bin")):
             with path.open("rb") as stream:
                 return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()[:12]} of {path.name}"
     return str(getattr(config, "_commit_hash", None) or "unknown")
 
 
-def _bertscore(
-    human: Sequence[str], model: Sequence[str], options: TextExtras
-) -> tuple[list[FloatArray], dict[str, Any]]:
-    from bert_score import BERTScorer
-
-    scorer, revision = _scorer(BERTScorer, options.bertscore_model, options.bertscore_layers, options.device)
-    parts = scorer.score(list(model), list(human)) if human else ([], [], [])
-    signature = {"hash": scorer.hash, "model": options.bertscore_model, "revision": revision}
-    return [np.asarray(part, dtype=float) for part in parts], {"bertscore": signature}
-
-
-@cache
-def _scorer(scorer: Callable[..., Any], name: str, layers: int | None, device: str) -> tuple[Any, str]:
-    """Return the BERTScore scorer (no idf, no rescaling) and the revision of its weights."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(name)
-    if layers is None and Path(name).is_dir():
-        layers = int(config.num_hidden_layers)
-    made = scorer(model_type=name, num_layers=layers, device=device, idf=False, rescale_with_baseline=False)
-    return made, _revision(name, config)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", maxsplit=1)[0][:200]
+def _no_weights(group: str, options: TextExtras, error: Exception) -> str:
+    """Return why a model could not be loaded and what to type next."""
+    setting = "embedding_model" if group == "cosine" else "bertscore_model"
+    said = str(error).strip().split("\n", maxsplit=1)[0][:160]
+    return (
+        f"weights not available: {_name(getattr(options, setting))} ({said}); "
+        f"name a local folder with TextExtras({setting}=...)"
+    )

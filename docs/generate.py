@@ -1,0 +1,124 @@
+"""Write the pages that say what the code says: `python docs/generate.py`; a test checks that they are up to date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nbannot import folder, tables
+from nbannot.config import DEFAULTS, SETTINGS
+from nbannot.metrics.field import FieldData, score_field
+from nbannot.report.words import metric_words
+
+HERE = Path(__file__).parent
+NOTE = "<!-- Written by docs/generate.py from the code; do not edit. -->\n\n"
+
+METRICS: dict[str, str] = {
+    "accuracy": "share of texts whose label is the human one; a missing answer is an error",
+    "precision_macro": "mean over the classes people used of: share of the model's labels that people gave too",
+    "recall_macro": "mean over the classes people used of: share of people's labels that the model gave too",
+    "f1_macro": "mean over the classes people used of F1 = 2TP / (2TP + FP + FN)",
+    "percentage_agreement": "share of texts on which model and people agree; for textbox, the same text",
+    "cohen_kappa": "agreement beyond chance, 1 = perfect, 0 = chance; a missing answer agrees with nobody",
+    "krippendorff_alpha": "agreement beyond chance, answered texts; nominal for checkbox and dropdown, ordinal for likert",
+    "f1_weighted": "F1 of the classes, weighted by how often people used them",
+    "balanced_accuracy": "macro recall over the classes people used",
+    "mcc": "Matthews correlation of model and human labels, -1 to 1",
+    "gwet_ac1": "agreement beyond chance after Gwet, less dependent on rare labels than kappa",
+    "coverage": "share of the texts with a human label that have a valid answer",
+    "invalid_rate": "share of the texts with a human label that have no valid answer",
+    "baseline_accuracy": "accuracy of always giving the commonest human label",
+    "baseline_f1_macro": "macro F1 of always giving the commonest human label",
+    "spearman_corr": "rank correlation over the answered texts; blind to a constant shift",
+    "quadratic_kappa": "kappa in which distant errors weigh more, on the codebook's full scale, answered texts",
+    "mae": "mean absolute error in scale points, answered texts",
+    "bias": "mean of model minus human in scale points, answered texts",
+    "within_one": "share of the answered texts within one point",
+    "norm_levenshtein": "1 - edit distance / length of the longer text, 0 to 1; a missing or empty answer scores 0",
+    "bleu": "mean sentence BLEU with effective order, 0 to 100; not for answers under about eight words",
+    "rouge1_f": "ROUGE-1 F, Unicode words, no stemming (extra `textbox`)",
+    "rouge2_f": "ROUGE-2 F (extra `textbox`)",
+    "rougeL_f": "ROUGE-L F (extra `textbox`)",
+    "cosine_similarity": "cosine of sentence embeddings (extra `textbox`); the model is named in the report",
+    "bertscore_precision": "BERTScore precision (extra `textbox`)",
+    "bertscore_recall": "BERTScore recall (extra `textbox`)",
+    "bertscore_f1": "BERTScore F1 (extra `textbox`)",
+    "presence_f1": "F1 of having any answer at all (textbox) or any span",
+    "token_f1": "F1 of (word, label) pairs, pooled over texts: rewards overlap",
+    "exact_match_f1": "F1 of spans with the same boundaries and label",
+    "char_iou": "shared over joint (character, label) pairs, pooled over texts",
+    "token_precision": "share of the model's marked words that people marked too",
+    "token_recall": "share of people's marked words that the model marked too",
+    "partial_f1": "F1 in which an overlapping span counts half (SemEval 2013 Task 9.1)",
+}
+
+EXAMPLES = {
+    "checkbox": FieldData("checkbox", (0, 1), [1, 0], [1, 1]),
+    "dropdown": FieldData("dropdown", ("a", "b"), ["a", "b"], ["a", "a"]),
+    "likert": FieldData("likert", (1, 2, 3), [1, 2], [1, 3]),
+    "textbox": FieldData("textbox", (), ["a b"], ["a c"]),
+    "span": FieldData("span", ("x",), [[(0, 1, "x")]], [[(0, 1, "x")]], texts=["a b"]),
+}
+
+
+def settings_page() -> str:
+    """Return the table of settings."""
+    lines = ["# Settings", "", "The same names in a `%%annotate` cell (TOML), in `nbannot.run()`, on the command line "
+             "(`--top-p 0.9`) and in `config.json`. A list of values makes a sweep.", "",
+             "| setting | default | what it is | part of the run id |", "|---|---|---|---|"]  # fmt: skip
+    for name, setting in SETTINGS.items():
+        value = DEFAULTS[name]
+        default = "" if value is None else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+        one_of = f" One of {', '.join(f'`{v}`' for v in setting.values)}." if setting.values else ""
+        lines.append(
+            f"| `{name}` | {default} | {setting.meaning}.{one_of} | {'yes' if setting.decides else 'no'} |"
+        )
+    return NOTE + "\n".join(lines) + "\n"
+
+
+def metrics_page() -> str:
+    """Return the table of metrics by type of field, as scoring really returns them."""
+    by_type = {kind: list(score_field(data, n_resamples=10).results) for kind, data in EXAMPLES.items()}
+    names = list(dict.fromkeys(name for found in by_type.values() for name in found))
+    lines = ["# Metrics", "",
+             "Headline values are strict: rows are all texts with a human label, and a missing or unusable answer is an "
+             "error. Macro averages go over the classes that people used. Every value has an interval and its n; an "
+             "undefined value is blank and says why. Definitions, edge cases and sources are in the docstrings of "
+             "`nbannot.metrics`.", "",
+             f"| metric | in words | {' | '.join(by_type)} | what it is |", f"|---|---|{'---|' * len(by_type)}---|"]  # fmt: skip
+    for name in names:
+        marks = " | ".join("✓" if name in found else "" for found in by_type.values())
+        lines.append(f"| `{name}` | {metric_words(name)} | {marks} | {METRICS[name]} |")
+    return NOTE + "\n".join(lines) + "\n"
+
+
+def folder_page() -> str:
+    """Return what a run leaves on disk."""
+    lines = ["# What a run leaves on disk", "",
+             "`outputs/<task>/<run_id>/` holds one run. The id is made from everything that decides the answers, so "
+             "the same call finds the same folder: a finished run comes back without a call, an interrupted one goes "
+             "on.", "", "| file | what it holds |", "|---|---|"]  # fmt: skip
+    lines += [f"| `{name}` | {what} |" for name, what in folder.FILES.items()]
+    lines += ["", "## Tidy tables", "",
+              "`outputs/metrics/` holds three tables per task, joined on `run_id` and on nothing else.", ""]  # fmt: skip
+    for what, suffix, columns in (
+        ("Long table, one row per run, field and metric", "_metrics_log.csv", tables.LONG_COLUMNS),
+        ("Runs table, one row per run", "_metrics_log_runs.csv", tables.RUNS_COLUMNS),
+        (
+            "Class table, one row per run, field, label and metric",
+            "_metrics_log_classes.csv",
+            tables.CLASS_COLUMNS,
+        ),
+    ):
+        lines += [f"**{what}**: `<task>{suffix}`", "", ", ".join(f"`{c}`" for c in columns) + ".", ""]
+    lines += ["```python", "import pandas as pd",
+              'metrics = pd.read_csv("outputs/metrics/policy-sentiment_metrics_log.csv")',
+              'runs = pd.read_csv("outputs/metrics/policy-sentiment_metrics_log_runs.csv")',
+              'joined = metrics.merge(runs, on="run_id")', "```"]  # fmt: skip
+    return NOTE + "\n".join(lines) + "\n"
+
+
+PAGES = {"settings.md": settings_page, "metrics.md": metrics_page, "run-folder.md": folder_page}
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (HERE / name).write_text(page(), encoding="utf-8")

@@ -1,0 +1,279 @@
+"""What servers with a chat interface have in common: how they say yes, no and "too long", and what they refuse.
+
+Servers that speak OpenAI's language differ in what they take: some know no JSON schema, some no seed, some models only
+one temperature. A `Dialect` begins with everything, and leaves out what the server's own words say it does not take.
+What was left out is kept with those words, so that a run can record it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nbannot.models.base import Reply, Request
+from nbannot.models.http import Exchange
+
+FORMATS = ("json_schema", "json_object", "text")
+"""Ways of asking for JSON, the strictest first."""
+
+TOP_LOGPROBS = 20
+MAY_BE_DROPPED = ("seed", "temperature", "top_p", "top_k")
+TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
+SWITCHES = ("chat_template_kwargs", "reasoning_effort")
+KEPT_BODIES = 64
+
+FORMAT_WORDS = re.compile(
+    r"response_?format|json_?\s?schema|json_object|grammar|guided|structured[ _]output", re.I
+)
+UNSUPPORTED = re.compile(
+    r"unsupported|not support|n't support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|not available|"
+    r"not accept|extra (inputs|fields)|only the default|use '?\"?max_|no endpoints found",
+    re.I,
+)
+TOO_LONG = re.compile(
+    r"context_length_exceeded|exceed_context_size|context[ _](length|size|window)|maximum context|"
+    r"(prompt|input|request)[^.]{0,40} (is )?too (long|large)|too many (input )?tokens|input length exceeds",
+    re.I,
+)
+NUMBER = re.compile(r"\d[\d,]*")
+MARK = re.compile(r"<(?P<close>/?)think(?:ing)?>|\{", re.I)
+
+
+def split_thinking(text: str) -> tuple[str | None, str]:
+    """Return the thinking at the beginning of a reply, and the rest.
+
+    Thinking ends with ``</think>``; it begins with ``<think>`` or, where the prompt has already opened it, with the
+    reply. A reply that never ends its thinking is given back as it is.
+
+    >>> split_thinking("<think>Hm.</think>{}"), split_thinking("Hm.</think>{}"), split_thinking('{"a": "</think>"}')
+    (('Hm.', '{}'), ('Hm.', '{}'), (None, '{"a": "</think>"}'))
+    """
+    first = MARK.search(text)
+    if first is None or first["close"] is None:
+        return None, text
+    start = 0
+    if not first["close"]:
+        if text[: first.start()].strip():
+            return None, text
+        start = first.end()
+    end = re.compile("</think(?:ing)?>", re.I).search(text, start)
+    if end is None:
+        return None, text
+    return text[start : end.start()].strip() or None, text[end.end() :].lstrip()
+
+
+def is_too_long(exchange: Exchange) -> bool:
+    """Return whether the server says that the prompt does not fit the model's context."""
+    if exchange.status not in (400, 413, 422, 500):
+        return False
+    inner = exchange.data.get("error")
+    code = str(inner.get("code") or inner.get("type") or "") if isinstance(inner, Mapping) else ""
+    return bool(TOO_LONG.search(f"{code} {exchange.error}"))
+
+
+def too_long(tokens: int | None, room: int | None, words: str = "") -> Reply:
+    """Return the reply for a text that does not fit: a status of its own, never an answer to a part of it."""
+    if tokens and room:
+        why = f"about {tokens:,} tokens of {room:,}"
+    else:
+        why = words or "the server says that it is longer than the model's context"
+    return Reply(error=f"text does not fit: {why}", finish_reason="context")
+
+
+def context_reply(exchange: Exchange) -> Reply:
+    """Return the reply for an exchange in which the server said that the prompt is too long."""
+    words = (exchange.error or "").partition(": ")[2]
+    numbers = [int(n.replace(",", "")) for n in NUMBER.findall(words)]
+    if len(numbers) == 2 and re.search("exceeds the available context", words):
+        return too_long(numbers[0], numbers[1])
+    return too_long(None, None, words)
+
+
+def content_text(content: object) -> str:
+    """Return the text of a message: most servers send a string, some a list of parts."""
+    if isinstance(content, list):
+        parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+        return "".join(part for part in parts if isinstance(part, str))
+    return content if isinstance(content, str) else ""
+
+
+def read_completion(exchange: Exchange) -> Reply:
+    """Return the reply in an answer of OpenAI's chat completions API."""
+    choices = exchange.data.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], Mapping) else None
+    message = choice.get("message") if choice is not None else None
+    if choice is None or not isinstance(message, Mapping):
+        what = "the server's reply holds no answer: " + _shown(exchange.data)
+        return Reply(error=what, retriable=True, finish_reason="error", seconds=exchange.seconds)
+    thinking, text = split_thinking(content_text(message.get("content")))
+    said = message.get("reasoning_content") or message.get("reasoning")
+    refusal = message.get("refusal")
+    finish = choice.get("finish_reason")
+    return Reply(
+        text=refusal if isinstance(refusal, str) and refusal else text,
+        reasoning=said if isinstance(said, str) else thinking,
+        finish_reason="refusal" if refusal else str(finish) if finish else None,
+        seconds=exchange.seconds,
+        **_usage(exchange.data),
+    )
+
+
+def _usage(data: Mapping[str, Any]) -> dict[str, Any]:
+    usage = data.get("usage")
+    usage = usage if isinstance(usage, Mapping) else {}
+    sent, said = _number(usage.get("prompt_tokens")), _number(usage.get("completion_tokens"))
+    evaluated = None
+    timings, details = data.get("timings"), usage.get("prompt_tokens_details")
+    if isinstance(timings, Mapping):
+        evaluated = _number(timings.get("prompt_n"))
+    elif isinstance(details, Mapping) and sent is not None:
+        cached = _number(details.get("cached_tokens"))
+        evaluated = None if cached is None else sent - cached
+    return {"input_tokens": sent, "output_tokens": said, "evaluated_tokens": evaluated}
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _shown(data: Mapping[str, Any]) -> str:
+    text = json.dumps(data, ensure_ascii=False)
+    return text if len(text) <= 120 else text[:119] + "…"
+
+
+@dataclass
+class Dialect:
+    """What one server takes of the parameters of a chat completion.
+
+    Attributes
+    ----------
+    token_limit
+        The name it has for the longest reply; ``None`` if it takes none.
+    switch
+        How it is told to think or not.
+    dropped
+        Parameter -> the server's words when it refused it.
+    """
+
+    token_limit: str | None = "max_tokens"
+    switch: str = "chat_template_kwargs"
+    dropped: dict[str, str] = field(default_factory=dict)
+    _formats: dict[int, tuple[Any, str]] = field(default_factory=dict)
+    _bodies: dict[tuple[Any, ...], tuple[Any, bytes]] = field(default_factory=dict)
+
+    def parameters(self, request: Request) -> dict[str, Any]:
+        """Return everything that is sent with a request but its messages."""
+        wanted: dict[str, Any] = {
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "top_k": request.top_k,
+            "seed": request.seed,
+        }
+        sent = {name: v for name, v in wanted.items() if v is not None and name not in self.dropped}
+        if self.token_limit is not None:
+            sent[self.token_limit] = request.max_tokens
+        sent.update(self._reasoning(request.reasoning))
+        if request.answer_mode == "score":
+            sent.update(logprobs=True, top_logprobs=TOP_LOGPROBS)
+        form = self.format_of(request.schema)
+        if form == "json_schema":
+            inner = {"name": "answer", "strict": True, "schema": request.schema}
+            sent["response_format"] = {"type": form, "json_schema": inner}
+        elif form == "json_object":
+            sent["response_format"] = {"type": form}
+        return sent
+
+    def body(self, request: Request, model: str) -> bytes:
+        """Return the body of a request; all but the messages is encoded once for all texts."""
+        key = (
+            id(request.schema),
+            request.temperature,
+            request.top_p,
+            request.top_k,
+            request.seed,
+            request.max_tokens,
+            request.reasoning,
+            request.answer_mode,
+        )
+        kept = self._bodies.get(key)
+        if kept is None or kept[0] is not request.schema:
+            if len(self._bodies) >= KEPT_BODIES:
+                self._bodies.clear()
+            rest = {"model": model, "stream": False, **self.parameters(request)}
+            kept = request.schema, json.dumps(rest, default=dict).encode()[1:]
+            self._bodies[key] = kept
+        return b'{"messages": ' + json.dumps(request.messages).encode() + b", " + kept[1]
+
+    def format_of(self, schema: Mapping[str, Any]) -> str:
+        """Return how JSON of this schema is asked for.
+
+        It is kept per schema, so that all texts are asked the same question in the same way.
+        """
+        kept = self._formats.get(id(schema))
+        return kept[1] if kept is not None and kept[0] is schema else FORMATS[0]
+
+    @property
+    def formats(self) -> list[str]:
+        """The formats that were stepped down to, one per schema that was refused."""
+        return [form for _, form in self._formats.values()]
+
+    def learn(self, request: Request, exchange: Exchange) -> bool:
+        """Leave out what the server refuses of a request; return whether it is worth sending it again."""
+        if exchange.status not in (400, 404, 415, 422, 501):
+            return False
+        sent = self.parameters(request)
+        inner = exchange.data.get("error")
+        named = str(inner.get("param") or "") if isinstance(inner, Mapping) else ""
+        code = str(inner.get("code") or "") if isinstance(inner, Mapping) else ""
+        words = f"{code} {exchange.error or ''}"
+        changed = self._step_down(request, sent, f"{named} {words}")
+        if not changed and UNSUPPORTED.search(words):
+            meant = [n for n in sent if n == named or (not named and re.search(rf"\b{n}\b", words))]
+            changed = sum(self._leave_out(name, exchange.error or "") for name in meant) > 0
+        if changed:
+            self._bodies.clear()
+        return changed
+
+    def _step_down(self, request: Request, sent: Mapping[str, Any], words: str) -> bool:
+        if "response_format" not in sent or not FORMAT_WORDS.search(words):
+            return False
+        lower = FORMATS[FORMATS.index(self.format_of(request.schema)) + 1]
+        self._formats[id(request.schema)] = request.schema, lower
+        return True
+
+    def _leave_out(self, name: str, words: str) -> bool:
+        if name in MAY_BE_DROPPED:
+            self.dropped[name] = words
+        elif name in TOKEN_LIMITS:
+            other = TOKEN_LIMITS[1 - TOKEN_LIMITS.index(name)]
+            self.token_limit = None if other in self.dropped else other
+            self.dropped[name] = words
+        elif name in SWITCHES:
+            other = SWITCHES[1 - SWITCHES.index(name)]
+            if other in self.dropped:
+                return False
+            self.switch = other
+            self.dropped[name] = words
+        else:
+            return False
+        return True
+
+    def _reasoning(self, wanted: bool | str | None) -> dict[str, Any]:
+        if wanted is None:
+            return {}
+        if self.switch == "chat_template_kwargs" and isinstance(wanted, bool):
+            return {"chat_template_kwargs": {"enable_thinking": wanted}}
+        word = {True: "medium", False: "none"}[wanted] if isinstance(wanted, bool) else wanted
+        return {"reasoning_effort": word}
+
+    def told(self) -> dict[str, Any]:
+        """Return what was learned, as plain data."""
+        return {
+            "response_format": self.formats[-1] if self.formats else FORMATS[0],
+            "schemas_refused": len(self.formats),
+            "token_limit": self.token_limit,
+            "dropped": dict(self.dropped),
+        }

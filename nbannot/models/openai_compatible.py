@@ -1,0 +1,302 @@
+"""Models behind OpenAI's chat completions interface: OpenAI itself, hosted providers, vLLM, SGLang, llama.cpp's server,
+LM Studio and others, told apart by ``base_url`` alone.
+
+The key comes from the environment: ``NBANNOT_API_KEY_<HOST>`` (the host in capitals, other characters as ``_``, e.g.
+``NBANNOT_API_KEY_API_TOGETHER_XYZ``), else ``NBANNOT_API_KEY``, else ``OPENAI_API_KEY``. A server on this machine
+needs none.
+
+Each request is sent with everything the settings ask for. What a server says it does not take is left out from then on
+and kept with the server's words in `OpenAIModel.capabilities`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from nbannot.errors import ModelError, listed, nearest
+from nbannot.models.base import AnswerMode, ModelInfo, Reply, Request
+from nbannot.models.chat import Dialect, context_reply, is_too_long, read_completion
+from nbannot.models.http import (
+    TIMEOUT_S,
+    Exchange,
+    Pool,
+    Secret,
+    at_once,
+    checked_address,
+    is_loopback,
+    key_from,
+    parallel_for,
+)
+from nbannot.models.logprobs import NoScore, option_probabilities
+
+DEFAULT_URL = "https://api.openai.com/v1"
+ADDRESS_VARIABLE = "OPENAI_BASE_URL"
+KEY_VARIABLES = ("NBANNOT_API_KEY", "OPENAI_API_KEY")
+MOST_SENDS = 12
+"""How often one request may be sent while each refusal teaches something (there are 9 things to learn)."""
+
+INFO_TIMEOUT_S = 20.0
+CHAT = "/chat/completions"
+
+
+class OpenAIModel:
+    """A model of a server with OpenAI's interface.
+
+    Parameters
+    ----------
+    name
+        The model's name on that server; may be left out where the server has only one.
+    base_url
+        Where ``/chat/completions`` is added; ``OPENAI_BASE_URL``, else OpenAI's own address, when left out. An address
+        without ``/v1`` is also tried with it.
+    context_size
+        The context to record where the server does not tell its own; the server decides what fits.
+    max_parallel
+        Most requests in flight, up to 128; 32 unless told.
+
+    Raises
+    ------
+    ModelError
+        If the address or the key in the environment cannot be one.
+
+    Notes
+    -----
+    ``answer_mode = "score"`` needs a server that returns log-probabilities for every option at the place where the
+    options part (see `nbannot.models.logprobs`); without them the reply is an error that says so.
+
+    Energy is measured for a server on this machine only: what a server elsewhere uses is not known here.
+    """
+
+    answer_modes: tuple[AnswerMode, ...] = ("generate", "score")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        base_url: str | None = None,
+        context_size: int | None = None,
+        timeout_s: float = TIMEOUT_S,
+        max_parallel: int | None = None,
+        **_: Any,
+    ) -> None:
+        source = "base_url" if base_url else ADDRESS_VARIABLE
+        given = base_url or os.environ.get(ADDRESS_VARIABLE, "").strip() or DEFAULT_URL
+        self.name = name
+        self.address = checked_address(given, source)
+        self.parallel = parallel_for(max_parallel)
+        self._context_size = context_size
+        self._timeout_s = timeout_s
+        self._key = self._find_key()
+        self._is_openai = urlsplit(self.address).hostname == urlsplit(DEFAULT_URL).hostname
+        if self._is_openai:
+            self._dialect = Dialect("max_completion_tokens", "reasoning_effort")
+        else:
+            self._dialect = Dialect()
+        self._thought = False
+        self._pool = self._new_pool(timeout_s)
+        self._info: ModelInfo | None = None
+
+    # ---- what it is -------------------------------------------------------------------------------------------
+
+    def info(self) -> ModelInfo:
+        """Return what the server says of the model; asks it once.
+
+        Raises
+        ------
+        ModelError
+            If the server cannot be reached, refuses the key, or does not have the model.
+        """
+        if self._info is None:
+            self._info = at_once(self._ask_about())
+        return self._info
+
+    @property
+    def capabilities(self) -> dict[str, Any]:
+        """What the server takes, as far as its replies have told: format, parameters left out, thinking seen."""
+        return {**self._dialect.told(), "reasoning_seen": self._thought}
+
+    async def _ask_about(self) -> ModelInfo:
+        pool = self._new_pool(INFO_TIMEOUT_S)
+        await pool.open()
+        try:
+            models = await self._models(pool)
+            entry = await self._entry(pool, models)
+            details = {
+                k: entry[k] for k in ("owned_by", "root", "created") if isinstance(entry.get(k), str | int)
+            }
+            local = is_loopback(self.address)
+            notes = (
+                []
+                if models is not None
+                else ["The server does not list its models: the name was not checked."]
+            )
+            if not local and self.address.startswith("http://"):
+                notes.append("Texts and key go to the server unencrypted (http).")
+            return ModelInfo(
+                name=self.name,
+                backend="openai",
+                context_size=self._context_of(entry),
+                server=await self._server(pool) if local else None,
+                endpoint=self.address,
+                is_local=local,
+                energy_measured=local,
+                notes=tuple(notes),
+                details=details,
+            )
+        finally:
+            await pool.close()
+
+    async def _models(self, pool: Pool) -> dict[str, Mapping[str, Any]] | None:
+        """Return the server's models by name, or ``None`` if it does not tell; finds out whether /v1 is missing."""
+        found = await pool.get("/models")
+        if (
+            _model_list(found) is None
+            and found.status in (200, 404, 405)
+            and not self.address.endswith("/v1")
+        ):
+            pool.address += "/v1"
+            further = await pool.get("/models")
+            if _model_list(further) is not None:
+                self.address = self._pool.address = pool.address
+                return _model_list(further)
+            pool.address = self.address
+        if found.status in (401, 403):
+            raise ModelError(self._no_entry(found))
+        if found.status == 0 or found.status == 407 or 300 <= found.status < 400:
+            raise ModelError(self._not_reached(found))
+        return _model_list(found)
+
+    async def _entry(self, pool: Pool, models: dict[str, Mapping[str, Any]] | None) -> Mapping[str, Any]:
+        """Return what the server says of this model."""
+        if models is None:
+            if not self.name:
+                raise ModelError('a model needs a name.\n  Type model = "openai/<name on the server>".')
+            return {}
+        if not self.name and len(models) == 1:
+            self.name = next(iter(models))
+        if self.name in models:
+            return models[self.name]
+        if self.name:
+            alone = await pool.get(f"/models/{quote(self.name, safe='/:')}")
+            if alone.error is None and alone.data.get("id"):
+                return alone.data
+        what = "has several models."
+        if self.name:
+            what = f"has no model '{self.name}'{nearest(self.name, models) or '.'}"
+        raise ModelError(f"the server at {self.address} {what}\n  It has: {listed(sorted(models), 12)}.")
+
+    def _context_of(self, entry: Mapping[str, Any]) -> int | None:
+        meta = entry.get("meta")
+        sources = [entry, meta] if isinstance(meta, Mapping) else [entry]
+        for source in sources:
+            for name in ("max_model_len", "context_length", "context_window", "max_context_length", "n_ctx"):
+                if isinstance(source.get(name), int):
+                    return int(source[name])
+        return self._context_size
+
+    async def _server(self, pool: Pool) -> str | None:
+        """Return name and version of a server on this machine, where it has a place that tells them."""
+        root = self._new_pool(INFO_TIMEOUT_S)
+        root.address = self.address.removesuffix("/v1")
+        await root.open()
+        try:
+            props, version = await root.get("/props"), await root.get("/version")
+        finally:
+            await root.close()
+        if isinstance(props.data.get("build_info"), str) and props.error is None:
+            return f"llama.cpp {props.data['build_info']}"
+        if isinstance(version.data.get("version"), str) and version.error is None:
+            return f"vLLM {version.data['version']}"
+        return None
+
+    # ---- requests ---------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Get ready for requests in the running event loop."""
+        await self._pool.open()
+
+    async def close(self) -> None:
+        """Give back the connections."""
+        await self._pool.close()
+
+    async def ask(self, request: Request) -> Reply:
+        """Send one request and return its reply; failures are in the reply, never raised."""
+        if not self._pool.is_open:
+            await self._pool.open()
+        exchange = await self._exchange(request)
+        if exchange.error is not None:
+            return context_reply(exchange) if is_too_long(exchange) else exchange.failed()
+        reply = read_completion(exchange)
+        self._thought = self._thought or bool(reply.reasoning)
+        return _scored(request, exchange, reply) if request.answer_mode == "score" else reply
+
+    async def _exchange(self, request: Request) -> Exchange:
+        """Send a request, again for as long as each refusal teaches something, and return how it went."""
+        for number in range(1, MOST_SENDS + 1):
+            body = self._dialect.body(request, self.name)
+            exchange = await self._pool.post(CHAT, body)
+            if exchange.error is None or is_too_long(exchange) or number == MOST_SENDS:
+                break
+            learned_meanwhile = self._dialect.body(request, self.name) != body
+            if not learned_meanwhile and not self._dialect.learn(request, exchange):
+                break
+        return exchange
+
+    # ---- key and words ----------------------------------------------------------------------------------------
+
+    def _find_key(self) -> Secret | None:
+        host = urlsplit(self.address).hostname or ""
+        return key_from("NBANNOT_API_KEY_" + re.sub(r"\W", "_", host.upper()), *KEY_VARIABLES)
+
+    def _new_pool(self, timeout_s: float) -> Pool:
+        return Pool(self.address, key=self._key, timeout_s=timeout_s)
+
+    def _no_entry(self, found: Exchange) -> str:
+        if self._key is None:
+            return (
+                f"the server at {self.address} wants a key, and there is none in the environment.\n"
+                "  Set NBANNOT_API_KEY (or OPENAI_API_KEY) before Python starts; never write a key into a notebook."
+            )
+        return (
+            f"the server at {self.address} refuses the key from the environment: {found.error}.\n"
+            f"  The first of these that is set is used: NBANNOT_API_KEY_<HOST>, {', '.join(KEY_VARIABLES)}."
+        )
+
+    def _not_reached(self, found: Exchange) -> str:
+        hint = "Start the server" if is_loopback(self.address) else "Check the address and the network"
+        return (
+            f"the model server at {self.address} cannot be reached: {found.error}.\n"
+            f"  {hint}, or set another base_url."
+        )
+
+    def __repr__(self) -> str:
+        return f"<OpenAIModel '{self.name}' at {self.address}>"
+
+
+def _model_list(found: Exchange) -> dict[str, Mapping[str, Any]] | None:
+    data = found.data.get("data")
+    if found.error is not None or not isinstance(data, list):
+        return None
+    return {str(item["id"]): item for item in data if isinstance(item, Mapping) and item.get("id")}
+
+
+def _scored(request: Request, exchange: Exchange, reply: Reply) -> Reply:
+    """Return the reply with the options' probabilities, or the reason why they cannot be had."""
+    if reply.error is not None or reply.finish_reason in ("refusal", "content_filter"):
+        return reply
+    inner = exchange.data["choices"][0].get("logprobs")
+    content = inner.get("content") if isinstance(inner, Mapping) else None
+    try:
+        shares = option_probabilities(content, request.options)
+    except NoScore as why:
+        return replace(
+            reply,
+            error=f'no label probabilities: {why}; use answer_mode = "generate"',
+            finish_reason="error",
+        )
+    return replace(reply, text=request.options[shares.index(max(shares))], probabilities=shares)

@@ -379,7 +379,9 @@ class Codebook(Shown):
             )
         known = [field.column for field in self.fields]
         hint = nearest(name, known + [field.name for field in self.fields])
-        raise CodebookError(f"the codebook has no field '{name}'{hint}.\n  Its fields: {listed(known, 12)}.")
+        raise CodebookError(
+            f"the codebook has no field '{name}'{hint or '.'}\n  Its fields: {listed(known, 12)}."
+        )
 
     def applies(self, field: Field, values: Mapping[str, Any]) -> bool:
         """Return whether `field` applies, given one coder's values of the other fields (column -> value).

@@ -92,7 +92,7 @@ class Task(Shown):
         if codebook.text_column not in self.data.columns:
             hint = nearest(codebook.text_column, self.data.columns)
             raise TaskError(
-                f"the data has no column '{codebook.text_column}' (the codebook's text_column){hint}.\n"
+                f"the data has no column '{codebook.text_column}' (the codebook's text_column){hint or '.'}\n"
                 f"  Its columns: {listed(self.data.columns, 12)}."
             )
         if not len(self) and self.rows is None:
@@ -124,7 +124,7 @@ class Task(Shown):
         if named:
             if named not in self.data.columns:
                 raise TaskError(
-                    f"the data has no column '{named}' (the id_column){nearest(named, self.data.columns)}.\n"
+                    f"the data has no column '{named}' (the id_column){nearest(named, self.data.columns) or '.'}\n"
                     f"  Its columns: {listed(self.data.columns, 12)}."
                 )
             if named in self.label_columns:
@@ -251,7 +251,9 @@ class Task(Shown):
 
     def to_pandas(self) -> Any:
         """Return the data as a pandas DataFrame; every cell is a string."""
-        return self.data.to_pandas()
+        import pandas as pd
+
+        return pd.DataFrame(self.data.to_dict(as_series=False), dtype=str)
 
     def to_polars(self) -> pl.DataFrame:
         """Return the data as a polars DataFrame; every cell is a string."""
@@ -378,7 +380,7 @@ def _find_folder(text: str, task_root: str | Path | None) -> Path:
                 f"  A task is a folder with codebook.json and {DATA_FILE}."
             )
     raise TaskError(
-        f"no task '{text}'{nearest(text, names)}.\n"
+        f"no task '{text}'{nearest(text, names) or '.'}\n"
         f"  Bundled tasks: {listed(names)}. A task of your own is a folder with codebook.json and {DATA_FILE}."
     )
 

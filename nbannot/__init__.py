@@ -22,6 +22,7 @@ _PUBLIC = {
     "add_prompt": "prompts",
     "bundled_tasks": "task",
     "compare": "compare",
+    "configure": "widget",
     "load_coder": "compare",
     "load_run": "run",
     "load_task": "task",

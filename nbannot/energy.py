@@ -53,7 +53,7 @@ def prewarm() -> None:
 
 
 class Meter:
-    """Measures one session of work.
+    """Measures one session of work, from `start` to `stop`.
 
     Parameters
     ----------
@@ -62,19 +62,30 @@ class Meter:
     """
 
     def __init__(self, country_iso_code: str | None) -> None:
+        self._country = country_iso_code
+        self._tracker: Any = None
+
+    def start(self) -> None:
+        """Begin to measure; waits until CodeCarbon knows the processor."""
         prewarm()
         if _warm is not None:
             _warm.join()
-        self._tracker = _tracker(country_iso_code)
+        self._tracker = _tracker(self._country)
         self._tracker.start()
 
     def kwh(self) -> float:
         """Return the energy used so far, kWh; measured anew at each call."""
         self._tracker.flush()
-        return float(self._tracker.final_emissions_data.energy_consumed)
+        # The public record exists only after stop(); the running total has no public name.
+        return float(self._tracker._total_energy.kWh)
 
-    def stop(self) -> dict[str, Any]:
-        """Return CodeCarbon's record of the session: its own columns, kWh, kg CO2e, seconds."""
+    def stop(self) -> dict[str, Any] | None:
+        """Return CodeCarbon's record of the session: its own columns, kWh, kg CO2e, seconds.
+
+        ``None`` if nothing was measured because it was never started.
+        """
+        if self._tracker is None:
+            return None
         self._tracker.stop()
         return dict(self._tracker.final_emissions_data.values)
 

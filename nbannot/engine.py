@@ -152,6 +152,7 @@ class Engine:
         progress: Progress,
         ask_again: bool = False,
         kwh: Callable[[], float] = lambda: 0.0,
+        ready: Callable[[], None] = lambda: None,
     ) -> None:
         self.job, self.model, self.ledger, self.progress = job, model, ledger, progress
         self.answers: dict[str, list[Answer | None]] = {f.column: [None] * len(job.ids) for f in job.fields}
@@ -161,12 +162,12 @@ class Engine:
         self._resume_at = 0.0
         progress.total = len(job.ids) * len(job.fields)
         self.pace = Pace(max(1, min(model.parallel, job.config.max_parallel or model.parallel)))
-        self.ask_again, self.kwh = ask_again, kwh
+        self.ask_again, self.kwh, self.ready = ask_again, kwh, ready
         self._tokens_before = _tokens(ledger.tally)
 
     async def run(self) -> None:
         """Ask everything that is not answered yet."""
-        await self.model.open()
+        await asyncio.gather(self.model.open(), asyncio.to_thread(self.ready))
         try:
             if self.job.config.chat_mode == "per_query":
                 plan = _Schedule(self)
@@ -683,6 +684,7 @@ def annotate(
     stop: threading.Event | None = None,
     ask_again: bool = False,
     kwh: Callable[[], float] = lambda: 0.0,
+    ready: Callable[[], None] = lambda: None,
     every_s: float = 0.1,
     grace_s: float = 5.0,
 ) -> Outcome:
@@ -700,6 +702,8 @@ def annotate(
         Give questions whose attempts ended without a valid answer in an earlier session another round.
     kwh
         Returns the energy used so far, for a budget in kWh.
+    ready
+        Called once, in a thread, while the model gets ready; nothing is asked before it returns.
     grace_s
         How long open requests may take to end after an interrupt.
 
@@ -709,7 +713,7 @@ def annotate(
         If the model cannot be used at all or the ledger cannot be written.
     """
     progress = Progress()
-    engine = Engine(job, model, ledger, progress, ask_again, kwh)
+    engine = Engine(job, model, ledger, progress, ask_again, kwh, ready)
     outcome = Outcome(engine.answers, progress, offsets=engine.offsets)
     error = _drive(engine.run, progress, tick, stop, every_s, grace_s, outcome)
     if isinstance(error, ServerGone | BudgetSpent):

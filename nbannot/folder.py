@@ -93,9 +93,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table as CSV text (RFC 4180, lines end in a plain newline)."""
+    """Return a table as CSV text (RFC 4180)."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(header)
     writer.writerows(rows)
     return out.getvalue()

@@ -144,6 +144,10 @@ def design(task: Task, config: RunConfig, model: Model | None = None) -> tuple[D
         raise ConfigError(
             f'{info.full_name} cannot answer with answer_mode = "{mode}".\n  It has: {listed(model.answer_modes)}.'
         )
+    if mode == "score" and kind.reasons:
+        raise ConfigError(
+            f'answer_mode = "score" leaves no room to reason. Got prompt_type = "{kind.name}", which reasons.'
+        )
     scored = mode == "score" and any(f.type in ("checkbox", "dropdown", "likert") for f in fields)
     calibrated = scored and config.chat_mode == "per_query" and config.calibration != "none"
     if config.calibration == "batch" and not scored:
@@ -230,6 +234,7 @@ def run(
     if retry not in (None, "invalid", "failed"):
         raise ConfigError(f"retry must be 'invalid' or 'failed'. Got {retry!r}.")
     config = _merged(config, settings)
+    energy.prewarm()
     task = as_task(task, config, codebook)
     plan, model = design(task, config)
     while fresh and plan.folder.exists():
@@ -299,13 +304,22 @@ def _work(
     if say:
         for line in plan.info.notes:
             say(line)
-    meter = energy.Meter(plan.config.country_iso_code) if plan.info.energy_measured else None
+    meter = energy.Meter(plan.config.country_iso_code)
+    measured = plan.info.energy_measured
     started = time.monotonic()
     try:
-        kwh = meter.kwh if meter and "kwh" in (plan.config.budget or {}) else lambda: 0.0
-        outcome = annotate(plan.job, model, book, tick=tick, stop=stop, ask_again=ask_again, kwh=kwh)
+        outcome = annotate(
+            plan.job,
+            model,
+            book,
+            tick=tick,
+            stop=stop,
+            ask_again=ask_again,
+            kwh=meter.kwh if measured else lambda: 0.0,
+            ready=meter.start if measured else lambda: None,
+        )
     finally:
-        record = meter.stop() if meter else None
+        record = meter.stop()
         book.close()
     return _finish(plan, outcome, book.tally, record, time.monotonic() - started)
 

@@ -606,3 +606,18 @@ def test_retry_invalid_gives_only_the_invalid_ones_another_round(tmp_path, with_
     quiet = Scripted(well)
     assert run_with(quiet, with_model, task, tmp_path, retries=1).coding.values("S_Degree") == [-2, -2, 1, -2]
     assert quiet.requests == []
+
+
+def test_scored_answers_leave_no_room_for_a_wording_that_reasons(tmp_path, with_model):
+    from nbannot.prompts import add_prompt
+
+    add_prompt("think-first", "{{ core_prompt }}\n{{ text }}", reasons=True)
+    with pytest.raises(ConfigError, match="leaves no room to reason"):
+        run_with(
+            Scripted(skewed, modes=("score", "generate")),
+            with_model,
+            task_of(2, codebook_of(DEGREE)),
+            tmp_path,
+            prompt_type="think-first",
+            answer_mode="score",
+        )

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbannot import folder
 from nbannot.config import (
     DEFAULTS,
     LISTS,
@@ -184,6 +183,7 @@ def task_of(recipe: Recipe, config: RunConfig) -> Task:
     TaskError, RunError
         If it cannot be found any more.
     """
+    from nbannot import folder
     from nbannot.run import _task_of, as_task
 
     if recipe.task:

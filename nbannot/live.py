@@ -11,9 +11,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from nbannot.engine import Progress
+if TYPE_CHECKING:
+    from nbannot.engine import Progress
 
 AT_LEAST_EVERY_S = 1.0
 """Drawn again after this time even if no answer came, so that the clock does not stand still."""

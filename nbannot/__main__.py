@@ -1,0 +1,8 @@
+"""``python -m nbannot`` is the command line."""
+
+import sys
+
+from nbannot.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

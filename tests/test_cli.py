@@ -1,0 +1,378 @@
+"""The command line: what it prints where, its exit codes, and that a signal loses nothing."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import nbannot
+from nbannot import cli, doctor
+from nbannot.config import SETTINGS
+
+QUICK = ["--model", "mock", "--limit", "6", "--fields", "Direction"]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def command(capsys):
+    """Run a command line in this process; return exit code, stdout and stderr."""
+
+    def go(*words):
+        try:
+            code = cli.main([str(word) for word in words])
+        except SystemExit as stop:
+            code = stop.code
+        caught = capsys.readouterr()
+        return code, caught.out, caught.err
+
+    return go
+
+
+# ---- run ------------------------------------------------------------------------------------------------------------
+
+
+def test_run_prints_the_report_and_where_the_run_is(command):
+    code, out, err = command("run", "policy-sentiment", *QUICK)
+    assert code == 0
+    assert out.startswith("Report on policy-sentiment (run ")
+    assert re.fullmatch(
+        r"run [0-9a-f]{8}: complete; 6 texts, 6 valid; outputs/policy-sentiment/[0-9a-f]{8}",
+        out.splitlines()[-1],
+    )
+    assert (
+        err
+        == "Mock model: its answers are made up for tests and demonstrations, and no label of it means anything.\n"
+    )
+
+
+def test_run_as_json_for_scripts(command):
+    code, out, err = command("run", "policy-sentiment", *QUICK, "--json", "-q")
+    told = json.loads(out)
+    assert (code, err) == (0, "")
+    assert told["status"] == "complete"
+    assert told["answers"] == {"ok": 6}
+    headline = told["headline"]["Policy Sentiment_Direction"]
+    run = nbannot.run("policy-sentiment", model="mock", limit=6, fields=["Direction"])
+    assert told["run_id"] == run.run_id
+    assert headline["value"] == run.scores.fields["Policy Sentiment_Direction"].results["f1_macro"].value
+    assert headline["n"] == 6
+
+
+def test_numbers_that_are_not_defined_are_null_in_json(command):
+    _, out, _ = command(
+        "run", "policy-sentiment", "--model", "mock/?silent=1", "--retries", 0, "--limit", 3, "--json", "-q"
+    )
+    kappa = json.loads(out)["headline"]["Policy Sentiment_Intensity"]
+    assert (kappa["metric"], kappa["value"], kappa["reason"]) == ("quadratic_kappa", None, "no answer")
+
+
+def test_a_toml_file_runs_and_options_override_it(command, tmp_path):
+    (tmp_path / "study.toml").write_text(
+        'task = "policy-sentiment"\nmodel = "mock"\nlimit = 6\nfields = ["Direction"]\n'
+    )
+    _, plain, _ = command("run", "study.toml", "--json", "-q")
+    _, same, _ = command("run", "policy-sentiment", *QUICK, "--json", "-q")
+    _, fewer, _ = command("run", "study.toml", "--limit", "2", "--json", "-q")
+    assert json.loads(plain)["run_id"] == json.loads(same)["run_id"]
+    assert json.loads(fewer)["n_texts"] == 2
+
+
+def test_a_config_json_runs_again(command):
+    _, out, _ = command("run", "policy-sentiment", *QUICK, "--json", "-q")
+    first = json.loads(out)
+    _, out, _ = command("run", f"{first['folder']}/config.json", "--json", "-q")
+    assert json.loads(out)["run_id"] == first["run_id"]
+
+
+def test_fresh_and_dashes(command):
+    words = ["run", "policy-sentiment", *QUICK, "--use-examples", "false", "--json", "-q"]
+    ids = {json.loads(command(*words, *more)[1])["run_id"] for more in ([], [], ["--fresh"])}
+    assert len(ids) == 2
+
+
+def test_lists_make_a_sweep(command):
+    code, out, _ = command("run", "policy-sentiment", *QUICK, "--temperature", "[0, 0.7]", "-q")
+    assert code == 0
+    assert len(re.findall(r"^run [0-9a-f]{8}: complete", out, re.MULTILINE)) == 2
+    code, out, _ = command("run", "policy-sentiment", *QUICK, "--temperature", "[0, 0.7]", "-q", "--json")
+    assert [one["status"] for one in json.loads(out)] == ["complete", "complete"]
+
+
+def test_plan_sends_nothing(command, tmp_path):
+    code, out, _ = command("plan", "policy-sentiment", "--model", "mock")
+    assert code == 0
+    assert "256" in out
+    assert not (tmp_path / "outputs").exists()
+
+
+# ---- exit codes and messages ----------------------------------------------------------------------------------------
+
+
+def test_a_model_that_fails_ends_with_3_and_no_page_of_zeros(command):
+    code, out, _ = command("run", "policy-sentiment", "--model", "mock/?error=1", "--limit", "3", "-q")
+    assert code == 3
+    assert re.match(r"run [0-9a-f]{8}: failed, no valid answer came: the model has not answered", out)
+    assert "Report" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (
+            ["run", "polcy-sentiment"],
+            1,
+            "TaskError: no task 'polcy-sentiment'; did you mean 'policy-sentiment'?",
+        ),
+        (
+            ["run", "policy-sentiment", "--temperature", "hot", "--top_p", "2"],
+            1,
+            "ConfigError: 2 settings need a change.\n"
+            "  temperature must be a number from 0 to 2. Got 'hot'.\n"
+            "  top_p must be a number from 0 to 1. Got 2",
+        ),
+        (
+            ["run", "policy-sentiment", "--model", "mocc"],
+            1,
+            "ModelError: unknown model 'mocc'; did you mean 'mock'?",
+        ),
+        (
+            ["run", "nowhere.toml"],
+            1,
+            "ConfigError: cannot read nowhere.toml: No such file or directory.\n"
+            "  A run is started from a task, a TOML file with its settings, or the config.json of an earlier run.\n",
+        ),
+        (
+            ["run", "bad.toml"],
+            1,
+            "ConfigError: bad.toml: 2 settings need a change.\n  line 2: unknown setting 'modle'",
+        ),
+        (
+            ["run", "slip.toml"],
+            1,
+            "ConfigError: slip.toml: line 1, column 16: Invalid value.\n    use_examples = True\n  TOML writes true",
+        ),
+        (
+            ["run", "taskless.toml"],
+            1,
+            'TaskError: taskless.toml names no task.\n  Add a line: task = "policy-sentiment".\n',
+        ),
+        (["run", "config.json"], 1, "ConfigError: config.json is not JSON: "),
+        (["score", "nowhere"], 1, "RunError: nowhere is not a finished run folder"),
+        (
+            ["run", "policy-sentiment", "--modle", "mock"],
+            2,
+            "unrecognized arguments: --modle mock; did you mean '--model'?",
+        ),
+        (["run"], 2, "the following arguments are required: CONFIG|TASK"),
+        ([], 2, "the following arguments are required: COMMAND"),
+        (
+            ["run", "policy-sentiment", "--fresh", "--repeat", "[1,2]"],
+            2,
+            "--fresh and --retry are for one run",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_said_on_stderr(command, tmp_path, words, code, message):
+    (tmp_path / "bad.toml").write_text('task = "policy-sentiment"\nmodle = "mock"\nlimit = 0\n')
+    (tmp_path / "slip.toml").write_text("use_examples = True\n")
+    (tmp_path / "taskless.toml").write_text('model = "mock"\n')
+    (tmp_path / "config.json").write_text("{")
+    found, out, err = command(*words)
+    assert (found, out) == (code, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_the_help_tells_every_exit_code_and_every_setting(command):
+    code, out, _ = command("--help")
+    assert code == 0
+    for number, meaning in cli.EXIT_CODES.items():
+        assert f"{number}  {meaning}" in out
+    for name in ("run", "plan"):
+        _, out, _ = command(name, "--help")
+        for setting in SETTINGS:
+            assert f"--{setting} VALUE" in out
+        assert "exit codes:" in out
+
+
+def test_version(command):
+    assert command("--version") == (0, f"nbannot {nbannot.__version__}\n", "")
+
+
+def started(tmp_path, *words):
+    """Return a run of 64 texts that takes seconds, once it has answers in its ledger."""
+    line = ["run", "policy-sentiment", "--model", "mock/?slow_s=0.1&parallel=1", *words]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nbannot", *line],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + 60
+    while not any(
+        path.read_bytes().count(b"\n") > 5 for path in tmp_path.glob("outputs/*/*/responses.jsonl")
+    ):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_is_done_and_the_same_command_goes_on(tmp_path, command, kind):
+    process = started(tmp_path)
+    process.send_signal(kind)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert re.search(
+        r"stopped: [1-9]\d* of 256 answers are kept in outputs/policy-sentiment/[0-9a-f]{8}\.\n", err
+    )
+    assert err.endswith("  The same command goes on from there.\n")
+    assert "Traceback" not in err
+    ledger = next(tmp_path.glob("outputs/*/*/responses.jsonl"))
+    kept = ledger.read_text()
+    (run,) = cli.runs_in(Path("outputs"))
+    assert run["status"] != "complete"
+    assert len(kept.splitlines()) > 5
+
+
+# ---- the other commands ---------------------------------------------------------------------------------------------
+
+
+def test_list_shows_the_runs_with_their_first_metrics(command):
+    _, out, _ = command("run", "policy-sentiment", *QUICK, "--json", "-q")
+    first = json.loads(out)
+    command("run", "discrete-emotions", "--model", "mock", "--limit", "2", "--fields", "Intensity", "-q")
+    code, out, _ = command("list")
+    assert code == 0
+    head, *lines = out.splitlines()
+    assert head.split() == ["run", "id", "task", "model", "id", "status", "n", "texts", "headline"]
+    assert [line.split()[1] for line in lines] == ["policy-sentiment", "discrete-emotions"]
+    _, out, _ = command("list", "--task", "policy-sentiment", "--json")
+    (row,) = json.loads(out)
+    assert row["run_id"] == first["run_id"]
+    value = row["headline"]["Policy Sentiment_Direction"]["value"]
+    assert value == pytest.approx(first["headline"]["Policy Sentiment_Direction"]["value"])
+    assert f"Direction {value:.2f}" in lines[0]
+
+
+def test_list_of_nothing(command):
+    assert command("list") == (0, "", "no run in outputs\n")
+
+
+def test_score_writes_the_tables_again(command, tmp_path):
+    _, out, _ = command("run", "policy-sentiment", *QUICK, "--json", "-q")
+    folder = json.loads(out)["folder"]
+    table = tmp_path / "outputs/metrics/policy-sentiment_metrics_log.csv"
+    before = table.read_text()
+    table.unlink()
+    code, out, _ = command("score", folder)
+    assert code == 0
+    assert "Direction: macro F1" in out
+    assert table.read_text() == before
+
+
+def test_tasks_lists_bundled_ones_and_ones_own(command, tmp_path):
+    (tmp_path / "mine/broken").mkdir(parents=True)
+    (tmp_path / "mine/broken/codebook.json").write_text("{")
+    code, out, _ = command("tasks", "--task_root", "mine")
+    assert code == 0
+    assert re.search(
+        r"^policy-sentiment +64 +Explicit evaluation \(checkbox\), Direction \(dropdown\)", out, re.MULTILINE
+    )
+    assert re.search(r"^mine/broken +cannot be used: ", out, re.MULTILINE)
+
+
+def test_models_lists_every_backend(command):
+    from nbannot.models import backends
+
+    code, out, _ = command("models")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()[1:]] == list(backends())
+
+
+# ---- doctor ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _no_servers(monkeypatch):
+    monkeypatch.setattr(doctor, "ollama_models", lambda address: None)
+
+
+@pytest.mark.usefixtures("_no_servers")
+def test_doctor_never_shows_a_key(command, monkeypatch):
+    for name in doctor.KEYS:
+        monkeypatch.setenv(name, "sk-very-secret")
+    code, out, err = command("doctor")
+    assert code == 0
+    for name in doctor.KEYS:
+        assert re.search(rf"^ok  {name} +set$", out, re.MULTILINE)
+    assert "very-secret" not in out + err
+
+
+@pytest.mark.usefixtures("_no_servers")
+def test_doctor_says_what_to_do(command, monkeypatch, tmp_path):
+    monkeypatch.setenv("NBANNOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NBANNOT_COUNTRY", "DE")
+    monkeypatch.setitem(doctor.EXTRAS, "textbox", ("no_such_module",))
+    code, out, _ = command("doctor")
+    assert code == 1
+    assert re.search(
+        r"^!!  NBANNOT_COUNTRY +DE: must be an ISO 3166-1 alpha-3 country code", out, re.MULTILINE
+    )
+    assert re.search(
+        r'^--  extra textbox +not installed\n +→ pip install "nbannot\[textbox\]"', out, re.MULTILINE
+    )
+    assert re.search(r"^--  embedded model .*: fetched when it is first used \(98 MB\)", out, re.MULTILINE)
+    assert re.search(r"^ok  output folder +outputs \(made when it is needed\)", out, re.MULTILINE)
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.usefixtures("_no_servers")
+def test_doctor_finds_a_folder_that_cannot_be_written(command, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, out, _ = command("doctor", "--output_root", "file")
+    assert code == 1
+    assert re.search(r"^!!  output folder +file: cannot write \(Not a directory\)", out, re.MULTILINE)
+
+
+@pytest.mark.usefixtures("_no_servers")
+def test_doctor_asks_a_model_something(command):
+    code, out, _ = command("doctor", "mock")
+    assert code == 0
+    assert re.search(r"^ok  model +mock$", out, re.MULTILINE)
+    assert re.search(
+        r"^ok  answer +'(positive|negative|mixed|no clear sentiment)', after \d+\.\d s", out, re.MULTILINE
+    )
+    code, out, _ = command("doctor", "mock/?prose=1")
+    assert code == 1
+    assert re.search(r"^!!  answer +invalid: ", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("", "http://127.0.0.1:11434"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        (":8000", "http://127.0.0.1:8000"),
+        ("box", "http://box:11434"),
+        ("http://box:8000/", "http://box:8000"),
+        ("https://box", "https://box:443"),
+    ],
+)
+def test_the_address_of_ollama_as_its_own_variable_gives_it(monkeypatch, host, address):
+    monkeypatch.setenv("OLLAMA_HOST", host)
+    assert doctor.ollama_address() == address

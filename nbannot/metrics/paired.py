@@ -27,7 +27,14 @@ from nbannot.metrics.paired_statistics import (
     goodness,
     runs_statistics,
 )
-from nbannot.metrics.resample import FEW_CLUSTERS, Sample, constant, percentile_limits, sample_rows
+from nbannot.metrics.resample import (
+    BLOCK_CELLS,
+    FEW_CLUSTERS,
+    Sample,
+    constant,
+    percentile_limits,
+    sample_rows,
+)
 from nbannot.metrics.result import NAN, FloatArray
 from nbannot.metrics.significance import (
     CochranQ,
@@ -278,7 +285,7 @@ class _Resampling:
         return rng.binomial(counts, 0.5, (size, len(counts))).astype(np.float64)
 
     def _blocks(self) -> Iterator[int]:
-        size = max(1, min(2_500, 20_000_000 // max(1, len(self.units))))
+        size = max(1, BLOCK_CELLS // max(1, len(self.units), self.units[0].size if len(self.units) else 1))
         for first in range(0, self.n_resamples, size):
             yield min(size, self.n_resamples - first)
 

@@ -24,7 +24,8 @@ MANY_UNITS = 10_000
 MANY_CELLS = 20_000_000
 """The same holds when units times columns exceed this number, down to 1,000 groups."""
 FEW_CLUSTERS = 30
-BLOCK_CELLS = 4_000_000
+BLOCK_CELLS = 1_000_000
+"""Numbers held at once while resampling; larger blocks are slower, each being fresh memory from the system."""
 _MULTINOMIAL_COST = 20
 """One multinomial cell costs about as much as this many drawn indices."""
 

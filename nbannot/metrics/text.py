@@ -6,7 +6,10 @@ Similarity is a diagnostic, not a ground truth: short extracts can mean the same
 from __future__ import annotations
 
 import unicodedata
+from array import array
+from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -46,35 +49,45 @@ def levenshtein_similarities(human: Sequence[str], model: Sequence[str]) -> Floa
     return np.where(longest > 0, 1 - distances / np.maximum(longest, 1), 1.0)
 
 
-class _Words(dict[str, tuple[str, ...]]):
-    """The tokens of each word between spaces, by sacrebleu's tokeniser; each word is tokenised once."""
+class _Tokens(dict[str, tuple[int, ...]]):
+    """The numbers of the tokens of each word between spaces, by one of sacrebleu's tokenisers.
 
-    def __init__(self, tokenizer: Callable[[str], str]) -> None:
-        super().__init__()
-        self.tokenizer = tokenizer
-
-    def __missing__(self, word: str) -> tuple[str, ...]:
-        tokens = self[word] = (word,) if word.isalnum() else tuple(self.tokenizer(word).split())
-        return tokens
-
-
-def tokenized(texts: Sequence[str], tokenize: str = "13a") -> list[list[str]]:
-    """Return the tokens of each text by sacrebleu's tokeniser of that name.
-
-    The rules of 13a look at neighbouring characters within a word only, so it is run once per distinct word;
+    The rules of 13a look at neighbouring characters within a word only, so each distinct word is tokenised once;
     the two exceptions (a hyphen at a line end, ``<skipped>``) and other tokenisers get the whole text.
     """
-    from sacrebleu.metrics.bleu import BLEU
 
-    tokenizer = BLEU(tokenize=tokenize).tokenizer
-    words = _Words(tokenizer)
-    by_word = tokenize == "13a"
-    return [
-        [token for word in text.split() for token in words[word]]
-        if by_word and "-\n" not in text and "<skipped>" not in text
-        else tokenizer(text.rstrip()).split()
-        for text in texts
-    ]
+    def __init__(self, tokenize: str) -> None:
+        from sacrebleu.metrics.bleu import BLEU
+
+        super().__init__()
+        self._tokenizer = BLEU(tokenize=tokenize).tokenizer
+        self._by_word = tokenize == "13a"
+        self._numbers: dict[str, int] = {}
+
+    def __missing__(self, word: str) -> tuple[int, ...]:
+        tokens = [word] if word.isalnum() else self._tokenizer(word).split()
+        numbers = self[word] = self._numbered(tokens)
+        return numbers
+
+    def _numbered(self, tokens: Sequence[str]) -> tuple[int, ...]:
+        return tuple(self._numbers.setdefault(token, len(self._numbers)) for token in tokens)
+
+    @property
+    def n_distinct(self) -> int:
+        """Number of distinct tokens so far."""
+        return len(self._numbers)
+
+    def of(self, texts: Sequence[str]) -> tuple[IntArray, IntArray]:
+        """Return the token numbers of all texts in one line, and how many belong to each text."""
+        line = array("q")
+        ends = [0]
+        for text in texts:
+            if not self._by_word or "-\n" in text or "<skipped>" in text:
+                line.extend(self._numbered(self._tokenizer(text.rstrip()).split()))
+            else:
+                line.extend(chain.from_iterable(map(self.__getitem__, text.split())))
+            ends.append(len(line))
+        return np.array(line, dtype=np.int64), np.diff(np.array(ends)).astype(np.int64)
 
 
 def bleu_signature(tokenize: str = "13a", *, sentence: bool = True) -> str:
@@ -91,34 +104,52 @@ def bleu_statistics(human: Sequence[str], model: Sequence[str], tokenize: str = 
     out = np.zeros((len(human), BLEU_WIDTH))
     for first in range(0, len(human), _ROWS_AT_ONCE):
         rows = slice(first, first + _ROWS_AT_ONCE)
-        _fill(out[rows], tokenized(human[rows], tokenize), tokenized(model[rows], tokenize))
+        tokens = _Tokens(tokenize)
+        hyp, ref = tokens.of(model[rows]), tokens.of(human[rows])
+        _fill(out[rows], hyp, ref, tokens.n_distinct)
     return out
 
 
-def _fill(out: FloatArray, refs: Sequence[list[str]], hyps: Sequence[list[str]]) -> None:
+def _fill(
+    out: FloatArray, hyp: tuple[IntArray, IntArray], ref: tuple[IntArray, IntArray], n_tokens: int
+) -> None:
     """Fill in the statistics of some rows, in halves while the n-gram keys would not fit an integer."""
-    vocabulary: dict[str, int] = {}
-    flat = [vocabulary.setdefault(t, len(vocabulary)) for side in (hyps, refs) for row in side for t in row]
-    words = np.array(flat, dtype=np.int64)
-    n = len(refs)
-    lengths = np.array([[len(row) for row in side] for side in (hyps, refs)], dtype=np.int64).reshape(2, n)
-    row = np.repeat(np.tile(np.arange(n), 2), lengths.ravel())
-    local, size = _local_words(words, row, len(vocabulary))
-    if n > 1 and n * size**MAX_ORDER >= _LARGEST_KEY:
-        half = n // 2
-        _fill(out[:half], refs[:half], hyps[:half])
-        _fill(out[half:], refs[half:], hyps[half:])
+    n = len(out)
+    words = np.concatenate([hyp[0], ref[0]])
+    row = np.repeat(np.tile(np.arange(n), 2), np.concatenate([hyp[1], ref[1]]))
+    local, size = _local_words(words, row, n_tokens)
+    if n * size**MAX_ORDER >= _LARGEST_KEY:
+        if n == 1:
+            _fill_by_counting(out[0], hyp[0].tolist(), ref[0].tolist())
+            return
+        for part in (slice(0, n // 2), slice(n // 2, n)):
+            _fill(out[part], _rows_of(hyp, part), _rows_of(ref, part), n_tokens)
         return
-    n_hyp = int(lengths[0].sum())
+    n_hyp = len(hyp[0])
     sides = ((local[:n_hyp], row[:n_hyp]), (local[n_hyp:], row[n_hyp:]))
-    out[:, :2] = lengths.T
+    out[:, 0], out[:, 1] = hyp[1], ref[1]
     key = [r * size + w for w, r in sides]
     for order in range(MAX_ORDER):
         if order:
             key = [_extended(k, w, r, order, size) for k, (w, r) in zip(key, sides, strict=True)]
-        matches = _clipped_matches(key[0], key[1], n, size ** (order + 1))
-        out[:, 2 + order] = matches
-        out[:, 2 + MAX_ORDER + order] = np.maximum(lengths[0] - order, 0)
+        out[:, 2 + order] = _clipped_matches(key[0], key[1], n, size ** (order + 1))
+        out[:, 2 + MAX_ORDER + order] = np.maximum(hyp[1] - order, 0)
+
+
+def _rows_of(side: tuple[IntArray, IntArray], rows: slice) -> tuple[IntArray, IntArray]:
+    """Return the tokens and lengths of some rows."""
+    tokens, lengths = side
+    ends = np.r_[0, np.cumsum(lengths)]
+    return tokens[ends[rows.start] : ends[rows.stop]], lengths[rows]
+
+
+def _fill_by_counting(out: FloatArray, hyp: Sequence[int], ref: Sequence[int]) -> None:
+    """Fill in the statistics of one row with more different words than the keys have room for."""
+    out[:2] = len(hyp), len(ref)
+    for order in range(MAX_ORDER):
+        one, two = (Counter(zip(*(side[i:] for i in range(order + 1)), strict=False)) for side in (hyp, ref))
+        out[2 + order] = (one & two).total()
+        out[2 + MAX_ORDER + order] = one.total()
 
 
 def _local_words(words: IntArray, row: IntArray, n_words: int) -> tuple[IntArray, int]:
@@ -143,11 +174,15 @@ def _extended(key: IntArray, words: IntArray, row: IntArray, order: int, size: i
 
 def _clipped_matches(hyp: IntArray, ref: IntArray, n: int, per_row: int) -> FloatArray:
     """Return per row the sum over n-grams of the smaller of both counts."""
-    one, one_counts = np.unique(hyp[hyp >= 0], return_counts=True)
-    two, two_counts = np.unique(ref[ref >= 0], return_counts=True)
-    shared, i, j = np.intersect1d(one, two, assume_unique=True, return_indices=True)
-    smaller = np.minimum(one_counts[i], two_counts[j]).astype(float)
-    return np.bincount(shared // per_row, weights=smaller, minlength=n).astype(np.float64)
+    keys = np.sort(np.concatenate([hyp[hyp >= 0] * 2, ref[ref >= 0] * 2 + 1]))
+    if not len(keys):
+        return np.zeros(n)
+    starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
+    counts = np.diff(np.r_[starts, len(keys)])
+    distinct = keys[starts]
+    both = np.flatnonzero((distinct[:-1] % 2 == 0) & (distinct[1:] == distinct[:-1] + 1))
+    smaller = np.minimum(counts[both], counts[both + 1]).astype(float)
+    return np.bincount(distinct[both] // 2 // per_row, weights=smaller, minlength=n).astype(np.float64)
 
 
 def bleu(statistics: FloatArray, *, effective_order: bool) -> FloatArray:

@@ -23,12 +23,18 @@ _PUBLIC = {
     "bundled_tasks": "task",
     "compare": "compare",
     "configure": "widget",
+    "determinism": "stability",
+    "flip_rate": "stability",
+    "joined": "views",
     "load_coder": "compare",
     "load_run": "run",
     "load_task": "task",
+    "metrics": "views",
+    "pivot": "views",
     "plan": "plan",
     "prompt_types": "prompts",
     "run": "run",
+    "runs": "views",
     "sweep": "sweep",
 }
 
@@ -44,11 +50,11 @@ def __getattr__(name: str) -> Any:
 
 
 class _Package(ModuleType):
-    """Keeps ``nbannot.run`` the function when something imports the room ``nbannot.run``."""
+    """Keeps ``nbannot.run`` and ``nbannot.metrics`` the functions when something imports the rooms of these names."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, ModuleType) and name in _PUBLIC:
-            value = getattr(value, name)
+            value = getattr(import_module(f"nbannot.{_PUBLIC[name]}"), name)
         super().__setattr__(name, value)
 
 

@@ -94,6 +94,7 @@ class Progress:
     not_ok: int = 0
     in_flight: int = 0
     started: float = field(default_factory=time.monotonic)
+    asking_since: float | None = None
     message: str = ""
 
     @property
@@ -102,10 +103,14 @@ class Progress:
         return time.monotonic() - self.started
 
     @property
+    def asking_s(self) -> float:
+        """Seconds since the model was ready and the first question could be asked."""
+        return 0.0 if self.asking_since is None else time.monotonic() - self.asking_since
+
+    @property
     def remaining_s(self) -> float | None:
-        """Seconds to go at the present pace; ``None`` before anything is known."""
-        fresh = self.done
-        return (self.total - self.done) * self.elapsed_s / fresh if fresh and self.calls else None
+        """Seconds to go at the pace so far; ``None`` before anything is known."""
+        return (self.total - self.done) * self.asking_s / self.done if self.done and self.calls else None
 
 
 @dataclass
@@ -168,6 +173,7 @@ class Engine:
     async def run(self) -> None:
         """Ask everything that is not answered yet."""
         await asyncio.gather(self.model.open(), asyncio.to_thread(self.ready))
+        self.progress.asking_since = time.monotonic()
         try:
             if self.job.config.chat_mode == "per_query":
                 plan = _Schedule(self)
@@ -191,22 +197,30 @@ class Engine:
         plan.answered(number, row, found, reply)
 
     async def _conversation(self, row: int, history: list[Message] | None = None) -> None:
-        """Ask every question about one text in one conversation; only accepted answers stay in it."""
+        """Ask every question about one text in one conversation; only accepted answers stay in it.
+
+        When the conversation no longer fits the context window, its oldest turns leave it, half of them at a time,
+        but never a turn about the text at hand.
+        """
         talk: list[Message] = [] if history is None else history
-        shown = False
+        own = 0
         for group in self.job.groups:
             asked = self.settle(row, group)
             if not asked:
                 continue
-            found, _ = await self.ask(row, asked, talk, again=shown)
+            found, reply = await self.ask(row, asked, talk, again=own > 0)
+            while reply.finish_reason == "context" and len(talk) > own:
+                older = len(talk) - own
+                del talk[: max(2, older // 4 * 2)]
+                found, reply = await self.ask(row, asked, talk, again=own > 0)
             for answer in found.values():
                 self.put(row, answer)
             if all(answer.status == "ok" for answer in found.values()):
                 prompt = self.prompt(asked)
-                content = prompt.again if shown else prompt.about(self.job.texts[row])
+                content = prompt.again if own else prompt.about(self.job.texts[row])
                 talk.append({"role": "user", "content": content})
                 talk.append({"role": "assistant", "content": _said(asked, found)})
-                shown = True
+                own += 2
 
     def settle(self, row: int, group: Sequence[Field]) -> tuple[Field, ...]:
         """Return the fields of the group that are to be asked of a text; give the others their status."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ from nbannot import folder
 from nbannot.config import RunConfig
 from nbannot.models.base import Message
 from nbannot.prompts import compose
-from nbannot.run import COMPLETE, Design, as_task, design
+from nbannot.run import COMPLETE, Design, as_task, design, run
 from nbannot.shown import Shown
 
 CHARS_PER_TOKEN = 4.0
@@ -27,10 +28,16 @@ class Plan(Shown):
         Model calls without retries; conditional fields are asked only where they apply, hence two numbers.
     input_chars
         Characters sent at most, without the chat history of `per_text` and `continuous`.
-    input_tokens
-        The same in tokens, estimated at four characters each.
+    input_tokens, output_tokens
+        Tokens at most: from a pilot's own counts, else estimated at four characters each (output: unknown).
     seconds
-        Estimate from earlier runs with the same model on this task's output folder; ``None`` if there is none.
+        Estimate from a pilot, else from the newest earlier run with the same model on this task; ``None`` if there
+        is neither.
+    money
+        Estimate from the tokens and the setting `prices`; output tokens are known from a pilot only. ``None`` without
+        prices.
+    pilot_texts
+        How many texts were really sent to make the estimates; 0 without a pilot.
     first_messages
         Column -> messages of the first text exactly as they would be sent (for `per_query`).
     """
@@ -43,12 +50,11 @@ class Plan(Shown):
     input_chars: int
     seconds: float | None
     seconds_per_call: float | None
+    input_tokens: int
+    output_tokens: int | None
+    money: float | None
+    pilot_texts: int
     first_messages: dict[str, list[Message]]
-
-    @property
-    def input_tokens(self) -> int:
-        """Tokens sent at most, estimated from the characters."""
-        return round(self.input_chars / CHARS_PER_TOKEN)
 
     @property
     def run_id(self) -> str:
@@ -67,24 +73,69 @@ class Plan(Shown):
         return f"<Plan of run {self.run_id}: {self.calls_at_least:,} to {self.calls_at_most:,} calls>"
 
 
-def plan(task: Any, config: RunConfig | None = None, /, *, codebook: Any = None, **settings: Any) -> Plan:
-    """Return what `run` with the same arguments would send; see `Plan`. The model is asked what it is, no more."""
+def plan(
+    task: Any, config: RunConfig | None = None, /, *, codebook: Any = None, pilot: int = 0, **settings: Any
+) -> Plan:
+    """Return what `run` with the same arguments would send.
+
+    Parameters
+    ----------
+    task, config, codebook, settings
+        As for `run`.
+    pilot
+        Really send this many texts, into a temporary folder, and estimate time, tokens and money from them.
+        0: nothing is sent; the model is asked what it is, no more.
+
+    Raises
+    ------
+    NbannotError
+        As `run` would, before anything is sent.
+    """
     config = (config or RunConfig()).change(**settings)
-    chosen, _ = design(as_task(task, config, codebook), config)
+    whole = as_task(task, config, codebook)
+    chosen, _ = design(whole, config)
     job = chosen.job
     n = len(job.ids)
     prompts = [compose(job.kind, group, use_examples=config.use_examples) for group in job.groups]
-    text_chars = sum(map(len, job.texts))
     always = [group for group in job.groups if all(f.condition is None for f in group)]
     at_most = n * len(job.groups)
-    chars = sum(n * (len(p.before) + len(p.after)) + text_chars for p in prompts)
+    chars = sum(n * (len(p.before) + len(p.after)) + sum(map(len, job.texts)) for p in prompts)
+    tokens: tuple[int, int | None] = (round(chars / CHARS_PER_TOKEN), None)
     per_call = seconds_per_call(Path(config.output_root) / chosen.task.name, config.model)
-    first = {
-        "+".join(f.column for f in group): [{"role": "user", "content": prompt.about(job.texts[0])}]
-        for group, prompt in zip(job.groups, prompts, strict=True)
-    }
-    seconds = None if per_call is None else per_call * at_most
-    return Plan(chosen, n * len(always), at_most, chars, seconds, per_call, first)
+    if pilot:
+        per_call, tokens = _piloted(whole, config, min(pilot, n), at_most)
+    prices = config.prices or {}
+    money = (tokens[0] * prices.get("input", 0.0) + (tokens[1] or 0) * prices.get("output", 0.0)) / 1e6
+    return Plan(
+        design=chosen,
+        calls_at_least=n * len(always),
+        calls_at_most=at_most,
+        input_chars=chars,
+        seconds=None if per_call is None else per_call * at_most,
+        seconds_per_call=per_call,
+        input_tokens=tokens[0],
+        output_tokens=tokens[1],
+        money=money if prices else None,
+        pilot_texts=min(pilot, n),
+        first_messages={
+            "+".join(f.column for f in group): [{"role": "user", "content": prompt.about(job.texts[0])}]
+            for group, prompt in zip(job.groups, prompts, strict=True)
+        },
+    )
+
+
+def _piloted(task: Any, config: RunConfig, texts: int, at_most: int) -> tuple[float, tuple[int, int | None]]:
+    """Return seconds per call and the tokens of the whole run, from a run on the first texts."""
+    chosen = task.select(config.limit, config.ids, config.split)
+    with tempfile.TemporaryDirectory(prefix="nbannot-pilot-") as place:
+        done = run(chosen, config.change(limit=texts, ids=None, split=None, output_root=place))
+        timing, counts = done.timing, folder.read_json(done.folder / folder.CHARS)
+        calls = max(1, timing["inference_count"])
+        rate = at_most / calls
+        sent = counts["input_tokens"] or counts["input_chars"] / CHARS_PER_TOKEN
+        back = counts["output_tokens"]
+        spent = done.progress.asking_s
+    return spent / calls, (round(sent * rate), None if back is None else round(back * rate))
 
 
 def seconds_per_call(runs: Path, model: str) -> float | None:

@@ -621,3 +621,26 @@ def test_scored_answers_leave_no_room_for_a_wording_that_reasons(tmp_path, with_
             prompt_type="think-first",
             answer_mode="score",
         )
+
+
+def test_a_conversation_that_no_longer_fits_loses_its_oldest_turns(tmp_path, with_model):
+    def answer(request):
+        if len(request.messages) > 7:
+            return Reply(error="text does not fit: 900 tokens of 800", finish_reason="context")
+        return well(request)
+
+    model = Scripted(answer)
+    run = run_with(model, with_model, task_of(9, codebook_of(DEGREE)), tmp_path, chat_mode="continuous")
+    assert run.status == "complete"
+    assert run.coding.count() == {"ok": 9}
+    assert max(len(r.messages) for r in model.requests) == 9
+    assert all(r.messages[-1]["content"].find(r.text) > 0 for r in model.requests)
+
+
+def test_a_text_that_does_not_fit_is_a_named_status(tmp_path, with_model):
+    too_long = Reply(error="text does not fit: 900 tokens of 800", finish_reason="context")
+    model = Scripted(lambda r: too_long if "number 1:" in r.text else well(r))
+    run = run_with(model, with_model, task_of(3, codebook_of(DEGREE)), tmp_path, chat_mode="per_text")
+    answer = run.coding.answers["S_Degree"][1]
+    assert (answer.status, answer.reason) == ("not_asked", "text does not fit: 900 tokens of 800")
+    assert run.status == "complete"

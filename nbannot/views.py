@@ -1,0 +1,98 @@
+"""The tidy tables as frames: `metrics`, `runs`, `joined`, `pivot`. pandas by default, polars with one word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nbannot import tables
+from nbannot.errors import TableError, listed, nearest
+
+
+def metrics(task: Any, *, output_root: str | Path = "outputs", polars: bool = False) -> Any:
+    """Return the long table of a task: one row per run, field and metric.
+
+    Parameters
+    ----------
+    task
+        A task or its name.
+    polars
+        Return a polars frame instead of a pandas one.
+
+    Raises
+    ------
+    TableError
+        If there is no such table yet.
+    """
+    return tables.read_long(_folder(output_root), _name(task), canonical=True, polars=polars)
+
+
+def runs(task: Any, *, output_root: str | Path = "outputs", polars: bool = False) -> Any:
+    """Return the runs table of a task: one row per run with its settings, counts, times and energy."""
+    return tables.read_runs(_folder(output_root), _name(task), polars=polars)
+
+
+def joined(task: Any, *, output_root: str | Path = "outputs", polars: bool = False) -> Any:
+    """Return the long table with the settings of each run beside every value."""
+    return tables.joined(_folder(output_root), _name(task), canonical=True, polars=polars)
+
+
+def pivot(
+    task: Any,
+    metric: str,
+    *,
+    rows: str | Sequence[str] = "column",
+    columns: str | Sequence[str] = "model_id",
+    output_root: str | Path = "outputs",
+) -> Any:
+    """Return one metric laid out along any settings (pandas).
+
+    Parameters
+    ----------
+    metric
+        A metric name, e.g. ``"f1_macro"``.
+    rows, columns
+        Columns of the joined table: ``"column"`` (the field), ``"model_id"``, ``"temperature"``, ``"chat_mode"``, …
+
+    Returns
+    -------
+    pandas.DataFrame
+        The values. Where several runs share a cell it holds their mean, and the frame's ``attrs["n_runs"]`` the
+        number of runs in each cell.
+
+    Raises
+    ------
+    TableError
+        If the metric or a column does not exist.
+    """
+    table = joined(task, output_root=output_root)
+    known = sorted(set(table["metric"]))
+    if metric not in known:
+        raise TableError(
+            f"no metric '{metric}' in the tables{nearest(metric, known)}.\n  There are: {listed(known, 40)}."
+        )
+    by = [[name] if isinstance(name, str) else list(name) for name in (rows, columns)]
+    absent = [name for name in by[0] + by[1] if name not in table.columns]
+    if absent:
+        raise TableError(
+            f"no column {listed(absent)} in the tables.\n  There are: {listed(table.columns, 60)}."
+        )
+    chosen = table[table["metric"] == metric]
+    laid_out = {
+        how: chosen.pivot_table(
+            index=by[0], columns=by[1], values="value", aggfunc=how, dropna=False, observed=True
+        )
+        for how in ("mean", "count")
+    }
+    found = laid_out["mean"]
+    found.attrs["n_runs"] = laid_out["count"]
+    return found
+
+
+def _folder(output_root: str | Path) -> Path:
+    return Path(output_root) / "metrics"
+
+
+def _name(task: Any) -> str:
+    return str(getattr(task, "name", task))

@@ -3,8 +3,38 @@
 Every function returns a `Fragment`. Importing this room imports neither pandas, scikit-learn nor matplotlib.
 """
 
-from nbannot.displays.cards import run_card
+from nbannot.displays.cards import codebook_card, coder_card, plan_card, run_card, task_card
+from nbannot.displays.comparison import comparison
+from nbannot.displays.figure import Figure
 from nbannot.displays.fragment import Fragment
+from nbannot.displays.plots import forest, tradeoff
+from nbannot.displays.progress import progress
 from nbannot.displays.report import report
+from nbannot.displays.spans import span_view
+from nbannot.displays.tables import metric_table, runs_card, runs_table
+from nbannot.displays.texts import disagreements, text_pairs
+from nbannot.displays.views import confusion, label_distribution, likert_view
 
-__all__ = ["Fragment", "report", "run_card"]
+__all__ = [
+    "Figure",
+    "Fragment",
+    "codebook_card",
+    "coder_card",
+    "comparison",
+    "confusion",
+    "disagreements",
+    "forest",
+    "label_distribution",
+    "likert_view",
+    "metric_table",
+    "plan_card",
+    "progress",
+    "report",
+    "run_card",
+    "runs_card",
+    "runs_table",
+    "span_view",
+    "task_card",
+    "text_pairs",
+    "tradeoff",
+]

@@ -1,14 +1,28 @@
-"""Cards: what a codebook asks, what a task holds, what a run would send, and what a run found."""
+"""Cards: what a codebook asks, what a task holds, what a run would send, and what runs and people said."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from nbannot.displays.fragment import Fragment
+from nbannot.displays.rows import shown_value
 from nbannot.report import cost_facts, model_words, status_blocks
-from nbannot.report.blocks import Block, Bullets, Cell, Facts, Footnotes, Grid, Heading, Para, Row
-from nbannot.report.digits import count, share
+from nbannot.report.blocks import (
+    Block,
+    Bullets,
+    Cell,
+    Facts,
+    Fold,
+    Footnotes,
+    Grid,
+    Heading,
+    Para,
+    Row,
+    Verbatim,
+    clipped,
+)
+from nbannot.report.digits import NONE, count, duration, share
 from nbannot.report.fields import LABEL_TYPES, baseline_value, n_reference, reasons_of, value_cells
 from nbannot.report.words import (
     CARD_METRICS,
@@ -19,36 +33,65 @@ from nbannot.report.words import (
     settings_shown,
     state_of,
     statuses,
+    where_texts_went,
 )
 
 if TYPE_CHECKING:
-    from nbannot.codebook import Field
+    from nbannot.codebook import Codebook, Field
+    from nbannot.compare import Coder
     from nbannot.metrics.result import FieldScore
+    from nbannot.plan import Plan
     from nbannot.run import Run
+    from nbannot.scoring import Scored
+    from nbannot.task import Task
 
 LABELS_ON_A_CARD = 6
+TEXTS_ON_A_CARD = 3
+TEXT_CHARS = 400
+PROMPTS_ON_A_CARD = 8
+STATES = {
+    "new": "new: nothing has been asked yet",
+    "complete": "complete: the same call returns it without asking anything",
+    "can be continued": "begun: the same call goes on and asks only for what is missing",
+}
 
 
 def run_card(run: Run) -> Fragment:
     """Return a run's card: settings, answers, headline metrics beside the baseline, time, energy, folder."""
-    blocks: list[Block] = [
-        Heading(f"{run.task.name}: {model_words(run)}", 1, aside=f"run {run.run_id}, {state_of(run)[0]}"),
-        *(Para(note, "notice") for note in model_notes(run.config)),
-        *status_blocks(run),
-        Facts(
-            [
-                (
-                    "settings",
-                    ", ".join(f"{name} = {value}" for name, value in settings_shown(run.config)[1:]),
-                ),
-                ("texts", f"{count(len(run.task))} × {plural(len(run.coding.fields), 'field')}"),
-                ("answers", _answers(run)),
-            ]
-        ),
-        *_scores(run),
-        Facts([*cost_facts(run), ("folder", str(run.folder))]),
-    ]
-    return Fragment.of(blocks)
+    return Fragment.of(
+        [
+            Heading(f"{run.task.name}: {model_words(run)}", 1, f"run {run.run_id}, {state_of(run)[0]}"),
+            *(Para(note, "notice") for note in model_notes(run.config)),
+            *status_blocks(run),
+            Facts(
+                [
+                    ("settings", _settings(run.config)),
+                    ("texts", f"{count(len(run.task))} × {plural(len(run.coding.fields), 'field')}"),
+                    ("answers", _answers(run)),
+                ]
+            ),
+            *_scores(run),
+            Facts([*cost_facts(run), ("folder", str(run.folder))]),
+        ]
+    )
+
+
+def coder_card(coder: Coder) -> Fragment:
+    """Return a person's card: how many texts the person coded, and the scores against the task's labels."""
+    counts = coder.coding.count()
+    return Fragment.of(
+        [
+            Heading(f"{coder.task.name}: coder {coder.run_id}", 1, plural(len(coder.task), "text")),
+            Facts(
+                [("labels", f"{count(counts.get('ok', 0))} in {plural(len(coder.coding.fields), 'field')}")]
+            ),
+            *_scores(coder),
+        ]
+    )
+
+
+def _settings(config: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in settings_shown(config) if name != "model")
 
 
 def _answers(run: Run) -> str:
@@ -60,18 +103,19 @@ def _answers(run: Run) -> str:
     return f"{said} ({'; '.join(by_number(reasons, 4))})" if reasons else said
 
 
-def _scores(run: Run) -> list[Block]:
-    if not run.task.has_human_labels:
+def _scores(of: Scored) -> list[Block]:
+    if not of.task.has_human_labels:
+        answers = [f"{f.name}: {_spread(_model_counts(of, f))}" for f in of.coding.fields if f.labels]
         return [
             Para("No human labels: the answers can be looked at, not scored.", "notice"),
-            Bullets([f"{f.name}: {_spread(_model_counts(run, f))}" for f in run.coding.fields if f.labels]),
+            *([Bullets(answers)] if answers else []),
         ]
     notes = Footnotes()
     rows: list[Row | str] = []
-    for f in run.coding.fields:
-        rows += _field_rows(f, run.scores.fields[f.column], notes)
+    for f in of.coding.fields:
+        rows += _field_rows(f, of.scores.fields[f.column], notes)
     header = ["field", "metric", "value", "95% interval", "always the majority", "answered"]
-    return [Grid(header, rows, "llrlrr", notes=notes.lines)]
+    return [Grid(header, rows, "llrirr", notes=notes.lines)]
 
 
 def _field_rows(f: Field, score: FieldScore, notes: Footnotes) -> list[Row | str]:
@@ -100,9 +144,9 @@ def _field_rows(f: Field, score: FieldScore, notes: Footnotes) -> list[Row | str
     return rows
 
 
-def _model_counts(run: Run, f: Field) -> list[tuple[str, int]]:
-    values = run.coding.values(f.column)
-    return [(str(label), values.count(label)) for label in f.labels]
+def _model_counts(of: Scored, f: Field) -> list[tuple[str, int]]:
+    values = of.coding.values(f.column)
+    return [(str(label), values.count(label)) for label in f.labels] if f.type in LABEL_TYPES else []
 
 
 def _spread(counts: Sequence[tuple[str, int]]) -> str:
@@ -115,3 +159,182 @@ def _spread(counts: Sequence[tuple[str, int]]) -> str:
         kept = sorted(counts, key=lambda item: -item[1])[: LABELS_ON_A_CARD - 1]
         shown = [*kept, (f"{len(counts) - len(kept)} others", total - sum(n for _, n in kept))]
     return ", ".join(f"{label}: {share(n, total)}" for label, n in shown)
+
+
+def codebook_card(codebook: Codebook) -> Fragment:
+    """Return a codebook's card: every question with its type, its values and when it is asked."""
+    named = [codebook.codebook_id, codebook.version and f"version {codebook.version}", codebook.language]
+    aside = ", ".join(part for part in named if part)
+    blocks: list[Block] = [Heading("Codebook", 1, aside), Facts(_codebook_facts(codebook))]
+    for section in codebook.sections:
+        blocks.append(Heading(section.name, 2, plural(len(section.fields), "field")))
+        if section.instruction:
+            blocks.append(Para(section.instruction))
+        rows: list[Row] = [
+            [Cell(f.name, "strong"), f.type, values_of(f), _asked_when(f), Cell(_example_count(f), "quiet")]
+            for f in section.fields
+        ]
+        blocks.append(Grid(["field", "type", "values", "asked", "examples"], rows, "llllr"))
+        blocks += [
+            Fold(f"{f.name}: guidance and examples", details)
+            for f in section.fields
+            if (details := _guidance(f))
+        ]
+    if codebook.notes:
+        blocks += [Heading("Read in a particular way", 3), Bullets(codebook.notes)]
+    return Fragment.of(blocks)
+
+
+def _codebook_facts(codebook: Codebook) -> list[tuple[str, str]]:
+    facts = [("text column", codebook.text_column)]
+    if codebook.id_column:
+        facts.append(("id column", codebook.id_column))
+    described = [name for name in (codebook.header_column, *codebook.metadata_columns) if name]
+    if described:
+        facts.append(("not sent", ", ".join(described)))
+    return facts
+
+
+def values_of(f: Field) -> str:
+    """Return in words what values a field can take."""
+    if f.type == "checkbox":
+        return "yes or no (1 or 0)"
+    if f.type == "likert":
+        return f"{f.min_value} to {f.max_value}"
+    if f.type == "textbox":
+        return "text"
+    labels = ", ".join(map(str, f.labels))
+    return labels if f.type == "dropdown" else (f"passages: {labels}" if labels else "passages")
+
+
+def _asked_when(f: Field) -> str:
+    return "always" if f.condition is None else f"where {f.condition.column} = {f.condition.value}"
+
+
+def _example_count(f: Field) -> str:
+    return str(len(f.examples)) if f.examples else NONE
+
+
+def _guidance(f: Field) -> list[Block]:
+    blocks: list[Block] = [Para(f.tooltip)] if f.tooltip else []
+    if f.option_descriptions:
+        blocks.append(Facts([(option, words) for option, words in f.option_descriptions]))
+    if f.examples:
+        rows = [[clipped(e.text or e.raw, TEXT_CHARS), shown_value(f, e.response)] for e in f.examples]
+        blocks.append(Grid(["example", "answer"], rows, "ll"))
+    return blocks
+
+
+def task_card(task: Task) -> Fragment:
+    """Return a task's card: texts, ids, human labels and their distribution, the first texts."""
+    lengths = sorted(map(len, task.texts))
+    facts = [
+        ("texts", _lengths(lengths)),
+        ("ids", f"from {task.id_source}" if task.id_source != "text" else "made from the texts"),
+        ("other columns", ", ".join(c for c in task.other_columns if c != task.codebook.text_column) or NONE),
+    ]
+    if task.path is not None:
+        facts.append(("folder", str(task.path)))
+    blocks: list[Block] = [
+        Heading(task.name, 1, f"{plural(len(task), 'text')}, {plural(len(task.codebook), 'field')}"),
+        Facts(facts),
+    ]
+    if not task.has_human_labels:
+        blocks.append(Para("No human labels: runs can be made and looked at, not scored.", "notice"))
+    rows: list[Row] = [
+        [Cell(f.name, "strong", title=f.column), f.type, _asked_when(f), _coded(task, f), _people(task, f)]
+        for f in task.codebook
+    ]
+    header = ["field", "type", "asked", "coded by people", "their labels"]
+    blocks.append(Grid(header, rows, "lllrl"))
+    if task.repaired_spans:
+        blocks.append(
+            Para(
+                f"{plural(task.repaired_spans, 'human span')} had offsets that did not fit the quote; put right."
+            )
+        )
+    first: list[Row] = [
+        [Cell(text_id, "quiet"), clipped(text, TEXT_CHARS)]
+        for text_id, text in zip(task.ids[:TEXTS_ON_A_CARD], task.texts, strict=False)
+    ]
+    if first:
+        blocks.append(Grid(["id", "the first texts"], first, "ll"))
+    return Fragment.of(blocks)
+
+
+def _lengths(lengths: Sequence[int]) -> str:
+    if not lengths:
+        return "0"
+    middle = lengths[len(lengths) // 2]
+    span = f"{count(lengths[0])} to {count(lengths[-1])} characters, half of them up to {count(middle)}"
+    return f"{count(len(lengths))}, {span}"
+
+
+def _coded(task: Task, f: Field) -> str:
+    n = sum(value is not None for value in task.human(f.column))
+    return count(n) if n else NONE
+
+
+def _people(task: Task, f: Field) -> str:
+    values = [value for value in task.human(f.column) if value is not None]
+    if not values:
+        return NONE
+    if f.type in LABEL_TYPES:
+        return _spread([(str(label), values.count(label)) for label in f.labels])
+    if f.type == "span":
+        marked = sum(bool(value) for value in values)
+        return f"{plural(sum(map(len, values)), 'span')} in {plural(marked, 'text')}"
+    return f"{plural(sum(bool(value) for value in values), 'text')} with something written"
+
+
+def plan_card(plan: Plan) -> Fragment:
+    """Return a plan's card: calls, characters, tokens, time, where the texts go, the first prompts as they are."""
+    design = plan.design
+    info, config = design.info, design.config
+    where = {"endpoint": info.endpoint, "is_local": info.is_local}
+    many = len(plan.first_messages) > PROMPTS_ON_A_CARD
+    prompts = list(plan.first_messages.items())[:PROMPTS_ON_A_CARD]
+    blocks: list[Block] = [
+        Heading(f"Plan for {design.task.name}: {info.full_name}", 1, f"run {plan.run_id}; nothing was sent"),
+        *(Para(note, "notice") for note in info.notes),
+        Facts(
+            [
+                ("calls", _calls(plan)),
+                (
+                    "to be sent",
+                    f"{count(plan.input_chars)} characters, about {count(plan.input_tokens)} tokens, at most"
+                    + ("" if config.chat_mode == "per_query" else "; without the chat before each question"),
+                ),
+                ("time", _time(plan)),
+                ("texts go", where_texts_went(where)),
+                ("settings", _settings(config.to_dict())),
+                ("state", STATES.get(plan.state, plan.state)),
+                ("folder", str(design.folder)),
+            ]
+        ),
+        *(
+            Fold(f"First prompt of {columns}", [_message(m) for m in messages])
+            for columns, messages in prompts
+        ),
+    ]
+    if many:
+        blocks.append(Para(f"… and {len(plan.first_messages) - PROMPTS_ON_A_CARD} more prompts.", "quiet"))
+    return Fragment.of(blocks)
+
+
+def _calls(plan: Plan) -> str:
+    least, most = plan.calls_at_least, plan.calls_at_most
+    if least == most:
+        return count(most)
+    return f"{count(least)} to {count(most)}: conditional fields are asked only where they apply"
+
+
+def _time(plan: Plan) -> str:
+    if plan.seconds is None or plan.seconds_per_call is None:
+        return "no earlier run with this model to estimate from"
+    return f"about {duration(plan.seconds)} at most, at {duration(plan.seconds_per_call)} a call as in the last run"
+
+
+def _message(message: Mapping[str, str]) -> Block:
+    who = "" if message["role"] == "user" else f"[{message['role']}]\n"
+    return Verbatim(who + message["content"])

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from nbannot.displays.fragment import write
 from nbannot.displays.html import as_html, element, escape
 from nbannot.errors import NbannotError
-from nbannot.report.blocks import WIDTH, wrap
+from nbannot.report.blocks import WIDTH, Block
 
 INK, QUIET, RULE, PAPER = "#22262b", "#5b636e", "#d4d8dd", "#ffffff"
 BLUE, ORANGE, GREEN = "#1f77b4", "#d1661a", "#3a7d44"
@@ -87,12 +87,15 @@ class Figure:
     ----------
     says
         What it shows, in words: the alternative text of the image.
+    twin
+        The same numbers for plain text; ``None`` where a table beside the image says them in both.
     """
 
     width: float
     height: float
     marks: Sequence[Mark]
     says: str
+    twin: Block | None = None
 
     def svg(self) -> str:
         """Return the drawing as SVG."""
@@ -156,8 +159,8 @@ class Figure:
         return out.getvalue()
 
     def lines(self, width: int = WIDTH) -> list[str]:
-        """Return what the drawing shows, in words."""
-        return wrap(self.says, width)
+        """Return the twin in plain text, if there is one."""
+        return self.twin.lines(width) if self.twin is not None else []
 
 
 @as_html.register

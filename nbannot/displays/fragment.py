@@ -43,10 +43,10 @@ class Fragment:
     figure: Figure | None = None
 
     @classmethod
-    def of(cls, blocks: Iterable[Block], figure: Figure | None = None) -> Fragment:
-        """Return the fragment that shows these blocks."""
+    def of(cls, blocks: Iterable[Block], figure: Figure | None = None, *, styled: bool = True) -> Fragment:
+        """Return the fragment that shows these blocks; without the style sheet where that is not worth its size."""
         blocks = list(blocks)
-        return cls(page_html(blocks), page_text(blocks), figure)
+        return cls(page_html(blocks, styled=styled), page_text(blocks), figure)
 
     def bundle(self) -> dict[str, str]:
         """Return both renderings by MIME type, as a notebook wants them."""

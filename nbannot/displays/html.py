@@ -28,7 +28,7 @@ from nbannot.report.blocks import (
 STYLE = """
 .nbannot{font-family:var(--jp-content-font-family,var(--vscode-font-family,system-ui,sans-serif));font-size:13px;
 line-height:1.45;color:var(--jp-content-font-color1,var(--vscode-editor-foreground,inherit));max-width:66em;
-overflow-x:auto;overflow-wrap:anywhere;font-variant-numeric:tabular-nums;print-color-adjust:exact}
+overflow-x:auto;overflow-wrap:break-word;font-variant-numeric:tabular-nums;print-color-adjust:exact}
 .nbannot *{box-sizing:border-box}
 .nbannot h3,.nbannot h4,.nbannot h5{font-weight:600;line-height:1.25;margin:0}
 .nbannot h3{font-size:17px;margin:.2em 0 .45em}
@@ -75,7 +75,7 @@ AGREEMENT, ERROR = "46,134,193", "222,110,30"
 STRONGEST = 0.62
 """Opacity of the strongest tint: text on it stays legible in light and dark."""
 
-BAR_PIXELS = 110
+BAR_PIXELS = 140
 
 
 def escape(text: object) -> str:
@@ -115,10 +115,11 @@ def tint(strength: float) -> str:
     return f"background-color:rgba({colour},{min(1.0, abs(strength)) * STRONGEST:.2f})"
 
 
-def page_html(blocks: Iterable[Block]) -> str:
-    """Return blocks as one HTML fragment with its style sheet."""
+def page_html(blocks: Iterable[Block], *, styled: bool = True) -> str:
+    """Return blocks as one HTML fragment, with its style sheet unless told otherwise."""
     inside = "".join(as_html(block) for block in blocks)
-    return f'<div class="nbannot"><style>{STYLE}</style>{inside}</div>'
+    style = f"<style>{STYLE}</style>" if styled else ""
+    return f'<div class="nbannot">{style}{inside}</div>'
 
 
 @singledispatch
@@ -180,13 +181,19 @@ def _(block: Grid) -> str:
         cells = "".join(_cell("th", cell, align) for cell, align in zip(header, block.align, strict=True))
         head = f"<thead><tr>{cells}</tr></thead>"
     tinted = any(as_cell(c).tint for row in block.rows if not isinstance(row, str) for c in row)
-    body = []
+    body: list[str] = []
     for row in block.rows:
         if isinstance(row, str):
             cell = element("td", isolated(row), class_="q", colspan=len(header), style=LEFT)
         else:
             cell = "".join(_cell("td", as_cell(c), align) for c, align in zip(row, block.align, strict=True))
-        begins = bool(body) and not tinted and not isinstance(row, str) and as_cell(row[0]).tone == "strong"
+        begins = (
+            bool(body)
+            and not tinted
+            and block.align[0] == "l"
+            and not isinstance(row, str)
+            and as_cell(row[0]).tone == "strong"
+        )
         body.append(element("tr", cell, class_="g" if begins and as_cell(row[0]).text else ""))
     notes = "".join(element("p", isolated(note), class_="q") for note in block.notes)
     table = f"{caption}{head}<tbody>{''.join(body)}</tbody>"
@@ -203,6 +210,7 @@ def _cell(name: str, cell: Cell, align: str) -> str:
         text = f"<b>{text}</b>"
     right = align == "r"
     style = ";".join(part for part in (tint(cell.tint), "" if right else LEFT) if part)
-    interval = cell.text.startswith("[") and cell.tone == "quiet"
-    kind = " ".join(word for word in ("q" if cell.tone == "quiet" else "", "i" if interval else "") if word)
+    kind = " ".join(
+        word for word in ("q" if cell.tone == "quiet" else "", "i" if align == "i" else "") if word
+    )
     return element(name, text, class_=kind, align="right" if right else "", style=style, title=cell.title)

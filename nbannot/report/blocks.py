@@ -65,10 +65,13 @@ def _harmless(text: str) -> str:
     return re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "�", text)
 
 
+def right_to_left(text: str) -> bool:
+    """Return whether some of a text is written from right to left."""
+    return not text.isascii() and any(unicodedata.bidirectional(c) in ("R", "AL", "AN") for c in text)
+
+
 def _isolated(text: str) -> str:
-    if text.isascii() or not any(unicodedata.bidirectional(c) in ("R", "AL", "AN") for c in text):
-        return text
-    return ISOLATE.format(text)
+    return ISOLATE.format(text) if right_to_left(text) else text
 
 
 def clipped(text: str, at_most: int) -> str:
@@ -106,17 +109,18 @@ def wrap(text: str, width: int) -> list[str]:
 
 
 def _parts(word: str, width: int) -> Iterator[str]:
-    """Yield a word, in pieces if it is wider than a line."""
-    if width_of(word) <= width:
+    """Yield a word, in pieces if it is wider than a line, cut behind one of ``/_-=,`` where it can be."""
+    while width_of(word) > width:
+        end, columns = 0, 0
+        while end < len(word) and (columns := columns + width_of(word[end])) <= width:
+            end += 1
+        end = max(end, 1)
+        seam = max(word.rfind(sign, 0, end) for sign in "/_-=,") + 1
+        cut = seam if seam > end // 2 else end
+        yield word[:cut]
+        word = word[cut:]
+    if word:
         yield word
-        return
-    piece = ""
-    for character in word:
-        if piece and width_of(piece + character) > width:
-            yield piece
-            piece = ""
-        piece += character
-    yield piece
 
 
 def bar(share: float, width: int = BAR_WIDTH) -> str:
@@ -263,7 +267,7 @@ class Grid:
     rows
         One sequence of cells per row; a row that is a text runs across all columns, below the row before it.
     align
-        One letter per column: ``l`` words, ``r`` numbers.
+        One letter per column: ``l`` words, ``r`` numbers, ``i`` intervals, which are never broken.
     notes
         What stands below the table: footnotes, what a sign means.
     """
@@ -297,7 +301,7 @@ class Grid:
         widths = [max(map(width_of, column)) for column in columns]
         least = [
             max([*map(width_of, column[1:]), *map(width_of, column[0].split())], default=0)
-            if align == "r"
+            if align in "ri"
             else min(natural, NARROWEST)
             for column, align, natural in zip(columns, self.align, widths, strict=True)
         ]

@@ -150,7 +150,7 @@ def metric_grid(kind: str, score: FieldScore, names: Sequence[str] = ()) -> Grid
         *(["answered only"] if answered else []),
         *("texts", "in the tables"),
     ]
-    align = "lrl" + "r" * against + "r" * answered + "rl"
+    align = "lri" + "r" * against + "r" * answered + "rl"
     return Grid(header, rows, align, notes=notes.lines)
 
 
@@ -232,7 +232,7 @@ def class_grid(score: FieldScore) -> Grid:
         rows.append(cells)
     header = ["label", "precision", "", "recall", "", "F1", "", "support", "", "predicted", ""]
     return Grid(
-        header, rows, "lrlrlrlrrrr", caption="Per label (support: human labels; predicted: the model's)",
+        header, rows, "lriririrrrr", caption="Per label (support: human labels; predicted: the model's)",
         notes=notes.lines,
     )  # fmt: skip
 
@@ -242,7 +242,7 @@ def confusion_grid(f: Field, score: FieldScore) -> Grid:
     labels = [str(label) for label in f.labels]
     table = score.confusion.tolist() if score.confusion is not None else []
     if len(labels) > MATRIX_AT_MOST:
-        return _error_pairs(labels, table)
+        return error_pairs(labels, table)
     return matrix_grid(labels, table)
 
 
@@ -279,7 +279,8 @@ def matrix_grid(labels: Sequence[str], table: Sequence[Sequence[int]]) -> Grid:
     )
 
 
-def _error_pairs(labels: Sequence[str], table: Sequence[Sequence[int]]) -> Grid:
+def error_pairs(labels: Sequence[str], table: Sequence[Sequence[int]], at_most: int = PAIRS_SHOWN) -> Grid:
+    """Return the most frequent pairs of a human label and another label of the model."""
     k = len(labels)
     names = [*labels, "no label"]
     pairs = [
@@ -287,11 +288,10 @@ def _error_pairs(labels: Sequence[str], table: Sequence[Sequence[int]]) -> Grid:
     ]  # fmt: skip
     pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
     rows: list[Row] = [
-        [labels[i], names[j], count(n), Cell(share(n, sum(table[i])), "quiet")]
-        for n, i, j in pairs[:PAIRS_SHOWN]
+        [labels[i], names[j], count(n), Cell(share(n, sum(table[i])), "quiet")] for n, i, j in pairs[:at_most]
     ]
-    rest = sum(n for n, _, _ in pairs[PAIRS_SHOWN:])
-    notes = [f"{plural(rest, 'further error')} in {len(pairs) - PAIRS_SHOWN} other pairs."] if rest else []
+    rest = sum(n for n, _, _ in pairs[at_most:])
+    notes = [f"{plural(rest, 'further error')} in {len(pairs) - at_most} other pairs."] if rest else []
     return Grid(
         ["human", "model", "texts", "of that human label"],
         rows,
@@ -354,7 +354,7 @@ def conditional_grid(score: FieldScore) -> Grid:
     return Grid(
         ["texts", "accuracy", "", "macro F1", "", "kappa", ""],
         rows,
-        "lrlrlrl",
+        "lririri",
         caption="A conditional field can be read in several ways",
         notes=notes.lines,
     )
@@ -416,7 +416,7 @@ def further_grid(kind: str, score: FieldScore) -> Grid:
         )
     absent = [f"{', '.join(names)}: {reason}" for reason, names in blank.items()]
     header = ["metric", "value", "95% interval", "texts", "in the tables"]
-    return Grid(header, rows, "lrlrl", notes=[*notes.lines, *absent])
+    return Grid(header, rows, "lrirl", notes=[*notes.lines, *absent])
 
 
 _TOLD_ELSEWHERE = ("accuracy_given_both", "f1_macro_given_both", "accuracy_end_to_end", "f1_macro_end_to_end",

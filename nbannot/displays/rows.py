@@ -1,0 +1,90 @@
+"""Rows: one field of a run beside the human labels, text by text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nbannot.codebook import Field
+from nbannot.errors import ScoringError, listed
+from nbannot.report.blocks import Cell
+from nbannot.report.digits import NONE
+from nbannot.report.words import STATUS_WORDS
+
+if TYPE_CHECKING:
+    from nbannot.scoring import Scored
+
+
+class Row(NamedTuple):
+    """One text with both labels; `human` is ``None`` where people did not code it or it does not apply."""
+
+    text_id: str
+    text: str
+    human: Any
+    model: Any
+    status: str
+    reason: str
+    agrees: bool
+
+
+def field_of(run: Scored, column: str, kinds: tuple[str, ...] = (), display: str = "") -> Field:
+    """Return the field with this name or column, which must have been asked.
+
+    Raises
+    ------
+    ScoringError
+        If the field was not asked, or its type is none of `kinds`.
+    CodebookError
+        If the codebook has no such field.
+    """
+    f = run.task.codebook[column]
+    asked = run.coding.fields
+    if f.column not in run.coding.answers:
+        raise ScoringError(f"'{f.column}' was not asked.\n  Asked were: {listed(a.column for a in asked)}.")
+    if kinds and f.type not in kinds:
+        fitting = [a.name for a in asked if a.type in kinds]
+        raise ScoringError(
+            f"{display} is for fields of type {' or '.join(kinds)}; '{f.name}' is a {f.type}.\n"
+            + (f"  Such fields here: {listed(fitting)}." if fitting else "  There is no such field here.")
+        )
+    return f
+
+
+def rows_of(run: Scored, f: Field) -> Iterator[Row]:
+    """Yield every text with the field's two labels, in the order of the texts."""
+    from nbannot.scoring import same_value
+
+    task, coding = run.task, run.coding
+    columns = (
+        coding.answers[f.column],
+        task.human(f.column),
+        task.human_applies(f.column),
+        coding.given(f.column),
+    )
+    for text_id, text, answer, human, applies, given in zip(task.ids, task.texts, *columns, strict=True):
+        known = human if applies and given else None
+        agrees = known is not None and same_value(f, answer.value, known)
+        yield Row(text_id, text, known, answer.value, answer.status, answer.reason, agrees)
+
+
+def disagreeing(run: Scored, f: Field) -> list[Row]:
+    """Return the rows on which model and people differ, as `Scored.disagreements` counts them."""
+    return [row for row in rows_of(run, f) if row.human is not None and not row.agrees]
+
+
+def shown_value(f: Field, value: Any) -> str:
+    """Return a value of a field as people read it; spans as their quotes with labels."""
+    if value is None:
+        return NONE
+    if f.type != "span" or not isinstance(value, list | tuple):
+        return str(value) if value != "" else "(empty)"
+    quotes = [f"“{s.get('text', '')}”" + (f" {s['label']}" if s.get("label") else "") for s in value]
+    return " · ".join(quotes) or "(nothing)"
+
+
+def model_cell(f: Field, row: Row) -> Cell:
+    """Return the model's label, or why there is none."""
+    if row.status == "ok":
+        return Cell(shown_value(f, row.model))
+    said = STATUS_WORDS.get(row.status, row.status)
+    return Cell(f"{NONE} {said}" + (f": {row.reason}" if row.reason else ""), "quiet")

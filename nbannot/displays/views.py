@@ -1,0 +1,259 @@
+"""Views of one field with labels: the confusion matrix, the labels' distribution, a Likert field's errors."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nbannot.codebook import Field
+from nbannot.displays.figure import BLUE, INK, ORANGE, QUIET, RULE, Box, Figure, Line, Mark, Words, text_width
+from nbannot.displays.fragment import Fragment
+from nbannot.displays.rows import field_of, rows_of
+from nbannot.report.blocks import Block, Cell, Facts, Footnotes, Grid, Heading, Para, Row, clipped
+from nbannot.report.digits import count, share, value_of
+from nbannot.report.fields import (
+    LABEL_TYPES,
+    MATRIX_AT_MOST,
+    confusion_grid,
+    error_pairs,
+    matrix_grid,
+    metric_grid,
+    n_reference,
+)
+from nbannot.report.words import plural
+
+if TYPE_CHECKING:
+    from nbannot.scoring import Scored
+
+PAIRS = 50
+LABEL_CHARS = 28
+ROW_HEIGHT = 26.0
+HALF_WIDTH = 190.0
+
+
+def confusion(run: Scored, column: str) -> Fragment:
+    """Return the confusion matrix of a checkbox, dropdown or likert field as a heat map.
+
+    Cells are tinted by their share of the row: blue where model and people agree, orange where they do not. With
+    more than 12 labels the most frequent confusions stand below the image.
+
+    Raises
+    ------
+    ScoringError
+        If the field was not asked or has no labels.
+    """
+    f = field_of(run, column, LABEL_TYPES, "confusion")
+    score = run.scores.fields[f.column]
+    n = n_reference(score)
+    head: list[Block] = [Heading(f"Confusion: {f.name}", 1, plural(n, "text") + " with a human label")]
+    if not n or score.confusion is None:
+        return Fragment.of([*head, Para("No human labels: nothing to compare with.")])
+    labels = [str(label) for label in f.labels]
+    table = score.confusion.tolist()
+    figure = heat_map(labels, table, f"Confusion matrix of {f.name}")
+    accuracy = score.results["percentage_agreement"]
+    right = sum(table[i][i] for i in range(len(labels)))
+    said = Para(
+        f"The same label for {count(right)} of {plural(n, 'text')} ({value_of('accuracy', accuracy)}); "
+        f"a valid answer for {count(accuracy.n_answered)}."
+    )
+    if len(labels) <= MATRIX_AT_MOST:
+        return Fragment.of([*head, confusion_grid(f, score), said], figure)
+    return Fragment.of([*head, figure, error_pairs(labels, table, PAIRS), said], figure)
+
+
+def heat_map(labels: Sequence[str], table: Sequence[Sequence[int]], says: str) -> Figure:
+    """Return a confusion matrix as a figure; the labels of the columns are numbered where there are many."""
+    grid = matrix_grid(labels, table)
+    rows = [
+        [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
+        for row in grid.rows
+        if not isinstance(row, str)
+    ]
+    names = [clipped(row[0].text, LABEL_CHARS) for row in rows]
+    across = [clipped(str(cell), LABEL_CHARS) for cell in grid.header[1:-1]]
+    numbered = len(across) > MATRIX_AT_MOST
+    if numbered:
+        names = [f"{i + 1}  {name}" if i < len(labels) else name for i, name in enumerate(names)]
+        across = [str(i + 1) if i < len(labels) else "–" for i in range(len(across))]
+    size = 26.0 if numbered else max(44.0, *(text_width(name, 11) + 12 for name in across))
+    left, top = max(text_width(name) for name in names) + 24, 58.0
+    marks: list[Mark] = [
+        Words(left, 16, "model", "start", 12, QUIET),
+        Words(left - 12, 40, "human", "end", 12, QUIET),
+    ]
+    marks += [Words(left + (j + 0.5) * size, 40, name, "middle", 11, INK) for j, name in enumerate(across)]
+    for i, row in enumerate(rows):
+        y = top + i * ROW_HEIGHT
+        marks.append(Words(left - 12, y + ROW_HEIGHT / 2, names[i], "end", 12, INK))
+        for j, cell in enumerate(row[1:-1]):
+            x = left + j * size
+            color = BLUE if cell.tint > 0 else ORANGE
+            marks.append(Box(x + 1, y + 1, size - 2, ROW_HEIGHT - 2, RULE, 0.25))
+            marks.append(Box(x + 1, y + 1, size - 2, ROW_HEIGHT - 2, color, round(abs(cell.tint) * 0.62, 3)))
+            if cell.text != "·":
+                middle = (x + size / 2, y + ROW_HEIGHT / 2)
+                marks.append(Words(*middle, cell.text, "middle", 11, INK, cell.tone == "strong"))
+    return Figure(left + len(across) * size + 16, top + len(rows) * ROW_HEIGHT + 14, marks, says)
+
+
+def label_distribution(run: Scored, column: str) -> Fragment:
+    """Return how often people and the model gave each label: on the texts both could label, and on all texts.
+
+    Raises
+    ------
+    ScoringError
+        If the field was not asked or has no labels.
+    """
+    f = field_of(run, column, LABEL_TYPES, "label_distribution")
+    people, model, every = distributions(run, f)
+    scored = sum(people.values())
+    more = sum(every.values()) > sum(model.values())
+    header = [
+        "label",
+        *(["people", "", "", "model", "", ""] if scored else []),
+        *(["model, all texts", "", ""] if more else []),
+    ]
+    rows: list[Row] = [
+        [
+            str(label),
+            *([*_bar(people, label), *_bar(model, label)] if scored else []),
+            *(_bar(every, label) if more else []),
+        ]
+        for label in f.labels
+    ]
+    sides = 2 * bool(scored) + more
+    blocks: list[Block] = [
+        Heading(f"Labels: {f.name}", 1, f"{f.type}, {f.level}"),
+        Grid(header, rows, "l" + "rrl" * sides, notes=_coverage_note(scored, model)),
+    ]
+    names = [str(label) for label in f.labels]
+    pairs = [(people[label], (model if scored else every)[label]) for label in f.labels]
+    figure = butterfly(
+        names, pairs, "people", "model", f"Labels of {f.name} given by people and by the model"
+    )
+    return Fragment.of(blocks, figure)
+
+
+def distributions(run: Scored, f: Field) -> tuple[Counter[Any], Counter[Any], Counter[Any]]:
+    """Return the labels of people, of the model on the same texts, and of the model on all texts."""
+    rows = list(rows_of(run, f))
+    coded = [row for row in rows if row.human is not None]
+    return (
+        Counter(row.human for row in coded),
+        Counter(row.model for row in coded if row.model is not None),
+        Counter(row.model for row in rows if row.model is not None),
+    )
+
+
+def _bar(counts: Counter[Any], label: Any) -> list[Cell]:
+    total = sum(counts.values())
+    part = counts[label] / total if total else 0.0
+    return [Cell(count(counts[label])), Cell(share(counts[label], total), "quiet"), Cell("", bar=part)]
+
+
+def _coverage_note(scored: int, model: Counter[Any]) -> list[str]:
+    missing = scored - sum(model.values())
+    if missing <= 0:
+        return []
+    return [
+        f"The model gave no label for {count(missing)} of the {count(scored)} texts that people labelled."
+    ]
+
+
+def likert_view(run: Scored, column: str) -> Fragment:
+    """Return a Likert field's distribution, and how far and in which direction the model errs.
+
+    Raises
+    ------
+    ScoringError
+        If the field was not asked or is no likert.
+    """
+    f = field_of(run, column, ("likert",), "likert_view")
+    score = run.scores.fields[f.column]
+    people, model, _ = distributions(run, f)
+    rows: list[Row] = [[str(point), *_bar(people, point), *_bar(model, point)] for point in f.labels]
+    n = n_reference(score)
+    head: list[Block] = [
+        Heading(f"Scale: {f.name}", 1, f"{f.min_value} to {f.max_value}, {plural(n, 'text')}")
+    ]
+    if not n:
+        return label_distribution(run, column)
+    errors = Counter(
+        row.model - row.human for row in rows_of(run, f) if row.human is not None and row.model is not None
+    )
+    answered = sum(errors.values())
+    widest = max((abs(step) for step in errors), default=0)
+    steps: list[Row] = [
+        [
+            Cell(_step(step), "strong" if step == 0 else "plain"),
+            count(errors[step]),
+            Cell(share(errors[step], answered), "quiet"),
+            Cell("", bar=errors[step] / answered if answered else 0.0),
+        ]
+        for step in range(-widest, widest + 1)
+    ]
+    low, high = (sum(k for step, k in errors.items() if (step > 0) is up and step) for up in (False, True))
+    direction = Facts(
+        [
+            ("too low", f"{count(low)} ({share(low, answered)})"),
+            ("exact", f"{count(errors[0])} ({share(errors[0], answered)})"),
+            ("too high", f"{count(high)} ({share(high, answered)})"),
+        ]
+    )
+    notes = Footnotes()
+    blocks: list[Block] = [
+        *head,
+        Grid(["point", "people", "", "", "model", "", ""], rows, "lrrlrrl", notes=_coverage_note(n, model)),
+        Grid(
+            ["model − human", "texts", "", ""],
+            steps,
+            "rrrl",
+            caption="How far the answers are off",
+            notes=notes.lines,
+        ),
+        direction,
+        metric_grid(f.type, score, ("bias", "mae", "within_one", "percentage_agreement", "quadratic_kappa")),
+    ]
+    pairs = [(people[point], model[point]) for point in f.labels]
+    names = [str(point) for point in f.labels]
+    return Fragment.of(
+        blocks,
+        butterfly(
+            names, pairs, "people", "model", f"Scale points of {f.name} given by people and by the model"
+        ),
+    )
+
+
+def _step(step: int) -> str:
+    if step == 0:
+        return "0 (exact)"
+    return f"+{step}" if step > 0 else f"−{-step}"
+
+
+def butterfly(
+    names: Sequence[str], pairs: Sequence[tuple[int, int]], left_name: str, right_name: str, says: str
+) -> Figure:
+    """Return two distributions back to back, one bar each per name, in shares of their own totals."""
+    totals = [max(1, sum(pair[side] for pair in pairs)) for side in (0, 1)]
+    most = max((pair[side] / totals[side] for pair in pairs for side in (0, 1)), default=0) or 1.0
+    middle = max([text_width(clipped(name, LABEL_CHARS)) for name in names] or [0]) + 28
+    center = HALF_WIDTH + 60
+    marks: list[Mark] = [
+        Words(center - middle / 2, 18, left_name, "end", 12, QUIET),
+        Words(center + middle / 2, 18, right_name, "start", 12, QUIET),
+    ]
+    for i, (name, pair) in enumerate(zip(names, pairs, strict=True)):
+        y = 34 + i * ROW_HEIGHT
+        marks.append(Words(center, y + ROW_HEIGHT / 2, clipped(name, LABEL_CHARS), "middle"))
+        for side, color in ((0, BLUE), (1, ORANGE)):
+            length = pair[side] / totals[side] / most * (HALF_WIDTH - middle / 2)
+            start = center + middle / 2 if side else center - middle / 2 - length
+            marks.append(Box(start, y + 4, length, ROW_HEIGHT - 8, color, 0.75))
+            end = start + length + 6 if side else start - 6
+            said = f"{share(pair[side], totals[side])}"
+            marks.append(Words(end, y + ROW_HEIGHT / 2, said, "start" if side else "end", 11, QUIET))
+    bottom = 34 + len(names) * ROW_HEIGHT
+    marks += [Line(x, 30, x, bottom) for x in (center - middle / 2, center + middle / 2)]
+    return Figure(2 * center, bottom + 14, marks, says)

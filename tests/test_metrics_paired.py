@@ -164,7 +164,7 @@ def test_equal_runs():
     found = compare_two(run("abab", "abba"), run("abab", "abba"), "f1_macro", n_resamples=100)
     assert (found.diff, found.p, found.n_discordant) == (0, 1, 0)
     assert math.isnan(found.ci_low)
-    assert found.reason == "no interval: the difference is the same in every resample"
+    assert found.reason == "no interval: the difference is the same in nearly every resample"
 
 
 @pytest.mark.parametrize("kind", ["checkbox", "dropdown", "likert", "textbox", "span"])
@@ -374,3 +374,10 @@ def test_statistics_are_additive():
         stats = runs_statistics([data], metric)[0]
         value = stats.formula(stats.rows[:20].sum(0) + stats.rows[20:].sum(0))
         assert float(value) == pytest.approx(score_field(data, n_resamples=1).results[metric].value)
+
+
+def test_runs_that_answered_nothing_have_no_rank_correlation():
+    human = [1, 2, 3, 4]
+    found = compare_two(*(run(human, [None] * 4, "likert", SCALE) for _ in range(2)), "spearman_corr")
+    assert math.isnan(found.diff)
+    assert found.reason == "not defined for one of the runs"

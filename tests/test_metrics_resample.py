@@ -172,7 +172,7 @@ def test_zero_width_is_never_an_interval():
     f1 = found.result("f1")
     assert f1.value == 1
     assert math.isnan(f1.ci_low)
-    assert f1.reason == "no interval: the value is the same in every resample"
+    assert f1.reason == "no interval: the value is the same in nearly every resample"
 
 
 def test_no_units():
@@ -190,3 +190,11 @@ def test_memory_stays_in_blocks(clusters):
     blocks = [len(block) for block in sample.resampled(2_000, 1)]
     assert sum(blocks) == 2_000
     assert max(blocks) * len(sample.counts) <= resample.BLOCK_CELLS
+
+
+def test_limits_that_coincide_are_no_interval():
+    """One rare row in 200 moves the value in few resamples: both percentile limits are still the same number."""
+    sample = sample_cells(np.array([0] * 199 + [1]), 2)
+    found = Intervals(sample, lambda t: {"rare": (t[:, 1] > 5) * 1.0}, Settings(2_000)).result("rare")
+    assert math.isnan(found.ci_low)
+    assert found.reason.startswith("no interval")

@@ -14,17 +14,17 @@ from nbannot.metrics.resample import (
     Evaluate,
     Sample,
     bootstrap,
-    constant,
     jackknife,
     jackknife_limits,
     percentile_limits,
     wilson,
+    zero_width,
 )
 from nbannot.metrics.result import NAN, FloatArray, IntArray, Result
 
 UNDEFINED_SHARE = 0.01
 """Above this share of resamples without a value, the interval is called unreliable."""
-SAME_VALUE = "no interval: the value is the same in every resample"
+SAME_VALUE = "no interval: the value is the same in nearly every resample"
 UNIT_RANGE = (0.0, 1.0)
 ANY_RANGE = (-math.inf, math.inf)
 
@@ -130,7 +130,7 @@ class Intervals:
                 return low, high, "jackknife t", few
         drawn = self._drawn[name] if index is None else self._drawn[name][:, index]
         low, high, share = percentile_limits(drawn, level)
-        if constant(drawn):
+        if zero_width(low, high):
             if proportion_of is None:
                 return NAN, NAN, "", SAME_VALUE
             units = self.sample.n_units

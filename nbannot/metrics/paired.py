@@ -31,9 +31,9 @@ from nbannot.metrics.resample import (
     BLOCK_CELLS,
     FEW_CLUSTERS,
     Sample,
-    constant,
     percentile_limits,
     sample_rows,
+    zero_width,
 )
 from nbannot.metrics.result import NAN, FloatArray
 from nbannot.metrics.significance import (
@@ -367,9 +367,9 @@ def _by_mcnemar(base: PairResult, right_a: FloatArray, right_b: FloatArray, leve
 def _interval(resampling: _Resampling, a: int, b: int) -> tuple[float, float, str, str, float]:
     """Return low, high, method, what is doubtful, and the standard error of the difference."""
     differences = resampling.resampled[:, a] - resampling.resampled[:, b]
-    if constant(differences):
-        return NAN, NAN, "", "no interval: the difference is the same in every resample", NAN
     low, high, share = percentile_limits(differences, resampling.level)
+    if zero_width(low, high):
+        return NAN, NAN, "", "no interval: the difference is the same in nearly every resample", NAN
     doubt = f"interval unreliable: not defined in {1 - share:.0%} of the resamples" if share < 0.99 else ""
     return low, high, "paired bootstrap", doubt, standard_error(differences)
 

@@ -189,7 +189,7 @@ def _tables(runs: Sequence[FieldData], accounts: Sequence[Account], metric: str)
         human, model = rows.human[rows.reference].astype(np.int64), rows.model[rows.reference]
         cells.append(np.where(model >= 0, human * k + model, -1))
     columns = np.unique(np.concatenate(cells))
-    columns = columns[columns >= 0]
+    columns = columns[columns >= 0] if columns.max(initial=-1) >= 0 else np.zeros(1, dtype=np.int64)
     measure = ordinal.spearman if metric == "spearman_corr" else ordinal.alpha_ordinal
 
     def formula(totals: FloatArray) -> FloatArray:

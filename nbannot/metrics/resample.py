@@ -14,7 +14,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from nbannot.metrics.result import NAN, BoolArray, FloatArray, IntArray
+from nbannot.metrics.result import NAN, FloatArray, IntArray
 
 MANY_UNITS = 10_000
 """Above this number of distinct units, they are put at random into half as many groups before resampling.
@@ -302,8 +302,6 @@ def t_quantile(probability: float, df: int) -> float:
     return float(t.ppf(probability, df))
 
 
-def constant(values: FloatArray) -> bool:
-    """Return True when all defined values are the same (to 1e-12): an interval of zero width."""
-    defined: FloatArray = values[~np.isnan(values)]
-    same: BoolArray = np.abs(defined - defined[:1]) <= 1e-12
-    return bool(same.all())
+def zero_width(low: float, high: float) -> bool:
+    """Return True for limits that coincide (to 1e-12): no interval at all."""
+    return high - low <= 1e-12

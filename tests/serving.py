@@ -110,6 +110,9 @@ class Behaviour:
     replies_per_connection: int = 1_000_000
     idle_close_s: float = 60.0
     ollama_version: str = "0.32.9"
+    load_error: str = ""
+    remote_host: str = ""
+    port: int = 0
     keep_calls: bool = True
 
 
@@ -179,7 +182,9 @@ class Serving:
     async def _main(self) -> None:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
         self._room = asyncio.Semaphore(self.behaviour.capacity)
-        server = await self._loop.create_server(lambda: Connection(self), "127.0.0.1", 0, backlog=1024)
+        server = await self._loop.create_server(
+            lambda: Connection(self), "127.0.0.1", self.behaviour.port, backlog=1024
+        )
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
         await self._end.wait()
@@ -215,6 +220,9 @@ class Serving:
     async def _chat(
         self, connection: Connection, path: str, headers: Mapping[str, str], body: dict[str, Any]
     ) -> None:
+        if path == "/api/chat" and not body["messages"]:
+            self._load(connection, headers, body)
+            return
         content = content_of(path, body)
         self._seen[content] += 1
         number = self._seen[content]
@@ -246,6 +254,18 @@ class Serving:
         finally:
             self.now_at_once -= 1
 
+    def _load(self, connection: Connection, headers: Mapping[str, str], body: Mapping[str, Any]) -> None:
+        """Answer a request to load a model."""
+        self.count["loaded"] += 1
+        self.calls.append(Call("/api/chat", body, headers, "load", self.count["loaded"], "", 200))
+        if self.behaviour.load_error:
+            connection.send(500, {"error": self.behaviour.load_error})
+        elif body.get("model") not in self._models:
+            connection.send(404, {"error": f"model '{body.get('model')}' not found"})
+        else:
+            message = {"role": "assistant", "content": ""}
+            connection.send(200, {"message": message, "done": True, "done_reason": "load"})
+
     def _fault(self, content: str, number: int) -> str:
         draw = uniform(self.behaviour.seed, content, number)
         for kind, proportion in self.behaviour.faults.items():
@@ -262,11 +282,17 @@ class Serving:
             return 404, {"error": words} if ollama else _openai_error(words, code="model_not_found")
         words_sent = sum(len(message["content"].split()) for message in body["messages"])
         room = min(behaviour.context, body.get("options", {}).get("num_ctx", behaviour.context))
-        if words_sent > room and (not ollama or body.get("truncate") is False):
+        refuses = not ollama or (
+            body.get("truncate") is False and _version(behaviour.ollama_version) >= (0, 13)
+        )
+        if words_sent > room and refuses:
             text = f"request ({words_sent} tokens) exceeds the available context size ({room} tokens)"
             inner = {"code": 400, "message": text, "type": "exceed_context_size_error"}
             return 400, {"error": json.dumps({"error": inner}) if ollama else inner}
         if ollama:
+            form = "json_object" if body.get("format") == "json" else "json_schema"
+            if "format" in body and form not in behaviour.formats:
+                return 400, {"error": "invalid format"}
             thinks = body.get("think") not in (None, False)
             if thinks and not behaviour.thinking:
                 return 400, {"error": f'"{body["model"]}" does not support thinking'}
@@ -406,6 +432,7 @@ class Serving:
                 "general.parameter_count": 268_098_176,
                 "llama.context_length": self.behaviour.context,
             },
+            **({"remote_host": self.behaviour.remote_host} if self.behaviour.remote_host else {}),
             "capabilities": ["completion", *(["thinking"] if self.behaviour.thinking else [])],
         }
         connection.send(200, data)
@@ -610,6 +637,10 @@ def _openai_error(message: str, *, param: str | None = None, code: str | None = 
     return {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}}
 
 
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
+
+
 def _digest(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
 
@@ -638,7 +669,8 @@ def main() -> None:
     with Serving(**{"keep_calls": False, **known}) as server:
         print(server.url, flush=True)
         with contextlib.suppress(KeyboardInterrupt):
-            sys.stdin.read()
+            while sys.stdin.read() == "" and server.behaviour.port:  # a fixed port: to be ended by a signal
+                time.sleep(0.1)
 
 
 if __name__ == "__main__":

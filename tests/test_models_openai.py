@@ -172,10 +172,10 @@ def test_one_schema_that_is_refused_leaves_the_others_alone():
     dialect = Dialect()
     refusal = Exchange(400, {"error": "failed to parse grammar"}, "HTTP 400: failed to parse grammar")
     assert dialect.learn(request(), refusal)
-    assert dialect.format_of(SCHEMA) == "json_object"
-    assert dialect.format_of(other) == "json_schema"
+    assert dialect.formats.of(SCHEMA) == "json_object"
+    assert dialect.formats.of(other) == "json_schema"
     assert dialect.learn(request(), refusal)
-    assert dialect.format_of(SCHEMA) == "text"
+    assert dialect.formats.of(SCHEMA) == "text"
     assert not dialect.learn(request(), refusal)
 
 

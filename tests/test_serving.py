@@ -45,7 +45,7 @@ def ollama_body(number: int) -> dict[str, Any]:
     }
 
 
-def send(url: str, bodies: list[dict[str, Any]], timeout_s: float = 0.5) -> list[tuple[int, str]]:
+def send(url: str, bodies: list[dict[str, Any]], timeout_s: float = 20) -> list[tuple[int, str]]:
     """Return status and text of the reply to each body, -1 for none; all are sent at once."""
 
     async def one(session: aiohttp.ClientSession, body: dict[str, Any]) -> tuple[int, str]:

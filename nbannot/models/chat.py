@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -144,6 +144,71 @@ def _shown(data: Mapping[str, Any]) -> str:
     return text if len(text) <= 120 else text[:119] + "…"
 
 
+class Bodies:
+    """The encoded parameters of requests, kept so that a schema is encoded once and not for every text."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[Any, ...], tuple[Any, bytes]] = {}
+
+    def body(self, request: Request, rest: Callable[[], Mapping[str, Any]], *further: object) -> bytes:
+        """Return the body of a request: its messages, and what `rest` returns.
+
+        Parameters
+        ----------
+        further
+            What else decides `rest`, besides the request's own settings.
+        """
+        key = (
+            id(request.schema),
+            request.temperature,
+            request.top_p,
+            request.top_k,
+            request.seed,
+            request.max_tokens,
+            request.reasoning,
+            request.answer_mode,
+            *further,
+        )
+        kept = self._kept.get(key)
+        if kept is None or kept[0] is not request.schema:
+            if len(self._kept) >= KEPT_BODIES:
+                self._kept.clear()
+            kept = request.schema, json.dumps(rest(), default=dict).encode()[1:]
+            self._kept[key] = kept
+        return b'{"messages": ' + json.dumps(request.messages).encode() + b", " + kept[1]
+
+    def forget(self) -> None:
+        """Forget everything: what decides it has changed."""
+        self._kept.clear()
+
+
+class Formats:
+    """How JSON of each schema is asked for: as strictly as the server allows.
+
+    It is kept per schema, so that all texts are asked the same question in the same way.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Any, str]] = {}
+
+    def of(self, schema: Mapping[str, Any]) -> str:
+        """Return one of `FORMATS`."""
+        kept = self._known.get(id(schema))
+        return kept[1] if kept is not None and kept[0] is schema else FORMATS[0]
+
+    def step_down(self, schema: Mapping[str, Any]) -> bool:
+        """Ask for this schema in a less strict way from now on; return whether there is one."""
+        left = FORMATS[FORMATS.index(self.of(schema)) + 1 :]
+        if left:
+            self._known[id(schema)] = schema, left[0]
+        return bool(left)
+
+    def told(self) -> dict[str, Any]:
+        """Return the least strict format in use, and how many schemas were refused."""
+        used = [form for _, form in self._known.values()] or [FORMATS[0]]
+        return {"response_format": max(used, key=FORMATS.index), "schemas_refused": len(self._known)}
+
+
 @dataclass
 class Dialect:
     """What one server takes of the parameters of a chat completion.
@@ -161,8 +226,8 @@ class Dialect:
     token_limit: str | None = "max_tokens"
     switch: str = "chat_template_kwargs"
     dropped: dict[str, str] = field(default_factory=dict)
-    _formats: dict[int, tuple[Any, str]] = field(default_factory=dict)
-    _bodies: dict[tuple[Any, ...], tuple[Any, bytes]] = field(default_factory=dict)
+    formats: Formats = field(default_factory=Formats)
+    _bodies: Bodies = field(default_factory=Bodies)
 
     def parameters(self, request: Request) -> dict[str, Any]:
         """Return everything that is sent with a request but its messages."""
@@ -178,7 +243,7 @@ class Dialect:
         sent.update(self._reasoning(request.reasoning))
         if request.answer_mode == "score":
             sent.update(logprobs=True, top_logprobs=TOP_LOGPROBS)
-        form = self.format_of(request.schema)
+        form = self.formats.of(request.schema)
         if form == "json_schema":
             inner = {"name": "answer", "strict": True, "schema": request.schema}
             sent["response_format"] = {"type": form, "json_schema": inner}
@@ -187,38 +252,10 @@ class Dialect:
         return sent
 
     def body(self, request: Request, model: str) -> bytes:
-        """Return the body of a request; all but the messages is encoded once for all texts."""
-        key = (
-            id(request.schema),
-            request.temperature,
-            request.top_p,
-            request.top_k,
-            request.seed,
-            request.max_tokens,
-            request.reasoning,
-            request.answer_mode,
+        """Return the body of a request."""
+        return self._bodies.body(
+            request, lambda: {"model": model, "stream": False, **self.parameters(request)}, model
         )
-        kept = self._bodies.get(key)
-        if kept is None or kept[0] is not request.schema:
-            if len(self._bodies) >= KEPT_BODIES:
-                self._bodies.clear()
-            rest = {"model": model, "stream": False, **self.parameters(request)}
-            kept = request.schema, json.dumps(rest, default=dict).encode()[1:]
-            self._bodies[key] = kept
-        return b'{"messages": ' + json.dumps(request.messages).encode() + b", " + kept[1]
-
-    def format_of(self, schema: Mapping[str, Any]) -> str:
-        """Return how JSON of this schema is asked for.
-
-        It is kept per schema, so that all texts are asked the same question in the same way.
-        """
-        kept = self._formats.get(id(schema))
-        return kept[1] if kept is not None and kept[0] is schema else FORMATS[0]
-
-    @property
-    def formats(self) -> list[str]:
-        """The formats that were stepped down to, one per schema that was refused."""
-        return [form for _, form in self._formats.values()]
 
     def learn(self, request: Request, exchange: Exchange) -> bool:
         """Leave out what the server refuses of a request; return whether it is worth sending it again."""
@@ -229,20 +266,13 @@ class Dialect:
         named = str(inner.get("param") or "") if isinstance(inner, Mapping) else ""
         code = str(inner.get("code") or "") if isinstance(inner, Mapping) else ""
         words = f"{code} {exchange.error or ''}"
-        changed = self._step_down(request, sent, f"{named} {words}")
+        changed = bool(FORMAT_WORDS.search(f"{named} {words}")) and self.formats.step_down(request.schema)
         if not changed and UNSUPPORTED.search(words):
             meant = [n for n in sent if n == named or (not named and re.search(rf"\b{n}\b", words))]
             changed = sum(self._leave_out(name, exchange.error or "") for name in meant) > 0
         if changed:
-            self._bodies.clear()
+            self._bodies.forget()
         return changed
-
-    def _step_down(self, request: Request, sent: Mapping[str, Any], words: str) -> bool:
-        if "response_format" not in sent or not FORMAT_WORDS.search(words):
-            return False
-        lower = FORMATS[FORMATS.index(self.format_of(request.schema)) + 1]
-        self._formats[id(request.schema)] = request.schema, lower
-        return True
 
     def _leave_out(self, name: str, words: str) -> bool:
         if name in MAY_BE_DROPPED:
@@ -272,8 +302,7 @@ class Dialect:
     def told(self) -> dict[str, Any]:
         """Return what was learned, as plain data."""
         return {
-            "response_format": self.formats[-1] if self.formats else FORMATS[0],
-            "schemas_refused": len(self.formats),
+            **self.formats.told(),
             "token_limit": self.token_limit,
             "dropped": dict(self.dropped),
         }

@@ -20,7 +20,7 @@ import ssl
 import threading
 import time
 import urllib.request
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -345,6 +345,30 @@ class Pool:
     async def post(self, path: str, body: bytes, timeout_s: float | None = None) -> Exchange:
         """Send a JSON body and return how it went; nothing but a cancellation is raised."""
         return await self._send("POST", path, body, timeout_s)
+
+    async def lines(self, path: str, body: bytes) -> AsyncIterator[Exchange]:
+        """Send a JSON body and yield each line of the reply as it comes; the last one may have an `error`.
+
+        The time-out counts from line to line.
+        """
+        assert self._session is not None, "the pool is not open"
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=self.timeout_s)
+        start = time.perf_counter()
+        try:
+            async with self._session.post(
+                self.address + path,
+                data=body,
+                allow_redirects=False,
+                timeout=limit,
+                trace_request_ctx=SimpleNamespace(reused=False),
+            ) as response:
+                if response.status != 200:
+                    yield self._read(response, await response.read(), time.perf_counter() - start)
+                    return
+                async for line in response.content:
+                    yield self._read(response, line, time.perf_counter() - start)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            yield self._broken(error, start, None)
 
     async def get(self, path: str) -> Exchange:
         """Ask for a path and return how it went; nothing but a cancellation is raised."""

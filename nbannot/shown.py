@@ -15,7 +15,8 @@ class Shown:
     _display: ClassVar[str]
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return self._fragment().bundle()
+        bundle: dict[str, str] = self._fragment().bundle()
+        return bundle
 
     def _fragment(self) -> Any:
         from nbannot import displays  # the one hop towards the displays, taken only when something is shown

@@ -44,7 +44,9 @@ def test_sessions_add_up(tmp_path):
 
 
 def test_a_run_has_codecarbons_own_csv_and_totals_per_query(tmp_path):
-    run = nbannot.run(task_of(4, codebook_of(GATE)), model="mock", output_root=str(tmp_path), country_iso_code="DEU")
+    run = nbannot.run(
+        task_of(4, codebook_of(GATE)), model="mock", output_root=str(tmp_path), country_iso_code="DEU"
+    )
     with (run.folder / "emissions.csv").open(encoding="utf-8") as file:
         [row] = csv.DictReader(file)
     assert row["country_iso_code"] == "DEU"

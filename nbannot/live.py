@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -92,9 +93,9 @@ class Live:
             self._draw(progress)
 
     def close(self) -> None:
-        """Draw the last state and leave it."""
+        """Draw the last state, without a guess of the time left, and leave it."""
         if self._last is not None:
-            self._draw(self._last)
+            self._draw(_ended(self._last))
         self._place.end()
 
     def _draw(self, progress: Progress) -> None:
@@ -102,6 +103,14 @@ class Live:
 
         self._place.draw(displays.progress(progress, self.title))
         self._drawn, self._at = _state(progress), time.monotonic()
+
+
+def _ended(progress: Progress) -> Progress:
+    """Return the state to leave behind: work that ended early has no pace (no calls) and so no time left."""
+    if progress.done >= progress.total:
+        return progress
+    told = ", ".join(word for word in (progress.message, "stopped") if word)
+    return replace(progress, calls=0, message=told)
 
 
 def _state(progress: Progress) -> tuple[Any, ...]:

@@ -122,8 +122,6 @@ def _from_utf16(text: str, start: int | None, end: int | None) -> Place | None:
     if start is None or end is None or not 0 <= start < end:
         return None
     units = text.encode("utf-16-le", "surrogatepass")
-    if 2 * end > len(units):
-        return None
     try:
         before = units[: 2 * start].decode("utf-16-le")
         inside = units[2 * start : 2 * end].decode("utf-16-le")

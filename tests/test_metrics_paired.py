@@ -127,11 +127,11 @@ def test_exact_randomisation_equals_full_enumeration(metric):
 
 
 def test_approximate_randomisation_comes_near_the_exact_p(monkeypatch):
-    from nbannot.metrics import paired
+    from nbannot.metrics import pair_resampling
 
     human, a, b = "aabbccabcabc", "aabbcaabccbc", "abbbccaccabb"
     exact = compare_two(run(human, a), run(human, b), "f1_macro").p
-    monkeypatch.setattr(paired, "EXHAUSTIVE", 1)
+    monkeypatch.setattr(pair_resampling, "EXHAUSTIVE", 1)
     found = compare_two(run(human, a), run(human, b), "f1_macro")
     assert found.p_method == "approximate randomisation"
     assert found.p == pytest.approx(exact, abs=0.02)

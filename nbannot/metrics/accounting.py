@@ -138,8 +138,8 @@ def account(data: FieldData) -> Account:
     )
 
 
-def count_table(rows: Account, n_labels: int, weights: FloatArray | None = None) -> FloatArray:
-    """Return the (K+1, K+2) table of counts (or sums of weights) over the rows that have a reference or NA.
+def count_table(rows: Account, n_labels: int) -> FloatArray:
+    """Return the (K+1, K+2) table of counts over the rows that have a human label or do not apply.
 
     Row K: the field does not apply for the human. Column K: no valid answer; column K+1: gate closed by
     the run. Rows without a human label are left out.
@@ -147,8 +147,7 @@ def count_table(rows: Account, n_labels: int, weights: FloatArray | None = None)
     cells = table_cells(rows, n_labels)
     used = cells >= 0
     size = (n_labels + 1) * (n_labels + 2)
-    chosen = None if weights is None else weights[used]
-    return np.bincount(cells[used], weights=chosen, minlength=size).reshape(n_labels + 1, -1).astype(float)
+    return np.bincount(cells[used], minlength=size).reshape(n_labels + 1, -1).astype(float)
 
 
 def table_cells(rows: Account, n_labels: int) -> IntArray:
@@ -163,6 +162,12 @@ def table_cells(rows: Account, n_labels: int) -> IntArray:
 def is_missing(value: object) -> bool:
     """Return True for None and for a float ``nan``."""
     return value is None or (isinstance(value, float) and value != value)
+
+
+def units_of(data: FieldData, used: BoolArray) -> tuple[IntArray | None, FloatArray | None]:
+    """Return cluster codes and weights of the `used` rows, None for what the field does not have."""
+    clusters = None if data.clusters is None else unit_codes(data.clusters)[used]
+    return clusters, None if data.weights is None else np.asarray(data.weights, dtype=float)[used]
 
 
 def unit_codes(clusters: Iterable[Hashable]) -> IntArray:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -156,6 +157,26 @@ class Intervals:
             f"{s.level:.0%} {self.sample.method}, B={s.n_resamples:,}, seed {s.seed}, resampling unit={unit}; "
             f"proportions: {'Wilson' if self.sample.simple else 'the same'}"
         )
+
+
+SMALL_CLASS = 10
+"""Below so many human instances a class is too small to estimate."""
+
+
+def class_row(label: object, parts: Mapping[str, Result], support: int, predicted: int) -> dict[str, Any]:
+    """Return the row of one class: value, limits and reason of each part, support, predicted, and its reason."""
+    reason = ""
+    if 0 < support < SMALL_CLASS:
+        reason = f"too few to estimate (n={support})"
+    elif not support and predicted:
+        reason = f"predicted {predicted} times, never used by humans"
+    row: dict[str, Any] = {"label": str(label)}
+    row |= {name: part.value for name, part in parts.items()}
+    row |= {"support": support, "predicted": predicted, "reason": reason}
+    for name, part in parts.items():
+        row |= {f"{name}_ci_low": part.ci_low, f"{name}_ci_high": part.ci_high}
+        row[f"{name}_reason"] = part.reason or reason
+    return row
 
 
 def standard_error(drawn: FloatArray) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +10,10 @@ import numpy as np
 
 from nbannot.metrics import classification as cls
 from nbannot.metrics import ordinal
-from nbannot.metrics.accounting import Account, FieldData, account, count_table, table_cells, unit_codes
+from nbannot.metrics.accounting import Account, FieldData, account, count_table, table_cells, units_of
 from nbannot.metrics.classification import LABEL_METRICS, LabelCounts, label_counts
 from nbannot.metrics.intervals import ANY_RANGE, UNIT_RANGE, Intervals, Settings
+from nbannot.metrics.label_report import class_rows, notes_of, small_classes
 from nbannot.metrics.resample import sample_cells
 from nbannot.metrics.result import NAN, FieldScore, FloatArray, Result
 
@@ -35,11 +36,9 @@ ANSWERED_ONLY = ("krippendorff_alpha", "spearman_corr", "quadratic_kappa", "mae"
 UNBOUNDED = ("mae", "bias", "mae_worst_case")
 SIGNED = ("kappa", "alpha", "mcc", "ac1", "spearman", "kendall", "pabak")
 """Parts of the names of metrics that may fall below 0."""
-SMALL_CLASS = 10
 FEW_UNITS = 50
 """Alpha gets a jackknife interval below this number of texts."""
 LOW_COVERAGE = 0.98
-IMBALANCED = 0.8
 
 
 def score_labels(data: FieldData, settings: Settings) -> FieldScore:
@@ -49,18 +48,18 @@ def score_labels(data: FieldData, settings: Settings) -> FieldScore:
     headline = _headline(data, rows, settings)
     table = headline.sample.totals().reshape(k, k + 2)
     counts = label_counts(_strict(table))
-    small = _small_classes(data, rows)
+    small = small_classes(data, rows)
     warning = f"interval unreliable: {'; '.join(small)}" if small else ""
     names = LIKERT_NAMES if data.type == "likert" else LABEL_NAMES
     results = {name: _result(headline, name, counts, data.labels, warning) for name in names}
     return FieldScore(
         results=results,
         extra=_extra(data, rows, headline, counts, settings),
-        per_class=list(_per_class(data, headline, counts, rows)),
+        per_class=list(class_rows(data, headline, rows)),
         counts=rows.counts,
         missing_by_reason=rows.missing_by_reason,
         confusion=_confusion(data, rows),
-        notes=_notes(data, rows, counts, headline, small),
+        notes=notes_of(data, rows, counts, headline, small),
         conventions=headline.blank.conventions,
         signature={"labels": [str(label) for label in data.labels]},
     )
@@ -95,8 +94,7 @@ def _headline(data: FieldData, rows: Account, settings: Settings) -> Intervals:
     sample = sample_cells(
         table_cells(rows, k)[used],
         k * (k + 2),
-        None if data.clusters is None else unit_codes(data.clusters)[used],
-        None if data.weights is None else np.asarray(data.weights, dtype=float)[used],
+        *units_of(data, used),
         settings.seed,
     )
     values = label_values(data.labels) if data.type == "likert" else None
@@ -223,8 +221,7 @@ def _end_to_end(data: FieldData, rows: Account, blank: Result, settings: Setting
     sample = sample_cells(
         cells[used],
         (k + 1) * (k + 2),
-        None if data.clusters is None else unit_codes(data.clusters)[used],
-        None if data.weights is None else np.asarray(data.weights, dtype=float)[used],
+        *units_of(data, used),
         settings.seed,
     )
 
@@ -272,76 +269,3 @@ def _gate_tables(tables: FloatArray, k: int) -> FloatArray:
 def _confusion(data: FieldData, rows: Account) -> FloatArray:
     """Return the (K+1, K+1) counts of rows, without weights."""
     return _strict(count_table(rows, len(data.labels))).astype(np.int64)
-
-
-def _small_classes(data: FieldData, rows: Account) -> list[str]:
-    n_k = np.bincount(rows.human[rows.reference], minlength=len(data.labels))
-    return [
-        f"class {label} has n={n}" for label, n in zip(data.labels, n_k, strict=True) if 0 < n < SMALL_CLASS
-    ]
-
-
-def _per_class(
-    data: FieldData, headline: Intervals, counts: LabelCounts, rows: Account
-) -> Iterator[dict[str, Any]]:
-    """Yield one dictionary per codebook label."""
-    table = count_table(rows, len(data.labels))
-    for index, label in enumerate(data.labels):
-        support = int(table[index].sum())
-        predicted = int(table[: len(data.labels), index].sum())
-        never = "never predicted" if support else "no human instance, never predicted"
-        parts = {
-            "precision": headline.result(
-                "precision_per_class", index, proportion_of=predicted, if_undefined=never
-            ),
-            "recall": headline.result(
-                "recall_per_class", index, proportion_of=support, if_undefined="no human instance"
-            ),
-            "f1": headline.result("f1_per_class", index, if_undefined="no human instance, never predicted"),
-        }
-        reason = ""
-        if 0 < support < SMALL_CLASS:
-            reason = f"too few to estimate (n={support})"
-        elif not support and predicted:
-            reason = f"predicted {predicted} times, never used by humans"
-        row: dict[str, Any] = {"label": str(label)}
-        row |= {name: part.value for name, part in parts.items()}
-        row |= {"support": support, "predicted": predicted, "reason": reason}
-        for name, part in parts.items():
-            row |= {f"{name}_ci_low": part.ci_low, f"{name}_ci_high": part.ci_high}
-            row[f"{name}_reason"] = part.reason or reason
-        yield row
-
-
-def _notes(
-    data: FieldData, rows: Account, counts: LabelCounts, headline: Intervals, small: list[str]
-) -> list[str]:
-    """Return guidance and warnings, one sentence each."""
-    notes = [
-        "Likert: read Spearman, quadratic kappa and ordinal alpha beside exact agreement and the bias; "
-        "a neighbour is a smaller error than the other end of the scale."
-        if data.type == "likert"
-        else "Look at F1 and percentage agreement first; per-class precision and recall where labels are rare."
-    ]
-    n = float(counts.n)
-    most = int(counts.row.argmax())
-    if n and counts.row[most] / n >= IMBALANCED:
-        share = counts.row[most] / n
-        notes.append(
-            f"Imbalanced: {share:.0%} of the human labels are {data.labels[most]!s}; always answering it would "
-            f"score an accuracy of {share:.2f}."
-        )
-    if small:
-        notes.append(f"Interval for macro F1 unreliable: {'; '.join(small)}.")
-    for label, row, col in zip(data.labels, counts.row, counts.col, strict=True):
-        if row == 0 and col > 0:
-            notes.append(
-                f"{label!s} was predicted but never used by humans; it is not in the macro averages."
-            )
-    if data.type == "likert" and n and float(headline.values["coverage"]) < 1:
-        notes.append("Rank and distance metrics are of the answered rows; read them with the coverage.")
-    if headline.few_clusters:
-        notes.append(f"{headline.few_clusters.capitalize()}.")
-    if rows.ignored_human:
-        notes.append(f"{rows.ignored_human} human labels where the field does not apply were not used.")
-    return notes

@@ -8,31 +8,27 @@ could as well be exchanged. Overlapping intervals of two runs say nothing about 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations, product
-from typing import Any
+from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nbannot.errors import ScoringError
-from nbannot.metrics.accounting import LABEL_TYPES, FieldData, account, unit_codes
+from nbannot.metrics.accounting import LABEL_TYPES, FieldData
+from nbannot.metrics.best_run import BestRun, best_run_corrected
 from nbannot.metrics.intervals import standard_error
+from nbannot.metrics.pair_resampling import PairedResampling, randomisation
 from nbannot.metrics.paired_statistics import (
     SHARES,
-    Formula,
     RowStatistics,
     correct_rows,
     goodness,
     runs_statistics,
 )
 from nbannot.metrics.resample import (
-    BLOCK_CELLS,
     FEW_CLUSTERS,
-    Sample,
     percentile_limits,
-    sample_rows,
     zero_width,
 )
 from nbannot.metrics.result import NAN, FloatArray
@@ -46,10 +42,15 @@ from nbannot.metrics.significance import (
 )
 from nbannot.metrics.text_extras import TextExtras
 
-EXHAUSTIVE = 2**14
-"""Up to this many different exchanges, all of them are tried and p is exact."""
-_EXACT_FLOAT32 = 2**24
-_TOLERANCE = 1e-12
+__all__ = [
+    "BestRun",
+    "ManyResult",
+    "PairResult",
+    "adjust_pairs",
+    "best_run_corrected",
+    "compare_many",
+    "compare_two",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ def compare_many(
         raise ScoringError(f"a comparison needs at least two runs. Got {len(runs)}.")
     named = tuple(names) if names is not None else tuple(f"run {i}" for i in range(len(runs)))
     stats = runs_statistics(runs, metric, extras)
-    resampling = _Resampling(runs[0], stats, n_resamples, seed, level)
+    resampling = PairedResampling(runs[0], stats, n_resamples, seed, level)
     pairs = [
         _pair(runs, stats, resampling, metric, a, b, named) for a, b in combinations(range(len(runs)), 2)
     ]
@@ -235,82 +236,10 @@ def _cochran(runs: Sequence[FieldData], metric: str) -> CochranQ | None:
     return cochran_q(np.column_stack([correct_rows(run) for run in runs]).astype(bool))
 
 
-class _Resampling:
-    """The runs' statistics side by side, resampled and exchanged together."""
-
-    def __init__(
-        self, first: FieldData, stats: Sequence[RowStatistics], n_resamples: int, seed: int, level: float
-    ) -> None:
-        used = account(first).reference
-        self.level, self.seed, self.n_resamples = level, seed, n_resamples
-        self.formula: Formula = stats[0].formula
-        self.width = stats[0].rows.shape[1]
-        self.n = int(used.sum())
-        self.sample: Sample = sample_rows(
-            np.hstack([s.rows for s in stats]),
-            None if first.clusters is None else unit_codes(first.clusters)[used],
-            None if first.weights is None else np.asarray(first.weights, dtype=float)[used],
-            seed,
-        )
-        assert self.sample.stats is not None
-        self.units = self.sample.stats.reshape(-1, len(stats), self.width)
-        self.totals = np.tensordot(self.sample.counts.astype(float), self.units, axes=1)
-        self.values: FloatArray = self.formula(self.totals)
-        self._exchanged: FloatArray | None = None
-        self._resampled: FloatArray | None = None
-
-    @property
-    def resampled(self) -> FloatArray:
-        """(B, runs) values in each resample."""
-        if self._resampled is None:
-            rng = np.random.default_rng(self.seed)
-            blocks = (self._sums(self.sample.draws(rng, size)) for size in self._blocks())
-            self._resampled = np.concatenate([self.formula(block) for block in blocks])
-        return self._resampled
-
-    def exchanged(self, a: int, b: int) -> tuple[FloatArray, FloatArray]:
-        """Return (B, d) totals of two runs whose answers were exchanged for a random half of the units."""
-        if self._exchanged is None:
-            rng = np.random.default_rng([self.seed, 2])
-            blocks = [self._sums(self._halves(rng, size)) for size in self._blocks()]
-            self._exchanged = np.concatenate(blocks)
-        moved = self._exchanged[:, a] - self._exchanged[:, b]
-        return self.totals[a] - moved, self.totals[b] + moved
-
-    def _halves(self, rng: np.random.Generator, size: int) -> FloatArray:
-        counts = self.sample.counts
-        if (counts == 1).all():
-            bits = rng.integers(0, 2, (size, len(counts)), dtype=np.uint8)
-            return bits.astype(np.float64)
-        return rng.binomial(counts, 0.5, (size, len(counts))).astype(np.float64)
-
-    def _blocks(self) -> Iterator[int]:
-        size = max(1, BLOCK_CELLS // max(1, len(self.units), self.units[0].size if len(self.units) else 1))
-        for first in range(0, self.n_resamples, size):
-            yield min(size, self.n_resamples - first)
-
-    def _sums(self, weights: FloatArray) -> FloatArray:
-        """Return (b, runs, d) weighted sums of the units, in single precision where that is exact."""
-        flat: NDArray[Any] = self.units.reshape(len(self.units), -1)
-        largest = float(np.abs(flat).max(initial=0.0)) * self.sample.n_units
-        if largest < _EXACT_FLOAT32 and (flat == np.round(flat)).all():
-            weights, flat = weights.astype(np.float32), flat.astype(np.float32)
-        sums: FloatArray = (weights @ flat).astype(np.float64)
-        return sums.reshape(len(weights), *self.units.shape[1:])
-
-    def line(self, family: int) -> str:
-        """Return the conventions of the comparison."""
-        unit = "row" if self.sample.n_clusters is None else f"cluster ({self.sample.n_clusters})"
-        return (
-            f"same rows, A minus B · {self.level:.0%} paired bootstrap, B={self.n_resamples:,}, seed {self.seed}, "
-            f"resampling unit={unit} · Holm over {family} comparisons"
-        )
-
-
 def _pair(
     runs: Sequence[FieldData],
     stats: Sequence[RowStatistics],
-    resampling: _Resampling,
+    resampling: PairedResampling,
     metric: str,
     a: int,
     b: int,
@@ -335,7 +264,7 @@ def _pair(
     if metric in SHARES and runs[0].type in LABEL_TYPES and sample.simple:
         return _by_mcnemar(base, stats[a].rows[:, 0], stats[b].rows[:, 0], resampling.level)
     low, high, method, reason, se = _interval(resampling, a, b)
-    p, p_method = _randomisation(resampling, a, b)
+    p, p_method = randomisation(resampling, a, b)
     return replace(
         base,
         ci_low=low,
@@ -364,7 +293,7 @@ def _by_mcnemar(base: PairResult, right_a: FloatArray, right_b: FloatArray, leve
     )
 
 
-def _interval(resampling: _Resampling, a: int, b: int) -> tuple[float, float, str, str, float]:
+def _interval(resampling: PairedResampling, a: int, b: int) -> tuple[float, float, str, str, float]:
     """Return low, high, method, what is doubtful, and the standard error of the difference."""
     differences = resampling.resampled[:, a] - resampling.resampled[:, b]
     low, high, share = percentile_limits(differences, resampling.level)
@@ -372,86 +301,3 @@ def _interval(resampling: _Resampling, a: int, b: int) -> tuple[float, float, st
         return NAN, NAN, "", "no interval: the difference is the same in nearly every resample", NAN
     doubt = f"interval unreliable: not defined in {1 - share:.0%} of the resamples" if share < 0.99 else ""
     return low, high, "paired bootstrap", doubt, standard_error(differences)
-
-
-def _randomisation(resampling: _Resampling, a: int, b: int) -> tuple[float, str]:
-    """Return the two-sided p value of exchanging the answers of two runs, and how it was made."""
-    observed = abs(float(resampling.values[a] - resampling.values[b])) - _TOLERANCE
-    moves = resampling.units[:, a] - resampling.units[:, b]
-    differing = np.flatnonzero((moves != 0).any(axis=1))
-    counts = resampling.sample.counts[differing]
-    if not len(differing):
-        return 1.0, "no text differs"
-    if np.log1p(counts).sum() <= math.log(EXHAUSTIVE) + _TOLERANCE:
-        taken = np.array(list(product(*(range(count + 1) for count in counts.tolist()))), dtype=float)
-        moved = taken @ moves[differing]
-        weight = np.exp(_log_choose(counts, taken) - counts.sum() * math.log(2))
-        far = _difference(resampling.formula, resampling.totals[a] - moved, resampling.totals[b] + moved)
-        return min(1.0, float(weight[~(far < observed)].sum())), "exact randomisation"
-    far = _difference(resampling.formula, *resampling.exchanged(a, b))
-    hits = int((~(far < observed)).sum())
-    return (1 + hits) / (1 + resampling.n_resamples), "approximate randomisation"
-
-
-def _difference(formula: Formula, a: FloatArray, b: FloatArray) -> FloatArray:
-    """Return the absolute difference; ``nan`` where one is not defined, which counts as far."""
-    return np.abs(formula(a) - formula(b))
-
-
-def _log_choose(counts: NDArray[np.int64], taken: FloatArray) -> FloatArray:
-    """Return the log of the product of binomial coefficients."""
-    factorials = np.array([math.lgamma(i + 1) for i in range(int(counts.max()) + 1)])
-    chosen = taken.astype(int)
-    ways: FloatArray = (factorials[counts] - factorials[chosen] - factorials[counts - chosen]).sum(axis=1)
-    return ways
-
-
-@dataclass(frozen=True, slots=True)
-class BestRun:
-    """The best of several runs chosen and scored on the same texts, and its value corrected for the choice.
-
-    Attributes
-    ----------
-    best : index of the best run.
-    selected_on : its value on all texts; too high, because it was chosen by it.
-    corrected : mean value, on the texts left out of a resample, of the run that is best within the resample.
-    chosen_share : (runs) how often each run was the best within a resample.
-    """
-
-    best: int
-    selected_on: float
-    corrected: float
-    chosen_share: tuple[float, ...]
-
-
-def best_run_corrected(
-    runs: Sequence[FieldData], metric: str, *, n_resamples: int = 2_000, seed: int = 1
-) -> BestRun:
-    """Return the best run with the bootstrap bias correction of Tsamardinos et al. (2018).
-
-    For when the texts were too few to set a test part aside: it costs no further model call.
-    """
-    stats = runs_statistics(runs, metric)
-    resampling = _Resampling(runs[0], stats, n_resamples, seed, 0.95)
-    if np.isnan(resampling.values).any():
-        raise ScoringError(f"{metric} is not defined for every run, so that none can be called the best.")
-    rng = np.random.default_rng(seed)
-    chosen, outside = [], []
-    for _ in range(n_resamples):
-        picks = np.bincount(
-            rng.integers(0, resampling.sample.n_units, resampling.sample.n_units),
-            minlength=resampling.sample.n_units,
-        )
-        units = np.repeat(np.arange(len(resampling.units)), resampling.sample.counts)
-        inside = np.bincount(units, weights=picks, minlength=len(resampling.units))
-        left = np.bincount(units, weights=picks == 0, minlength=len(resampling.units))
-        within = goodness(metric, resampling.formula(np.tensordot(inside, resampling.units, axes=1)))
-        if np.isnan(within).all():
-            continue
-        best = int(np.nanargmax(within))
-        chosen.append(best)
-        outside.append(float(resampling.formula(np.tensordot(left, resampling.units, axes=1))[best]))
-    share = np.bincount(chosen, minlength=len(runs)) / max(1, len(chosen))
-    best = int(np.argmax(goodness(metric, resampling.values)))
-    corrected = float(np.nanmean(outside)) if outside else NAN
-    return BestRun(best, float(resampling.values[best]), corrected, tuple(share.tolist()))

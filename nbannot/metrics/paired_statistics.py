@@ -15,7 +15,7 @@ from nbannot.metrics.classification import LABEL_METRICS, LabelCounts, f1_per_cl
 from nbannot.metrics.label_field import LABEL_NAMES, LIKERT_NAMES, label_values
 from nbannot.metrics.result import BoolArray, FloatArray
 from nbannot.metrics.span_field import SPAN_NAMES, row_statistics
-from nbannot.metrics.spans import COLUMNS, EXTRA_SPAN_METRICS, SPAN_METRICS
+from nbannot.metrics.span_metrics import COLUMNS, EXTRA_SPAN_METRICS, SPAN_METRICS
 from nbannot.metrics.text_extras import EXTRA_NAMES, TextExtras
 from nbannot.metrics.text_field import TEXT_NAMES, TextRows, text_statistics
 

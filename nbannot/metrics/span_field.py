@@ -9,22 +9,18 @@ from typing import Any
 import numpy as np
 
 from nbannot.metrics import classification as cls
-from nbannot.metrics.accounting import Account, FieldData, account, unit_codes
-from nbannot.metrics.classification import LabelCounts
-from nbannot.metrics.intervals import Intervals, Settings
+from nbannot.metrics.accounting import Account, FieldData, account, units_of
+from nbannot.metrics.intervals import SMALL_CLASS, Intervals, Settings, class_row
 from nbannot.metrics.resample import sample_rows
 from nbannot.metrics.result import NAN, BoolArray, FieldScore, FloatArray, Result
-from nbannot.metrics.spans import (
+from nbannot.metrics.span_metrics import (
     COLUMNS,
     EXTRA_SPAN_METRICS,
     SPAN_METRICS,
-    TOKEN,
-    Spans,
-    collect,
     f1_of,
-    refuse_rejected,
-    span_statistics,
+    presence_label_counts,
 )
+from nbannot.metrics.spans import TOKEN, Spans, collect, refuse_rejected, span_statistics
 
 SPAN_NAMES = (
     *("token_f1", "exact_match_f1", "char_iou"),
@@ -35,7 +31,6 @@ CONVENTIONS = (
     r"strict (missing=nothing found) · pooled over texts (micro) · tokens \w+ or one sign · half-open code "
     "points · a quote that is nowhere in the text is a false positive"
 )
-SMALL_FIELD = 10
 
 
 def score_spans(data: FieldData, settings: Settings) -> FieldScore:
@@ -46,15 +41,14 @@ def score_spans(data: FieldData, settings: Settings) -> FieldScore:
     labels = tuple(str(label) for label in data.labels) or ("span",)
     sample = sample_rows(
         stats,
-        None if data.clusters is None else unit_codes(data.clusters)[used],
-        None if data.weights is None else np.asarray(data.weights, dtype=float)[used],
+        *units_of(data, used),
         settings.seed,
     )
     blank = Result(NAN, n=int(used.sum()), n_answered=rows.counts["scored"], labels_used=labels)
     bare = Intervals(sample, lambda totals: evaluate(totals, len(labels)), settings, blank)
     intervals = replace(bare, blank=replace(blank, conventions=f"{CONVENTIONS} · {bare.line()}"))
     with_spans = int(stats[:, COLUMNS.index("presence_human")].sum())
-    warning = f"interval unreliable: {with_spans} texts with human spans" if with_spans < SMALL_FIELD else ""
+    warning = f"interval unreliable: {with_spans} texts with human spans" if with_spans < SMALL_CLASS else ""
     counts = rows.counts | _more_counts(stats, human, model, outside)
     return FieldScore(
         results={name: _result(intervals, name, warning) for name in SPAN_NAMES},
@@ -110,12 +104,7 @@ def evaluate(totals: FloatArray, n_labels: int) -> Mapping[str, FloatArray]:
         name: formula(*(column[needed] for needed in columns))
         for name, (columns, formula) in (SPAN_METRICS | EXTRA_SPAN_METRICS).items()
     }
-    presence = LabelCounts(
-        *(
-            np.stack([column[f"{kind}_{part}"] for kind in ("presence", "absence")], axis=-1)
-            for part in ("tp", "human", "model", "missing")
-        )
-    )
+    presence = presence_label_counts(column)
     first = len(COLUMNS)
     tp, human, model = (totals[..., first + i * n_labels : first + (i + 1) * n_labels] for i in range(3))
     return found | {
@@ -159,21 +148,12 @@ def _result(intervals: Intervals, name: str, warning: str) -> Result:
 
 def _per_class(data: FieldData, intervals: Intervals, human: Spans, model: Spans) -> list[dict[str, Any]]:
     """Return per label token precision, recall and F1; support and predicted count spans."""
+    never = {"precision": "never predicted", "recall": "no human instance", "f1": "never used"}
     found = []
     for index, label in enumerate(data.labels):
-        support, predicted = (int((side.label == index).sum()) for side in (human, model))
-        reason = f"too few to estimate (n={support})" if 0 < support < SMALL_FIELD else ""
-        if not support and predicted:
-            reason = f"predicted {predicted} times, never used by humans"
-        row: dict[str, Any] = {"label": str(label)}
-        never = {"precision": "never predicted", "recall": "no human instance", "f1": "never used"}
         parts = {name: intervals.result(f"label_{name}", index, if_undefined=never[name]) for name in never}
-        row |= {name: part.value for name, part in parts.items()}
-        row |= {"support": support, "predicted": predicted, "reason": reason}
-        for name, part in parts.items():
-            row |= {f"{name}_ci_low": part.ci_low, f"{name}_ci_high": part.ci_high}
-            row[f"{name}_reason"] = part.reason or reason
-        found.append(row)
+        support, predicted = (int((side.label == index).sum()) for side in (human, model))
+        found.append(class_row(label, parts, support, predicted))
     return found
 
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from nbannot.metrics import classification as cls
 from nbannot.metrics import text as similarity
-from nbannot.metrics.accounting import Account, FieldData, account, unit_codes
-from nbannot.metrics.classification import LabelCounts, ratio
+from nbannot.metrics.accounting import Account, FieldData, account, units_of
+from nbannot.metrics.classification import ratio
 from nbannot.metrics.intervals import Intervals, Settings
 from nbannot.metrics.resample import sample_rows
 from nbannot.metrics.result import NAN, BoolArray, FieldScore, FloatArray, Result
-from nbannot.metrics.spans import presence_counts
+from nbannot.metrics.span_metrics import presence_counts, presence_label_counts
 from nbannot.metrics.text_extras import EXTRA_NAMES, TextExtras, extra_scores
 
 TEXT_NAMES = ("percentage_agreement", "norm_levenshtein", "bleu", *EXTRA_NAMES, "coverage", "presence_f1")
@@ -23,9 +23,6 @@ TEXT_NAMES = ("percentage_agreement", "norm_levenshtein", "bleu", *EXTRA_NAMES, 
 CONVENTIONS = (
     "strict (missing=0, one side empty=0) · both empty left out of the means · NFC code points · "
     "BLEU: mean of sentence BLEU with effective order"
-)
-PRESENCE = tuple(
-    f"{kind}_{part}" for kind in ("presence", "absence") for part in ("tp", "human", "model", "missing")
 )
 
 
@@ -106,8 +103,7 @@ def score_text(
     names = list(stats.columns)
     sample = sample_rows(
         np.column_stack([stats.columns[name] for name in names]),
-        None if data.clusters is None else unit_codes(data.clusters)[rows.reference],
-        None if data.weights is None else np.asarray(data.weights, dtype=float)[rows.reference],
+        *units_of(data, rows.reference),
         settings.seed,
     )
     chance = _chances(texts, bleu_tokenize, settings.seed)
@@ -195,12 +191,7 @@ def _evaluate(
         found[f"{name}_answered"] = ratio(column[name], column["n_answered"])
         matched = ratio(column[name], column["n_compared"]) / scale
         found[f"{name}_chance_corrected"] = similarity.chance_corrected(matched, chance[name])
-    presence = LabelCounts(
-        *(
-            np.stack([column[f"{kind}_{part}"] for kind in ("presence", "absence")], axis=-1)
-            for part in ("tp", "human", "model", "missing")
-        )
-    )
+    presence = presence_label_counts(column)
     return found | {
         "coverage": cls.coverage(presence),
         "presence_f1": cls.f1_per_class(presence)[..., 0],

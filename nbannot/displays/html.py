@@ -34,14 +34,15 @@ overflow-x:auto;overflow-wrap:break-word;font-variant-numeric:tabular-nums;print
 .nbannot h3{font-size:17px;margin:.2em 0 .45em}
 .nbannot h4{font-size:15px;margin:1.5em 0 .35em;padding-top:.8em;border-top:1px solid rgba(128,128,128,.35)}
 .nbannot h5{font-size:13px;margin:1em 0 .2em}
-.nbannot h3 small,.nbannot h4 small,.nbannot h5 small{font-weight:400;font-size:12px;opacity:.72;margin-left:.5em}
+.nbannot h3 small,.nbannot h4 small,.nbannot h5 small{font-weight:400;font-size:12px;opacity:.72;margin-left:.5em;
+display:inline-block}
 .nbannot p{margin:.45em 0;max-width:52em}
 .nbannot ul{margin:.45em 0;padding-left:1.3em;max-width:52em}
 .nbannot li{margin:.15em 0}
 .nbannot table{border-collapse:collapse;border:0;margin:.55em 0;font-size:13px;display:table;width:auto}
 .nbannot caption{caption-side:top;text-align:left;font-weight:600;padding:.2em 0 .25em;white-space:nowrap}
 .nbannot thead{border-bottom:1px solid rgba(128,128,128,.55)}
-.nbannot tr,.nbannot tbody tr,.nbannot tbody tr:nth-child(odd){background:none}
+.nbannot tr,.nbannot tbody tr:nth-child(n){background:none}
 .nbannot th,.nbannot td{padding:.18em .75em .18em 0;vertical-align:top;border:0;max-width:34em;white-space:normal;
 text-align:left;line-height:1.4}
 .nbannot th{font-weight:400;opacity:.72;vertical-align:bottom}
@@ -49,6 +50,7 @@ text-align:left;line-height:1.4}
 .nbannot th[align=right],.nbannot td[align=right]{text-align:right;white-space:nowrap}
 .nbannot td.q+td.q,.nbannot td.i{padding-left:0}
 .nbannot td.i{white-space:nowrap}
+.nbannot td.w{overflow-wrap:anywhere;min-width:14em}
 .nbannot table.m td,.nbannot table.m th{padding:.28em .6em}
 .nbannot table.m td:first-child,.nbannot table.m th:first-child{padding-left:0}
 .nbannot table.m td[align=right]{min-width:3em}
@@ -76,6 +78,8 @@ STRONGEST = 0.62
 """Opacity of the strongest tint: text on it stays legible in light and dark."""
 
 BAR_PIXELS = 140
+LONG_WORD = 40
+"""Longer words may be broken anywhere, or they would push the next column out of sight."""
 
 
 def escape(text: object) -> str:
@@ -210,7 +214,7 @@ def _cell(name: str, cell: Cell, align: str) -> str:
         text = f"<b>{text}</b>"
     right = align == "r"
     style = ";".join(part for part in (tint(cell.tint), "" if right else LEFT) if part)
-    kind = " ".join(
-        word for word in ("q" if cell.tone == "quiet" else "", "i" if align == "i" else "") if word
-    )
+    long = any(len(word) > LONG_WORD for word in cell.text.split())
+    kinds = {"q": cell.tone == "quiet", "i": align == "i", "w": long}
+    kind = " ".join(kind for kind, holds in kinds.items() if holds)
     return element(name, text, class_=kind, align="right" if right else "", style=style, title=cell.title)

@@ -237,5 +237,5 @@ def _draw(axes: Any, mark: Mark) -> None:
             color=mark.color,
             ha={"start": "left", "middle": "center", "end": "right"}[mark.anchor],
             va="center",
-            fontweight="semibold" if mark.bold else "normal",
+            fontweight="bold" if mark.bold else "normal",
         )

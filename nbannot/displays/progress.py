@@ -44,7 +44,7 @@ def progress(progress: Progress, title: str = "") -> Fragment:
     else:
         parts.append(f"{count(p.done)} of {count(p.total)} answers ({share(p.done, p.total)})")
         left = p.remaining_s
-        parts.append(duration(p.elapsed_s) + (f", about {duration(left)} left" if left is not None else ""))
+        parts.append(duration(p.elapsed_s) + (f", about {duration(left)} left" if left else ""))
     asides: Sequence[tuple[int, str]] = (
         (p.cached, "kept from before"),
         (p.not_ok, "without a valid answer"),

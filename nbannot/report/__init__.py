@@ -125,8 +125,10 @@ def cost_facts(run: Run) -> list[tuple[str, str]]:
     if "total_energy_kwh" in spent:
         used = f"{energy(spent['total_energy_kwh'])}, {emissions(spent['total_emissions_kg'])}"
     words = str(run.config.get("energy") or "")
-    if words:
-        used = words if words.startswith("not measured") else f"{used} ({words})"
+    if words.startswith("not measured"):
+        used = words
+    elif words and "total_energy_kwh" in spent:
+        used = f"{used} ({words})"
     return [
         ("texts went", where_texts_went(run.config.get("model_info") or {})),
         ("time", calls),

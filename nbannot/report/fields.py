@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ LABEL_TYPES = ("checkbox", "dropdown", "likert")
 AUDIT = (
     ("scored", "scored"),
     ("missing", "without a valid answer"),
-    ("missed_gate", "wrongly passed over (the model said it does not apply)"),
+    ("missed_gate", "where the model said it does not apply, against the people"),
     ("na_na", "not applicable for both"),
     ("spurious", "answered where people say it does not apply"),
     ("no_reference", "without a human label"),
@@ -156,11 +157,21 @@ def metric_grid(kind: str, score: FieldScore, names: Sequence[str] = ()) -> Grid
 
 def value_cells(name: str, result: Result, notes: Footnotes) -> tuple[Cell, Cell]:
     """Return a number and its interval; the mark of a remark stands behind what it is about."""
-    few = result.reason.startswith("interval unreliable: class ")
-    mark = notes.mark(FEW_IN_A_CLASS if few else result.reason)
+    mark = notes.mark(brief(result.reason))
     if not result.defined:
         return Cell(NONE + mark), Cell("")
     return Cell(value_of(name, result)), Cell(interval_of(name, result) + mark, "quiet")
+
+
+def brief(reason: str) -> str:
+    """Return a reason with the labels that have few texts counted as one; the notes name them.
+
+    >>> brief("interval unreliable: class 1 has n=6; class 2 has n=7; only 9 clusters")
+    'interval unreliable: some labels have fewer than 10 human labels; only 9 clusters'
+    """
+    parts = reason.split("; ")
+    few = [part for part in parts if re.fullmatch(r"(interval unreliable: )?class .* has n=\d+", part)]
+    return "; ".join([*([FEW_IN_A_CLASS] if few else []), *(part for part in parts if part not in few)])
 
 
 def _optional(name: str) -> bool:
@@ -266,10 +277,9 @@ def matrix_grid(labels: Sequence[str], table: Sequence[Sequence[int]]) -> Grid:
         rows.append([*cells, Cell(count(total), "quiet")])
     notes = ["Rows: human labels; columns: the model's. Cells are texts."]
     if not (empty_column and empty_row):
-        notes.append(
-            "no label: no valid answer, or the model passed the question over. "
-            "does not apply: by the human labels."
-        )
+        notes.append("no label: no valid answer, or the model said that it does not apply.")
+    if not empty_row:
+        notes.append("does not apply: by the human labels.")
     return Grid(
         ["human ↓  model →", *names, "texts"],
         rows,

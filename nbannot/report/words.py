@@ -218,7 +218,8 @@ def state_of(run: Run) -> tuple[str, str]:
     go_on = "Run the same cell again: it goes on from here and asks only for what is missing."
     if run.status == "failed":
         return f"failed, no valid answer came{why}", go_on
-    return f"{run.status}, {plural(open_, 'answer')} of {count(every)} still open{why}", go_on
+    still = f", {plural(open_, 'answer')} of {count(every)} still open" if open_ else ""
+    return f"{run.status}{still}{why}", go_on
 
 
 def why_failed(run: Run, at_most: int = 3) -> list[str]:

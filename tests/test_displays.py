@@ -1,0 +1,644 @@
+"""Displays: safe in any notebook, the same words in HTML and plain text, fast, and true to the scores."""
+
+import base64
+import html
+import json
+import math
+import re
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+
+import pandas as pd
+import polars as pl
+import pytest
+from conftest import codebook_of
+from made_runs import (
+    DEGREE,
+    HOSTILE,
+    MARKS,
+    QUOTE,
+    STANCE,
+    answer,
+    hostile_run,
+    made_run,
+    made_task,
+    stance_run,
+)
+
+import nbannot
+from nbannot import displays
+from nbannot.displays.fragment import Fragment
+from nbannot.displays.html import as_html, element, escape, page_html, tint
+from nbannot.displays.plots import Point, nice_ticks, pareto, points
+from nbannot.engine import Progress
+from nbannot.errors import NbannotError, ScoringError
+from nbannot.report.blocks import Cell, Grid, Para
+from nbannot.task import Task
+
+VOID = {"img", "br"}
+TAGS = {"div", "style", "h3", "h4", "h5", "small", "p", "b", "ul", "li", "table", "caption", "thead", "tbody", "tr",
+        "th", "td", "bdi", "pre", "details", "summary", "progress", "img", "span"}  # fmt: skip
+ATTRIBUTES = {"class", "style", "title", "align", "colspan", "value", "max", "src", "alt", "width"}
+
+
+class Checker(HTMLParser):
+    """Reads a fragment as a browser would and notes everything that does not belong there."""
+
+    def __init__(self):
+        super().__init__(convert_charrefs=True)
+        self.open, self.faults, self.words, self.roots = [], [], [], 0
+
+    def handle_starttag(self, tag, attrs):
+        if not self.open:
+            self.roots += 1
+        if tag not in TAGS:
+            self.faults.append(f"<{tag}>")
+        for name, value in attrs:
+            if name not in ATTRIBUTES or (
+                name == "src" and not value.startswith("data:image/svg+xml;base64,")
+            ):
+                self.faults.append(f"{tag} {name}={value}")
+            if name == "style" and re.search(r"url|expression|<|>", value or ""):
+                self.faults.append(value)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.faults.append(f"</{tag}>")
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.words.append(data)
+
+
+def read(fragment):
+    """Return the words of a fragment's HTML, which must be safe, balanced and one element."""
+    checker = Checker()
+    checker.feed(fragment.html)
+    checker.close()
+    assert not checker.faults
+    assert not checker.open
+    assert checker.roots == 1
+    assert fragment.html.startswith('<div class="nbannot">')
+    assert "\x1b" not in fragment.html + fragment.text
+    return " ".join("".join(checker.words).split())
+
+
+@pytest.fixture
+def run(tmp_path):
+    return stance_run(tmp_path)
+
+
+@pytest.fixture
+def rich(tmp_path):
+    """A run with a field of every type on six texts."""
+    spans = json.dumps([{"start": 0, "end": 3, "text": "The", "label": "actor"}])
+    task = made_task(
+        [f"The {word} speaks. It claims a lot." for word in "abcdef"],
+        STANCE, DEGREE, QUOTE, MARKS,
+        Stance=["pro", "anti", "pro", "anti", "pro", ""], Degree=[1, 2, 3, 4, 5, 3],
+        Quote=["a lot", "speaks", "a", "It", "", "claims"], Marks=[spans, spans, "[]", "[]", spans, ""],
+    )  # fmt: skip
+    marked = [[{"start": 0, "end": 5, "text": "The a", "label": "actor"}]] * 3 + [[]] * 3
+    return made_run(
+        task,
+        {
+            "Stance": ["pro", "pro", "pro", None, "anti", "neutral"],
+            "Degree": [2, 2, 4, None, 1, 3],
+            "Quote": ["a lot", "The", "b", "", "x", "claims"],
+            "Marks": marked,
+        },
+        tmp_path,
+    )
+
+
+def every_display(run):
+    """Return each display that a run with a dropdown, a textbox and a span field has."""
+    label, text, span = (
+        next(f.column for f in run.coding.fields if f.type == t) for t in ("dropdown", "textbox", "span")
+    )
+    return {
+        "codebook": displays.codebook_card(run.task.codebook),
+        "task": displays.task_card(run.task),
+        "run": displays.run_card(run),
+        "report": displays.report(run),
+        "confusion": displays.confusion(run, label),
+        "distribution": displays.label_distribution(run, label),
+        "disagreements": displays.disagreements(run, label),
+        "all": displays.disagreements(run),
+        "pairs": displays.text_pairs(run, text),
+        "spans": displays.span_view(run, span),
+        "metrics": displays.metric_table(run),
+        "runs": displays.runs_table([{"run_id": "a1b2c3d4", "label": HOSTILE[0], "model_id": HOSTILE[1], "seed": 1}]),
+        "forest": displays.forest([(HOSTILE[0], 0.5), (HOSTILE[2], 0.6)], title=HOSTILE[1], verdict=HOSTILE[0]),
+        "tradeoff": displays.tradeoff([(HOSTILE[1], 0.5, 0.4, 0.6, 2.0)], metric=HOSTILE[0], cost=HOSTILE[1]),
+        "progress": displays.progress(Progress(total=5, done=2, message=HOSTILE[1]), HOSTILE[0]),
+    }  # fmt: skip
+
+
+def test_hostile_texts_labels_and_names_stay_words(tmp_path):
+    for name, fragment in every_display(hostile_run(tmp_path)).items():
+        said = read(fragment)
+        assert name == "progress" or len(fragment.html) < 100_000
+        if name not in ("progress", "tradeoff"):
+            assert "<script>alert(1)</script>" in said, name
+            assert "<script>alert(1)</script>" in fragment.text or "<script>" in fragment.text, name
+
+
+def test_every_display_of_a_plain_run_is_safe_too(rich):
+    for fragment in every_display(rich).values():
+        read(fragment)
+
+
+def test_a_plan_shows_the_prompts_as_they_are_and_safely(tmp_path):
+    task = hostile_run(tmp_path).task
+    fragment = displays.plan_card(nbannot.plan(task, model="mock", output_root=str(tmp_path)))
+    said = read(fragment)
+    assert "nothing was sent" in said
+    assert HOSTILE[0] in said
+    assert "they stayed on this machine" in said
+    assert "no earlier run with this model to estimate from" in fragment.text
+
+
+def test_plan_card_counts_calls_and_tells_what_is_there(tmp_path):
+    plan = nbannot.plan("policy-sentiment", model="mock", output_root=str(tmp_path))
+    text = displays.plan_card(plan).text
+    assert "128 to 256: conditional fields are asked only where they apply" in text
+    assert "new: nothing has been asked yet" in text
+    assert f"about {plan.input_tokens:,} tokens" in text
+    assert "First prompt of Policy Sentiment_Direction" in text
+
+
+def test_fragment_bundle_and_saving(tmp_path):
+    fragment = Fragment.of([Para("<b>")])
+    assert fragment.bundle() == {"text/html": fragment.html, "text/plain": "<b>\n"}
+    assert fragment._repr_mimebundle_() == fragment.bundle()
+    assert str(fragment) == repr(fragment) == "<b>\n"
+    page = fragment.save(tmp_path / "a.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert fragment.html in page
+    assert fragment.save(tmp_path / "a.txt").read_text() == "<b>\n"
+    assert fragment.save(tmp_path / "a.md").read_text() == "```text\n<b>\n```\n"
+
+
+def test_saving_as_something_else_says_what_is_possible(tmp_path):
+    with pytest.raises(NbannotError) as caught:
+        displays.forest([("a", 0.5)]).save(tmp_path / "a.png")
+    assert str(caught.value) == (
+        "a display is saved as .html, .txt, .md. Got 'a.png'.\n"
+        "  Write save('a.html'). A plot is saved by .figure.save(path)."
+    )
+    with pytest.raises(NbannotError, match="cannot write"):
+        Fragment.of([]).save(tmp_path / "no" / "a.txt")
+
+
+def test_snapshot_of_a_small_table():
+    grid = Grid(
+        ["a", "n"], [[Cell("<x>", "strong"), Cell("1", tint=0.5)], "note"], "lr", caption="C", notes=["n"]
+    )
+    assert as_html(grid) == (
+        '<table class="m"><caption>C</caption><thead><tr><th style="text-align:left">a</th>'
+        '<th align="right">n</th></tr></thead><tbody><tr><td style="text-align:left"><b>&lt;x&gt;</b></td>'
+        '<td align="right" style="background-color:rgba(46,134,193,0.31)">1</td></tr>'
+        '<tr><td class="q" colspan="2" style="text-align:left">note</td></tr></tbody></table><p class="q">n</p>'
+    )
+
+
+def test_builders_escape_attributes_and_controls():
+    assert element("td", "x", title='"><script>') == '<td title="&quot;&gt;&lt;script&gt;">x</td>'
+    assert escape("a\x00\x1b\ud800b") == "a\ufffd\ufffd\ufffdb"
+    assert tint(0.0) == ""
+    assert tint(-1.0) == "background-color:rgba(222,110,30,0.62)"
+
+
+def test_the_style_sheet_stays_below_the_root_class():
+    style = re.search("<style>(.*)</style>", page_html([]))[1]
+    assert "url(" not in style
+    assert "@import" not in style
+    bare = re.sub(r"@media print\{(.*?\})\}", r"\1", style)
+    selectors = re.findall(r"([^{}]+)\{[^{}]*\}", bare)
+    assert all(part.strip().startswith(".nbannot") for found in selectors for part in found.split(","))
+
+
+def test_the_run_card(run):
+    text = displays.run_card(run).text
+    assert text.startswith("demo: mock (run a1b2c3d4, complete)\n")
+    assert "┃ A model for tests." in text
+    assert re.search(r"Stance +macro F1 +0\.61 +\[0\.36, 0\.81\]¹ +0\.38 +18 of 20", text)
+    assert "people: pro: 60%, anti: 40%, neutral: 0% | model: pro: 67%, anti: 28%, neutral: 6%" in text
+    assert "18 valid · 2 invalid (2 × invalid: not an option)" in text
+    assert re.search(r"energy +not measured", text)
+
+
+def test_a_run_without_human_labels_has_a_card(tmp_path):
+    task = made_task(["a", "b"], STANCE)
+    text = displays.run_card(made_run(task, {"Stance": ["pro", "anti"]}, tmp_path)).text
+    assert "No human labels" in text
+    assert "• Stance: pro: 50%, anti: 50%, neutral: 0%" in text
+
+
+def test_a_remote_model_is_named_with_its_address(tmp_path):
+    info = {"name": "m", "backend": "openai", "endpoint": "https://example.org/v1", "is_local": False}
+    run = stance_run(tmp_path, model_info=info, energy="not measured: the model runs on another machine")
+    text = displays.run_card(run).text
+    assert "https://example.org/v1 (another machine)" in text
+    assert "not measured: the model runs on another machine" in text
+
+
+def test_the_task_card(rich):
+    text = displays.task_card(rich.task).text
+    assert "demo (6 texts, 4 fields)" in text
+    assert re.search(r"Stance +dropdown +always +5 +pro: 60%, anti: 40%", text)
+    assert re.search(r"Marks +span +always +5 +3 spans in 3 texts", text)
+
+
+def test_the_codebook_card():
+    codebook = codebook_of(
+        {**STANCE, "tooltip": "Which side?", "example": 'Text: \n"A."\n\nResponse: \n{"response": "pro"}'}
+    )
+    text = displays.codebook_card(codebook).text
+    assert "Stance  dropdown  pro, anti, neutral  always         1" in text
+    assert "Which side?" in text
+    assert re.search(r"A\. +pro", text)
+
+
+def test_confusion_tints_by_share_of_the_row(run):
+    fragment = displays.confusion(run, "Stance")
+    cells = re.findall(
+        r'<td align="right"(?: style="background-color:rgba\((.*?)\)")?>(?:<b>)?(\d+|·)', fragment.html
+    )
+    assert cells[:2] == [("46,134,193,0.46", "9"), ("222,110,30,0.10", "2")]
+    assert "The same label for 12 of 20 texts (0.60); a valid answer for 18." in fragment.text
+    assert fragment.figure is not None
+
+
+def test_many_labels_become_a_picture_and_a_list(tmp_path):
+    options = [f"label {i}" for i in range(15)]
+    field = {"name": "Topic", "type": "dropdown", "options": options}
+    people = [options[i % 15] for i in range(30)]
+    run = made_run(made_task(["t"] * 30, field, Topic=people), {"Topic": people[1:] + people[:1]}, tmp_path)
+    fragment = displays.confusion(run, "Topic")
+    read(fragment)
+    assert 'src="data:image/svg+xml;base64,' in fragment.html
+    assert "Most frequent confusions (of 15 labels)" in fragment.text
+
+
+def test_likert_view_counts_the_errors_by_direction(rich):
+    text = displays.likert_view(rich, "Degree").text
+    assert re.search(r"too low +1 \(20%\)", text)
+    assert re.search(r"exact +2 \(40%\)", text)
+    assert re.search(r"too high +2 \(40%\)", text)
+    assert re.search(r"−4 +1 +20%", text)
+    assert re.search(r"\+1 +2 +40%", text)
+    assert "The model gave no label for 1 of the 6 texts that people labelled." in text
+
+
+def test_label_distribution_is_on_the_same_texts(rich):
+    text = displays.label_distribution(rich, "Stance").text
+    # people coded 5 texts; the model answered 4 of these, and 5 of all 6
+    assert re.search(r"pro +3 +60% +\S+ +3 +75% +\S+ +3 +60%", text)
+    assert re.search(r"neutral +0 +0% +0 +0% +1 +20%", text)
+
+
+def test_disagreements_are_those_of_the_run(rich):
+    for column in (None, "Stance", "Degree", "Quote", "Marks"):
+        fragment = displays.disagreements(rich, column, per_page=100)
+        frame = rich.disagreements(column)
+        assert f"{len(frame)} of " in fragment.text
+        assert fragment.html.count("<tr") - 1 == len(frame)
+
+
+def test_disagreements_can_be_narrowed_down(run):
+    assert (
+        "3 with human = anti, model = pro"
+        in displays.disagreements(run, "Stance", human="anti", model="pro").text
+    )
+    text = displays.disagreements(run, "Stance", status="invalid").text
+    assert "2 with status = invalid" in text
+    assert text.count("– invalid: not an option: 'maybe'") == 2
+    assert "Nothing fits." in displays.disagreements(run, "Stance", human="neutral").text
+    assert "anti → pro 3×; pro → anti 2×" in displays.disagreements(run, "Stance").text
+
+
+def test_pages_hold_every_disagreement_once(run):
+    seen = [
+        text_id
+        for page in (1, 2, 3)
+        for text_id in re.findall(
+            r"\bt\d+", displays.disagreements(run, "Stance", page=page, per_page=3).text
+        )
+    ]
+    assert seen == list(run.disagreements("Stance")["text_id"])
+    assert "Page 1 of 3. Next: page=2." in displays.disagreements(run, "Stance", per_page=3).text
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda r: displays.disagreements(r, "Stance", page=9), "page must be an integer from 1 to 1. Got 9."),
+        (lambda r: displays.disagreements(r, "Stance", human="por"), "has no label 'por'; did you mean 'pro'?"),
+        (lambda r: displays.disagreements(r, "Stance", status="bad"), "there is no status 'bad'"),
+        (lambda r: displays.likert_view(r, "Stance"), "is for fields of type likert; 'Stance' is a dropdown."),
+        (lambda r: displays.span_view(r, "Stance"), "span_view is for fields of type span; 'Stance' is a dropdown."),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_shown_is_said(run, call, said):
+    with pytest.raises(ScoringError, match=re.escape(said)):
+        call(run)
+
+
+def test_a_thousand_disagreements_are_shown_at_once(tmp_path):
+    n = 1000
+    task = made_task([f"Text {i} " + "word " * 60 for i in range(n)], STANCE, Stance=["pro"] * n)
+    run = made_run(task, {"Stance": ["anti"] * n}, tmp_path)
+    displays.disagreements(run, "Stance")
+    started = time.perf_counter()
+    fragment = displays.disagreements(run, "Stance", per_page=500)
+    assert time.perf_counter() - started < 1
+    assert "1,000 of 1,000 labels by people (100%)" in fragment.text
+    assert len(fragment.html.encode()) < 1_000_000
+    assert len(displays.disagreements(run, "Stance").html.encode()) < 100_000
+
+
+def test_text_pairs_start_with_the_least_similar(rich):
+    lines = displays.text_pairs(rich, "Quote").text.splitlines()
+    values = [line.split()[1] for line in lines if re.match(r"t\d ", line)]
+    assert values == sorted(values)
+    assert any(re.match(r"t0 +1\.00 +a lot +a lot", line) for line in lines)
+
+
+SPAN_TEXT = """\
+Spans: Marks (1 of 1 text with marked passages)
+══════════════════════════════════════════════════════════════════════════════════════════════════════════════
+H marked by people, M by the model; a = actor, c = claim. A passage begins with its letter (* without a label)
+and goes on as ─.
+
+t0 (2 by people, 2 by the model)
+  The minister 😀 said taxes fall.
+H a───────────
+H     c────────────────
+M a───────────         c──────────
+"""
+
+
+def span_run(folder, text, human, model):
+    def spans(places):
+        return [{"start": a, "end": b, "text": text[a:b], "label": label} for a, b, label in places]
+
+    task = made_task([text], MARKS, Marks=[json.dumps(spans(human))])
+    return made_run(task, {"Marks": [spans(model)]}, folder)
+
+
+def test_spans_that_overlap_are_legible_in_plain_text(tmp_path):
+    text = "The minister 😀 said taxes fall."
+    human, model = [(0, 12, "actor"), (4, 20, "claim")], [(0, 12, "actor"), (20, 31, "claim")]
+    assert displays.span_view(span_run(tmp_path, text, human, model), "Marks").text == SPAN_TEXT
+
+
+def test_spans_that_overlap_are_legible_in_html(tmp_path):
+    text = "The minister said <b> taxes."
+    fragment = displays.span_view(
+        span_run(tmp_path, text, [(0, 12, "actor"), (4, 17, "claim")], [(0, 12, "actor")]), "Marks"
+    )
+    assert "H+M actor The H claim minister" in read(fragment)
+    passage = fragment.html[fragment.html.index("white-space:pre-wrap;line-height") :]
+    pieces = re.findall(r'<span style="background-color:rgba\((.*?)\);(.*?)" title="(.*?)">', passage)
+    assert [title for _, _, title in pieces] == [
+        "H actor, M actor", "H actor, H claim, M actor", "H claim",
+    ]  # fmt: skip
+    assert "border-bottom" in pieces[0][1]
+    assert "border-top" in pieces[0][1]
+    assert "border-top" not in pieces[2][1]
+    shown = re.sub("<small.*?</small>|<.*?>", "", passage[passage.index(">") + 1 : passage.index("</p>")])
+    assert html.unescape(shown) == text
+
+
+def test_spans_in_text_from_right_to_left_are_quoted(tmp_path):
+    text = "השר אמר שהמסים ירדו"
+    shown = displays.span_view(span_run(tmp_path, text, [(0, 3, "actor")], [(4, 7, "claim")]), "Marks").text
+    assert "H actor: “השר”" in shown
+    assert "M claim: “אמר”" in shown
+
+
+def test_long_texts_keep_their_marks_over_line_breaks(tmp_path):
+    text = "word " * 60
+    shown = displays.span_view(span_run(tmp_path, text, [(95, 215, "actor")], []), "Marks").text
+    assert (
+        sum(
+            line.count("─") + line.count("a")
+            for line in shown.splitlines()
+            if line.startswith("H ") and "by" not in line
+        )
+        == 120
+    )
+
+
+def test_one_text_by_its_id(rich):
+    assert "t1 (1 by people, 1 by the model)" in displays.span_view(rich, "Marks", text_id="t1").text
+    with pytest.raises(ScoringError, match="there is no text 't9'"):
+        displays.span_view(rich, "Marks", text_id="t9")
+
+
+def test_metric_tables(run, rich):
+    assert re.search(
+        r"Stance +macro F1 +0\.61 +\[0\.36, 0\.81\]¹ +20 +f1_macro", displays.metric_table(run).text
+    )
+    text = displays.metric_table([rich, rich]).text
+    assert "mock_standard [a1b2c3d4]" in text
+    assert "compare(runs)" in text
+
+
+def test_runs_table_shows_only_what_differs():
+    rows = [
+        {"run_id": "aaaaaaaa", "label": "demo", "model_id": "m_standard", "temperature": 0.0, "seed": 1,
+         "wall_time_s": 3.2, "total_energy_kwh": 1e-6, "codebook_hash": "x", "timestamp": "2026-01-02T03:04:05"},
+        {"run_id": "bbbbbbbb", "label": "demo", "model_id": "m_standard_temp=0.7", "temperature": 0.7, "seed": 1,
+         "wall_time_s": 75.0, "total_energy_kwh": None, "codebook_hash": "y", "timestamp": "2026-01-02T04:04:05"},
+    ]  # fmt: skip
+    expected = """\
+Runs of demo (2 runs)
+══════════════════════════════════════════════════════════════════════════════════════════════════════════════
+run_id    temperature  model_id                   time  energy  timestamp
+────────  ───────────  ───────────────────  ──────────  ──────  ────────────────
+aaaaaaaa            0  m_standard                3.2 s   1 mWh  2026-01-02 03:04
+bbbbbbbb          0.7  m_standard_temp=0.7  1 min 15 s       –  2026-01-02 04:04
+
+The same in all: seed = 1.
+"""
+    assert displays.runs_table(rows).text == expected
+    assert displays.runs_table(pl.DataFrame(rows)).text == expected
+    assert displays.runs_table(pd.DataFrame(rows)).text == expected
+    assert "There are no runs yet." in displays.runs_table([]).text
+
+
+def test_progress_in_one_line():
+    now = time.monotonic()
+    done = Progress(
+        total=192, done=42, calls=42, retries=2, not_ok=3, cached=10, started=now - 23, asking_since=now - 21
+    )
+    fragment = displays.progress(done, "demo · mock")
+    assert fragment.text == (
+        "demo · mock · 42 of 192 answers (22%) · 23 s, about 1 min 15 s left · 10 kept from before · "
+        "3 without a valid answer · 2 asked again\n"
+    )
+    assert '<progress value="42" max="192"></progress>' in fragment.html
+    assert len(fragment.html) < 500
+    assert "5 answers in" in displays.progress(Progress(total=5, done=5)).text
+    assert '<progress value="0" max="1">' in displays.progress(Progress()).html
+
+
+def test_forest_plot_of_values_and_differences():
+    rows = [("small", 0.31, 0.25, 0.37), ("large", 0.71, 0.65, 0.77), {"name": "none", "value": None}]
+    paired = [("small", -0.40, -0.48, -0.32), ("large", 0.0), ("none", None)]
+    fragment = displays.forest(rows, paired, metric="macro F1", reference="large", verdict="large is higher.")
+    read(fragment)
+    assert re.search(r"small +0\.31 +\[0\.25, 0\.37\] +−0\.40 +\[−0\.48, −0\.32\]", fragment.text)
+    assert re.search(r"none +– +– +– +–", fragment.text)
+    assert "• large is higher." in fragment.text
+    svg = fragment.figure.svg()
+    assert svg.count("<circle") == 4
+    assert svg.count("not defined") == 2
+
+
+def test_the_image_holds_the_figure():
+    fragment = displays.forest([("a & b", 0.5, 0.4, 0.6)])
+    data = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', fragment.html)[1]
+    assert base64.b64decode(data).decode() == fragment.figure.svg()
+    assert "a &amp; b" in fragment.figure.svg()
+
+
+def test_dots_stand_at_their_values():
+    figure = displays.forest([("a", 0.2), ("b", 0.4)]).figure
+    left, right = (float(x) for x in re.findall(r'<circle cx="([\d.]+)"', figure.svg()))
+    # ticks from 0.20 to 0.40 over 300 pixels
+    assert right - left == pytest.approx(300, abs=0.2)
+
+
+def test_pareto_set_and_tradeoff():
+    rows = [
+        ("cheap", 0.31, None, None, 0.02),
+        ("good", 0.71, None, None, 1.5),
+        ("worse", 0.30, None, None, 1.2),
+        ("?", 0.9),
+    ]
+    assert pareto(points(rows)) == [True, True, False, False]
+    assert pareto([Point("a", 0.5, cost=1.0), Point("b", 0.5, cost=1.0)]) == [True, True]
+    fragment = displays.tradeoff(rows, metric="macro F1", cost="seconds per text")
+    read(fragment)
+    assert "logarithmic" in fragment.figure.svg()
+    assert re.search(r"2 +good +0\.71 +– +1\.5 +yes", fragment.text)
+    assert re.search(r"4 +\? +0\.90 +– +–", fragment.text)
+
+
+def test_ticks_span_the_values():
+    for low, high in ((0.0, 0.0), (-0.3, 0.02), (3.0, 97.0), (0.123456, 0.123457), (1e-9, 5e-7)):
+        ticks = nice_ticks(low, high)
+        assert ticks[0] <= low + 1e-9
+        assert ticks[-1] >= high - 1e-9
+        assert 2 <= len(ticks) <= 9
+
+
+def test_figures_without_any_value_are_drawn(tmp_path):
+    assert "not defined" in displays.forest([("a", math.nan)]).figure.svg()
+    assert displays.tradeoff([("a", math.nan)]).figure.save(tmp_path / "a.svg").read_text().startswith("<svg")
+    assert displays.forest([]).figure.height > 0
+
+
+def test_png_needs_matplotlib_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    with pytest.raises(NbannotError) as caught:
+        displays.forest([("a", 0.5)]).figure.save(tmp_path / "a.png")
+    assert str(caught.value) == (
+        "a figure is saved as .png by matplotlib, which is not installed.\n"
+        "  Save it as .svg, or type: pip install matplotlib"
+    )
+    with pytest.raises(NbannotError, match=r"Write save\('a\.svg'\)"):
+        displays.forest([("a", 0.5)]).figure.save(tmp_path / "a.gif")
+
+
+@pytest.mark.parametrize(("kind", "begins"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_png_and_pdf_by_matplotlib(tmp_path, kind, begins, run):
+    pytest.importorskip("matplotlib", reason="matplotlib is optional")
+    path = displays.confusion(run, "Stance").figure.save(tmp_path / f"a.{kind}")
+    assert path.read_bytes().startswith(begins)
+
+
+def test_a_comparison_of_two_runs(rich, tmp_path):
+    other = made_run(
+        rich.task,
+        {"Stance": ["pro", "anti", "pro", "anti", "pro", "pro"]},
+        tmp_path,
+        run_id="b1b2c3d4",
+        model_id="good",
+    )
+    from nbannot.compare import compare
+
+    fragment = displays.comparison(
+        compare([rich, other], metric="accuracy", column="Stance", n_resamples=200)
+    )
+    read(fragment)
+    assert "good" in fragment.text
+    assert re.search(r"mock_standard +0\.40 +\[.*?\] +−0\.60", fragment.text)
+    assert "p (Holm)" in fragment.text
+    assert fragment.figure is not None
+
+
+def test_a_sweep_and_a_coder_have_cards(tmp_path):
+    from nbannot.compare import load_coder
+    from nbannot.sweep import sweep
+
+    runs = sweep("policy-sentiment", model="mock", temperature=[0, 0.7], limit=6, output_root=str(tmp_path))
+    text = displays.runs_card(runs).text
+    read(displays.runs_card(runs))
+    assert re.search(r"run_id +temperature", text)
+    assert all(run.run_id in text for run in runs)
+    task = runs[0].task
+    coder = load_coder(task, task.data.select([task.id_source, *task.label_columns]), "Ada")
+    assert "policy-sentiment: coder Ada" in displays.coder_card(coder).text
+
+
+def test_objects_of_the_core_show_themselves(tmp_path):
+    run = nbannot.run("policy-sentiment", model="mock", limit=4, output_root=str(tmp_path))
+    for shown in (run, run.task, run.task.codebook, nbannot.plan("policy-sentiment", model="mock", limit=4)):
+        bundle = shown._repr_mimebundle_()
+        assert bundle["text/html"].startswith('<div class="nbannot">')
+        assert bundle["text/plain"] == str(shown)
+    assert (run.folder / "classification_reports.txt").read_text(encoding="utf-8") == run.report().text
+
+
+def test_without_style_sheet_the_meaning_is_still_there(run):
+    bare = re.sub("<style>.*?</style>", "", displays.confusion(run, "Stance").html)
+    assert "background-color:rgba(" in bare
+    assert "Rows: human labels; columns: the model" in bare
+
+
+def test_importing_the_displays_is_light():
+    code = (
+        "import sys, nbannot.displays\n"
+        "heavy = ('numpy', 'pandas', 'polars', 'sklearn', 'scipy', 'matplotlib', 'IPython')\n"
+        "print([m for m in heavy if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_display_is_exported():
+    assert set(displays.__all__) >= {"Fragment", "Figure", "progress", "run_card", "report"}
+    assert all(getattr(displays, name) for name in displays.__all__)
+    assert callable(displays.progress)
+    assert callable(displays.comparison)
+    assert callable(displays.report)
+
+
+def test_an_empty_task_field_has_nothing_to_compare(tmp_path):
+    task = made_task(["a", "b"], STANCE, QUOTE, MARKS)
+    run = made_run(task, {"Stance": ["pro", "anti"], "Quote": ["x", ""], "Marks": [[], []]}, tmp_path)
+    assert isinstance(run.task, Task)
+    assert "nothing to compare with" in displays.confusion(run, "Stance").text
+    assert "No human labels to differ from." in displays.disagreements(run).text
+    assert "No human labels: what the model wrote." in displays.text_pairs(run, "Quote").text
+    assert "Neither people nor the model marked anything." in displays.span_view(run, "Marks").text
+    assert answer("S_Stance", None).status == "invalid"

@@ -14,28 +14,33 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Codebook": "codebook",
-    "NbannotError": "errors",
-    "Run": "run",
-    "RunConfig": "config",
-    "Task": "task",
     "add_prompt": "prompts",
     "bundled_tasks": "task",
+    "checkbox": "codebook",
+    "Codebook": "codebook",
     "compare": "compare",
     "configure": "widget",
     "determinism": "stability",
+    "dropdown": "codebook",
     "flip_rate": "stability",
     "joined": "views",
+    "likert": "codebook",
     "load_coder": "compare",
     "load_run": "run",
     "load_task": "task",
     "metrics": "views",
+    "NbannotError": "errors",
     "pivot": "views",
     "plan": "plan",
     "prompt_types": "prompts",
+    "Run": "run",
     "run": "run",
+    "RunConfig": "config",
     "runs": "views",
+    "span": "codebook",
     "sweep": "sweep",
+    "Task": "task",
+    "textbox": "codebook",
 }
 
 __all__ = ["__version__", *_PUBLIC]

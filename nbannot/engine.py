@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import json
 import random
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -425,8 +426,6 @@ class Engine:
 
 def _said(group: Sequence[Field], found: Mapping[str, Answer]) -> str:
     """Return the accepted answers as the model's turn in a conversation."""
-    import json
-
     if len(group) == 1:
         return reply_text(group[0], found[group[0].column].value)
     return json.dumps({f.column: f.to_json(found[f.column].value) for f in group}, ensure_ascii=False)
@@ -804,12 +803,3 @@ def _single(error: BaseException | None) -> BaseException | None:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
-
-
-def texts_to_send(texts: Sequence[str], metadata: Iterable[Mapping[str, str]] | None) -> Sequence[str]:
-    """Return the texts as they are sent, with metadata in front where there is some."""
-    from nbannot.prompts import with_metadata
-
-    if metadata is None:
-        return texts
-    return [with_metadata(text, row) for text, row in zip(texts, metadata, strict=True)]

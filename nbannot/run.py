@@ -8,7 +8,7 @@ import json
 import platform
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -20,7 +20,7 @@ from nbannot import __version__, energy, folder, ledger, prompts, tables
 from nbannot.codebook import Codebook, Field
 from nbannot.coding import Coding, from_folder, from_session
 from nbannot.config import RunConfig, settings_in
-from nbannot.engine import Job, Outcome, Progress, Tick, annotate, group_fields, texts_to_send
+from nbannot.engine import Job, Outcome, Progress, Tick, annotate, group_fields
 from nbannot.errors import ConfigError, NbannotError, RunError, RunInterrupted, TaskError, listed
 from nbannot.models import Model, ModelInfo, get_model
 from nbannot.scoring import Scored
@@ -159,15 +159,16 @@ def design(task: Task, config: RunConfig, model: Model | None = None) -> tuple[D
         raise ConfigError(
             f"metadata_columns that cannot be sent: {listed(missing)}.\n  There are: {listed(task.other_columns, 12)}."
         )
-    rows = None
+    texts: Sequence[str] = chosen.texts
     if config.metadata_columns:
-        rows = chosen.data.select(list(config.metadata_columns)).to_dicts()
+        rows = chosen.data.select(list(config.metadata_columns)).iter_rows(named=True)
+        texts = [prompts.with_metadata(text, row) for text, row in zip(texts, rows, strict=True)]
     job = Job(
         codebook=task.codebook,
         config=config,
         kind=kind,
         ids=chosen.ids,
-        texts=texts_to_send(chosen.texts, rows),
+        texts=texts,
         originals=chosen.texts,
         groups=group_fields(task.codebook, fields, config.fields_per_query),
         answer_mode=mode,

@@ -644,3 +644,17 @@ def test_a_text_that_does_not_fit_is_a_named_status(tmp_path, with_model):
     answer = run.coding.answers["S_Degree"][1]
     assert (answer.status, answer.reason) == ("not_asked", "text does not fit: 900 tokens of 800")
     assert run.status == "complete"
+
+
+def test_metadata_that_was_asked_for_is_sent_and_decides_the_run(tmp_path, with_model):
+    task = task_of(2, codebook_of(GATE), party=["red", "blue"], page=["7", ""])
+    model = Scripted(well)
+    run = run_with(model, with_model, task, tmp_path, metadata_columns=["party", "page"])
+    sent = [r.messages[-1]["content"] for r in sorted(model.requests, key=lambda r: r.key)]
+    assert "[party: red]\n[page: 7]\nText number 0" in sent[0]
+    assert "[party: blue]\nText number 1" in sent[1]
+    other = run_with(Scripted(well), with_model, task, tmp_path)
+    assert other.run_id != run.run_id
+    with pytest.raises(ConfigError, match="metadata_columns that cannot be sent: S_Gate"):
+        run_with(Scripted(well), with_model, task_of(1, codebook_of(GATE), S_Gate=["1"]), tmp_path,
+                 metadata_columns=["S_Gate"])  # fmt: skip

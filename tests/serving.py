@@ -580,6 +580,8 @@ def _schema_sent(body: Mapping[str, Any]) -> Any:
     form = body.get("response_format") or {}
     if form.get("type") == "json_schema":
         return form["json_schema"]["schema"]
+    if isinstance(form.get("value"), dict):  # the form of Hugging Face's text generation server
+        return form["value"]
     return body["format"] if isinstance(body.get("format"), dict) else None
 
 

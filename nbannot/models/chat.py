@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,8 @@ MAY_BE_DROPPED = ("seed", "temperature", "top_p", "top_k")
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
 SWITCHES = ("chat_template_kwargs", "reasoning_effort")
 KEPT_BODIES = 64
+MOST_SENDS = 12
+"""How often one request may be sent while each refusal teaches something (there are 9 things to learn)."""
 
 FORMAT_WORDS = re.compile(
     r"response_?format|json_?\s?schema|json_object|grammar|guided|structured[ _]output", re.I
@@ -256,6 +258,26 @@ class Dialect:
         return self._bodies.body(
             request, lambda: {"model": model, "stream": False, **self.parameters(request)}, model
         )
+
+    async def exchange(
+        self, request: Request, send: Callable[[Mapping[str, Any]], Awaitable[Exchange]]
+    ) -> Exchange:
+        """Send a request, again for as long as each refusal teaches something, and return how it went.
+
+        Parameters
+        ----------
+        send
+            Sends the request with these parameters, once.
+        """
+        for number in range(1, MOST_SENDS + 1):
+            sent = self.parameters(request)
+            found = await send(sent)
+            if found.error is None or is_too_long(found) or number == MOST_SENDS:
+                break
+            learned_meanwhile = self.parameters(request) != sent
+            if not learned_meanwhile and not self.learn(request, found):
+                break
+        return found
 
     def learn(self, request: Request, exchange: Exchange) -> bool:
         """Leave out what the server refuses of a request; return whether it is worth sending it again."""

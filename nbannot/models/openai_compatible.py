@@ -37,9 +37,6 @@ from nbannot.models.logprobs import NoScore, option_probabilities
 DEFAULT_URL = "https://api.openai.com/v1"
 ADDRESS_VARIABLE = "OPENAI_BASE_URL"
 KEY_VARIABLES = ("NBANNOT_API_KEY", "OPENAI_API_KEY")
-MOST_SENDS = 12
-"""How often one request may be sent while each refusal teaches something (there are 9 things to learn)."""
-
 INFO_TIMEOUT_S = 20.0
 CHAT = "/chat/completions"
 
@@ -228,24 +225,14 @@ class OpenAIModel:
         """Send one request and return its reply; failures are in the reply, never raised."""
         if not self._pool.is_open:
             await self._pool.open()
-        exchange = await self._exchange(request)
+        exchange = await self._dialect.exchange(
+            request, lambda _: self._pool.post(CHAT, self._dialect.body(request, self.name))
+        )
         if exchange.error is not None:
             return context_reply(exchange) if is_too_long(exchange) else exchange.failed()
         reply = read_completion(exchange)
         self._thought = self._thought or bool(reply.reasoning)
         return _scored(request, exchange, reply) if request.answer_mode == "score" else reply
-
-    async def _exchange(self, request: Request) -> Exchange:
-        """Send a request, again for as long as each refusal teaches something, and return how it went."""
-        for number in range(1, MOST_SENDS + 1):
-            body = self._dialect.body(request, self.name)
-            exchange = await self._pool.post(CHAT, body)
-            if exchange.error is None or is_too_long(exchange) or number == MOST_SENDS:
-                break
-            learned_meanwhile = self._dialect.body(request, self.name) != body
-            if not learned_meanwhile and not self._dialect.learn(request, exchange):
-                break
-        return exchange
 
     # ---- key and words ----------------------------------------------------------------------------------------
 

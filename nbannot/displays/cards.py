@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from nbannot.task import Task
 
 LABELS_ON_A_CARD = 6
+BASELINE_NOTE = "baseline: what always giving the most frequent human label would score"
 TEXTS_ON_A_CARD = 3
 TEXT_CHARS = 400
 PROMPTS_ON_A_CARD = 8
@@ -114,8 +115,8 @@ def _scores(of: Scored) -> list[Block]:
     rows: list[Row | str] = []
     for f in of.coding.fields:
         rows += _field_rows(f, of.scores.fields[f.column], notes)
-    header = ["field", "metric", "value", "95% interval", "always the majority", "answered"]
-    return [Grid(header, rows, "llrirr", notes=notes.lines)]
+    header = ["field", "metric", "value", "95% interval", "baseline", "answered"]
+    return [Grid(header, rows, "llrirr", notes=[*notes.lines, BASELINE_NOTE])]
 
 
 def _field_rows(f: Field, score: FieldScore, notes: Footnotes) -> list[Row | str]:

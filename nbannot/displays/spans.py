@@ -16,7 +16,7 @@ from nbannot.displays.fragment import Fragment
 from nbannot.displays.html import as_html, element, escape, isolated
 from nbannot.displays.rows import Row, field_of, rows_of
 from nbannot.errors import ScoringError, listed, nearest
-from nbannot.report.blocks import WIDTH, Block, Heading, Para, clean, right_to_left, width_of, wrap
+from nbannot.report.blocks import WIDTH, Block, Heading, Para, clean, clipped, right_to_left, width_of, wrap
 from nbannot.report.digits import count
 from nbannot.report.words import STATUS_WORDS, plural
 
@@ -32,6 +32,7 @@ TINTS = {
     frozenset({"model"}): "rgba(222,110,30,.22)",
     frozenset({"human", "model"}): "rgba(70,150,90,.30)",
 }
+SIGN_CHARS = 28
 SIGN_STYLE = "font-size:10px;opacity:.85;white-space:nowrap"
 
 
@@ -70,7 +71,7 @@ class Passage:
             return self._quoted(width)
         plain = "".join(clean(c) or " " for c in self.text)
         found = []
-        for start, end in _breaks(plain, width - 2):
+        for start, end in _breaks(plain, width - 3):
             found.append(f"  {plain[start:end]}".rstrip())
             for side in ("human", "model"):
                 for track in _tracks([m for m in self.marks if m.side == side]):
@@ -106,7 +107,9 @@ def _(block: Passage) -> str:
     for start, end in pairwise(edges):
         over = [m for m in block.marks if m.start <= start and end <= m.end]
         begins = _merged(m for m in block.marks if m.start == start)
-        signs = "".join(element("small", escape(sign) + " ", style=SIGN_STYLE) for sign in begins)
+        signs = "".join(
+            element("small", escape(clipped(sign, SIGN_CHARS)) + " ", style=SIGN_STYLE) for sign in begins
+        )
         inside = escape(block.text[start:end])
         if over:
             title = ", ".join(m.name for m in over)

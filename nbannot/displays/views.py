@@ -10,7 +10,7 @@ from nbannot.codebook import Field
 from nbannot.displays.figure import BLUE, INK, ORANGE, QUIET, RULE, Box, Figure, Line, Mark, Words, text_width
 from nbannot.displays.fragment import Fragment
 from nbannot.displays.rows import field_of, rows_of
-from nbannot.report.blocks import Block, Cell, Facts, Footnotes, Grid, Heading, Para, Row, clipped
+from nbannot.report.blocks import Block, Cell, Facts, Grid, Heading, Para, Row, clipped
 from nbannot.report.digits import count, share, value_of
 from nbannot.report.fields import (
     LABEL_TYPES,
@@ -172,58 +172,46 @@ def likert_view(run: Scored, column: str) -> Fragment:
     """
     f = field_of(run, column, ("likert",), "likert_view")
     score = run.scores.fields[f.column]
-    people, model, _ = distributions(run, f)
-    rows: list[Row] = [[str(point), *_bar(people, point), *_bar(model, point)] for point in f.labels]
     n = n_reference(score)
-    head: list[Block] = [
-        Heading(f"Scale: {f.name}", 1, f"{f.min_value} to {f.max_value}, {plural(n, 'text')}")
-    ]
     if not n:
         return label_distribution(run, column)
-    errors = Counter(
-        row.model - row.human for row in rows_of(run, f) if row.human is not None and row.model is not None
-    )
-    answered = sum(errors.values())
+    people, model, _ = distributions(run, f)
+    rows: list[Row] = [[str(point), *_bar(people, point), *_bar(model, point)] for point in f.labels]
+    blocks: list[Block] = [
+        Heading(f"Scale: {f.name}", 1, f"{f.min_value} to {f.max_value}, {plural(n, 'text')}"),
+        Grid(["point", "people", "", "", "model", "", ""], rows, "lrrlrrl", notes=_coverage_note(n, model)),
+        *_errors(run, f),
+        metric_grid(f.type, score, ("bias", "mae", "within_one", "percentage_agreement", "quadratic_kappa")),
+    ]
+    pairs = [(people[point], model[point]) for point in f.labels]
+    says = f"Scale points of {f.name} given by people and by the model"
+    return Fragment.of(blocks, butterfly([str(p) for p in f.labels], pairs, "people", "model", says))
+
+
+def _errors(run: Scored, f: Field) -> list[Block]:
+    """Return how many scale points the answers are off, and in which direction."""
+    rows = [row for row in rows_of(run, f) if row.human is not None and row.model is not None]
+    errors = Counter(row.model - row.human for row in rows)
+    n = len(rows)
     widest = max((abs(step) for step in errors), default=0)
     steps: list[Row] = [
         [
             Cell(_step(step), "strong" if step == 0 else "plain"),
             count(errors[step]),
-            Cell(share(errors[step], answered), "quiet"),
-            Cell("", bar=errors[step] / answered if answered else 0.0),
+            Cell(share(errors[step], n), "quiet"),
+            Cell("", bar=errors[step] / n if n else 0.0),
         ]
         for step in range(-widest, widest + 1)
     ]
-    low, high = (sum(k for step, k in errors.items() if (step > 0) is up and step) for up in (False, True))
-    direction = Facts(
-        [
-            ("too low", f"{count(low)} ({share(low, answered)})"),
-            ("exact", f"{count(errors[0])} ({share(errors[0], answered)})"),
-            ("too high", f"{count(high)} ({share(high, answered)})"),
-        ]
-    )
-    notes = Footnotes()
-    blocks: list[Block] = [
-        *head,
-        Grid(["point", "people", "", "", "model", "", ""], rows, "lrrlrrl", notes=_coverage_note(n, model)),
-        Grid(
-            ["model − human", "texts", "", ""],
-            steps,
-            "rrrl",
-            caption="How far the answers are off",
-            notes=notes.lines,
-        ),
-        direction,
-        metric_grid(f.type, score, ("bias", "mae", "within_one", "percentage_agreement", "quadratic_kappa")),
+    directions = {
+        "too low": sum(k for step, k in errors.items() if step < 0),
+        "exact": errors[0],
+        "too high": sum(k for step, k in errors.items() if step > 0),
+    }
+    return [
+        Grid(["model − human", "texts", "", ""], steps, "rrrl", caption="How far the answers are off"),
+        Facts([(name, f"{count(k)} ({share(k, n)})") for name, k in directions.items()]),
     ]
-    pairs = [(people[point], model[point]) for point in f.labels]
-    names = [str(point) for point in f.labels]
-    return Fragment.of(
-        blocks,
-        butterfly(
-            names, pairs, "people", "model", f"Scale points of {f.name} given by people and by the model"
-        ),
-    )
 
 
 def _step(step: int) -> str:

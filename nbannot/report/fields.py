@@ -147,7 +147,7 @@ def metric_grid(kind: str, score: FieldScore, names: Sequence[str] = ()) -> Grid
     ]
     header = [
         *("metric", "value", "95% interval"),
-        *(["always the majority"] if against else []),
+        *(["baseline"] if against else []),
         *(["answered only"] if answered else []),
         *("texts", "in the tables"),
     ]
@@ -213,7 +213,7 @@ def _baseline(f: Field, score: FieldScore) -> list[Block]:
     if f.type in LABEL_TYPES:
         most = max(score.per_class, key=lambda entry: entry["support"])
         said += (
-            f" Always answering “{most['label']}” would reach an accuracy of "
+            f" Baseline: always answering “{most['label']}” would reach an accuracy of "
             f"{value_of('accuracy', score.results['baseline_accuracy'])} and a macro F1 of "
             f"{value_of('f1_macro', score.results['baseline_f1_macro'])}."
         )

@@ -197,6 +197,12 @@ def test_the_window_is_the_one_asked_for_and_never_more_than_the_model_has():
         ask(model, request())
         assert server.calls[-1].body["options"]["num_ctx"] == 2048
         assert model_at(server, context_size=99_999).info().context_size == 6000
+    with ollama(context=131_072) as server:
+        model = model_at(server)
+        assert model.info().context_size == 32_768
+        ask(model, request(text="word " * 40_000))
+        assert server.calls[-1].body["options"]["num_ctx"] == 32_768
+        assert model_at(server, context_size=99_999).info().context_size == 99_999
 
 
 def test_a_text_that_does_not_fit_is_not_cut():

@@ -45,6 +45,9 @@ START_S = 20.0
 LOAD_TIMEOUT_S = 900.0
 KEEP_ALIVE = "10m"
 LEAST_CONTEXT = 4096
+MOST_CONTEXT = 32_768
+"""The largest context window that is asked for without being told: a larger one may take more memory than there is."""
+
 REFUSES_LONG_PROMPTS = (0, 13)
 """The first version that surely obeys ``truncate: false``; older ones cut a long prompt and say nothing."""
 
@@ -66,8 +69,8 @@ class OllamaModel:
     base_url
         Address of the server; ``OLLAMA_HOST``, else this machine, when left out.
     context_size
-        The context window to ask for, in tokens. When left out it begins at 4096 and grows with the prompts, as far
-        as the model was trained for.
+        The context window to ask for, in tokens. When left out it begins at 4096 and grows with the prompts, up to
+        32768 or what the model was trained for.
     threads
         Processor threads of the server, where it shall not decide itself.
     max_parallel
@@ -325,17 +328,15 @@ class OllamaModel:
 
     def _make_room(self, request: Request, tokens: int) -> Reply | None:
         """Make the context window large enough for a prompt; return the reply if that is impossible."""
-        most = self._most_room() or 1 << 30
+        most = self._most_room()
         room = self._room or min(LEAST_CONTEXT, most)
         while room < tokens + request.max_tokens and room < most:
             room = min(2 * room, most)
         self._room = room if self._context_size is None else most
         return too_long(tokens, self._room) if self._cuts_silently and tokens > self._room else None
 
-    def _most_room(self) -> int | None:
-        if self._context_size is None or self._trained is None:
-            return self._context_size or self._trained
-        return min(self._context_size, self._trained)
+    def _most_room(self) -> int:
+        return min(self._context_size or MOST_CONTEXT, self._trained or 1 << 30)
 
     async def _loaded(self) -> Exchange:
         """Have the model loaded with the present context window; everybody waits for the same loading."""

@@ -168,7 +168,12 @@ SETTINGS: dict[str, Setting] = {
         short="seed",
         optional=True,
     ),
-    "max_tokens": Setting(number(1, 1_000_000, whole=True), "longest reply, in tokens", short="max"),
+    "max_tokens": Setting(
+        number(1, 1_000_000, whole=True),
+        "longest reply, in tokens; unset: 1,024, or less for a small model, and four times that with reasoning",
+        short="max",
+        optional=True,
+    ),
     "context_size": Setting(
         number(64, 10_000_000, whole=True), "context window to ask for, in tokens", short="ctx", optional=True
     ),
@@ -209,7 +214,10 @@ SETTINGS: dict[str, Setting] = {
         values=CALIBRATIONS,
     ),
     "retries": Setting(
-        number(0, 20, whole=True), "how often an invalid answer is asked for again", short="retries"
+        number(0, 20, whole=True),
+        "how often an invalid or refused answer is asked for again (one cut at max_tokens: only with the `temperature` "
+        "strategy)",
+        short="retries",
     ),
     "retry_strategy": Setting(
         one_of(*RETRY_STRATEGIES),
@@ -291,7 +299,7 @@ class RunConfig:
     top_p: float | None = None
     top_k: int | None = None
     seed: int | None = 1
-    max_tokens: int = 512
+    max_tokens: int | None = None
     context_size: int | None = None
     chat_mode: str = "per_query"
     reasoning: bool | str | None = None

@@ -36,7 +36,12 @@ CALIBRATION_TEXTS = 32
 SEND_TRIES = 5
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
-ASK_AGAIN = ("invalid", "truncated", "refused")
+ASK_AGAIN = {
+    "reprompt": ("invalid", "refused"),
+    "identical": ("invalid", "refused"),
+    "temperature": ("invalid", "refused", "truncated"),
+}
+"""Retry strategy -> statuses that are asked again. What ran on to max_tokens runs on again unless it is warmer."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Job:
     groups: tuple[tuple[Field, ...], ...]
     answer_mode: AnswerMode
     calibrated: bool
+    max_tokens: int
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -304,7 +310,7 @@ class Engine:
             top_p=config.top_p,
             top_k=config.top_k,
             seed=seed,
-            max_tokens=config.max_tokens,
+            max_tokens=self.job.max_tokens,
             reasoning=config.reasoning,
         )
 
@@ -328,7 +334,7 @@ class Engine:
             self.progress.retries += attempt > 1 and stored is None
             reply, answers = await self._one_call(row, left, request, attempt, stored)
             found.update(answers)
-            left = [f for f in left if answers[f.column].status in ASK_AGAIN]
+            left = [f for f in left if answers[f.column].status in ASK_AGAIN[self.job.config.retry_strategy]]
             if request.answer_mode == "score":
                 break
             problem = answers[left[0].column].reason if left else ""

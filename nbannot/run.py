@@ -34,6 +34,8 @@ COMPLETE, PARTIAL, FAILED, RUNNING = "complete", "partial", "failed", "running"
 PACKAGES = ("aiohttp", "codecarbon", "huggingface_hub", "krippendorff", "numpy", "pandas", "polars", "scikit-learn",
             "scipy", "xllamacpp")  # fmt: skip
 HUMAN_LABELS = "human_labels.csv"
+REPLY_TOKENS = 1024
+"""Longest reply where neither the settings nor the model say."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,13 @@ class Design:
         decided = {
             name: value
             for name, value in self.config.to_dict().items()
-            if name in IDENTITY and name not in ("model", "answer_mode", "calibration")
+            if name in IDENTITY and name not in ("model", "max_tokens")
         }
         return {
             **decided,
             "model": self.info.full_name,
             "model_digest": self.info.digest,
+            "max_tokens": self.job.max_tokens,
             "answer_mode": self.job.answer_mode,
             "calibration": "batch" if self.job.calibrated else "none",
             "fields": [f.column for f in self.job.fields],
@@ -173,9 +176,16 @@ def design(task: Task, config: RunConfig, model: Model | None = None) -> tuple[D
         groups=group_fields(task.codebook, fields, config.fields_per_query),
         answer_mode=mode,
         calibrated=calibrated,
+        max_tokens=config.max_tokens or _reply_tokens(model, reasons=kind.reasons or bool(config.reasoning)),
     )
     wording = [prompts.compose(kind, group, use_examples=config.use_examples) for group in job.groups]
     return Design(chosen, task, config, info, job, prompts.prompt_hash(kind, wording)), model
+
+
+def _reply_tokens(model: Model, *, reasons: bool) -> int:
+    """Return the longest reply to allow where `max_tokens` is unset; a small model that runs on is cut early."""
+    plain: int = getattr(model, "reply_tokens", REPLY_TOKENS)
+    return 4 * plain if reasons else plain
 
 
 def _fields(codebook: Codebook, config: RunConfig) -> list[Field]:
@@ -438,6 +448,7 @@ def _config(plan: Design, status: str) -> dict[str, Any]:
         **plan.config.to_dict(),
         "model_id": plan.model_id,
         "status": status,
+        "max_tokens_used": plan.job.max_tokens,
         "answer_mode_used": plan.job.answer_mode,
         "calibration_used": "batch" if plan.job.calibrated else "none",
         "prompt_template": kind.template,

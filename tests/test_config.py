@@ -211,7 +211,7 @@ PRICES = "prices must be a table with one or more of input, output, each a numbe
         ("top_k", 0, "top_k must be an integer from 1 to 1000000. Got 0."),
         ("seed", 1.0, "seed must be an integer from 0 to 4294967295. Got 1.0."),
         ("seed", True, "seed must be an integer from 0 to 4294967295. Got True."),
-        ("max_tokens", None, "max_tokens must be an integer from 1 to 1000000. Got None."),
+        ("max_tokens", 0, "max_tokens must be an integer from 1 to 1000000. Got 0."),
         ("limit", 0, "limit must be an integer of at least 1. Got 0."),
         ("split", "all", "split must be one of dev, test. Got 'all'."),
         ("split", "Test", "split must be one of dev, test. Got 'Test'; did you mean 'test'?"),

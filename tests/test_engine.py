@@ -658,3 +658,31 @@ def test_metadata_that_was_asked_for_is_sent_and_decides_the_run(tmp_path, with_
     with pytest.raises(ConfigError, match="metadata_columns that cannot be sent: S_Gate"):
         run_with(Scripted(well), with_model, task_of(1, codebook_of(GATE), S_Gate=["1"]), tmp_path,
                  metadata_columns=["S_Gate"])  # fmt: skip
+
+
+def test_the_longest_reply_is_what_the_model_says_unless_it_is_set(tmp_path, with_model):
+    task = task_of(1, codebook_of(GATE))
+
+    class Small(Scripted):
+        reply_tokens = 100
+
+    for number, (model, settings, most) in enumerate(
+        [
+            (Scripted(well), {}, 1024),
+            (Small(well), {}, 100),
+            (Small(well), {"reasoning": True}, 400),
+            (Small(well), {"max_tokens": 7}, 7),
+        ]
+    ):
+        run = run_with(model, with_model, task, tmp_path / str(number), **settings)
+        assert model.requests[0].max_tokens == run.config["max_tokens_used"] == most
+
+
+def test_a_reply_that_ran_on_is_asked_again_only_warmer(tmp_path, with_model):
+    task = task_of(1, codebook_of(GATE))
+    cut = Reply(text='{"response": "and so on and so on', finish_reason="length")
+    for strategy, calls_made in (("reprompt", 1), ("identical", 1), ("temperature", 3)):
+        model = Scripted(lambda r: cut)
+        run = run_with(model, with_model, task, tmp_path / strategy, retry_strategy=strategy)
+        assert len(model.requests) == calls_made
+        assert run.coding.answers["S_Gate"][0].status == "truncated"

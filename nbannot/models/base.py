@@ -122,6 +122,11 @@ class Model(Protocol):
         How many requests are worth having in flight at once (1 = one after another).
     answer_modes
         The ways it can answer, best first.
+
+    Notes
+    -----
+    Optional members: ``reply_tokens`` (the longest reply to allow where `max_tokens` is unset) and
+    ``fit(task, fields)`` (learn from the human labels of the task before it is asked; for supervised baselines).
     """
 
     parallel: int

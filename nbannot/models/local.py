@@ -91,6 +91,7 @@ class LocalModel:
 
     parallel = 1
     answer_modes: tuple[AnswerMode, ...] = ("score", "generate")
+    reply_tokens = 128
 
     def __init__(
         self,
@@ -420,6 +421,10 @@ class _Engine:
         """Return JSON that obeys the schema, unless it is cut at `max_tokens` or at the end of the context.
 
         Sampling settings that are not given are off: neither top-k nor top-p nor min-p, no repetition penalty.
+
+        The schema is kept by llama.cpp's grammar engine, which drops a schema it cannot read, and in rare cases lets
+        a value end early when an option holds both characters that JSON escapes (quotes, backslashes) and such
+        outside ASCII; every reply is therefore checked again when it is read.
         """
         self._check_length(len(prompt.tokens) + 1, prompt)
         settings: dict[str, Any] = {

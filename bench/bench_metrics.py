@@ -9,6 +9,7 @@ Nothing is asserted. Where the plain way takes too long, a part of it is measure
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 import time
@@ -296,6 +297,7 @@ def main(what: str = "") -> None:
     """Run what was asked for."""
     warnings.simplefilter("ignore")
     rng = np.random.default_rng(1)
+    print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} before the start")
     if what in ("", "speed"):
         score_field(FieldData("likert", (1, 2), [1, 2] * 20, [1, 1] * 20))  # imports
         for bench in (bench_dropdown, bench_likert, bench_text, bench_spans, bench_runs, bench_million):

@@ -20,6 +20,8 @@ from nbannot.metrics.text_extras import EXTRA_NAMES, TextExtras, extra_scores
 
 TEXT_NAMES = ("percentage_agreement", "norm_levenshtein", "bleu", *EXTRA_NAMES, "coverage", "presence_f1")
 """The metrics of the outputs contract, in its order."""
+LONG_TOKEN = 15
+"""Characters per token from which a script is taken to have no spaces."""
 CONVENTIONS = (
     "strict (missing=0, one side empty=0) · both empty left out of the means · NFC code points · "
     "BLEU: mean of sentence BLEU with effective order"
@@ -139,7 +141,7 @@ def score_text(
         counts=counts,
         missing_by_reason=rows.missing_by_reason,
         confusion=None,
-        notes=_notes(texts, counts, whole, bleu_tokenize),
+        notes=_notes(texts, stats.columns["bleu_1"], counts, whole, bleu_tokenize),
         conventions=whole.blank.conventions,
         signature=stats.signature | _bleu_signatures(bleu_tokenize),
     )
@@ -241,22 +243,25 @@ def _bleu_signatures(tokenize: str) -> dict[str, str]:
     }
 
 
-def _notes(texts: TextRows, counts: dict[str, int], intervals: Intervals, tokenize: str) -> list[str]:
+def _notes(
+    texts: TextRows, n_tokens: FloatArray, counts: dict[str, int], intervals: Intervals, tokenize: str
+) -> list[str]:
+    """Return guidance and warnings; `n_tokens` are the tokens of each human text."""
     notes = [
         "Similarity is a diagnostic, not a ground truth: short extracts can mean the same in other words."
     ]
-    with_text = [text for text, has in zip(texts.human, texts.has_human.tolist(), strict=True) if has]
-    if with_text:
-        median = float(np.median([len(text.split()) for text in with_text]))
-        unspaced = float(np.median([len(text) / max(1, len(text.split())) for text in with_text])) > 20
-        if unspaced and tokenize == "13a":
+    if texts.has_human.any():
+        lengths = np.fromiter(map(len, texts.human), dtype=float, count=len(texts.human))[texts.has_human]
+        tokens = n_tokens[texts.has_human]
+        median = float(np.median(tokens))
+        if tokenize == "13a" and np.median(lengths / np.maximum(tokens, 1)) > LONG_TOKEN:
             notes.append(
                 "The texts look like a script without spaces, where BLEU needs another tokeniser "
                 "(bleu_tokenize: zh, ja-mecab, ko-mecab or flores200)."
             )
         elif median < similarity.SHORT_TEXT:
             notes.append(
-                f"BLEU is unsuitable here: half of the human texts have {median:g} words or fewer "
+                f"BLEU is unsuitable here: half of the human texts have {median:g} tokens or fewer "
                 f"(it needs about {similarity.SHORT_TEXT})."
             )
     if counts["both_empty"]:

@@ -162,8 +162,9 @@ class Notebooks:
         page.wait_for_function("() => window.jupyterapp && window.jupyterapp.shell", timeout=90_000)
         return page
 
-    def __call__(self, *cells: str, run: bool = True, **options: Any) -> Any:
+    def __call__(self, *cells: str, run: bool = True, title: str = "", **options: Any) -> Any:
         """Write a notebook, open it, wait for its kernel, and run all cells; returns the page."""
+        self._name = title or self._name
         page = self.page(self.write(*cells), **options)
         page.evaluate(READY)
         if run:

@@ -32,7 +32,7 @@ def comparison(compared: Comparison) -> Fragment:
         )
     ]
     figures: list[Figure] = []
-    names = _names(compared)
+    names = compared.names
     for (column, metric), verdict in zip(compared.results, compared.verdicts, strict=True):
         f = compared.runs[0].task.codebook[column]
         found = compared.results[column, metric]
@@ -44,32 +44,18 @@ def comparison(compared: Comparison) -> Fragment:
             Heading(f.name, 2, metric_words(metric)),
             Para(verdict, "notice"),
             figure,
-            _pairs_grid(found, names, digits),
+            _pairs_grid(found, names, digits, compared.adjust),
             *_cost(compared, values, metric),
         ]
+    blocks += [Para(note, "quiet") for note in compared.notes]
     blocks.append(Para(f"Conventions: {compared.conventions}", "quiet"))
     return Fragment.of(blocks, figures[0] if figures else None)
 
 
-def _names(compared: Comparison) -> dict[str, str]:
-    """Return run id -> short name, with the id where two have the same name."""
-    every = [run.model_id for run in compared.runs]
-    return {
-        run.run_id: run.model_id if every.count(run.model_id) == 1 else f"{run.model_id} [{run.run_id}]"
-        for run in compared.runs
-    }
-
-
 def _values(compared: Comparison, key: tuple[str, str], names: dict[str, str]) -> list[Point]:
-    """Return every run's value with its own interval and its seconds of model time."""
-    column, metric = key
-    found = []
-    for run, value in zip(compared.runs, compared.results[key].values, strict=True):
-        score = run.scores.fields.get(column)
-        result = {**score.results, **score.extra}.get(metric) if score else None
-        low, high = (result.ci_low, result.ci_high) if result else (math.nan, math.nan)
-        found.append(Point(names[run.run_id], value, low, high))
-    return found
+    """Return every run's value with its own interval, on the rows of the comparison."""
+    every = zip(compared.runs, compared.own(*key), strict=True)
+    return [Point(names[run.run_id], own.value, own.ci_low, own.ci_high) for run, own in every]
 
 
 def _forest(compared: Comparison, found: ManyResult, values: list[Point], metric: str, digits: int) -> Figure:
@@ -100,7 +86,7 @@ def _forest(compared: Comparison, found: ManyResult, values: list[Point], metric
     return replace(forest_figure(values, paired, metric=words, reference=reference), twin=twin)
 
 
-def _pairs_grid(found: ManyResult, names: dict[str, str], digits: int) -> Grid:
+def _pairs_grid(found: ManyResult, names: dict[str, str], digits: int, adjust: str) -> Grid:
     notes = Footnotes()
     rows: list[Row] = []
     for pair in found.pairs[:PAIRS_SHOWN]:
@@ -119,7 +105,8 @@ def _pairs_grid(found: ManyResult, names: dict[str, str], digits: int) -> Grid:
             ]
         )
     rest = len(found.pairs) - len(rows)
-    header = ["A", "", "B", "", "A − B", "95% interval", "p (Holm)", "texts that decide", "detectable"]
+    p = "p (Holm)" if adjust == "holm" else "p (BH)"
+    header = ["A", "", "B", "", "A − B", "95% interval", p, "texts that decide", "detectable"]
     more = [f"… and {plural(rest, 'more pair')}: see frame()."] if rest > 0 else []
     detectable = "detectable: the smallest true difference that so many texts would find with a power of 80%."
     return Grid(header, rows, "lrlrrirrr", notes=[*notes.lines, detectable, *more])

@@ -35,7 +35,7 @@ def completions(
     """
     lines = text.split("\n")
     before, after = lines[line][:column], lines[line][column:]
-    magic = re.match(r"\s*%{1,2}(annotate|report|runs|prompt)\b(.*)", before, re.DOTALL)
+    magic = re.match(r"\s*%{1,2}(annotate|compare|report|runs|prompt)\b(.*)", before, re.DOTALL)
     if magic and re.match(r"\s", magic[2]):
         found, fragment = _after_magic(magic[1], magic[2], variables)
     elif line > 0 and re.match(r"\s*%%annotate\b", lines[0]):
@@ -49,10 +49,8 @@ def _after_magic(magic: str, before: str, variables: Mapping[str, Any]) -> tuple
     """Return the candidates on the first line and the fragment before the cursor."""
     fragment = re.search(r"(\S*)$", before)[1]  # type: ignore[index]
     previous = ["", *before[: len(before) - len(fragment)].split()][-1]
-    if magic == "report":
-        from nbannot.run import Run
-
-        return [name for name, value in _named(variables) if isinstance(value, Run)], fragment
+    if magic in ("report", "compare"):
+        return _runs(magic, fragment, variables), fragment
     if magic == "runs":
         return _runs_tasks(previous), fragment
     if magic == "prompt":
@@ -69,6 +67,17 @@ def _after_magic(magic: str, before: str, variables: Mapping[str, Any]) -> tuple
     if previous == "--codebook":
         return _codebooks(fragment, variables), fragment
     return ([] if previous in ("-o", "--out") else _tasks(fragment, variables)), fragment
+
+
+def _runs(magic: str, fragment: str, variables: Mapping[str, Any]) -> list[str]:
+    """Return the variables that hold runs, and for ``%compare`` its options."""
+    from nbannot.run import Run
+    from nbannot.sweep import Runs
+
+    if magic == "compare" and fragment.startswith("-"):
+        return ["--metric", "--column"]
+    kinds = Run if magic == "report" else (Run, Runs)
+    return [name for name, value in _named(variables) if isinstance(value, kinds)]
 
 
 def _in_body(

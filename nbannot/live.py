@@ -6,6 +6,7 @@ last state stays: in a saved notebook as HTML that needs no script.
 
 from __future__ import annotations
 
+import html
 import shutil
 import sys
 import time
@@ -157,8 +158,14 @@ def progress(title: str, *, quiet: bool = False) -> Iterator[Live | None]:
 
 
 def say(line: str) -> None:
-    """Show one line: as an output of the cell in a notebook or in IPython, on stderr elsewhere."""
+    """Show a few words: as an output of the cell in a notebook or in IPython, on stderr elsewhere."""
     if shell() is not None:
-        _display({"text/plain": line}, raw=True)
+        words = f'<div class="nbannot" style="white-space: pre-wrap">{html.escape(line)}</div>'
+        _display({"text/plain": line, "text/html": words}, raw=True)
     else:
         sys.stderr.write(f"{line}\n")
+
+
+def show_text(text: str) -> None:
+    """Show a text in type of one width, such as help or the wording of a prompt."""
+    _display({"text/plain": text}, raw=True)

@@ -120,7 +120,7 @@ class NbannotMagics(Magics):
         """
         words = doors.split_line(line.rstrip().removesuffix(";"))
         if {"-h", "--help"} & set(words):
-            live.say(NbannotMagics.annotate.__doc__ or "")
+            live.show_text(NbannotMagics.annotate.__doc__ or "")
             return None
         order = read_order(words, cell, self._variables)
         with _tidy_interrupt():
@@ -159,9 +159,9 @@ class NbannotMagics(Magics):
         asked = _parsed(NbannotMagics.prompt, doors.split_line(line))
         if cell is None:
             if asked.name is None:
-                live.say("\n".join(prompts.prompt_types()))
+                live.show_text("\n".join(prompts.prompt_types()))
             else:
-                live.say(prompts.prompt_type(asked.name).template)
+                live.show_text(prompts.prompt_type(asked.name).template)
             return
         if asked.name is None:
             raise UsageError("%%prompt needs a name: %%prompt NAME")
@@ -189,6 +189,38 @@ class NbannotMagics(Magics):
         """
         asked = _parsed(NbannotMagics.report, doors.split_line(line))
         return self._run(asked.run).report()
+
+    @no_var_expand
+    @line_magic
+    @_options(
+        _option(
+            "runs", nargs="+", metavar="RUN", help="variables that hold runs, or run folders; two or more"
+        ),
+        _option(
+            "--metric", metavar="NAME", help="metric to compare; else the first one of each field's type"
+        ),
+        _option(
+            "--column", metavar="NAME", help="field to compare; else every field that all of them answered"
+        ),
+    )
+    def compare(self, line: str = "") -> Any:
+        """Compare runs text by text: who is better, by how much, and whether the texts can tell.
+
+        Examples::
+
+            %compare first second
+            %compare runs --metric f1_macro --column Direction      the runs of a sweep
+        """
+        from nbannot.compare import compare
+        from nbannot.sweep import Runs
+
+        asked = _parsed(NbannotMagics.compare, doors.split_line(line))
+        held = [self._variables.get(name) for name in asked.runs]
+        several = [
+            [*one] if isinstance(one, Runs) else [self._run(name)]
+            for name, one in zip(asked.runs, held, strict=True)
+        ]
+        return compare([run for some in several for run in some], metric=asked.metric, column=asked.column)
 
     @no_var_expand
     @line_magic
@@ -231,7 +263,7 @@ class NbannotMagics(Magics):
             what = (
                 f"variable '{named}' holds no run" if held is not None else f"there is no variable '{named}'"
             )
-            raise UsageError(f"{what}; %report takes a run or a run folder")
+            raise UsageError(f"{what}; give a run or a run folder")
         return load_run(named)
 
 
@@ -451,7 +483,7 @@ def _tidy_interrupt() -> Iterator[None]:
 
 # ---- coming and going -------------------------------------------------------------------------------------------
 
-MAGICS = {"line": ("annotate", "prompt", "report", "runs"), "cell": ("annotate", "prompt")}
+MAGICS = {"line": ("annotate", "compare", "prompt", "report", "runs"), "cell": ("annotate", "prompt")}
 
 
 def load_ipython_extension(shell: Any) -> None:

@@ -18,6 +18,7 @@ from nbannot import magic, prompts
 from nbannot.config import SETTINGS
 from nbannot.errors import ConfigError, ModelError, RunInterrupted, TaskError
 from nbannot.run import Run
+from nbannot.sweep import Runs
 
 LABEL_FIELDS = 'fields = ["Explicit evaluation", "Direction"]\n'
 
@@ -146,7 +147,8 @@ def test_a_plan_sends_nothing(shell, tmp_path):
 def test_lists_make_a_sweep(shell):
     runs = value_of(
         shell,
-        '%%annotate policy-sentiment -q\nmodel = ["mock", "mock/b"]\ntemperature = [0, 0.7]\nlimit = 3\nfields = ["Direction"]',
+        "%%annotate policy-sentiment -q --limit 3 --fields Direction\n"
+        'model = ["mock", "mock/b"]\ntemperature = [0, 0.7]',
     )
     assert [(r.config["model"], r.config["temperature"]) for r in runs] == [
         ("mock", 0.0), ("mock", 0.7), ("mock/b", 0.0), ("mock/b", 0.7)
@@ -330,7 +332,7 @@ ERRORS = {
     "no such run": (
         "%report nix",
         UsageError,
-        "there is no variable 'nix'; %report takes a run or a run folder",
+        "there is no variable 'nix'; give a run or a run folder",
     ),
     "no runs yet": ("%runs", UsageError, "which task? %runs TASK; nothing was annotated in this session yet"),
 }
@@ -391,6 +393,15 @@ def test_report_shows_the_last_run_a_variable_or_a_folder(shell):
     shown = {str(value_of(shell, f"%report {which}")) for which in ("", "mine", str(run.folder))}
     assert len(shown) == 1
     assert f"run {run.run_id}" in shown.pop()
+
+
+def test_compare_takes_runs_and_sweeps(shell):
+    value_of(shell, "%annotate policy-sentiment --model mock --limit 12 --fields Direction -o one -q")
+    value_of(
+        shell, "%annotate policy-sentiment --model [mock/b,mock/c] --limit 12 --fields Direction -o two -q"
+    )
+    shown = str(value_of(shell, "%compare one two --metric f1_macro --column Direction"))
+    assert "Comparison (3 runs, 1 metric, 3 paired comparisons)" in shown
 
 
 def test_runs_shows_the_runs_of_a_task(shell):
@@ -460,6 +471,8 @@ def completed(shell, text, line=None):
         ('%%annotate policy-sentiment\nfields = ["Ev|', ['"Evidence"']),
         ('%%annotate mine\nfields = ["Pri|', ['"Primary emotion"']),
         ("%report an|", ["any_run"]),
+        ("%compare an|", ["any_run", "any_runs"]),
+        ("%compare any_run --m|", ["--metric"]),
         ("%runs pol|", ["policy-sentiment"]),
         ("%%prompt --re|", ["--reasons"]),
         ("print(mo|", None),
@@ -473,6 +486,7 @@ def test_completion(shell, text, expected):
         "frame": pd.DataFrame({"text": ["a"]}),
         "book": nbannot.Codebook.from_dict(CODEBOOK),
         "any_run": object.__new__(Run),
+        "any_runs": object.__new__(Runs),
     }
     found = completed(shell, text)
     if expected and "model" in text and len(expected) == 2:

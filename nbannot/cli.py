@@ -1,4 +1,4 @@
-"""The command line's door: ``nbannot run | plan | score | list | models | tasks | doctor``.
+"""The command line's door: ``nbannot run | plan | score | compare | list | models | tasks | doctor``.
 
 Results go to stdout; progress and remarks to stderr. The options of ``run`` and ``plan`` are made from `SETTINGS`.
 """
@@ -137,6 +137,16 @@ def do_score(asked: argparse.Namespace) -> int:
         print(_short(one))
         runs.append(one)
     return COMPLETE if all(one.status == "complete" for one in runs) else UNFINISHED
+
+
+def do_compare(asked: argparse.Namespace) -> int:
+    """Print how runs differ, text by text."""
+    from nbannot.compare import compare
+    from nbannot.run import load_run
+
+    runs = [load_run(place) for place in asked.folder]
+    print(compare(runs, metric=asked.metric, column=asked.column))
+    return COMPLETE
 
 
 def do_list(asked: argparse.Namespace) -> int:
@@ -360,6 +370,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(plan)
     score = command("score", do_score, "score run folders again, without a model")
     score.add_argument("folder", nargs="+", metavar="FOLDER", help="a run folder")
+    compare = command(
+        "compare", do_compare, "compare runs text by text: who is better, by how much, how surely"
+    )
+    compare.add_argument("folder", nargs="+", metavar="FOLDER", help="a run folder; two or more")
+    compare.add_argument("--metric", metavar="NAME", help="else the first one of each field's type")
+    compare.add_argument(
+        "--column", metavar="NAME", help="a field; else every field that all of them answered"
+    )
     listing = command("list", do_list, "list the runs of an output folder")
     listing.add_argument("--task", metavar="NAME", help="only the runs of this task")
     listing.add_argument(
@@ -397,7 +415,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 OPTIONS = (
-    *("--version", "--help", "--fresh", "--retry", "--json", "--quiet", "--task"),
+    *("--version", "--help", "--fresh", "--retry", "--json", "--quiet", "--task", "--metric", "--column"),
     *(f"--{name}" for name in SETTINGS),
 )
 """Every long option of any command."""

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from nbannot.engine import Progress
+    from nbannot.engine import Progress, Tick
 
 AT_LEAST_EVERY_S = 1.0
 """Drawn again after this time even if no answer came, so that the clock does not stand still."""
@@ -145,16 +145,22 @@ def place() -> Place | None:
     return TerminalPlace() if sys.stderr is not None and sys.stderr.isatty() else None
 
 
+def unseen(progress: Progress) -> None:
+    """Show nothing: the `tick` of a run that is to be quiet."""
+
+
 @contextmanager
-def progress(title: str, *, quiet: bool = False) -> Iterator[Live | None]:
-    """Give a `tick` that shows progress while the block runs, or ``None`` where nobody would see it."""
+def progress(title: str, *, quiet: bool = False) -> Iterator[Tick]:
+    """Give a `tick` that shows progress while the block runs; one that shows nothing where nobody would see it."""
     where = None if quiet else place()
-    live = None if where is None else Live(title, where)
+    if where is None:
+        yield unseen
+        return
+    live = Live(title, where)
     try:
         yield live
     finally:
-        if live is not None:
-            live.close()
+        live.close()
 
 
 def say(line: str) -> None:

@@ -285,6 +285,17 @@ def test_score_writes_the_tables_again(command, tmp_path):
     assert table.read_text() == before
 
 
+def test_compare_prints_who_is_better(command):
+    words = ["run", "policy-sentiment", *QUICK, "--json", "-q"]
+    folders = [json.loads(command(*words, "--model", m)[1])["folder"] for m in ("mock", "mock/b")]
+    code, out, _ = command("compare", *folders, "--metric", "f1_macro")
+    assert code == 0
+    assert out.startswith("Comparison (2 runs, 1 metric, 1 paired comparison)")
+    code, _, err = command("compare", folders[0])
+    assert code == 1
+    assert "a comparison needs at least two runs" in err
+
+
 def test_tasks_lists_bundled_ones_and_ones_own(command, tmp_path):
     (tmp_path / "mine/broken").mkdir(parents=True)
     (tmp_path / "mine/broken/codebook.json").write_text("{")

@@ -106,14 +106,14 @@ def test_a_shorter_line_covers_the_longer_one(monkeypatch):
 
 def test_nothing_is_drawn_where_nobody_looks(capsys):
     with live.progress("demo") as tick:
-        assert tick is None
+        tick(Progress(total=2, done=1))
     assert capsys.readouterr() == ("", "")
 
 
 def test_quiet_draws_nothing(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     with live.progress("demo", quiet=True) as tick:
-        assert tick is None
+        tick(Progress(total=2, done=1))
     assert sys.stderr.getvalue() == ""
 
 

@@ -20,7 +20,8 @@ import math
 import sys
 import threading
 import time
-from collections import Counter
+import zlib
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,6 +87,8 @@ class Behaviour:
     thinking
         How reasoning comes when asked for: ``"reasoning_content"``, ``"reasoning"``, ``"tags"``, ``"open"`` (only the
         end is marked), or ``""`` (the model has none).
+    cheap
+        For measurements: each answer is one that the schema allows, drawn by the bytes of the request; no faults.
     replies_per_connection, idle_close_s
         When it closes a connection: after so many replies, or so long after one.
     """
@@ -109,6 +112,7 @@ class Behaviour:
     prefix: str = "/v1"
     replies_per_connection: int = 1_000_000
     idle_close_s: float = 60.0
+    cheap: bool = False
     ollama_version: str = "0.32.9"
     load_error: str = ""
     remote_host: str = ""
@@ -145,6 +149,8 @@ class Serving:
         self._model = MockModel(self.behaviour.variant)
         self._seen: Counter[str] = Counter()
         self._schemas: dict[str, Any] = {}
+        self._waiting: deque[tuple[Connection, bytes]] = deque()
+        self._cheap: dict[bytes, list[bytes]] = {}
         self._models = list(self.behaviour.models)
         self._open: set[Connection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -378,6 +384,34 @@ class Serving:
         usage = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
         return {"object": "chat.completion", "model": body["model"], "choices": [choice], "usage": usage}
 
+    # cheap answers: as little work as possible, so that a measurement measures the client
+
+    def answer_cheaply(self, connection: Connection, raw: bytes) -> None:
+        """Answer a chat completion after the latency, in the order of arrival, so many at once as there is capacity."""
+        if self.now_at_once >= self.behaviour.capacity:
+            self._waiting.append((connection, raw))
+            return
+        self.now_at_once += 1
+        assert self._loop is not None
+        if self.behaviour.latency_s:
+            self._loop.call_later(self.behaviour.latency_s, self._finish_cheaply, connection, raw)
+        else:
+            self._finish_cheaply(connection, raw)
+
+    def _finish_cheaply(self, connection: Connection, raw: bytes) -> None:
+        rest = raw[raw.rindex(b'"model"') :]
+        if rest not in self._cheap:
+            schema = _schema_sent(json.loads(b"{" + rest))
+            self._cheap[rest] = [_cheap_reply(option) for option in _options(schema)]
+        replies = self._cheap[rest]
+        connection.reply_cheaply(replies[zlib.crc32(raw) % len(replies)])
+        self.count["answered"] += 1
+        self.now_at_once -= 1
+        if self._waiting:
+            self.answer_cheaply(*self._waiting.popleft())
+
+    # answers
+
     def _request(self, body: dict[str, Any]) -> Request:
         """Return what the mock model is asked: the same question that it would be asked in process."""
         messages = tuple(body["messages"])
@@ -492,6 +526,9 @@ class Connection(asyncio.Protocol):
         if self._idle:
             self._idle.cancel()
         method, path, _ = lines[0].split(" ", 2)
+        if self.server.behaviour.cheap and path.endswith("/chat/completions"):
+            self.server.answer_cheaply(self, rest[:length])
+            return
         work = self.server.handle(self, method, path, headers, rest[:length])
         self._work = asyncio.get_running_loop().create_task(work)
         self._work.add_done_callback(self._done)
@@ -529,6 +566,12 @@ class Connection(asyncio.Protocol):
         extra = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         head = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(raw)}\r\n{extra}\r\n"
         self.transport.write(head.encode() + raw)
+
+    def reply_cheaply(self, reply: bytes) -> None:
+        """Send a whole reply, and take the next request."""
+        self.transport.write(reply)
+        if self._buffer:
+            self._next()
 
     def send_part(self, raw: bytes, length: int) -> None:
         """Send a reply that breaks off."""
@@ -619,6 +662,14 @@ def _options(schema: Mapping[str, Any]) -> tuple[str, ...]:
     else:
         values = range(part["minimum"], part["maximum"] + 1)
     return tuple(json.dumps({"response": value}, ensure_ascii=False) for value in values)
+
+
+def _cheap_reply(option: str) -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", "content": option}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 300, "completion_tokens": 7}
+    raw = json.dumps({"object": "chat.completion", "choices": [choice], "usage": usage}).encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(raw)}\r\n\r\n"
+    return head.encode() + raw
 
 
 def _logprobs(schema: Mapping[str, Any], scored: Reply) -> list[dict[str, Any]]:

@@ -225,14 +225,16 @@ class OpenAIModel:
         """Send one request and return its reply; failures are in the reply, never raised."""
         if not self._pool.is_open:
             await self._pool.open()
-        exchange = await self._dialect.exchange(
-            request, lambda _: self._pool.post(CHAT, self._dialect.body(request, self.name))
-        )
+        exchange = await self._dialect.exchange(request, lambda _: self._pool.post(CHAT, self.body(request)))
         if exchange.error is not None:
             return context_reply(exchange) if is_too_long(exchange) else exchange.failed()
         reply = read_completion(exchange)
         self._thought = self._thought or bool(reply.reasoning)
         return _scored(request, exchange, reply) if request.answer_mode == "score" else reply
+
+    def body(self, request: Request) -> bytes:
+        """Return what is sent for a request, with what has been learned so far."""
+        return self._dialect.body(request, self.name)
 
     # ---- key and words ----------------------------------------------------------------------------------------
 

@@ -53,7 +53,8 @@ def probe(model: Model) -> dict[str, Any]:
         ``model``, ``context_size``, ``answer_modes``; ``schema_obeyed``, ``seed_obeyed``, ``label_probabilities``;
         ``reasoning_on``, ``reasoning_off`` (whether reasoning comes when asked for, and stays away when not);
         ``tokens_counted``; ``seconds`` (median of a reply), ``seconds_in_all``; ``capabilities`` (what a server
-        was found to refuse); ``problems`` (what went wrong, one sentence each). Entries are ``None`` where the replies do not tell.
+        was found to refuse); ``problems`` (what went wrong, one sentence each). Entries are ``None`` where the replies
+        do not tell.
 
     Raises
     ------

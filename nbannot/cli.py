@@ -96,9 +96,8 @@ def do_run(asked: argparse.Namespace) -> int:
     if many and (asked.fresh or asked.retry):
         asked.parser.error("--fresh and --retry are for one run; repetitions of a sweep: --repeat [1,2,3]")
     say = None if asked.quiet else live.say
-    title = f"{len(configs)} runs" if many else configs[0].model_id()
     failures: Sequence[Any] = ()
-    with live.progress(f"{task.name} · {title}", quiet=asked.quiet) as tick:
+    with live.progress(doors.title(task, configs), quiet=asked.quiet) as tick:
         if many:
             done = sweep(task, configs, tick=tick, say=say)
             runs, failures = done.runs, done.failures
@@ -202,6 +201,8 @@ def do_doctor(asked: argparse.Namespace) -> int:
     print(doctor.report(findings))
     if asked.model is not None:
         found = doctor.try_model(asked.model, asked.base_url)
+        if asked.probe:
+            found += doctor.examine_model(asked.model, asked.base_url)
         print(f"\n{doctor.report(found)}")
         findings += found
     return ERROR if any(finding.state == "problem" for finding in findings) else COMPLETE
@@ -393,6 +394,9 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument(
         "model", nargs="?", metavar="MODEL", help="a model to try, e.g. local or ollama/gemma3:270m"
     )
+    doctor.add_argument(
+        "--probe", action="store_true", help="ask it up to seven small questions: what can it do?"
+    )
     doctor.add_argument("--base_url", metavar="URL", help="address of the model's server")
     doctor.add_argument(
         "--output_root", metavar="PATH", default=DEFAULTS["output_root"], help="folder of the runs"
@@ -415,7 +419,18 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 OPTIONS = (
-    *("--version", "--help", "--fresh", "--retry", "--json", "--quiet", "--task", "--metric", "--column"),
+    *(
+        "--version",
+        "--help",
+        "--fresh",
+        "--retry",
+        "--json",
+        "--quiet",
+        "--task",
+        "--metric",
+        "--column",
+        "--probe",
+    ),
     *(f"--{name}" for name in SETTINGS),
 )
 """Every long option of any command."""

@@ -22,7 +22,7 @@ from typing import Literal
 
 from nbannot import __version__
 from nbannot.config import COUNTRY_VARIABLE, RunConfig, country
-from nbannot.errors import listed
+from nbannot.errors import NbannotError, listed
 from nbannot.folder import free_disk
 from nbannot.models import backends, get_model
 
@@ -30,7 +30,6 @@ KEYS = ("OPENAI_API_KEY", "NBANNOT_API_KEY", "HF_TOKEN")
 """Environment variables that may hold a key; only whether they are set is ever told."""
 
 EXTRAS = {"local": ("xllamacpp",), "textbox": ("rouge_score", "sentence_transformers", "bert_score")}
-OLLAMA = "http://127.0.0.1:11434"
 OLLAMA_TIMEOUT_S = 1.0
 LEAST_DISK = 500_000_000
 
@@ -145,7 +144,12 @@ def _weights() -> Finding:
 
 
 def _ollama() -> Finding:
-    address = ollama_address()
+    from nbannot.models.ollama_server import HOST_VARIABLE, host_address
+
+    try:
+        address = host_address(os.environ.get(HOST_VARIABLE, ""))
+    except NbannotError as error:
+        return Finding("Ollama", "problem", str(error).splitlines()[0])
     models = ollama_models(address)
     if models is not None:
         return Finding("Ollama", "ok", f"answers at {address}; models: {listed(models, 12) or 'none yet'}")
@@ -154,26 +158,15 @@ def _ollama() -> Finding:
     return Finding("Ollama", "missing", f"no answer at {address}", "see https://ollama.com if you want it")
 
 
-def ollama_address() -> str:
-    """Return the address of the Ollama server as ``OLLAMA_HOST`` gives it, or the usual one."""
-    host = os.environ.get("OLLAMA_HOST", "").strip().rstrip("/")
-    if not host:
-        return OLLAMA
-    scheme, _, rest = host.rpartition("://")
-    name, colon, port = rest.rpartition(":")
-    if not colon or not port.isdigit():
-        name, port = rest, {"https": "443", "http": "80"}.get(scheme, "11434")
-    name = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1"}.get(
-        name, name
-    )  # an address to listen on is none to call
-    return f"{scheme or 'http'}://{name}:{port}"
-
-
 def ollama_models(address: str) -> list[str] | None:
     """Return the names of the models on an Ollama server; ``None`` if it does not answer within a second."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    from nbannot.models.http import is_loopback
+
+    proxies = urllib.request.ProxyHandler({} if is_loopback(address) else None)
     try:
-        with opener.open(f"{address}/api/tags", timeout=OLLAMA_TIMEOUT_S) as reply:
+        with urllib.request.build_opener(proxies).open(
+            f"{address}/api/tags", timeout=OLLAMA_TIMEOUT_S
+        ) as reply:
             return [str(model["name"]) for model in json.load(reply)["models"]]
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -274,6 +267,37 @@ def try_model(model: str, base_url: str | None = None) -> list[Finding]:
     state: State = "ok" if answer.status == "ok" else "problem"
     findings.append(Finding("answer", state, f"{said}, after {seconds:.1f} s with loading"))
     return findings
+
+
+CAN = {
+    "schema_obeyed": "keeps to the asked form",
+    "seed_obeyed": "obeys a seed",
+    "label_probabilities": "tells label probabilities",
+    "reasoning_on": "reasons when asked to",
+    "reasoning_off": "answers without reasoning when asked to",
+    "tokens_counted": "counts tokens",
+}
+"""What `nbannot.models.probe` finds out -> how it is said."""
+
+
+def examine_model(model: str, base_url: str | None = None) -> list[Finding]:
+    """Return what a model can do, found out by up to seven small requests, for which a paid server will charge.
+
+    Raises
+    ------
+    NbannotError
+        If it cannot be found, loaded or reached.
+    """
+    from nbannot.models.probe import probe
+
+    found = probe(get_model(RunConfig(model=model, base_url=base_url)))
+    words = {True: "yes", False: "no", None: "cannot be told"}
+    findings = [
+        Finding(says, "ok" if found[name] else "missing", words[found[name]]) for name, says in CAN.items()
+    ]
+    if found["seconds"] is not None:
+        findings.append(Finding("seconds per reply", "ok", f"{found['seconds']:.2f}"))
+    return [*findings, *(Finding("request", "problem", words) for words in found["problems"])]
 
 
 def report(findings: list[Finding]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,6 +194,11 @@ def task_of(recipe: Recipe, config: RunConfig) -> Task:
     if "codebook" not in stored:
         raise RunError(f"{recipe.path} holds no codebook: it is not the config.json of one of our runs.")
     return _task_of(recipe.path.parent, stored)
+
+
+def title(task: Task, configs: Sequence[RunConfig]) -> str:
+    """Return what is being worked on, in a few words that leave room for the progress beside them."""
+    return f"{task.name} · {configs[0].model if len(configs) == 1 else f'{len(configs)} runs'}"
 
 
 def headline(run: Run) -> dict[str, tuple[str, Result]]:

@@ -438,9 +438,8 @@ def _carry_out(order: Order) -> Any:
             least, most = sum(p.calls_at_least for p in plans), sum(p.calls_at_most for p in plans)
             live.say(f"{len(plans)} runs, {least:,} to {most:,} calls in all")
         return plans if many else plans[0]
-    title = f"{len(order.configs)} runs" if many else order.configs[0].model_id()
     say = None if order.quiet else _once
-    with live.progress(f"{order.task.name} · {title}", quiet=order.quiet) as tick:
+    with live.progress(doors.title(order.task, order.configs), quiet=order.quiet) as tick:
         if many:
             return sweep(order.task, order.configs, tick=tick, say=say)
         return run(order.task, order.configs[0], fresh=order.fresh, retry=order.retry, tick=tick, say=say)

@@ -6,7 +6,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -373,17 +375,34 @@ def test_doctor_asks_a_model_something(command):
     assert re.search(r"^!!  answer +invalid: ", out, re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    ("host", "address"),
-    [
-        ("", "http://127.0.0.1:11434"),
-        ("0.0.0.0", "http://127.0.0.1:11434"),
-        (":8000", "http://127.0.0.1:8000"),
-        ("box", "http://box:11434"),
-        ("http://box:8000/", "http://box:8000"),
-        ("https://box", "https://box:443"),
-    ],
-)
-def test_the_address_of_ollama_as_its_own_variable_gives_it(monkeypatch, host, address):
-    monkeypatch.setenv("OLLAMA_HOST", host)
-    assert doctor.ollama_address() == address
+@pytest.mark.usefixtures("_no_servers")
+def test_doctor_can_find_out_what_a_model_can_do(command):
+    _, out, _ = command("doctor", "mock", "--probe")
+    assert re.search(r"^ok  keeps to the asked form +yes$", out, re.MULTILINE)
+    assert re.search(r"^ok  tells label probabilities +yes$", out, re.MULTILINE)
+
+
+def test_doctor_lists_the_models_of_a_running_ollama(command, monkeypatch):
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"models": [{"name": "gemma3:270m"}]}).encode())
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{server.server_port}")
+        _, out, _ = command("doctor")
+        server.shutdown()
+    assert re.search(r"^ok  Ollama +answers at http://127.0.0.1:\d+; models: gemma3:270m$", out, re.MULTILINE)
+
+
+def test_doctor_shows_no_password_of_an_address(command, monkeypatch):
+    monkeypatch.setenv("OLLAMA_HOST", "http://ann:very-secret@box")
+    code, out, err = command("doctor")
+    assert code == 1
+    assert re.search(r"^!!  Ollama ", out, re.MULTILINE)
+    assert "very-secret" not in out + err

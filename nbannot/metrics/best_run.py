@@ -43,23 +43,16 @@ def best_run_corrected(
     resampling = PairedResampling(runs[0], stats, n_resamples, seed, 0.95)
     if np.isnan(resampling.values).any():
         raise ScoringError(f"{metric} is not defined for every run, so that none can be called the best.")
-    rng = np.random.default_rng(seed)
     chosen, outside = [], []
-    for _ in range(n_resamples):
-        picks = np.bincount(
-            rng.integers(0, resampling.sample.n_units, resampling.sample.n_units),
-            minlength=resampling.sample.n_units,
-        )
-        units = np.repeat(np.arange(len(resampling.units)), resampling.sample.counts)
-        inside = np.bincount(units, weights=picks, minlength=len(resampling.units))
-        left = np.bincount(units, weights=picks == 0, minlength=len(resampling.units))
-        within = goodness(metric, resampling.formula(np.tensordot(inside, resampling.units, axes=1)))
-        if np.isnan(within).all():
-            continue
-        best = int(np.nanargmax(within))
-        chosen.append(best)
-        outside.append(float(resampling.formula(np.tensordot(left, resampling.units, axes=1))[best]))
-    share = np.bincount(chosen, minlength=len(runs)) / max(1, len(chosen))
+    for inside, left in resampling.in_and_out():
+        within = goodness(metric, resampling.formula(inside))
+        without = resampling.formula(left)
+        defined = np.flatnonzero(~np.isnan(within).all(axis=1))
+        best_within = np.argmax(np.where(np.isnan(within[defined]), -np.inf, within[defined]), axis=1)
+        chosen.append(best_within)
+        outside.append(without[defined, best_within])
+    picked, scored = np.concatenate(chosen), np.concatenate(outside)
+    share = np.bincount(picked, minlength=len(runs)) / max(1, len(picked))
     best = int(np.argmax(goodness(metric, resampling.values)))
-    corrected = float(np.nanmean(outside)) if outside else NAN
+    corrected = float(np.nanmean(scored)) if not np.isnan(scored).all() else NAN
     return BestRun(best, float(resampling.values[best]), corrected, tuple(share.tolist()))

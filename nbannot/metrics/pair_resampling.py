@@ -58,6 +58,16 @@ class PairedResampling:
         moved = self._exchanged[:, a] - self._exchanged[:, b]
         return self.totals[a] - moved, self.totals[b] + moved
 
+    def in_and_out(self) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """Yield (b, runs, d) totals of the units that resamples drew, and of those that they left out."""
+        rng = np.random.default_rng(self.seed)
+        n, first = self.sample.n_units, np.cumsum(self.sample.counts) - self.sample.counts
+        for size in self._blocks():
+            picks = np.stack([np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(size)])
+            sides = (np.add.reduceat(side, first, axis=1) for side in (picks, (picks == 0).astype(np.int64)))
+            inside, left = (self._sums(side.astype(np.float64)) for side in sides)
+            yield inside, left
+
     def _halves(self, rng: np.random.Generator, size: int) -> FloatArray:
         counts = self.sample.counts
         if (counts == 1).all():

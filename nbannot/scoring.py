@@ -186,7 +186,7 @@ def field_data(coding: Coding, f: Field, clusters: Sequence[Any] | None = None) 
         texts=task.texts if f.type == "span" else None,
         missing_reason=[_why_missing(a.status, a.reason) for a in answers],
         clusters=clusters,
-        unaligned=[len(a.unaligned) for a in answers] if f.type == "span" else None,
+        unaligned=[list(a.unaligned) for a in answers] if f.type == "span" else None,
     )
 
 

@@ -351,9 +351,9 @@ def test_calibration_does_not_depend_on_order_or_interruption(tmp_path, with_mod
 
     class Jumpy(Scripted):
         async def ask(self, request):
-            if len(self.requests) == 130:
+            if len(self.requests) == 90:
                 stop.set()
-            await asyncio.sleep(random.Random(request.key).random() * 0.02)
+            await asyncio.sleep(random.Random(request.key).random() * 0.06)
             return await super().ask(request)
 
     with_model(Jumpy(answer, parallel=9, modes=("score",)))
@@ -441,7 +441,9 @@ SCRIPT = """
 import sys
 sys.path.insert(0, sys.argv[2])
 from conftest import task_of, codebook_of, GATE, STANCE, DEGREE
-import nbannot
+import nbannot, nbannot.energy
+nbannot.energy.prewarm = lambda: None  # CodeCarbon takes seconds to start, and is not what is tried here
+nbannot.energy.Meter.start = lambda self: None
 task = task_of(int(sys.argv[3]), codebook_of(GATE, STANCE, DEGREE))
 print("go", flush=True)
 run = nbannot.run(task, model=sys.argv[4], output_root=sys.argv[1])
@@ -608,10 +610,11 @@ def test_retry_invalid_gives_only_the_invalid_ones_another_round(tmp_path, with_
     assert quiet.requests == []
 
 
-def test_scored_answers_leave_no_room_for_a_wording_that_reasons(tmp_path, with_model):
-    from nbannot.prompts import add_prompt
+def test_scored_answers_leave_no_room_for_a_wording_that_reasons(tmp_path, with_model, monkeypatch):
+    from nbannot import prompts
 
-    add_prompt("think-first", "{{ core_prompt }}\n{{ text }}", reasons=True)
+    monkeypatch.setattr(prompts, "_REGISTRY", dict(prompts._REGISTRY))
+    prompts.add_prompt("think-first", "{{ core_prompt }}\n{{ text }}", reasons=True)
     with pytest.raises(ConfigError, match="leaves no room to reason"):
         run_with(
             Scripted(skewed, modes=("score", "generate")),

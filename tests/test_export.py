@@ -106,9 +106,9 @@ def test_a_row_never_begins_with_what_the_line_before_would_take_as_its_option(f
 def test_no_latex_command_or_special_sign_comes_from_a_cell(text: str) -> None:
     [[cell]] = cells_of(to_latex([{"a": text}]))
     for mark in (r"\textbackslash{}", r"\textasciitilde{}", r"\textasciicircum{}", r"\textless{}"):
-        cell = cell.replace(mark, "")
+        cell = cell.replace(mark, "·")
     for mark in (r"\textgreater{}", r"\textbar{}", *(f"\\{sign}" for sign in "{}&%$#_"), "-{}", "{[}", "{*}"):
-        cell = cell.replace(mark, "")
+        cell = cell.replace(mark, "·")
     assert not set(cell) & set("\\{}&%$#_~^<>|")
     assert "--" not in cell
 

@@ -198,7 +198,7 @@ def test_repeats_itself_in_another_process() -> None:
     code = (
         "import asyncio; from nbannot.models.base import Request; from nbannot.models.mock import MockModel;"
         "r = Request('k|f|1', ({'role': 'user', 'content': 'hello'},), 0, {'type': 'integer', 'minimum': 0,"
-        " 'maximum': 10**6}); print(asyncio.run(MockModel('').ask(r)).text)"
+        " 'maximum': 999}); print(asyncio.run(MockModel('').ask(r)).text)"
     )
     once, twice = (
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=True) for _ in "ab"

@@ -128,7 +128,7 @@ class _Words:
     def _better(self) -> str:
         if self.metric == "bias":
             return "has a higher bias than"
-        return "is lower, which is better, than" if self.metric in LOWER_IS_BETTER else "is higher than"
+        return "is lower (better) than" if self.metric in LOWER_IS_BETTER else "is higher than"
 
     def _p(self, pair: PairResult) -> str:
         p = pair.p_adjusted

@@ -139,6 +139,9 @@ def design(task: Task, config: RunConfig, model: Model | None = None) -> tuple[D
     fields = _fields(task.codebook, config)
     kind = prompts.prompt_type(config.prompt_type)
     model = model or get_model(config)
+    learn = getattr(model, "fit", None)
+    if learn is not None:  # a supervised baseline: the only kind of model that is given human labels
+        learn(task, fields)
     info = model.info()
     mode = config.answer_mode or (
         model.answer_modes[0] if not kind.reasons and config.fields_per_query == "one" else "generate"

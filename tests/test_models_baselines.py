@@ -14,16 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import nbannot
 from nbannot.codebook import Codebook
-from nbannot.config import RunConfig
-from nbannot.engine import annotate
 from nbannot.errors import ModelError
-from nbannot.ledger import Ledger
 from nbannot.models import Model
 from nbannot.models.base import Reply, Request
-from nbannot.models.baselines import FOLDS, BaselineModel, folds
+from nbannot.models.baselines import LABELLED, BaselineModel, folds
 from nbannot.prompts import reply_schema
-from nbannot.run import design
+from nbannot.run import design, run
 from nbannot.task import Task, load_task
 
 CODEBOOK = {
@@ -123,19 +121,17 @@ def test_the_same_wording_is_never_on_both_sides():
 # ---- what is predicted ------------------------------------------------------------------------------------
 
 
-def test_the_majority_of_the_other_folds():
-    task = made_task(60)
-    human = task.human("S_Good")
-    assert human.count(1) > human.count(0) + FOLDS
+def test_the_commonest_label():
+    task = made_task(60, coded=40)
+    human = [value for value in task.human("S_Good") if value is not None]
+    assert human.count(1) > human.count(0)
     assert predictions("majority", task, "S_Good") == [True] * 60
     assert predictions("majority", task, "S_Kind") == ["a|b"] * 60
     assert predictions("majority", task, "S_Much") == [1] * 60
 
 
 def test_a_tie_goes_to_the_first_label_of_the_codebook():
-    labels = ["d", "c"] * 5
-    task = made_task(10, S_Kind=labels, S_Good=[""] * 10, S_Much=[""] * 10)
-    # five folds with one text of each label: the other four hold four of each
+    task = made_task(10, S_Kind=["d", "c"] * 5)
     assert predictions("majority", task, "S_Kind") == ["c"] * 10
 
 
@@ -261,24 +257,32 @@ def test_the_extra_that_is_missing(monkeypatch):
 def test_what_it_cannot_do_it_says():
     task = made_task(20)
     model = fitted("majority", task)
-    said = [
-        ask(model, question(task, 0, "S_Why"))[0].error,
-        ask(model, question(task, 0, "S_Good", "S_Why"))[0].error,
-        ask(BaselineModel("majority"), question(task, 0, "S_Good"))[0].error,
-        ask(fitted("majority", made_task(20, coded=0)), question(task, 0, "S_Good"))[0].error,
-        ask(fitted("majority", made_task(20, coded=1)), question(task, 0, "S_Good"))[0].error,
+    questions = [
+        (model, ["S_Why"]),
+        (model, ["S_Good", "S_Why"]),
+        (BaselineModel("majority"), ["S_Good"]),
+        (fitted("majority", made_task(20, S_Good=[""] * 20)), ["S_Good"]),
+        (fitted("majority", made_task(20, S_Good=["1"] + [""] * 19)), ["S_Good"]),
     ]
-    assert said == [
+    replies = [ask(asked, question(task, 0, *columns))[0] for asked, columns in questions]
+    assert [reply.error for reply in replies] == [
         "not a label field: S_Why; a baseline predicts checkbox, dropdown, likert fields",
         "not a label field: S_Why; a baseline predicts checkbox, dropdown, likert fields",
         "a baseline learns from human labels, and was given none",
         "a baseline learns from human labels, and 'S_Good' has none: two texts are needed",
         "a baseline learns from human labels, and 'S_Good' has 1: two texts are needed",
     ]
+    assert {reply.finish_reason for reply in replies} == {"context"}
     elsewhere = Request("elsewhere|S_Good|1", (), 0, question(task, 0, "S_Good").schema)
     reply = ask(model, elsewhere)[0]
     assert reply.error == "not a question of the task: elsewhere|S_Good|1"
     assert not reply.retriable
+    with pytest.raises(ModelError) as raised:
+        fitted("tfidf-lr", made_task(20, coded=1))
+    assert str(raised.value) == (
+        "baseline/tfidf-lr learns from human labels, and task 'made' has none for it here.\n"
+        "  It needs at least two texts with a human label in a checkbox, dropdown, likert field."
+    )
     with pytest.raises(ModelError) as raised:
         BaselineModel("majorty")
     assert str(raised.value) == (
@@ -319,20 +323,23 @@ def test_info_says_what_it_learns_from():
 
 
 def test_a_run_answers_every_label_field(tmp_path):
-    task = load_task("policy-sentiment")
-    config = RunConfig(model="baseline/tfidf-lr", process_textbox=False, process_span=False)
-    model = BaselineModel("tfidf-lr")
-    model.fit(task, list(task.codebook))
-    plan, _ = design(task, config, model)
-    book = Ledger(tmp_path / "responses.jsonl")
-    outcome = annotate(plan.job, model, book)
-    book.close()
-    statuses = Counter(a.status for answers in outcome.answers.values() for a in answers if a is not None)
-    assert set(statuses) <= {"ok", "not_applicable"}
-    assert statuses["ok"] > len(task)
-    first = plan.job.fields[0].column
-    again = BaselineModel("tfidf-lr")
-    again.fit(task, list(task.codebook))
-    other = Ledger(tmp_path / "again.jsonl")
-    assert annotate(plan.job, again, other).answers[first] == outcome.answers[first]
-    other.close()
+    settings = {"output_root": str(tmp_path), "process_span": False}
+    run = nbannot.run("policy-sentiment", model="baseline/tfidf-lr", **settings)
+    assert run.status == "complete"
+    by_type = {f.column: f.type for f in run.task.codebook}
+    for column, answers in run.coding.answers.items():
+        statuses = {answer.status for answer in answers}
+        assert statuses <= (
+            {"ok", "not_applicable"} if by_type[column] in LABELLED else {"not_asked", "not_applicable"}
+        )
+    assert run.config["model_info"]["details"]["learns_from_labels"] is True
+    again = nbannot.run("policy-sentiment", model="baseline/tfidf-lr", fresh=True, **settings)
+    assert again.run_id != run.run_id
+    assert again.labels["value"].equals(run.labels["value"])
+
+
+def test_the_commonest_label_agrees_with_the_metric_of_that_name(tmp_path):
+    run = nbannot.run("policy-sentiment", model="baseline/majority", output_root=str(tmp_path))
+    values = run.metrics.set_index(["column", "metric"])["value"]
+    for column in ("Policy Sentiment_Explicit evaluation", "Policy Sentiment_Direction"):
+        assert values[column, "accuracy"] == values[column, "baseline_accuracy"]

@@ -90,8 +90,7 @@ class MockModel:
 
     def info(self) -> ModelInfo:
         """Return the name and the warning that the answers mean nothing."""
-        return ModelInfo(name=self.name, backend="mock", energy_measured=True, notes=(NOTE,)
-        )
+        return ModelInfo(name=self.name, backend="mock", energy_measured=True, notes=(NOTE,))
 
     async def open(self) -> None:
         """Do nothing: there is nothing to load or connect to."""

@@ -5,6 +5,8 @@
 VENV    := .venv
 BIN     := $(VENV)/bin
 PYTHON  ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c '' 2>/dev/null && echo python3.12 || echo python3)
+# In a variable, because make would take its comma for the end of an argument.
+FOR_TESTS := local,dev
 UV      := $(shell command -v uv 2>/dev/null)
 say      = @printf '\n\033[1m== %s\033[0m\n'
 
@@ -46,15 +48,15 @@ $(BIN)/python:
 
 $(VENV)/.for-use: $(BIN)/python pyproject.toml
 	$(say) "Installing nbannot with the embedded model's engine"
-	$(call install,.[local])
+	$(call install,local)
 	@touch $@
 
 $(VENV)/.for-tests: $(BIN)/python pyproject.toml
 	$(say) "Installing nbannot with what its tests need"
-	$(call install,.[local,dev])
+	$(call install,$(FOR_TESTS))
 	@touch $@ $(VENV)/.for-use
 
-install = $(if $(UV),$(UV) pip install -q --python $(BIN)/python -e '$(1)',$(BIN)/python -m pip install -q -e '$(1)')
+install = $(if $(UV),$(UV) pip install -q --python $(BIN)/python -e '.[$(1)]',$(BIN)/python -m pip install -q -e '.[$(1)]')
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -58,7 +58,7 @@ text-align:left;line-height:1.4}
 .nbannot tr.g td{border-top:1px solid rgba(128,128,128,.25)}
 .nbannot table.f td:first-child{opacity:.72;white-space:nowrap;padding-right:1.2em}
 .nbannot .q{opacity:.72}
-.nbannot pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:12px;margin:.4em 0;padding:.5em .7em;
+.nbannot pre{white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;font-size:12px;margin:.4em 0;padding:.5em .7em;
 background:rgba(128,128,128,.1);border:0;color:inherit;max-height:32em;overflow:auto}
 .nbannot details{margin:.5em 0}
 .nbannot summary{cursor:pointer}

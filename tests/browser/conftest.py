@@ -25,6 +25,7 @@ FLAGS = [
 OVERRIDES = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/docmanager-extension:plugin": {"autosave": False},
+    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
 }
 OFF = ("jupyter_lsp", "jupyter_server_terminals")
 NOT_PASSED_ON = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HF_TOKEN", "NBANNOT_COUNTRY")
@@ -130,6 +131,13 @@ def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
             time.sleep(0.1)
 
 
+def _refuse_new(route: Any) -> None:
+    if route.request.method == "POST":
+        route.fulfill(status=500, body='{"message": "no kernel here"}')
+    else:
+        route.continue_()
+
+
 class Notebooks:
     """Writes notebooks into the server's folder and opens them in pages."""
 
@@ -148,16 +156,28 @@ class Notebooks:
 
         made = [v4.new_markdown_cell(c) if c.startswith("# ") else v4.new_code_cell(c) for c in cells]
         kernel = {"name": "python3", "display_name": "Python 3"}
-        book = v4.new_notebook(cells=made, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})
+        book = v4.new_notebook(
+            cells=made, metadata={"kernelspec": kernel, "language_info": {"name": "python"}}
+        )
         path = self.path(suffix)
         path.write_text(v4.writes(book), encoding="utf-8")
         return path
 
-    def page(self, path: Path, *, lab: bool = False, width: int = 1100, height: int = 800) -> Any:
-        """Open a notebook that exists."""
+    def page(
+        self,
+        path: Path,
+        *,
+        lab: bool = False,
+        without_kernel: bool = False,
+        width: int = 1100,
+        height: int = 800,
+    ) -> Any:
+        """Open a notebook that exists; without a kernel, the server is not let start one."""
         page = self._browser.new_page(viewport={"width": width, "height": height})
         page.set_default_timeout(30_000)
         self.pages.append(page)
+        if without_kernel:
+            page.route("**/api/sessions*", _refuse_new)
         page.goto(f"{self.server.url}{'doc/tree/' if lab else 'notebooks/'}{path.name}")
         page.wait_for_function("() => window.jupyterapp && window.jupyterapp.shell", timeout=90_000)
         return page
@@ -177,6 +197,10 @@ class Notebooks:
         page.evaluate(COMMAND, ["apputils:change-theme", {"theme": "JupyterLab Dark"}])
         page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
 
+    def end_kernel(self, page: Any) -> None:
+        """End the kernel of a page's notebook."""
+        page.evaluate(SHUT_DOWN)
+
     def close(self) -> None:
         """Take a picture where the environment asks for it, end the kernels, close the pages."""
         folder = os.environ.get("SHOTS")
@@ -187,7 +211,7 @@ class Notebooks:
                 page.evaluate(COMMAND, ["apputils:change-theme", {"theme": "JupyterLab Light"}])
                 page.wait_for_function("() => document.body.dataset.jpThemeLight === 'true'")
                 self._dark = False
-            page.evaluate(SHUT_DOWN)
+            self.end_kernel(page)
             page.close()
 
 

@@ -45,6 +45,11 @@ def linked(jupyter: Any) -> None:
 
 def test_quickstart(open_notebook, jupyter):
     linked(jupyter)
-    cells = ["# How do texts judge public policy?", "%load_ext nbannot", LOCAL.replace(" -o run", ""), "%report"]
+    cells = [
+        "# How do texts judge public policy?",
+        "%load_ext nbannot",
+        LOCAL.replace(" -o run", ""),
+        "%report",
+    ]
     page = open_notebook(*cells, title="policy-sentiment", width=1140, height=1560)
     picture(page, "quickstart")

@@ -21,7 +21,6 @@ from nbannot.models import Model
 from nbannot.models.base import Reply, Request
 from nbannot.models.baselines import LABELLED, BaselineModel, folds
 from nbannot.prompts import reply_schema
-from nbannot.run import design, run
 from nbannot.task import Task, load_task
 
 CODEBOOK = {
@@ -343,3 +342,15 @@ def test_the_commonest_label_agrees_with_the_metric_of_that_name(tmp_path):
     values = run.metrics.set_index(["column", "metric"])["value"]
     for column in ("Policy Sentiment_Explicit evaluation", "Policy Sentiment_Direction"):
         assert values[column, "accuracy"] == values[column, "baseline_accuracy"]
+
+
+def test_a_run_over_some_texts_learns_from_all_and_other_labels_make_another_run(tmp_path):
+    few = {"model": "baseline/tfidf-lr", "limit": 8, "process_textbox": False, "output_root": str(tmp_path)}
+    run = nbannot.run(made_task(100), **few)
+    assert run.status == "complete"
+    assert run.config["model_info"]["details"]["n_labels"]["S_Good"] == 100
+    assert run.coding.answers["S_Good"][0].value == run.task.human("S_Good")[0]
+    assert nbannot.run(made_task(100), **few).run_id == run.run_id
+    assert nbannot.run(made_task(100, coded=90), **few).run_id != run.run_id
+    with pytest.raises(ModelError, match="task 'made' has none for it here"):
+        nbannot.run(made_task(100, coded=0), **few)

@@ -97,7 +97,7 @@ def context_reply(exchange: Exchange) -> Reply:
 def content_text(content: object) -> str:
     """Return the text of a message: most servers send a string, some a list of parts."""
     if isinstance(content, list):
-        parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
         return "".join(part for part in parts if isinstance(part, str))
     return content if isinstance(content, str) else ""
 
@@ -105,9 +105,9 @@ def content_text(content: object) -> str:
 def read_completion(exchange: Exchange) -> Reply:
     """Return the reply in an answer of OpenAI's chat completions API."""
     choices = exchange.data.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], Mapping) else None
+    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
     message = choice.get("message") if choice is not None else None
-    if choice is None or not isinstance(message, Mapping):
+    if choice is None or not isinstance(message, dict):
         what = "the server's reply holds no answer: " + _shown(exchange.data)
         return Reply(error=what, retriable=True, finish_reason="error", seconds=exchange.seconds)
     thinking, text = split_thinking(content_text(message.get("content")))
@@ -125,13 +125,13 @@ def read_completion(exchange: Exchange) -> Reply:
 
 def _usage(data: Mapping[str, Any]) -> dict[str, Any]:
     usage = data.get("usage")
-    usage = usage if isinstance(usage, Mapping) else {}
+    usage = usage if isinstance(usage, dict) else {}
     sent, said = _number(usage.get("prompt_tokens")), _number(usage.get("completion_tokens"))
     evaluated = None
     timings, details = data.get("timings"), usage.get("prompt_tokens_details")
-    if isinstance(timings, Mapping):
+    if isinstance(timings, dict):
         evaluated = _number(timings.get("prompt_n"))
-    elif isinstance(details, Mapping) and sent is not None:
+    elif isinstance(details, dict) and sent is not None:
         cached = _number(details.get("cached_tokens"))
         evaluated = None if cached is None else sent - cached
     return {"input_tokens": sent, "output_tokens": said, "evaluated_tokens": evaluated}

@@ -87,8 +87,8 @@ class LabRun:
         return cells
 
 
-def read_lab_folder(folder: str | Path, task_folder: str | Path) -> LabRun:
-    """Return a run folder of the CodeBook Lab package; `task_folder` holds the run's ``codebook.json``.
+def read_lab_folder(folder: str | Path, task_folder: str | Path | Codebook) -> LabRun:
+    """Return a run folder of the CodeBook Lab package; `task_folder` holds the run's ``codebook.json``, or is it.
 
     Raises
     ------
@@ -104,12 +104,17 @@ def read_lab_folder(folder: str | Path, task_folder: str | Path) -> LabRun:
                 f"{folder} is not a run folder: it has no {name}.\n  Give the folder of one run, not the task's."
             )
     config = dict.fromkeys(SETTINGS) | read_json(folder / CONFIG)
-    codebook = Codebook.load(Path(task_folder) / "codebook.json")
+    codebook = (
+        task_folder
+        if isinstance(task_folder, Codebook)
+        else Codebook.load(Path(task_folder) / "codebook.json")
+    )
+    codebook_place = "hand" if isinstance(task_folder, Codebook) else task_folder
     rows = _rows(folder / OUTPUT)
     columns = tuple(field.column for field in codebook if field.column in rows[0])
     if not columns:
         raise RunError(
-            f"{folder / OUTPUT} has no column of the codebook in {task_folder}."
+            f"{folder / OUTPUT} has no column of the codebook in {codebook_place}."
             f" Its columns are {listed(rows[0])}.\n  Give the folder of the task that was annotated in this run."
         )
     textboxes = frozenset(field.column for field in codebook if field.type == "textbox")

@@ -116,8 +116,9 @@ class Progress:
 
     @property
     def remaining_s(self) -> float | None:
-        """Seconds to go at the pace so far; ``None`` before anything is known."""
-        return (self.total - self.done) * self.asking_s / self.done if self.done and self.calls else None
+        """Seconds to go at the pace of what was really asked; ``None`` before anything is known."""
+        fresh = self.done * self.calls / (self.calls + self.cached) if self.calls else 0
+        return (self.total - self.done) * self.asking_s / fresh if fresh else None
 
 
 @dataclass

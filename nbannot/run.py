@@ -125,7 +125,9 @@ def as_task(
     return Task(task, codebook if isinstance(codebook, Codebook) else Codebook.load(codebook))
 
 
-def design(task: Task, config: RunConfig, model: Model | None = None) -> tuple[Design, Model]:
+def design(
+    task: Task, config: RunConfig, model: Model | None = None, say: Say | None = None
+) -> tuple[Design, Model]:
     """Return what the config means for this task, and the model, which is asked what it is.
 
     Raises
@@ -138,7 +140,7 @@ def design(task: Task, config: RunConfig, model: Model | None = None) -> tuple[D
         raise TaskError(f"no text of task '{task.name}' is selected by limit, ids and split.")
     fields = _fields(task.codebook, config)
     kind = prompts.prompt_type(config.prompt_type)
-    model = model or get_model(config)
+    model = model or get_model(config, say)
     learn = getattr(model, "fit", None)
     if learn is not None:  # a supervised baseline: the only kind of model that is given human labels
         learn(task, fields)
@@ -250,14 +252,19 @@ def run(
     config = _merged(config, settings)
     energy.prewarm()
     task = as_task(task, config, codebook)
-    plan, model = design(task, config)
+    plan, model = design(task, config, say=say)
     while fresh and plan.folder.exists():
         config = config.change(repeat=config.repeat + 1)
         plan, model = design(task, config, model)
     stored = folder.read_json(plan.folder / folder.CONFIG)
     _same_run(stored, plan)
     if stored.get("status") == COMPLETE and retry != "invalid":
-        return load_run(plan.folder, task=task)
+        found = load_run(plan.folder, task=task)
+        if not (
+            plan.folder / folder.REPORT
+        ).exists():  # it was stopped between its last answer and its scores
+            found.save_scores()
+        return found
     folder.make_folder(plan.folder)
     with folder.held(plan.folder):
         if stored == {}:
@@ -558,7 +565,6 @@ class Run(Scored, Shown):
         """Score, write ``classification_reports.txt`` and put the run into the tidy tables, replacing its rows."""
         from nbannot.report import report_text
 
-        folder.write_atomic(self.folder / folder.REPORT, report_text(self))
         tables.upsert(
             self.metrics_dir,
             self.task.name,
@@ -566,6 +572,8 @@ class Run(Scored, Shown):
             runs=[self.table_row()],
             classes=self.scores.class_rows(self.run_id),
         )
+        # Last, because its presence says that the tables have the run.
+        folder.write_atomic(self.folder / folder.REPORT, report_text(self))
 
     @property
     def metrics_dir(self) -> Path:

@@ -66,7 +66,7 @@ def with_model(monkeypatch):
     """Return a function that makes `run` use a scripted model."""
 
     def use(model):
-        monkeypatch.setattr(sys.modules["nbannot.run"], "get_model", lambda config: model)
+        monkeypatch.setattr(sys.modules["nbannot.run"], "get_model", lambda config, say: model)
         return model
 
     return use
@@ -689,3 +689,23 @@ def test_a_reply_that_ran_on_is_asked_again_only_warmer(tmp_path, with_model):
         run = run_with(model, with_model, task, tmp_path / strategy, retry_strategy=strategy)
         assert len(model.requests) == calls_made
         assert run.coding.answers["S_Gate"][0].status == "truncated"
+
+
+def test_a_run_stopped_between_its_last_answer_and_its_scores_is_scored_by_the_next_call(
+    tmp_path, with_model, monkeypatch
+):
+    task = task_of(4, codebook_of(GATE), S_Gate=["1", "0", "1", "1"])
+
+    def stopped(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nbannot.Run, "save_scores", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run_with(Scripted(well), with_model, task, tmp_path)
+    assert not list(tmp_path.glob("metrics/*"))
+    quiet = Scripted(well)
+    run = run_with(quiet, with_model, task, tmp_path)
+    assert quiet.requests == []
+    assert (run.folder / "classification_reports.txt").exists()
+    assert nbannot.runs(task, output_root=tmp_path)["run_id"].tolist() == [run.run_id]

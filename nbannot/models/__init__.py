@@ -6,6 +6,7 @@ packages can add to. ``local`` alone is the embedded default.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -38,8 +39,13 @@ def split_name(model: str) -> tuple[str, str]:
     return backend, name
 
 
-def get_model(config: RunConfig) -> Model:
+def get_model(config: RunConfig, say: Callable[[str], None] | None = None) -> Model:
     """Return the model that a config names, not yet loaded or contacted.
+
+    Parameters
+    ----------
+    say
+        Told in a sentence what takes time, e.g. that weights are fetched.
 
     Raises
     ------
@@ -61,6 +67,7 @@ def get_model(config: RunConfig) -> Model:
         "base_url": config.base_url,
         "timeout_s": config.timeout_s,
         "max_parallel": config.max_parallel,
+        "say": say,
     }
     try:
         model: Model = known[backend].load()(name, **settings)

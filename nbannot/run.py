@@ -24,7 +24,7 @@ from nbannot.engine import Job, Outcome, Progress, Tick, annotate, group_fields
 from nbannot.errors import ConfigError, NbannotError, RunError, RunInterrupted, TaskError, listed
 from nbannot.models import Model, ModelInfo, get_model
 from nbannot.scoring import Scored
-from nbannot.shown import Shown
+from nbannot.shown import Shown, watching
 from nbannot.task import Task, load_task
 
 Say = Callable[[str], None]
@@ -329,16 +329,17 @@ def _work(
     measured = plan.info.energy_measured
     started = time.monotonic()
     try:
-        outcome = annotate(
-            plan.job,
-            model,
-            book,
-            tick=tick,
-            stop=stop,
-            ask_again=ask_again,
-            kwh=meter.kwh if measured else lambda: 0.0,
-            ready=meter.start if measured else lambda: None,
-        )
+        with watching(f"{plan.task.name} · {plan.config.model}", tick) as shown:
+            outcome = annotate(
+                plan.job,
+                model,
+                book,
+                tick=shown,
+                stop=stop,
+                ask_again=ask_again,
+                kwh=meter.kwh if measured else lambda: 0.0,
+                ready=meter.start if measured else lambda: None,
+            )
     finally:
         record = meter.stop()
         book.close()

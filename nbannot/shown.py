@@ -6,6 +6,9 @@ which is imported only when something asks for a picture of the object.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 
@@ -25,3 +28,15 @@ class Shown:
 
     def __str__(self) -> str:
         return str(self._fragment().text)
+
+
+@contextmanager
+def watching(title: str, tick: Any) -> Iterator[Any]:
+    """Give the tick that was asked for; where there is none and IPython is running, one that shows progress."""
+    if tick is not None or "IPython" not in sys.modules:
+        yield tick
+        return
+    from nbannot import live  # the second hop: towards what shows progress
+
+    with live.progress(title) as shown:
+        yield shown

@@ -146,7 +146,14 @@ def listed(value: Any, name: str) -> list[Any]:
 
 
 def shown_value(value: Any) -> str:
-    return "false" if value is None else json.dumps(value) if isinstance(value, bool) else str(value)
+    """Return a value as it is typed.
+
+    >>> shown_value(0.0), shown_value(None), shown_value(True)
+    ('0', 'false', 'true')
+    """
+    if value is None or isinstance(value, bool):
+        return json.dumps(bool(value))
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
 def picker(label: str, names: Sequence[str]) -> Any:

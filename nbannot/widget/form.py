@@ -57,6 +57,10 @@ COPY = """(() => {
 """JavaScript that puts a text on the clipboard, where the notebook lets a display do so."""
 
 
+Order = tuple["Task", list[RunConfig], str]
+"""The task, the configs, and the cell that does the same."""
+
+
 class Form:
     """A form for runs of a task; show it by naming it on the last line of a cell.
 
@@ -152,9 +156,9 @@ class Form:
         NbannotError
             As `nbannot.run`; `RunInterrupted` if it was stopped.
         """
-        configs = self._configs()
+        order = self._order()
         with self._busy():
-            return self._work(configs)
+            return self._work(*order)
 
     def __repr__(self) -> str:
         return f"<Form for '{self.task.name}': {len(self.task)} texts>"
@@ -431,18 +435,22 @@ class Form:
 
     # ---- running ----
 
+    def _order(self) -> Order:
+        """Return what is to be run as the form stands now; what is typed later does not change it."""
+        return self.task, self._configs(), self.cell
+
     def _on_run(self, button: Any) -> None:
         try:
-            configs = self._configs()
+            order = self._order()
         except ConfigError as error:
             self._say(str(error), True)
             return
-        threading.Thread(target=self._in_background, args=[configs], name="nbannot-form", daemon=True).start()
+        threading.Thread(target=self._in_background, args=order, name="nbannot-form", daemon=True).start()
 
-    def _in_background(self, configs: Sequence[RunConfig]) -> None:
+    def _in_background(self, *order: Any) -> None:
         try:
             with self._busy():
-                self._work(configs)
+                self._work(*order)
         except NbannotError as error:
             self.error = str(error)
             self._say(self.error, True)
@@ -466,11 +474,10 @@ class Form:
             self._turn += 1
             self._plan(self._turn)
 
-    def _work(self, configs: Sequence[RunConfig]) -> Run | Runs:
+    def _work(self, task: Task, configs: Sequence[RunConfig], cell: str) -> Run | Runs:
         from nbannot.run import run
         from nbannot.sweep import sweep
 
-        task, cell = self.task, self.cell
         self._say("starting …")
         try:
             if len(configs) == 1:

@@ -364,6 +364,14 @@ def test_probabilities_of_tokens_become_those_of_options():
     )
 
 
+def test_the_tokens_of_llama_cpp():
+    """As its server sent them: a fence in front, white space inside, and what the schema forbids among the tokens."""
+    spread = [place(t, {}) for t in ("```", "json", "\n", "{", "\n ", ' "', "response", '":', ' "')]
+    top = {"The": 0.38, "the": 0.11, "for": 0.03, "against": 0.01, "neither": 0.01}
+    tokens = [*spread, place("for", top), place('"', {}), place("\n", {}), place("}", {}), place("```", {})]
+    assert option_probabilities(tokens, OPTIONS) == pytest.approx((0.6, 0.2, 0.2))
+
+
 def test_options_that_begin_alike_are_told_apart_where_they_part():
     options = [json.dumps({"response": n}) for n in (1, 10)]
     head = place('{"response": ', {})

@@ -17,7 +17,8 @@ from typing import Any
 NEGLIGIBLE = 1e-3
 """Share of probability that may fall on tokens which begin several answers."""
 
-VALUE = re.compile(r'^\s*\{\s*"response"\s*:\s*')
+VALUE = re.compile(r'^\s*(?:```(?:json)?\s*)?\{\s*"response"\s*:\s*')
+"""What stands before the value; llama.cpp's tokens have the fence of Markdown in front, which its text leaves out."""
 
 
 class NoScore(ValueError):

@@ -513,6 +513,15 @@ def test_ids_that_pandas_made_floats_of(tmp_path):
     assert coder.coding.values("S_Stance") == ["pro", None]
 
 
+def test_texts_without_ids_are_joined_by_their_text(tmp_path):
+    data = pl.DataFrame({"text": ["a", "b", "c"], "S_Stance": ["pro", "anti", "pro"]})
+    task = Task(data, codebook_of(STANCE), "demo")
+    labels = pd.DataFrame({"id": [1, 2], "text": ["c", "a"], "S_Stance": ["anti", "pro"]})
+    coder = load_coder(task, labels, "Ada")
+    assert coder.task.texts == ["a", "c"]
+    assert coder.coding.values("S_Stance") == ["pro", "anti"]
+
+
 def test_a_file_of_labels(tmp_path):
     task, run = people_task(tmp_path)
     path = tmp_path / "ada.csv"

@@ -99,10 +99,15 @@ def _with_texts(
         raise ScoringError(
             f"the table of coder '{name}' has no column '{id_column}'.\n  Its columns: {listed(have, 12)}."
         )
+    text_column = task.codebook.text_column
+    if id_column is None and task.id_source == "text" and task.id_column is None and text_column in have:
+        return (
+            _columns_of(data, [text_column, *(f.column for f in task.codebook if f.column in have)]),
+            None,
+            (),
+        )
     id_column = id_column or next((c for c in (task.id_source, *ID_COLUMNS) if c in have), None)
     if id_column is None:
-        if task.id_source == "text" and task.codebook.text_column in have:
-            return data, None, ()
         raise ScoringError(
             f"the labels of coder '{name}' have no id column: '{task.id_source}' or {listed(ID_COLUMNS)}.\n"
             f"  Its columns: {listed(have, 12)}. Labels are joined by id: name the column with id_column=..."
@@ -116,7 +121,7 @@ def _with_texts(
             f"({listed(ids, 3)} against {listed(task.ids, 3)})."
         )
     kept = [ids[row] for row in rows]
-    added = {id_column: kept, task.codebook.text_column: [texts[text_id] for text_id in kept]}
+    added = {id_column: kept, text_column: [texts[text_id] for text_id in kept]}
     return _rows_of(data, rows, added), id_column, tuple(i for i in ids if i not in texts)
 
 
@@ -127,6 +132,11 @@ def _id_text(value: Any) -> str:
     ('7', '007')
     """
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _columns_of(data: Any, names: list[str]) -> Any:
+    """Return some columns of a pandas or polars frame."""
+    return data[names] if hasattr(data, "iloc") else data.select(names)
 
 
 def _rows_of(data: Any, rows: list[int], added: dict[str, list[str]]) -> Any:

@@ -204,6 +204,8 @@ def rescore(
     metrics_dir: str | Path | None = None,
     extras: bool = False,
     cluster: str | None = None,
+    n_resamples: int = 10_000,
+    seed: int = 1,
 ) -> Rescored:
     """Score a run folder again, without a model: one of ours, or of the CodeBook Lab package (1.3, 1.4).
 
@@ -221,6 +223,8 @@ def rescore(
         Also compute the optional text metrics.
     cluster
         Column of the data that says which texts belong together.
+    n_resamples, seed
+        Of the intervals.
 
     Raises
     ------
@@ -233,7 +237,7 @@ def rescore(
         raise RunError(f"{place} is not a run folder: it has no {CONFIG}.\n  Give the folder of one run.")
     known = load_task(task) if isinstance(task, str | Path) else task
     ours = "identity" in config
-    options: dict[str, Any] = {"extras": extras, "cluster": cluster}
+    options = {"extras": extras, "cluster": cluster, "n_resamples": n_resamples, "seed": seed}
     found = _ours(place, known, options) if ours else _labs(place, config, known, options)
     if save:
         found.save(metrics_dir)

@@ -90,14 +90,14 @@ def lab_coding(run: LabRun, task: Task) -> Coding:
 
 def _ids(run: LabRun, task: Task) -> list[str]:
     """Return the id of every row of ``output.csv``."""
-    if task.id_source in run.rows[0]:
-        return [row[task.id_source] for row in run.rows]
     text_column = task.codebook.text_column
-    if task.id_source == "text" and text_column in run.rows[0]:
+    if task.id_source == "text" and text_column in run.rows[0]:  # ids that are made from the texts
         import polars as pl
 
         texts = pl.DataFrame({text_column: [row[text_column] for row in run.rows]})
-        return Task(texts, task.codebook, task.name).ids
+        return Task(texts, task.codebook, task.name, task.id_column).ids
+    if task.id_source in run.rows[0]:
+        return [row[task.id_source] for row in run.rows]
     raise ScoringError(
         f"{run.folder}: output.csv has no column '{task.id_source}', by which task '{task.name}' knows its texts.\n"
         f"  Its columns: {listed(run.rows[0], 12)}."

@@ -1,7 +1,7 @@
 """Rules of older packages, each a named deviation from ours, so that an old value can be recomputed and explained.
 
-Without any deviation the functions here give our own value; with all of them, the old one. `explain` searches the
-fewest deviations that give the old value. What does not reproduce it is not named.
+Without any deviation the functions here give our own value; with all of them, that of the CodeBook Lab package.
+`explain` names those that are needed to give the old value. What does not reproduce it is not named.
 """
 
 from __future__ import annotations
@@ -67,15 +67,23 @@ WORDS = {
 
 
 def explain(evidence: Evidence, metric: str, old: float) -> list[str] | None:
-    """Return the fewest deviations that give the old value, in words; ``None`` if none does.
+    """Return deviations that give the old value, in words; ``None`` if none do, an empty list if our rules do.
 
-    An empty list says that our rules give it.
+    If all deviations together give it: those without which they would not. Otherwise, or where these alone do not
+    suffice, the fewest that do.
     """
     possible = [fault for fault in _faults(evidence, metric) if _matters(evidence, fault)]
+
+    def gives(chosen: Iterable[str]) -> bool:
+        return abs(value_under(evidence, metric, frozenset(chosen)) - old) <= SAME
+
+    if gives(possible) and not gives(()):
+        needed = [fault for fault in possible if not gives(other for other in possible if other != fault)]
+        if gives(needed):
+            return [_worded(evidence, fault) for fault in needed]
     for size in range(len(possible) + 1):
         for chosen in combinations(possible, size):
-            value = value_under(evidence, metric, frozenset(chosen))
-            if abs(value - old) <= SAME:
+            if gives(chosen):
                 return [_worded(evidence, fault) for fault in chosen]
     return None
 

@@ -1,0 +1,216 @@
+"""Reliability: published and independent values, and what counts as a text on which coders agree."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+from made_runs import answer, made_run, made_task
+
+from nbannot.compare import load_coder
+from nbannot.errors import ScoringError
+from nbannot.reliability import agreement
+
+STANCE = {"name": "Stance", "type": "dropdown", "options": ["pro", "anti", "neutral"]}
+DEGREE = {"name": "Degree", "type": "likert", "min_value": 1, "max_value": 5}
+QUOTE = {"name": "Quote", "type": "textbox"}
+MARKS = {"name": "Marks", "type": "span", "label_options": ["actor", "claim"]}
+FAST = {"n_resamples": 300}
+
+# Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability", section C: four observers, twelve units
+KRIPPENDORFF_2011 = [
+    [1, 2, 3, 3, 2, 1, 4, 1, 2, None, None, None],
+    [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, None, 3],
+    [None, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, None],
+    [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, None],
+]
+
+
+def people(task, column, table):
+    """Return one coder per row of the table; ``None`` for not coded."""
+    names = ("Ada", "Bo", "Cy", "Di", "Ed")
+    return [
+        load_coder(
+            task,
+            pl.DataFrame({"id": task.ids, column: ["" if v is None else str(v) for v in row]}),
+            name,
+        )
+        for name, row in zip(names, table, strict=False)
+    ]
+
+
+def test_krippendorffs_example_is_ordinal_for_a_scale():
+    task = made_task([f"t{i}" for i in range(12)], DEGREE)
+    found = agreement(people(task, "S_Degree", KRIPPENDORFF_2011), **FAST)
+    alpha = found.overall["krippendorff_alpha"]
+    assert alpha.value == pytest.approx(0.815, abs=5e-4)  # published
+    assert (alpha.n, alpha.n_answered, alpha.ci_method) == (12, 11, "jackknife t")
+    assert alpha.ci_low < alpha.value <= alpha.ci_high
+    assert found.notes == (
+        "alpha ordinal; 11 of 12 texts have two coders or more, 3.4 coders per text; intervals resample texts",
+    )
+    assert repr(found) == "<Agreement of 4 coders in S_Degree: alpha 0.82>"
+    assert str(found).startswith("Agreement of 4 coders in S_Degree: alpha 0.82\nalpha ordinal;")
+
+
+def test_labels_are_nominal_and_pairs_are_those_of_scikit_learn():
+    import krippendorff
+    from sklearn.metrics import cohen_kappa_score
+
+    rng = np.random.default_rng(4)
+    options = STANCE["options"]
+    truth = rng.choice(options, 60)
+    table = [
+        [
+            None if rng.random() < 0.2 else str(v)
+            for v in np.where(rng.random(60) < 0.7, truth, rng.choice(options, 60))
+        ]
+        for _ in range(3)
+    ]
+    task = made_task([f"t{i}" for i in range(60)], STANCE)
+    coders = people(task, "S_Stance", table)
+    found = agreement(coders, "Stance", **FAST)
+    codes = [[np.nan if v is None else options.index(v) for v in row] for row in table]
+    assert found.overall["krippendorff_alpha"].value == pytest.approx(
+        krippendorff.alpha(codes, level_of_measurement="nominal")
+    )
+    for (a, b), measures in found.pairs.items():
+        one, two = (table[("Ada", "Bo", "Cy").index(name)] for name in (a, b))
+        both = [(x, y) for x, y in zip(one, two, strict=True) if x is not None and y is not None]
+        assert measures["cohen_kappa"].value == pytest.approx(cohen_kappa_score(*zip(*both, strict=True)))
+        assert measures["percentage_agreement"].value == pytest.approx(np.mean([x == y for x, y in both]))
+        assert measures["percentage_agreement"].ci_method == "Wilson"
+        assert measures["cohen_kappa"].n == len(both)
+    kappas = [m["cohen_kappa"].value for m in found.pairs.values()]
+    assert found.mean("cohen_kappa") == pytest.approx(np.mean(kappas))
+    turned = agreement(coders[::-1], "Stance", **FAST)
+    assert turned.overall["krippendorff_alpha"].value == pytest.approx(
+        found.overall["krippendorff_alpha"].value
+    )
+
+
+def test_each_coder_against_the_majority_of_the_others_with_ties_left_out():
+    """Di against Ada, Bo, Cy: 2 of 3 on t0, t1; on t2 all three differ, on t3 one of two is blank, on t4 two tie."""
+    table = [
+        ["pro", "anti", "pro", "pro", "pro"],
+        ["pro", "anti", "anti", None, "anti"],
+        ["anti", "pro", "neutral", None, None],
+        ["pro", "pro", "pro", "pro", "pro"],
+    ]
+    task = made_task([f"t{i}" for i in range(5)], STANCE)
+    found = agreement(people(task, "S_Stance", table), **FAST)
+    # majority: t0 pro (right), t1 anti (wrong), t2 tie, t3 pro (right), t4 tie
+    assert (found.majority["Di"].value, found.majority["Di"].n) == (pytest.approx(2 / 3), 3)
+    assert agreement(people(task, "S_Stance", table[:2]), **FAST).majority == {}
+
+
+def test_the_frame_names_everything():
+    task = made_task([f"t{i}" for i in range(12)], DEGREE)
+    frame = agreement(people(task, "S_Degree", KRIPPENDORFF_2011), **FAST).frame()
+    assert frame["measure"].value_counts().to_dict() == {
+        **dict.fromkeys(("krippendorff_alpha", "percent_agreement", "gwet_ac1"), 1),
+        **dict.fromkeys(("quadratic_kappa", "cohen_kappa", "percentage_agreement"), 6),
+        "agreement_with_majority": 4,
+    }
+    first = frame.iloc[0]
+    assert first[["column", "coder_a", "coder_b", "measure", "n"]].tolist() == [
+        "S_Degree", "all", "all", "krippendorff_alpha", 11
+    ]  # fmt: skip
+    pair = frame[(frame.coder_a == "Ada") & (frame.coder_b == "Cy") & (frame.measure == "cohen_kappa")]
+    assert pair["n"].tolist() == [8]
+    assert frame.to_polars().height == len(frame)
+
+
+def test_runs_and_people_together(tmp_path):
+    """What a run could not answer is no rating; human labels of the task play no part."""
+    task = made_task([f"t{i}" for i in range(4)], STANCE, Stance=["neutral"] * 4)
+    refused = answer("S_Stance", None, "refused")
+    run = made_run(
+        task, {"Stance": ["pro", "anti", "anti", refused]}, tmp_path, run_id="a1b2c3d4", model_id="m"
+    )
+    ada = people(task, "S_Stance", [["pro", "anti", "pro", "pro"]])
+    pair = agreement([run, *ada], **FAST).pairs["a1b2c3d4", "Ada"]
+    assert (pair["percentage_agreement"].value, pair["percentage_agreement"].n) == (pytest.approx(2 / 3), 3)
+
+
+def test_spans_agree_pairwise_and_on_whether_there_are_any():
+    task = made_task(["The council decided.", "Nothing.", "People object.", "Nobody."], MARKS)
+
+    def cells(*spans):
+        found = []
+        for text, side in zip(task.texts, spans, strict=True):
+            rows = [{"start": a, "end": b, "text": text[a:b], "label": label} for a, b, label in side]
+            found.append(json.dumps(rows))
+        return found
+
+    table = [
+        cells([(4, 11, "actor")], [], [(0, 6, "actor")], []),
+        cells([(0, 11, "actor")], [], [], []),
+        cells([(4, 11, "claim")], [], [(0, 6, "actor")], []),
+    ]
+    found = agreement(people(task, "S_Marks", table), **FAST)
+    # Ada: council, People; Bo: The council; shared 1 of 2 + 2
+    assert found.pairs["Ada", "Bo"]["token_f1"].value == pytest.approx(2 / 4)
+    assert found.pairs["Ada", "Cy"]["token_f1"].value == pytest.approx(2 / 4)
+    assert found.pairs["Bo", "Cy"]["token_f1"].value == 0
+    assert found.mean("token_f1") == pytest.approx(1 / 3)
+    # Whether there is any: 111, 000, 101, 000; observed 1/3 of 4 texts disagree on 2 of 3 pairs
+    # coincidences: ones 5, zeros 7, unlike pairs 2; alpha = 1 - 11 x 2 / (2 x 5 x 7) = 1 - 22/70
+    assert found.overall["krippendorff_alpha"].value == pytest.approx(1 - 22 / 70)
+    assert found.notes[0].startswith("alpha of whether there is any; 4 of 4 texts")
+
+
+def test_written_answers_agree_by_similarity():
+    task = made_task(["a", "b"], QUOTE)
+    found = agreement(people(task, "S_Quote", [["kitten", "same"], ["sitting", "same"]]), **FAST)
+    assert found.pairs["Ada", "Bo"]["norm_levenshtein"].value == pytest.approx((4 / 7 + 1) / 2)
+    assert math.isnan(found.overall["krippendorff_alpha"].value)
+    assert found.overall["krippendorff_alpha"].reason == "no variation"
+
+
+def test_a_low_alpha_is_said_and_the_paradox_too():
+    task = made_task([f"t{i}" for i in range(50)], STANCE)
+    table = [["pro"] * 49 + ["anti"], ["anti"] + ["pro"] * 49]
+    notes = agreement(people(task, "S_Stance", table), **FAST).notes
+    assert notes[1].startswith("Alpha is below 0.67: the coders disagree")
+    assert notes[2] == "Most labels are the same: alpha is low although agreement is high."
+
+
+def test_clusters_widen_the_interval():
+    task = made_task([f"t{i}" for i in range(60)], STANCE)
+    data = task.data.with_columns(pl.Series("author", [f"a{i // 10}" for i in range(60)]))
+    clustered = type(task)(data, task.codebook, "demo")
+    ada = ["pro", "anti"] * 30
+    bo = [v if i < 30 else "neutral" for i, v in enumerate(ada)]
+    coders = people(clustered, "S_Stance", [ada, bo])
+    alone, together = (agreement(coders, cluster=c, n_resamples=1000) for c in (None, "author"))
+    wide, narrow = (
+        found.overall["krippendorff_alpha"].ci_high - found.overall["krippendorff_alpha"].ci_low
+        for found in (together, alone)
+    )
+    assert wide > narrow
+    assert "only 6 clusters" in together.pairs["Ada", "Bo"]["cohen_kappa"].reason
+
+
+def test_coders_without_a_text_in_common_and_what_is_refused():
+    task = made_task(["a", "b"], STANCE, DEGREE)
+    ada, bo = people(task, "S_Stance", [["pro", None], [None, "anti"]])
+    pair = agreement([ada, bo], "Stance", **FAST).pairs["Ada", "Bo"]
+    assert pair["cohen_kappa"].reason == "no text in common"
+    both = load_coder(task, pl.DataFrame({"id": ["t0"], "S_Stance": ["pro"], "S_Degree": ["1"]}), "Cy")
+    again = load_coder(task, pl.DataFrame({"id": ["t0"], "S_Stance": ["pro"], "S_Degree": ["1"]}), "Di")
+    other = made_task(["x", "b"], STANCE, DEGREE)
+    stranger = load_coder(other, pl.DataFrame({"id": ["t0"], "S_Stance": ["pro"]}), "Ed")
+    for coders, column, words in (
+        ([ada], None, "agreement needs at least two coders. Got 1."),
+        ([ada, ada], None, "a run is given more than once: Ada."),
+        ([both, again], None, "name one field.\n  All coded: S_Stance, S_Degree."),
+        ([ada, both], "Degree", "not every coder coded S_Degree.\n  All coded: S_Stance."),
+        ([ada, stranger], "Stance", "coders have different texts under the id 't0'."),
+    ):
+        with pytest.raises(ScoringError) as error:
+            agreement(coders, column, **FAST)
+        assert str(error.value).startswith(words)

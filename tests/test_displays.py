@@ -481,7 +481,7 @@ def test_progress_in_one_line():
     )
     fragment = displays.progress(done, "demo · mock")
     assert fragment.text == (
-        "demo · mock · 42 of 192 answers (22%) · 23 s, about 1 min 15 s left · 10 kept from before · "
+        "demo · mock · 42 of 192 answers (22%) · 23 s, about 1 min 33 s left · 10 kept from before · "
         "3 without a valid answer · 2 asked again\n"
     )
     assert '<progress value="42" max="192"></progress>' in fragment.html

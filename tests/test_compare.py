@@ -296,7 +296,10 @@ def test_three_runs_one_ahead(tmp_path):
         "these same texts, its value is too favourable on average; corrected for the choice: 0.95."
     )
     # right by 57, 30, 24; 24 texts by all, 6 by two, 27 by one: 2 (3 x 4725 - 111^2) / (3 x 111 - 267)
-    assert compared.notes == ["Stance, accuracy: Cochran's Q over all 3 runs = 56.18, df = 2, p < 0.001."]
+    assert compared.notes == [
+        "Stance, accuracy: Cochran's Q over all 3 runs = 56.18, df = 2, p < 0.001.",
+        "p values are adjusted for the number of comparisons; each interval stands for itself (95%).",
+    ]
 
 
 def test_ties_for_the_best_are_all_named(tmp_path):
@@ -350,6 +353,47 @@ def test_a_field_without_human_labels_is_left_out_or_said(tmp_path):
     assert sentence(compare(runs, column="Degree", **FAST)) == (
         "Degree, quadratic kappa: no text with a human label, nothing to compare."
     )
+
+
+def test_what_is_not_defined_is_no_comparison_of_the_family(tmp_path):
+    task = made_task(texts(6), STANCE, DEGREE, Stance=["pro", "anti"] * 3, Degree=[1, 2, 3, 4, 5, 1])
+    answers = {"A": [3] * 6, "B": [1, 2, 3, 4, 5, 5]}
+    runs = [run_on(task, tmp_path, k, Stance=["pro"] * 6, Degree=v) for k, v in answers.items()]
+    compared = compare(runs, ["accuracy", "spearman_corr"], **FAST)
+    assert len(compared.frame()) == 3
+    assert compared.family == compared.frame()["p"].notna().sum() == 2
+    assert "Holm over all 2 comparisons" in compared.conventions
+
+
+def test_a_label_that_is_too_rare_for_a_macro_average_is_named(tmp_path):
+    task = made_task(texts(30), STANCE, Stance=["pro"] * 27 + ["anti"] * 3)
+    runs = [
+        run_on(task, tmp_path, k, Stance=["pro"] * v + ["anti"] * (30 - v)) for k, v in (("A", 28), ("B", 25))
+    ]
+    compared = compare(runs, ["f1_macro", "accuracy"], **FAST)
+    f1, accuracy = compared.frame()["reason"]
+    assert f1 == "interval unreliable: class anti has n=3"
+    assert accuracy == ""
+    assert compared.notes[0] == (
+        "Stance, macro F1: intervals unreliable, too few texts of some labels (class anti has n=3)."
+    )
+
+
+def test_fields_that_nobody_coded_in_common_are_left_out(tmp_path):
+    task = made_task(texts(4), STANCE, DEGREE, Stance=["pro"] * 4, Degree=[1, 2, 3, 4])
+    ada = load_coder(
+        task, pl.DataFrame({"id": task.ids, "S_Stance": ["pro"] * 4, "S_Degree": ["1", "2", "", ""]}), "A"
+    )
+    bo = load_coder(
+        task, pl.DataFrame({"id": task.ids, "S_Stance": ["anti"] * 4, "S_Degree": ["", "", "3", "4"]}), "B"
+    )
+    assert list(compare([ada, bo], **FAST).results) == [("S_Stance", "f1_macro")]
+    only = [
+        replace(c, coding=replace(c.coding, answers={"S_Degree": c.coding.answers["S_Degree"]}))
+        for c in (ada, bo)
+    ]
+    with pytest.raises(ScoringError, match="there is no text with a human label that all of these coded"):
+        compare(only, **FAST)
 
 
 def test_two_runs_of_one_model_are_told_apart_by_their_ids(tmp_path):
@@ -433,7 +477,7 @@ def test_only_texts_that_every_person_coded_count(tmp_path):
     frame = compared.frame()
     assert frame["n"].tolist() == [4, 4, 4]  # 6-9
     assert frame["value_a"].tolist() == [1.0, 1.0, 1.0]
-    assert compared.notes[-1] == "Only texts that Ada and Bo coded count."
+    assert "Only texts that Ada and Bo coded count." in compared.notes
     assert compare([run, ada], "accuracy").frame()["n"].tolist() == [10]
 
 

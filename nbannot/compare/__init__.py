@@ -25,7 +25,10 @@ from nbannot.compare.coder import Coder, load_coder
 from nbannot.compare.verdict import ADJUSTMENT_WORDS, energy_of, notes_on, seconds_of, tokens_of, verdict
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.frames import make_frame
+from nbannot.metrics.accounting import account
 from nbannot.metrics.field import FieldData, TextExtras, score_field
+from nbannot.metrics.label_field import MACRO
+from nbannot.metrics.label_report import small_classes
 from nbannot.metrics.paired import ManyResult, PairResult, adjust_pairs, best_run_corrected, compare_many
 from nbannot.metrics.paired_statistics import LOWER_IS_BETTER, comparable_metrics
 from nbannot.metrics.result import Result
@@ -69,7 +72,7 @@ class Comparison(Shown):
     data
         column -> the rows of each run that were compared.
     family
-        Number of comparisons over which p values are adjusted: everything shown.
+        Number of comparisons over which p values are adjusted: every one shown that is defined.
     adjust
         ``"holm"`` or ``"bh"`` (Benjamini-Hochberg).
     margin
@@ -284,20 +287,18 @@ def compare(
     results: dict[Key, ManyResult] = {}
     corrected: dict[Key, float] = {}
     data = {f.column: aligned(items, f, clusters, weighting) for f in fields if chosen[f.column]}
-    for f in fields:
-        for name in chosen[f.column]:
+    if column is None:
+        data = _coded_by_all(data)
+    names = [item.run_id for item in items]
+    for key, of_runs in data.items():
+        for name in chosen[key]:
             found = compare_many(
-                data[f.column],
-                name,
-                n_resamples=n_resamples,
-                seed=seed,
-                names=[r.run_id for r in items],
-                extras=extras,
+                of_runs, name, n_resamples=n_resamples, seed=seed, names=names, extras=extras
             )
-            results[f.column, name] = found
-            corrected[f.column, name] = _corrected(data[f.column], name, found, seed)
+            results[key, name] = _warned(found, of_runs[0])
+            corrected[key, name] = _corrected(of_runs, name, found, seed)
     results = _adjusted(results, adjust)
-    family = sum(len(found.pairs) for found in results.values())
+    family = sum(not math.isnan(pair.p) for found in results.values() for pair in found.pairs)
     settings = {"n_resamples": n_resamples, "seed": seed, "extras": extras}
     line = _conventions(results, family, adjust, weights)
     return Comparison(tuple(items), results, corrected, data, family, line, adjust, margin, settings)
@@ -349,6 +350,27 @@ def _metrics(fields: Sequence[Field], metric: str | Sequence[str] | None) -> dic
     return {f.column: [name for name in named if name in known[f.type]] for f in fields}
 
 
+def _coded_by_all(data: Mapping[str, list[FieldData]]) -> dict[str, list[FieldData]]:
+    """Return the fields in which some text has a human label that counts for all of these coders."""
+    found = {column: of_runs for column, of_runs in data.items() if account(of_runs[0]).reference.any()}
+    if not found:
+        raise ScoringError("there is no text with a human label that all of these coded.")
+    return found
+
+
+def _warned(found: ManyResult, data: FieldData) -> ManyResult:
+    """Return the result with a reason at every interval of a macro average over a label that is too rare."""
+    small = small_classes(data, account(data)) if found.metric in MACRO else []
+    if not small:
+        return found
+
+    def warned(pair: PairResult) -> PairResult:
+        reasons = [pair.reason, f"interval unreliable: {'; '.join(small)}"]
+        return replace(pair, reason="; ".join(filter(None, reasons)))
+
+    return replace(found, pairs=list(map(warned, found.pairs)), to_best=list(map(warned, found.to_best)))
+
+
 def _corrected(data: Sequence[FieldData], metric: str, found: ManyResult, seed: int) -> float:
     undefined = found.best is None or any(math.isnan(value) for value in found.values)
     if undefined or metric in EXTRA_NAMES or len(found.runs) < 3:
@@ -383,6 +405,6 @@ def _conventions(results: Mapping[Key, ManyResult], family: int, adjust: str, we
     with_best = sum(len(found.to_best) for found in results.values())
     words = ADJUSTMENT_WORDS[adjust]
     parts = [how, f"{words} over all {family} comparisons" if family > 1 else "one comparison"]
-    if with_best < family:
+    if 0 < with_best < family:
         parts.append(f"as good as the best: {words} over the {with_best} comparisons with it")
     return " · ".join([*parts, *([f"weighted by {weights}"] if weights else [])])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nbannot.compare.align import Compared
 from nbannot.compare.coder import Coder
 from nbannot.errors import listed
+from nbannot.metrics.label_field import MACRO
 from nbannot.metrics.paired import ManyResult, PairResult
 from nbannot.metrics.paired_statistics import LOWER_IS_BETTER
 from nbannot.report.digits import MINUS, decimals
@@ -218,6 +219,12 @@ def notes_on(comparison: Comparison) -> list[str]:
     """Return what else a reader of a comparison should know, one sentence each."""
     notes = []
     for (column, metric), found in comparison.results.items():
+        rare = found.pairs[0].reason.rpartition("interval unreliable: ")[2] if metric in MACRO else ""
+        if rare.startswith("class "):
+            notes.append(
+                f"{comparison.field(column).name}, {metric_words(metric)}: intervals unreliable, too few texts of some "
+                f"labels ({rare})."
+            )
         q = found.cochran
         if q is not None and not math.isnan(q.p):
             p = f"p = {q.p:.3f}" if q.p >= 0.001 else "p < 0.001"
@@ -234,6 +241,10 @@ def notes_on(comparison: Comparison) -> list[str]:
         notes.append(
             f"Margin {comparison.margin:g}: a run is shown to be good enough where the 95% interval of the difference "
             "lies within it. That holds only if the margin was declared before looking."
+        )
+    if comparison.family > 1:
+        notes.append(
+            "p values are adjusted for the number of comparisons; each interval stands for itself (95%)."
         )
     if comparison.adjust == "bh":
         notes.append(

@@ -19,7 +19,9 @@ demo: $(VENV)/.for-use
 
 test: $(VENV)/.for-tests browser
 	$(say) "Running the tests"
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --ignore=tests/browser
+	$(say) "Running the tests in a browser (a process of their own: the browser keeps an event loop running)"
+	$(BIN)/python -m pytest tests/browser
 
 check: $(VENV)/.for-tests
 	$(say) "Format, lint, types"

@@ -306,6 +306,17 @@ def test_an_unknown_model_is_told_with_the_plan():
     assert form.last is None
 
 
+def test_while_something_is_wrong_there_is_no_plan_of_before():
+    form = form_of()
+    plan_of(form, "8 to 16 calls")
+    type_in(form, temperature="x")
+    form._entries["prompt_type"].widget.value = ("persona",)
+    assert "calls" not in plan_of(form, "when every entry is right")
+    waited(lambda: "experienced researcher" in form._prompt.value)
+    type_in(form, temperature="1")
+    plan_of(form, "8 to 16 calls")
+
+
 def test_the_button_says_what_it_will_do():
     form = form_of()
     assert form._run.description == "Run"

@@ -19,7 +19,7 @@ from nbannot.displays.html import STYLE, escape
 from nbannot.errors import ConfigError, NbannotError, RunError, RunInterrupted
 from nbannot.models import get_model, split_name
 from nbannot.prompts import prompt_types
-from nbannot.report.blocks import Fold, Para, Verbatim
+from nbannot.report.blocks import Block, Fold, Para, Verbatim
 from nbannot.report.words import plural
 from nbannot.widget.entries import (
     CHOICES,
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 PAUSE_S = 0.25
 """Pause in typing after which the plan is made anew."""
+NO_PLAN = "The plan comes back when every entry is right."
 COPY = """(() => {
   const text = %s;
   const byHand = () => {
@@ -324,10 +325,9 @@ class Form:
         self._turn += 1
         if self._later is not None:
             self._later.cancel()
-        if not faults:
-            self._later = threading.Timer(PAUSE_S, self._plan, [self._turn])
-            self._later.daemon = True
-            self._later.start()
+        self._later = threading.Timer(PAUSE_S, self._plan, [self._turn])
+        self._later.daemon = True
+        self._later.start()
 
     def _show_faults(self, faults: Sequence[Fault]) -> None:
         for name, entry in self._entries.items():
@@ -387,17 +387,23 @@ class Form:
     # ---- the plan ----
 
     def _plan(self, turn: int) -> None:
-        """Show what the form would send and take; in a thread of its own."""
+        """Show what the form would send and take; in a thread of its own.
+
+        While something is wrong there is no plan, and the prompts are those of the entries that are right.
+        """
         with self._planning:
             if turn != self._turn:
                 return
+            wrong = {name for name, _ in self._faults()}
             try:
-                configs = self._configs()
-                made = forecast(self.task, configs)
+                configs = expand({name: value for name, value in self.settings.items() if name not in wrong})
+                if wrong:
+                    made = replace(forecast(self.task, configs[:1]), note=NO_PLAN)
+                else:
+                    made = self._asked(configs, forecast(self.task, configs))
             except NbannotError as error:
                 self._plan_box.value = Fragment.of([Para(str(error), "warning")], styled=False).html
                 return
-            made = self._asked(configs, made)
             if turn == self._turn:
                 self._show_plan(made)
 
@@ -420,10 +426,11 @@ class Form:
     def _show_plan(self, made: Forecast) -> None:
         self._forecast = made
         notes = [Para(note, "warning" if note == made.note else "notice") for note in made.notes()]
-        self._plan_box.value = Fragment.of([made.facts(), *notes], styled=False).html
-        shown = self._first.value
+        shown: list[Block] = [*([] if made.note == NO_PLAN else [made.facts()]), *notes]
+        self._plan_box.value = Fragment.of(shown, styled=False).html
+        chosen = self._first.value
         self._first.options = list(made.prompts)
-        self._first.value = shown if shown in made.prompts else next(iter(made.prompts), None)
+        self._first.value = chosen if chosen in made.prompts else next(iter(made.prompts), None)
         self._show_prompt()
         state = made.first.state if made.first else "new"
         self._run.description = {"complete": "Show", "can be continued": "Continue"}.get(state, "Run")

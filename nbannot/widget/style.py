@@ -25,5 +25,6 @@ white-space:normal}
 .nbannot-form :focus-visible{outline:2px solid var(--jp-brand-color1,#1976d2);outline-offset:1px}
 .nbannot-form .nbannot-prompt pre{max-height:15em;margin:2px 0;word-break:normal}
 .nbannot-form textarea{font-family:var(--jp-code-font-family,monospace);white-space:pre}
-.jp-CodeCell.jp-mod-outputsScrolled .jp-Cell-outputArea:has(.nbannot-form){max-height:none;box-shadow:none}
+.jp-CodeCell.jp-mod-outputsScrolled .jp-Cell-outputArea:has(.nbannot-form){max-height:none}
+.jp-CodeCell.jp-mod-outputsScrolled .jp-Cell-outputArea:has(.nbannot-form)::after{display:none}
 """

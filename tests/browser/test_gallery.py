@@ -1,6 +1,7 @@
 """Pictures of notebooks at work for README and gallery; made only when PICTURES names the folder to put them in.
 
-``PICTURES=docs/images python -m pytest tests/browser/test_gallery.py`` with the embedded model takes some minutes.
+``PICTURES=docs/images python -m pytest tests/browser/test_gallery.py`` makes them with the embedded model, in some
+minutes; with PICTURE_RUNS, the ``outputs`` folder of an earlier time, at once.
 """
 
 from __future__ import annotations
@@ -18,38 +19,76 @@ TIDY = """
 .jp-NotebookPanel-toolbar, .jp-Notebook .jp-cell-toolbar {display: none !important}
 .jp-Notebook .jp-Collapser {visibility: hidden}
 .jp-Cell.jp-mod-active, .jp-Cell.jp-mod-selected {background: none !important; border-color: transparent !important}
-.jp-OutputArea-output.jp-mod-scrolled, .jp-CodeCell.jp-mod-outputsScrolled .jp-Cell-outputArea
-  {max-height: none !important; box-shadow: none !important; overflow: visible !important}
+.jp-CodeCell.jp-mod-outputsScrolled .jp-Cell-outputArea {max-height: none !important}
+.jp-CodeCell.jp-mod-outputsScrolled .jp-Cell-outputArea::after {display: none !important}
 """
-LOCAL = """%%annotate policy-sentiment -o run
+BEGIN = "import nbannot as nba\nfrom nbannot import displays\n%load_ext nbannot"
+QUICKSTART = """%%annotate policy-sentiment
 model       = "local"      # embedded: no server, no key, no account
 prompt_type = "standard"
 temperature = 0
 limit       = 32"""
+RUNS = """run = nba.run("policy-sentiment", model="local", limit=32)
+feelings = nba.run("discrete-emotions", model="local", limit=12)
+runs = [
+    run,
+    nba.run("policy-sentiment", model="local", limit=32, prompt_type="persona"),
+    nba.run("policy-sentiment", model="local", limit=32, use_examples=False),
+]"""
+GALLERY = {
+    "report": ("run.report()", 1000),
+    "confusion": ('displays.confusion(run, "Direction")', 700),
+    "disagreements": ('displays.disagreements(run, "Direction", per_page=8)', 700),
+    "spans": ('displays.span_view(feelings, "Roles", limit=6)', 900),
+    "comparison": ('nba.compare(runs, metric="f1_macro", column="Direction")', 1000),
+}
+"""Picture -> the cell, and how much of it is shown, in pixels."""
 
 
-def picture(page: Any, name: str, *, clip: Any = None) -> None:
-    """Save what a page, or one element of it, shows."""
+@pytest.fixture
+def notebook(open_notebook, jupyter):
+    """Open notebooks, with the runs of an earlier time where PICTURE_RUNS names their folder."""
+    earlier = os.environ.get("PICTURE_RUNS")
+    if earlier and not (jupyter.work / "outputs").exists():
+        (jupyter.work / "outputs").symlink_to(earlier)
+    return open_notebook
+
+
+def picture(page: Any, name: str, **clip: float) -> None:
+    """Save what a page, or a part of it, shows."""
     page.add_style_tag(content=TIDY)
     page.evaluate("() => document.activeElement && document.activeElement.blur()")
     page.wait_for_timeout(500)
-    (clip or page).screenshot(path=Path(str(PICTURES)) / f"{name}.png")
+    options: dict[str, Any] = {"clip": clip} if clip else {}
+    page.screenshot(path=Path(str(PICTURES)) / f"{name}.png", **options)
 
 
-def linked(jupyter: Any) -> None:
-    """Let the runs of earlier picture sessions be found again, where PICTURE_RUNS names their folder."""
-    runs = os.environ.get("PICTURE_RUNS")
-    if runs and not (jupyter.work / "outputs").exists():
-        (jupyter.work / "outputs").symlink_to(runs)
+def picture_of_cell(page: Any, number: int, name: str, at_most: float) -> None:
+    """Save what a cell shows, down to some height."""
+    page.add_style_tag(content=TIDY)
+    box = page.locator(".jp-Notebook .jp-Cell").nth(number).bounding_box()
+    box["height"] = min(box["height"], at_most)
+    picture(page, name, **box)
 
 
-def test_quickstart(open_notebook, jupyter):
-    linked(jupyter)
-    cells = [
-        "# How do texts judge public policy?",
-        "%load_ext nbannot",
-        LOCAL.replace(" -o run", ""),
-        "%report",
-    ]
-    page = open_notebook(*cells, title="policy-sentiment", width=1140, height=1560)
+def test_quickstart(notebook):
+    cells = ["# How do texts judge public policy?", "%load_ext nbannot", QUICKSTART, "%report"]
+    page = notebook(*cells, title="policy-sentiment", width=1140, height=1560)
     picture(page, "quickstart")
+
+
+def test_gallery(notebook):
+    page = notebook(BEGIN, RUNS, *(cell for cell, _ in GALLERY.values()), width=1100, height=9000)
+    for number, (name, (_, at_most)) in enumerate(GALLERY.items(), start=2):
+        picture_of_cell(page, number, name, at_most)
+
+
+def test_form(notebook):
+    cell = 'form = nba.configure("policy-sentiment", model="local", limit=32)\nform'
+    page = notebook(BEGIN, cell, width=1100, height=2000)
+    page.get_by_label("Temperature").fill("0, 0.7")
+    page.get_by_label("Chat mode").select_option(
+        ["per_query: each question alone", "per_text: one chat per text"]
+    )
+    page.get_by_text("4 runs").wait_for()
+    picture_of_cell(page, 1, "form", 1100)

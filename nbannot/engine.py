@@ -201,7 +201,11 @@ class Engine:
     async def _question(self, item: tuple[_Schedule, int, int]) -> None:
         plan, number, row = item
         group = plan.applicable(number, row)
-        found, reply = await self.ask(row, group, ())
+        try:
+            found, reply = await self.ask(row, group, ())
+        except BaseException:
+            plan.lost()
+            raise
         plan.answered(number, row, found, reply)
 
     async def _conversation(self, row: int, history: list[Message] | None = None) -> None:
@@ -571,6 +575,11 @@ class _Schedule:
                 answer.column, "ok", value, probabilities=probabilities, attempt=answer.attempt
             )
         }
+
+    def lost(self) -> None:
+        """A question came to no answer: whoever waits for one must look again."""
+        self.out -= 1
+        self.news.set()
 
     def take(self, number: int, row: int, found: dict[str, Answer]) -> None:
         for answer in found.values():

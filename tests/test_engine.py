@@ -709,3 +709,10 @@ def test_a_run_stopped_between_its_last_answer_and_its_scores_is_scored_by_the_n
     assert quiet.requests == []
     assert (run.folder / "classification_reports.txt").exists()
     assert nbannot.runs(task, output_root=tmp_path)["run_id"].tolist() == [run.run_id]
+
+
+def test_a_budget_that_ends_among_the_last_questions_does_not_wait_forever(tmp_path, with_model):
+    task = task_of(2, codebook_of(GATE, STANCE, DEGREE))
+    run = run_with(Scripted(well, parallel=32), with_model, task, tmp_path, budget={"calls": 3})
+    assert run.status == "partial"
+    assert "the budget is spent" in run.config["stopped"]

@@ -260,13 +260,7 @@ class Codebook(Shown):
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any], where: str = "codebook") -> Codebook:
         """Return the codebook that a dictionary of Studio's format describes; see `load`."""
-        try:
-            own = json.loads(json.dumps(raw))
-        except (TypeError, ValueError) as error:
-            raise CodebookError(
-                f"{where} holds something that JSON cannot: {error}.\n  Use strings, numbers, lists and dictionaries."
-            ) from None
-        return _Reader(own, where).codebook()
+        return _Reader(_own_copy(raw, where), where).codebook()
 
     @classmethod
     def build(
@@ -331,9 +325,7 @@ class Codebook(Shown):
                 "annotations": {f"annotation_{n}": dict(q) for n, q in enumerate(questions, start=1)},
             }
         _point_conditions(raw, faults)
-        if faults:
-            raise CodebookError(problems("codebook cannot be used", faults, at_most=len(faults)))
-        return cls.from_dict(raw)
+        return _Reader(_own_copy(raw, "codebook"), "codebook", faults).codebook()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the codebook in Studio's format, with everything it was read with; the caller owns the copy."""
@@ -558,7 +550,10 @@ def _question(
 
 
 def _point_conditions(raw: dict[str, Any], faults: list[str]) -> None:
-    """Turn every condition by name, ``(name or column, value)``, into Studio's form, in place."""
+    """Turn every condition by name, ``(name or column, value)``, into Studio's form, in place.
+
+    One that names no question, or several, is taken away and entered among the faults.
+    """
     places = [
         (section_key, key, raw[section_key]["section_name"], question)
         for section_key in raw
@@ -573,6 +568,7 @@ def _point_conditions(raw: dict[str, Any], faults: list[str]) -> None:
         where = f"{section_key} / {key} '{question.get('name')}'"
         if condition is None or isinstance(condition, Mapping):
             continue
+        del question["condition"]
         if isinstance(condition, str) or not isinstance(condition, Sequence) or len(condition) != 2:
             faults.append(f"{where}: condition must be (name of another question, value). Got {condition!r}")
             continue
@@ -593,6 +589,16 @@ def _point_conditions(raw: dict[str, Any], faults: list[str]) -> None:
             faults.append(f"{where}: its condition names '{wanted}', which does not exist{hint}")
 
 
+def _own_copy(raw: Any, where: str) -> Any:
+    """Return what JSON makes of something: a copy that nobody else holds."""
+    try:
+        return json.loads(json.dumps(raw))
+    except (TypeError, ValueError) as error:
+        raise CodebookError(
+            f"{where} holds something that JSON cannot: {error}.\n  Use strings, numbers, lists and dictionaries."
+        ) from None
+
+
 class _KeyTwice(Exception):
     """A key that one JSON object has twice."""
 
@@ -609,9 +615,9 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 class _Reader:
     """Reads one codebook and collects every problem before it complains."""
 
-    def __init__(self, raw: Mapping[str, Any], where: str) -> None:
+    def __init__(self, raw: Mapping[str, Any], where: str, faults: Sequence[str] = ()) -> None:
         self.raw, self.where = raw, where
-        self.faults: list[str] = []
+        self.faults = list(faults)
         self.notes: list[str] = []
         self.places: dict[tuple[str, str], Field | None] = {}
 

@@ -95,7 +95,10 @@ def words(value: Any) -> str:
 
 def amounts(*names: str) -> Check:
     """Return a check for a table of positive numbers with these names."""
-    rule = f"must be a table with one or more of {', '.join(names)}, each a number of at least 0"
+    rule = (
+        f"must be a table with one or more of {', '.join(names)}, each a number of at least 0, "
+        f"e.g. {{{names[0]}=3}}"
+    )
 
     def check(value: Any) -> str:
         right = isinstance(value, dict) and value and set(value) <= set(names)

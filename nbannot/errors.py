@@ -14,9 +14,11 @@ NbannotError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 SHOWN_AT_MOST = 6
+GO_ON = "The same cell or script goes on from there."
 
 
 class NbannotError(Exception):
@@ -56,6 +58,17 @@ class TableError(NbannotError):
 
 class ScoringError(NbannotError):
     """Runs or labels cannot be scored or compared."""
+
+
+@contextmanager
+def tidy_interrupt() -> Iterator[None]:
+    """Turn an interrupt while nothing is being asked (reading, loading, scoring) into one short letter."""
+    try:
+        yield
+    except RunInterrupted:
+        raise
+    except KeyboardInterrupt:
+        raise RunInterrupted(f"stopped. Every finished answer is kept.\n  {GO_ON}") from None
 
 
 def listed(items: Iterable[object], at_most: int = SHOWN_AT_MOST) -> str:

@@ -7,8 +7,7 @@ goes in and where the result goes; the body is TOML settings. Errors carry the c
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +19,7 @@ from IPython.core.magic_arguments import argument, magic_arguments
 
 from nbannot import completion, doors, live
 from nbannot.config import SETTINGS, RunConfig, expand, lines_of, read_toml
-from nbannot.errors import ConfigError, NbannotError, RunInterrupted, TaskError, listed, nearest
+from nbannot.errors import ConfigError, NbannotError, TaskError, listed, nearest, tidy_interrupt
 
 if TYPE_CHECKING:
     from nbannot.task import Task
@@ -123,7 +122,7 @@ class NbannotMagics(Magics):
             live.show_text(NbannotMagics.annotate.__doc__ or "")
             return None
         order = read_order(words, cell, self._variables)
-        with _tidy_interrupt():
+        with tidy_interrupt():
             result = _carry_out(order)
         if not order.plan and result:
             self.last = result[-1] if isinstance(result, Sequence) else result
@@ -462,22 +461,6 @@ def _told(result: Any) -> str:
     if not isinstance(result, Run):
         return repr(result)
     return "\n".join([doors.summary(result), *(f"  {line}" for line in doors.headline_words(result))])
-
-
-@contextmanager
-def _tidy_interrupt() -> Iterator[None]:
-    """Turn an interrupt outside the asking (while reading, scoring or drawing) into one tidy line."""
-    try:
-        yield
-    except RunInterrupted:
-        raise
-    except KeyboardInterrupt:
-        interrupted = RunInterrupted(
-            "stopped. Every finished answer is kept.\n  Run the same cell again to go on."
-        )
-    else:
-        return
-    raise interrupted
 
 
 # ---- coming and going -------------------------------------------------------------------------------------------

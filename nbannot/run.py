@@ -21,7 +21,16 @@ from nbannot.codebook import Codebook, Field
 from nbannot.coding import Coding, from_folder, from_session
 from nbannot.config import RunConfig, settings_in
 from nbannot.engine import Job, Outcome, Progress, Tick, annotate, group_fields
-from nbannot.errors import ConfigError, NbannotError, RunError, RunInterrupted, TaskError, listed
+from nbannot.errors import (
+    GO_ON,
+    ConfigError,
+    NbannotError,
+    RunError,
+    RunInterrupted,
+    TaskError,
+    listed,
+    tidy_interrupt,
+)
 from nbannot.models import Model, ModelInfo, get_model
 from nbannot.scoring import Scored
 from nbannot.shown import Shown, watching
@@ -202,6 +211,7 @@ def _fields(codebook: Codebook, config: RunConfig) -> list[Field]:
     return fields
 
 
+@tidy_interrupt()
 def run(
     task: Task | str | Path | Any,
     config: RunConfig | Mapping[str, Any] | None = None,
@@ -273,7 +283,7 @@ def run(
     if done.outcome is not None and done.outcome.interrupted:
         raise RunInterrupted(
             f"stopped: {done.progress.done:,} of {done.progress.total:,} answers are kept in {plan.folder}.\n"
-            "  Run the same cell again to go on from there."
+            f"  {GO_ON}"
         )
     return done
 

@@ -231,7 +231,8 @@ def score(
         columns = coding.task.data.columns
         if cluster not in columns:
             raise ScoringError(
-                f"the data has no column '{cluster}'{nearest(cluster, columns)}: {listed(columns, 12)}."
+                f"the data has no column '{cluster}'{nearest(cluster, columns) or '.'}\n"
+                f"  Its columns: {listed(columns, 12)}."
             )
         clusters = list(coding.task.data[cluster])
     fields = {

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, overload
 
 from nbannot.config import DEFAULTS, SETTINGS, RunConfig, expand, settings_error
 from nbannot.engine import Progress, Tick
-from nbannot.errors import ConfigError, NbannotError, RunInterrupted
+from nbannot.errors import GO_ON, ConfigError, NbannotError, RunInterrupted, tidy_interrupt
 from nbannot.frames import make_frame
 from nbannot.run import Run, Say, as_task, run
 from nbannot.shown import Shown
@@ -126,6 +126,7 @@ def configs_of(
     return [c.change(repeat=c.repeat + again) for c in found for again in range(repeats)]
 
 
+@tidy_interrupt()
 def sweep(
     task: Task | Any,
     configs: Iterable[RunConfig | Mapping[str, Any]] | Mapping[str, Any] | None = None,
@@ -169,7 +170,9 @@ def sweep(
     failures: list[Failure] = []
     for number, config in enumerate(every, start=1):
         if stop is not None and stop.is_set():
-            raise RunInterrupted(f"stopped before run {number} of {len(every)}; the runs before it are kept.")
+            raise RunInterrupted(
+                f"stopped before run {number} of {len(every)}; the runs before it are kept.\n  {GO_ON}"
+            )
         try:
             runs.append(run(whole, config, tick=_numbered(tick, number, len(every)), stop=stop, say=say))
         except RunInterrupted as interrupt:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -330,6 +331,11 @@ def bundled_tasks() -> list[str]:
     return sorted(item.name for item in folder.iterdir() if (item / "codebook.json").is_file())
 
 
+def bundled_folder(name: str) -> Path:
+    """Return where a bundled task of this name lies."""
+    return Path(str(resources.files("nbannot") / "tasks" / name))
+
+
 def load_task(
     source: str | Path,
     *,
@@ -372,7 +378,7 @@ def _find_folder(text: str, task_root: str | Path | None) -> Path:
             return place.resolve()
     names = bundled_tasks()
     if text in names:
-        return Path(str(resources.files("nbannot") / "tasks" / text))
+        return bundled_folder(text)
     for place in places:
         if place.is_dir():
             raise TaskError(
@@ -441,32 +447,30 @@ def _chunks(path: Path, codec: str, size: int = 50_000) -> Iterator[pl.DataFrame
     csv.field_size_limit(2**31 - 1)
     with path.open(encoding=codec, newline="") as lines:
         reader = csv.reader(lines, strict=True)
-        filled = (row for row in reader if row)
-        rows: list[list[str]] = []
-
-        def frame() -> pl.DataFrame:
-            return pl.DataFrame(dict(zip(header, map(list, zip(*rows, strict=True)), strict=True)))
-
+        filled = filter(None, reader)
         try:
             header = next(filled, [])
             _check_header(header, path)
-            for row in filled:
-                if len(row) != len(header):
-                    raise TaskError(
-                        f"{path}: line {reader.line_num} has {len(row)} cells, the header has {len(header)}.\n"
-                        "  A text with commas or line breaks must stand in double quotes."
-                    )
-                rows.append(row)
-                if len(rows) == size:
-                    yield frame()
-                    rows = []
+            while rows := list(islice(filled, size)):
+                if set(map(len, rows)) != {len(header)}:
+                    raise _uneven(path, codec, len(header))
+                yield pl.DataFrame(dict(zip(header, map(list, zip(*rows, strict=True)), strict=True)))
         except csv.Error as error:
             raise TaskError(
                 f"{path}: line {reader.line_num} is not CSV: {error}.\n"
                 '  A cell with quotes stands in double quotes, and each quote in it is doubled: "say ""yes""".'
             ) from None
-        if rows:
-            yield frame()
+
+
+def _uneven(path: Path, codec: str, width: int) -> TaskError:
+    """Return the error of the first row that has not as many cells as the header."""
+    with path.open(encoding=codec, newline="") as lines:
+        reader = csv.reader(lines, strict=True)
+        cells = next(len(row) for row in reader if row and len(row) != width)
+        return TaskError(
+            f"{path}: line {reader.line_num} has {cells} cells, the header has {width}.\n"
+            "  A text with commas or line breaks must stand in double quotes."
+        )
 
 
 def _check_header(header: list[str], path: Path) -> None:

@@ -70,7 +70,7 @@ def pivot(
     known = sorted(set(table["metric"]))
     if metric not in known:
         raise TableError(
-            f"no metric '{metric}' in the tables{nearest(metric, known)}.\n  There are: {listed(known, 40)}."
+            f"no metric '{metric}' in the tables{nearest(metric, known) or '.'}\n  There are: {listed(known, 40)}."
         )
     by = [[name] if isinstance(name, str) else list(name) for name in (rows, columns)]
     absent = [name for name in by[0] + by[1] if name not in table.columns]

@@ -912,17 +912,19 @@ class TestBuild:
                         checkbox("B", condition=("A", 1)),
                         checkbox("C", condition=("Direktion", 1)),
                         checkbox("D", condition="A"),
+                        dropdown("E", options="yes"),
                     ],
                 },
             )
         assert (
             str(caught.value)
             == """\
-codebook cannot be used: 4 problems.
+codebook cannot be used: 5 problems.
   instructions for 'U', which is no section
   section_3 / annotation_1 'B': its condition names 'A', which 2 questions are called: say 'S_A', 'T_A'
   section_3 / annotation_2 'C': its condition names 'Direktion', which does not exist; did you mean 'Direction'?
-  section_3 / annotation_3 'D': condition must be (name of another question, value). Got 'A'"""
+  section_3 / annotation_3 'D': condition must be (name of another question, value). Got 'A'
+  section_3 / annotation_4 'E': options must be a list of strings. Got 'yes'"""
         )
 
     def test_what_is_wrong_with_a_question_is_said_by_the_reader(self):

@@ -5,6 +5,7 @@ import html
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -37,9 +38,9 @@ from nbannot.errors import NbannotError, ScoringError
 from nbannot.report.blocks import Cell, Grid, Para
 from nbannot.task import Task
 
-VOID = {"img", "br"}
+VOID = {"img", "br", "wbr"}
 TAGS = {"div", "style", "h3", "h4", "h5", "small", "p", "b", "ul", "li", "table", "caption", "thead", "tbody", "tr",
-        "th", "td", "bdi", "pre", "details", "summary", "progress", "img", "span"}  # fmt: skip
+        "th", "td", "bdi", "wbr", "pre", "details", "summary", "progress", "img", "span"}  # fmt: skip
 ATTRIBUTES = {"class", "style", "title", "align", "colspan", "value", "max", "src", "alt", "width"}
 
 
@@ -159,7 +160,7 @@ def test_a_plan_shows_the_prompts_as_they_are_and_safely(tmp_path):
     said = read(fragment)
     assert "nothing was sent" in said
     assert HOSTILE[0] in said
-    assert "they stayed on this machine" in said
+    assert "nowhere: they stay on this machine" in said
     assert "no earlier run with this model to estimate from" in fragment.text
 
 
@@ -200,10 +201,10 @@ def test_snapshot_of_a_small_table():
         ["a", "n"], [[Cell("<x>", "strong"), Cell("1", tint=0.5)], "note"], "lr", caption="C", notes=["n"]
     )
     assert as_html(grid) == (
-        '<table class="m"><caption>C</caption><thead><tr><th style="text-align:left">a</th>'
+        '<div class="t"><table class="m"><caption>C</caption><thead><tr><th style="text-align:left">a</th>'
         '<th align="right">n</th></tr></thead><tbody><tr><td style="text-align:left"><b>&lt;x&gt;</b></td>'
         '<td align="right" style="background-color:rgba(46,134,193,0.31)">1</td></tr>'
-        '<tr><td class="q" colspan="2" style="text-align:left">note</td></tr></tbody></table><p class="q">n</p>'
+        '<tr><td class="q" colspan="2" style="text-align:left">note</td></tr></tbody></table></div><p class="q">n</p>'
     )
 
 
@@ -484,10 +485,10 @@ def test_progress_in_one_line():
         "demo · mock · 42 of 192 answers (22%) · 23 s, about 1 min 33 s left · 10 kept from before · "
         "3 without a valid answer · 2 asked again\n"
     )
-    assert '<progress value="42" max="192"></progress>' in fragment.html
+    assert '<progress value="42" max="192" style=' in fragment.html
     assert len(fragment.html) < 500
     assert "5 answers in" in displays.progress(Progress(total=5, done=5)).text
-    assert '<progress value="0" max="1">' in displays.progress(Progress()).html
+    assert '<progress value="0" max="1" style=' in displays.progress(Progress()).html
 
 
 def test_forest_plot_of_values_and_differences():
@@ -642,3 +643,20 @@ def test_an_empty_task_field_has_nothing_to_compare(tmp_path):
     assert "No human labels: what the model wrote." in displays.text_pairs(run, "Quote").text
     assert "Neither people nor the model marked anything." in displays.span_view(run, "Marks").text
     assert answer("S_Stance", None).status == "invalid"
+
+
+def test_a_task_says_where_it_lies_without_the_place_of_the_package(tmp_path, monkeypatch):
+    bundled = nbannot.load_task("policy-sentiment")
+    text = displays.task_card(bundled).text
+    assert re.search(r"folder +bundled with nbannot\n", text)
+    assert re.search(r"other columns +source, policy_area\n", text)
+    copied = tmp_path / "mine"
+    shutil.copytree(bundled.path, copied)
+    assert str(copied) in displays.task_card(nbannot.load_task(copied)).text
+    monkeypatch.chdir(tmp_path)
+    assert re.search(r"folder +mine\n", displays.task_card(nbannot.load_task("mine")).text)
+
+
+def test_a_condition_is_told_by_name_where_that_is_enough():
+    text = displays.codebook_card(nbannot.load_task("policy-sentiment").codebook).text
+    assert "where Explicit evaluation = 1" in text

@@ -501,7 +501,7 @@ def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(tmp_path):
     assert time.monotonic() - began < 5
     assert process.returncode != 0
     assert "RunInterrupted: stopped:" in error
-    assert "Run the same cell again to go on from there." in error
+    assert "The same cell or script goes on from there." in error
     [config] = place.glob("*/config.json")
     assert json.loads(config.read_text())["status"] == "partial"
     assert (

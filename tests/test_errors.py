@@ -71,3 +71,13 @@ def test_problems_are_counted_and_one_to_a_line():
     assert problems("it fails", ["one"]) == "it fails: 1 problem.\n  one"
     assert problems("it fails", ["one", "two"]) == "it fails: 2 problems.\n  one\n  two"
     assert problems("it fails", list("abcd"), at_most=2) == "it fails: 4 problems.\n  a\n  b\n  and 2 more"
+
+
+def test_an_interrupt_becomes_a_short_letter():
+    said = "The same cell or script goes on from there"
+    with pytest.raises(errors.RunInterrupted, match=said) as caught, errors.tidy_interrupt():
+        raise KeyboardInterrupt
+    assert len(caught.value._render_traceback_()) == 1
+    assert caught.value.__suppress_context__
+    with pytest.raises(errors.RunInterrupted, match=r"^told already$"), errors.tidy_interrupt():
+        raise errors.RunInterrupted("told already")

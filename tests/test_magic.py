@@ -364,7 +364,7 @@ def test_an_interrupt_outside_the_asking_is_one_tidy_line(shell, monkeypatch):
     monkeypatch.setattr("nbannot.scoring.score", interrupted)
     _, shown, error = run_cell(shell, "%annotate policy-sentiment --model mock --limit 3 --fields Direction")
     assert type(error) is RunInterrupted
-    assert "Every finished answer is kept.\n  Run the same cell again to go on." in str(error)
+    assert "Every finished answer is kept.\n  The same cell or script goes on from there." in str(error)
     assert "Traceback" not in shown
 
 

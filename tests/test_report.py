@@ -174,7 +174,7 @@ def test_a_partial_run_says_how_to_go_on(tmp_path):
         "This run is partial, 2 answers of 3 still open: the server is gone. "
         "Calls without a reply: 1 × HTTP 500." in said
     )
-    assert "Run the same cell again" in said
+    assert "Run the same cell or script again" in said
     assert (
         state_of(made_run(task, {"Stance": [lost] * 3}, tmp_path, status="failed"))[0]
         == "failed, no valid answer came"

@@ -92,3 +92,13 @@ def test_stop_ends_the_sweep_and_keeps_what_is_done(task, tmp_path):
         sweep(long_task, model=["mock", "mock/b?slow_s=0.05", "mock/c"], output_root=str(tmp_path),
               tick=after_first, stop=stop)  # fmt: skip
     assert len(list(tmp_path.glob("demo/*/config.json"))) == 2
+
+
+@pytest.mark.parametrize("door", [nbannot.run, nbannot.sweep])
+def test_an_interrupt_before_anything_is_asked_is_tidy(door, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nbannot.task.Codebook.load", interrupted)
+    with pytest.raises(RunInterrupted, match="stopped"):
+        door("policy-sentiment", model="mock", output_root=str(tmp_path))

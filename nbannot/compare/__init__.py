@@ -345,7 +345,7 @@ def _metrics(fields: Sequence[Field], metric: str | Sequence[str] | None) -> dic
         kinds = listed(dict.fromkeys(f"a {kind}" for kind in known))
         raise ScoringError(
             f"{listed(map(repr, unknown)) or 'no name'} is no metric of {kinds}"
-            f"{nearest(unknown[0], every) if unknown else ''}.\n  Compare one of {', '.join(every)}."
+            f"{(nearest(unknown[0], every) if unknown else '') or '.'}\n  Compare one of {', '.join(every)}."
         )
     return {f.column: [name for name in named if name in known[f.type]] for f in fields}
 

@@ -111,7 +111,9 @@ def column_of(task: Task, name: str | None) -> list[str] | None:
         return None
     if name not in task.data.columns:
         columns = task.data.columns
-        raise ScoringError(f"the data has no column '{name}'{nearest(name, columns)}: {listed(columns, 12)}.")
+        raise ScoringError(
+            f"the data has no column '{name}'{nearest(name, columns) or '.'}\n  Its columns: {listed(columns, 12)}."
+        )
     return list(task.data[name])
 
 

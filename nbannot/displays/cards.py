@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbannot.displays.fragment import Fragment
@@ -33,7 +34,7 @@ from nbannot.report.words import (
     settings_shown,
     state_of,
     statuses,
-    where_texts_went,
+    where_texts_go,
 )
 
 if TYPE_CHECKING:
@@ -172,7 +173,13 @@ def codebook_card(codebook: Codebook) -> Fragment:
         if section.instruction:
             blocks.append(Para(section.instruction))
         rows: list[Row] = [
-            [Cell(f.name, "strong"), f.type, values_of(f), _asked_when(f), Cell(_example_count(f), "quiet")]
+            [
+                Cell(f.name, "strong"),
+                f.type,
+                values_of(f),
+                _asked_when(f, codebook),
+                Cell(_example_count(f), "quiet"),
+            ]
             for f in section.fields
         ]
         blocks.append(Grid(["field", "type", "values", "asked", "examples"], rows, "llllr"))
@@ -208,8 +215,12 @@ def values_of(f: Field) -> str:
     return labels if f.type == "dropdown" else (f"passages: {labels}" if labels else "passages")
 
 
-def _asked_when(f: Field) -> str:
-    return "always" if f.condition is None else f"where {f.condition.column} = {f.condition.value}"
+def _asked_when(f: Field, codebook: Codebook) -> str:
+    if f.condition is None:
+        return "always"
+    names = [field.name for field in codebook]
+    parent = codebook[f.condition.column]
+    return f"where {parent.name if names.count(parent.name) == 1 else parent.column} = {f.condition.value}"
 
 
 def _example_count(f: Field) -> str:
@@ -229,13 +240,14 @@ def _guidance(f: Field) -> list[Block]:
 def task_card(task: Task) -> Fragment:
     """Return a task's card: texts, ids, human labels and their distribution, the first texts."""
     lengths = sorted(map(len, task.texts))
+    named = (task.codebook.text_column, task.id_source)
     facts = [
         ("texts", _lengths(lengths)),
         ("ids", f"from {task.id_source}" if task.id_source != "text" else "made from the texts"),
-        ("other columns", ", ".join(c for c in task.other_columns if c != task.codebook.text_column) or NONE),
+        ("other columns", ", ".join(c for c in task.other_columns if c not in named) or NONE),
     ]
     if task.path is not None:
-        facts.append(("folder", str(task.path)))
+        facts.append(("folder", _shown_place(task)))
     blocks: list[Block] = [
         Heading(task.name, 1, f"{plural(len(task), 'text')}, {plural(len(task.codebook), 'field')}"),
         Facts(facts),
@@ -243,7 +255,13 @@ def task_card(task: Task) -> Fragment:
     if not task.has_human_labels:
         blocks.append(Para("No human labels: runs can be made and looked at, not scored.", "notice"))
     rows: list[Row] = [
-        [Cell(f.name, "strong", title=f.column), f.type, _asked_when(f), _coded(task, f), _people(task, f)]
+        [
+            Cell(f.name, "strong", title=f.column),
+            f.type,
+            _asked_when(f, task.codebook),
+            _coded(task, f),
+            _people(task, f),
+        ]
         for f in task.codebook
     ]
     header = ["field", "type", "asked", "coded by people", "their labels"]
@@ -261,6 +279,16 @@ def task_card(task: Task) -> Fragment:
     if first:
         blocks.append(Grid(["id", "the first texts"], first, "ll"))
     return Fragment.of(blocks)
+
+
+def _shown_place(task: Task) -> str:
+    """Return where a task lies, seen from here; of a bundled one not where the package happens to be."""
+    from nbannot.task import bundled_folder
+
+    place, here = Path(str(task.path)), Path.cwd()
+    if place == bundled_folder(task.name):
+        return "bundled with nbannot"
+    return str(place.relative_to(here) if place.is_relative_to(here) else place)
 
 
 def _lengths(lengths: Sequence[int]) -> str:
@@ -307,7 +335,7 @@ def plan_card(plan: Plan) -> Fragment:
                     + ("" if config.chat_mode == "per_query" else "; without the chat before each question"),
                 ),
                 ("time", _time(plan)),
-                ("texts go", where_texts_went(where)),
+                ("texts go", where_texts_go(where)),
                 ("settings", _settings(config.to_dict())),
                 ("state", STATES.get(plan.state, plan.state)),
                 ("folder", str(design.folder)),

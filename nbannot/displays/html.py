@@ -8,6 +8,7 @@ page around (``--jp-*``, ``--vscode-*``, else inherited), tints are transparent,
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable, Iterable
 from functools import singledispatch
 from typing import Any
@@ -27,7 +28,7 @@ from nbannot.report.blocks import (
 
 STYLE = """
 .nbannot{font-family:var(--jp-content-font-family,var(--vscode-font-family,system-ui,sans-serif));font-size:13px;
-line-height:1.45;color:var(--jp-content-font-color1,var(--vscode-editor-foreground,inherit));max-width:66em;
+line-height:1.45;color:var(--jp-content-font-color1,var(--vscode-editor-foreground,inherit));max-width:70em;
 overflow-x:auto;overflow-wrap:break-word;font-variant-numeric:tabular-nums;print-color-adjust:exact}
 .nbannot *{box-sizing:border-box}
 .nbannot h3,.nbannot h4,.nbannot h5{font-weight:600;line-height:1.25;margin:0}
@@ -40,6 +41,7 @@ display:inline-block}
 .nbannot ul{margin:.45em 0;padding-left:1.3em;max-width:52em}
 .nbannot li{margin:.15em 0}
 .nbannot table{border-collapse:collapse;border:0;margin:.55em 0;font-size:13px;display:table;width:auto}
+.nbannot .t{overflow-x:auto}
 .nbannot caption{caption-side:top;text-align:left;font-weight:600;padding:.2em 0 .25em;white-space:nowrap}
 .nbannot thead{border-bottom:1px solid rgba(128,128,128,.55)}
 .nbannot tr,.nbannot tbody tr:nth-child(n){background:none}
@@ -47,7 +49,8 @@ display:inline-block}
 text-align:left;line-height:1.4}
 .nbannot th{font-weight:400;opacity:.72;vertical-align:bottom}
 .nbannot tbody th{opacity:1}
-.nbannot th[align=right],.nbannot td[align=right]{text-align:right;white-space:nowrap}
+.nbannot th[align=right],.nbannot td[align=right]{text-align:right}
+.nbannot td[align=right]{white-space:nowrap}
 .nbannot td.q+td.q,.nbannot td.i{padding-left:0}
 .nbannot td.i{white-space:nowrap}
 .nbannot td.w{overflow-wrap:anywhere;min-width:14em}
@@ -58,13 +61,14 @@ text-align:left;line-height:1.4}
 .nbannot tr.g td{border-top:1px solid rgba(128,128,128,.25)}
 .nbannot table.f td:first-child{opacity:.72;white-space:nowrap;padding-right:1.2em}
 .nbannot .q{opacity:.72}
-.nbannot pre{white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;font-size:12px;margin:.4em 0;padding:.5em .7em;
-background:rgba(128,128,128,.1);border:0;color:inherit;max-height:32em;overflow:auto}
+.nbannot pre{white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;font-size:12px;margin:.4em 0;
+padding:.5em .7em;background:rgba(128,128,128,.1);border:0;color:inherit;max-height:32em;overflow:auto}
 .nbannot details{margin:.5em 0}
 .nbannot summary{cursor:pointer}
-.nbannot progress{width:22em;max-width:100%;vertical-align:middle}
 .nbannot img{max-width:100%;height:auto;background:none}
-@media print{.nbannot pre{max-height:none}}
+@media (max-width:600px){.nbannot th,.nbannot td{padding-right:.5em}.nbannot td.l{min-width:12em}}
+@media print{.nbannot pre{max-height:none;overflow:visible}.nbannot,.nbannot .t{overflow:visible;max-width:none}
+.nbannot table{font-size:11px}.nbannot tr,.nbannot img{break-inside:avoid}}
 """.replace("\n", "")
 """The style sheet: every rule stands below ``.nbannot``."""
 
@@ -80,6 +84,10 @@ STRONGEST = 0.62
 BAR_PIXELS = 140
 LONG_WORD = 40
 """Longer words may be broken anywhere, or they would push the next column out of sight."""
+LONG_NAME = 12
+"""Longer words may be broken behind _ and /, as names of runs and columns are made with them."""
+LONG_TEXT = 60
+"""Longer texts keep some width on a narrow screen, where they would else stand as a column of words."""
 
 
 def escape(text: object) -> str:
@@ -96,6 +104,9 @@ CONTROLS = dict.fromkeys(
 )
 
 
+JOINT = re.compile(r"([_/])(?=\w)")
+
+
 def element(name: str, content: str, /, **attributes: Any) -> str:
     """Return an HTML element; `content` is HTML already, attribute values are escaped, empty ones left out.
 
@@ -109,6 +120,18 @@ def element(name: str, content: str, /, **attributes: Any) -> str:
 def isolated(text: str) -> str:
     """Return a text as HTML whose direction of writing does not reach beyond it."""
     return escape(text) if text.isascii() else f"<bdi>{escape(text)}</bdi>"
+
+
+def breakable(text: str) -> str:
+    """Return a cell's text as HTML; long names in it can go on in the next line behind ``_`` and ``/``.
+
+    >>> breakable("mock/a_standard"), breakable("and/or")
+    ('mock/<wbr>a_<wbr>standard', 'and/or')
+    """
+    shown = escape(text)
+    if any(len(word) > LONG_NAME for word in text.split()):
+        shown = JOINT.sub(r"\1<wbr>", shown)
+    return shown if text.isascii() else f"<bdi>{shown}</bdi>"
 
 
 def tint(strength: float) -> str:
@@ -201,11 +224,11 @@ def _(block: Grid) -> str:
         body.append(element("tr", cell, class_="g" if begins and as_cell(row[0]).text else ""))
     notes = "".join(element("p", isolated(note), class_="q") for note in block.notes)
     table = f"{caption}{head}<tbody>{''.join(body)}</tbody>"
-    return element("table", table, class_="m" if tinted else "") + notes
+    return element("div", element("table", table, class_="m" if tinted else ""), class_="t") + notes
 
 
 def _cell(name: str, cell: Cell, align: str) -> str:
-    text = isolated(cell.text)
+    text = breakable(cell.text)
     if cell.bar is not None:
         width = round(max(0.0, min(1.0, cell.bar)) * BAR_PIXELS)
         style = f"background-color:rgba({AGREEMENT},.55);width:{width}px"
@@ -215,6 +238,6 @@ def _cell(name: str, cell: Cell, align: str) -> str:
     right = align == "r"
     style = ";".join(part for part in (tint(cell.tint), "" if right else LEFT) if part)
     long = any(len(word) > LONG_WORD for word in cell.text.split())
-    kinds = {"q": cell.tone == "quiet", "i": align == "i", "w": long}
+    kinds = {"q": cell.tone == "quiet", "i": align == "i", "w": long, "l": len(cell.text) > LONG_TEXT}
     kind = " ".join(kind for kind, holds in kinds.items() if holds)
     return element(name, text, class_=kind, align="right" if right else "", style=style, title=cell.title)

@@ -30,8 +30,9 @@ class Gauge:
 
 @as_html.register
 def _(block: Gauge) -> str:
-    bar = element("progress", "", value=str(block.done), max=str(max(block.total, 1)))
-    return element("p", f"{bar} {isolated(block.words)}")
+    style = "display:block;width:26em;max-width:100%"
+    bar = element("progress", "", value=str(block.done), max=str(max(block.total, 1)), style=style)
+    return element("div", f"{bar}{isolated(block.words)}")
 
 
 def progress(progress: Progress, title: str = "") -> Fragment:

@@ -186,7 +186,7 @@ def span_view(run: Scored, column: str, text_id: str | None = None, limit: int =
         if not chosen:
             ids = run.task.ids
             raise ScoringError(
-                f"there is no text '{text_id}'{nearest(str(text_id), ids)}.\n  Its ids: {listed(ids)}."
+                f"there is no text '{text_id}'{nearest(str(text_id), ids) or '.'}\n  Its ids: {listed(ids)}."
             )
         aside = f"text {chosen[0].text_id}"
     else:

@@ -60,7 +60,7 @@ def disagreements(
         _known_label(fields[0], model)
     if status is not None and status not in STATUSES:
         raise ScoringError(
-            f"there is no status '{status}'{nearest(status, STATUSES)}.\n  There are: {listed(STATUSES, 10)}."
+            f"there is no status '{status}'{nearest(status, STATUSES) or '.'}\n  There are: {listed(STATUSES, 10)}."
         )
     every = [(f, row) for f in fields for row in disagreeing(run, f)]
     found = [
@@ -105,7 +105,7 @@ def _known_label(f: Field, label: Any) -> None:
     names = [str(known) for known in f.labels]
     if label is not None and f.type in LABEL_TYPES and str(label) not in names:
         raise ScoringError(
-            f"'{f.name}' has no label '{label}'{nearest(str(label), names)}.\n  Its labels: {listed(names, 12)}."
+            f"'{f.name}' has no label '{label}'{nearest(str(label), names) or '.'}\n  Its labels: {listed(names, 12)}."
         )
 
 

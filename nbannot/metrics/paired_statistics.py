@@ -67,7 +67,7 @@ def runs_statistics(
     known = comparable_metrics(runs[0].type)
     if metric not in known:
         raise ScoringError(
-            f"unknown metric {metric!r} for a {runs[0].type}{nearest(metric, known)}.\n"
+            f"unknown metric {metric!r} for a {runs[0].type}{nearest(metric, known) or '.'}\n"
             f"  Compare one of {', '.join(known)}."
         )
     accounts = [account(run) for run in runs]

@@ -56,7 +56,7 @@ def get_model(config: RunConfig, say: Callable[[str], None] | None = None) -> Mo
     known = backends()
     if backend not in known:
         raise ModelError(
-            f"unknown model '{config.model}'{nearest(backend, known)}.\n"
+            f"unknown model '{config.model}'{nearest(backend, known) or '.'}\n"
             f"  A model is <backend>/<name>; backends here: {listed(known, 12)}.\n"
             '  The embedded one is "local"; one on an Ollama server is "ollama/<name>".'
         )

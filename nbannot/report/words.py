@@ -196,9 +196,18 @@ def model_notes(config: Mapping[str, Any]) -> list[str]:
 
 def where_texts_went(info: Mapping[str, Any]) -> str:
     """Return in words where the texts were sent to, from what the model says of itself."""
+    return _destination(info, "they stayed on this machine")
+
+
+def where_texts_go(info: Mapping[str, Any]) -> str:
+    """Return in words where the texts would be sent to, from what the model says of itself."""
+    return _destination(info, "nowhere: they stay on this machine")
+
+
+def _destination(info: Mapping[str, Any], here: str) -> str:
     endpoint, local = info.get("endpoint"), info.get("is_local", True)
     if not endpoint:
-        return "they stayed on this machine" if local else "to another machine, which did not say where it is"
+        return here if local else "to another machine, which did not say where it is"
     return f"{endpoint} ({'on this machine' if local else 'another machine'})"
 
 
@@ -215,7 +224,7 @@ def state_of(run: Run) -> tuple[str, str]:
     )
     every = sum(counts.values())
     why = f": {run.config['stopped']}" if run.config.get("stopped") else ""
-    go_on = "Run the same cell again: it goes on from here and asks only for what is missing."
+    go_on = "Run the same cell or script again: it goes on from here and asks only for what is missing."
     if run.status == "failed":
         return f"failed, no valid answer came{why}", go_on
     still = f", {plural(open_, 'answer')} of {count(every)} still open" if open_ else ""

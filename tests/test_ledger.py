@@ -22,6 +22,7 @@ from nbannot.ledger import (
     messages_hash,
     messages_of,
     prefixes_in,
+    read_calls,
     read_lines,
     reply_of,
 )
@@ -555,3 +556,45 @@ def test_speed_of_ten_thousand_appends(path: Path) -> None:
         f"\n10,000 appends: {written:.2f} s; read again: {opened:.2f} s; {path.stat().st_size / 1e6:.1f} MB"
     )
     assert len(again.answered) == 10_000
+
+
+# ---- calls without what was sent and replied ----------------------------------------------------------------------
+
+AWKWARD = ['t"1', "back\\slash", "é", '","columns":', ',"raw":', "", "a\nb"]
+
+
+def answers_in(record: Any) -> tuple[Any, ...]:
+    return (record["columns"], record["attempt"], record["answers"])
+
+
+@given(st.lists(st.tuples(st.sampled_from(AWKWARD), st.sampled_from(AWKWARD), st.integers(1, 3)), max_size=8))
+def test_calls_are_what_the_whole_lines_say(tmp_path_factory: pytest.TempPathFactory, calls: Any) -> None:
+    path = tmp_path_factory.mktemp("ledger") / FILE
+    ledger = Ledger(path)
+    for name, value, attempt in calls:
+        answers = [{"column": value, "status": "ok", "value": [{"text": value}]}]
+        ledger.append(
+            request(value), Reply(value), text_id=name, columns=[value], attempt=attempt, repeat=1, answers=answers,
+            time="",
+        )  # fmt: skip
+    ledger.note(calibration={})
+    ledger.close()
+    whole = [(r["text_id"], answers_in(r)) for r in read_lines(path) if "text_id" in r]
+    assert list(read_calls(path, answers_in)) == whole
+    assert len(whole) == len(calls)
+
+
+@pytest.mark.parametrize("broken", [b'"attempt":1', b'"columns":["S_A"]', b'"t1"', b'"status":"ok"'])
+def test_a_call_that_cannot_be_read_is_named_by_its_line(path: Path, broken: bytes) -> None:
+    lines = filled(path).splitlines(keepends=True)
+    lines[2] = lines[2].replace(broken, b"\xff")
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(RunError, match="line 3 is not a record of ours"):
+        list(read_calls(path, answers_in))
+
+
+def test_calls_of_a_torn_or_absent_ledger(path: Path) -> None:
+    assert list(read_calls(path, answers_in)) == []
+    whole = filled(path)
+    path.write_bytes(whole[:-5])
+    assert [text_id for text_id, _ in read_calls(path, answers_in)] == ["t0", "t1"]

@@ -15,6 +15,7 @@ from typing import Any
 
 from nbannot.models.base import Reply, Request
 from nbannot.models.http import Exchange
+from nbannot.wire import packed
 
 FORMATS = ("json_schema", "json_object", "text")
 """Ways of asking for JSON, the strictest first."""
@@ -175,9 +176,9 @@ class Bodies:
         if kept is None or kept[0] is not request.schema:
             if len(self._kept) >= KEPT_BODIES:
                 self._kept.clear()
-            kept = request.schema, json.dumps(rest(), default=dict).encode()[1:]
+            kept = request.schema, packed(rest())[1:]
             self._kept[key] = kept
-        return b'{"messages": ' + json.dumps(request.messages).encode() + b", " + kept[1]
+        return b'{"messages":' + packed(request.messages) + b"," + kept[1]
 
     def forget(self) -> None:
         """Forget everything: what decides it has changed."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import ipaddress
-import json
 import os
 import re
 import ssl
@@ -30,6 +29,7 @@ import aiohttp
 
 from nbannot.errors import ModelError
 from nbannot.models.base import Reply
+from nbannot.wire import unpacked
 
 PARALLEL = 32
 MOST_PARALLEL = 128
@@ -273,7 +273,7 @@ def server_words(data: object, raw: str = "") -> str:
 def _parsed(raw: bytes | str) -> dict[str, Any] | None:
     """Return the JSON object in a reply, or ``None``."""
     try:
-        data = json.loads(raw)
+        data = unpacked(raw)
     except (ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None

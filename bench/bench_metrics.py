@@ -2,6 +2,7 @@
 
     python bench/bench_metrics.py            everything
     python bench/bench_metrics.py speed      labels, text, spans, a million rows, twenty runs
+    python bench/bench_metrics.py folder     a million rows from the folder, end to end
     python bench/bench_metrics.py coverage   how often a 95 % interval holds the true value
 
 Nothing is asserted. Where the plain way takes too long, a part of it is measured and scaled up; the line says so.
@@ -9,16 +10,23 @@ Nothing is asserted. Where the plain way takes too long, a part of it is measure
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import resource
+import shutil
+import subprocess
 import sys
+import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import nbannot as nba
 from nbannot.metrics.classification import cohen_kappa, f1_macro, f1_per_class, label_counts
 from nbannot.metrics.field import FieldData, score_field
 from nbannot.metrics.paired import compare_many
@@ -193,6 +201,93 @@ def bench_million(rng: np.random.Generator) -> None:
         )
 
 
+WORDS_GIVEN = ("tax", "the minister", "no plan", "spring", "rise of the city council", "the old bridge")
+CALL = {
+    "raw": '{"response": 1}',
+    "reasoning": None,
+    "finish_reason": "stop",
+    "input_tokens": 340,
+    "output_tokens": 2,
+    "seconds": 0.000276,
+    "input_chars": 1971,
+    "error": None,
+    "time": "2026-01-01T00:00:00.000+00:00",
+    "messages_hash": "09b665209234f921",
+}
+"""The end of a ledger's line, as it is in a run."""
+
+
+def write_folder(root: Path, n: int, rng: np.random.Generator) -> Path:
+    """Write a task of `n` texts and a finished run on it, one ledger line per text and field; return the run folder."""
+    questions = [
+        nba.checkbox("Gate"),
+        nba.dropdown("Topic", options=list("abcdef")),
+        nba.likert("Degree", min_value=1, max_value=5),
+        nba.textbox("Word"),
+    ]
+    codebook = nba.Codebook.build(text_column="text", id_column="id", sections={"S": questions})
+    (root / "task").mkdir()
+    codebook.save(root / "task" / "codebook.json")
+    options = ((0, 1), tuple("abcdef"), (1, 2, 3, 4, 5), WORDS_GIVEN)
+    human, model = zip(*(labelled(values, n, 0.7, rng) for values in options), strict=True)
+    columns = [f.column for f in codebook]
+    ids = [f"t{i:07d}" for i in range(n)]
+    texts = [f"Text number {i}: the council of town {i * 7 % 13} decided about the road." for i in range(n)]
+    write_csv(
+        root / "task" / "ground-truth.csv", ["id", "text", *columns], zip(ids, texts, *human, strict=True)
+    )
+    task = nba.load_task(root / "task")
+    first = nba.run(task, model="mock", limit=1, output_root=str(root / "outputs"))
+    shutil.rmtree(root / "outputs" / "metrics")
+    folder: Path = first.folder
+    config = {**first.config, "limit": None, "n_texts": n, "data_hash": task.data_hash()}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    write_csv(folder / "human_labels.csv", ["text_id", *columns], zip(ids, *human, strict=True))
+    write_csv(folder / "output.csv", ["id", "text", *columns], zip(ids, texts, *model, strict=True))
+    with (folder / "responses.jsonl").open("w", encoding="utf-8") as ledger:
+        for column, values in zip(columns, model, strict=True):
+            for text_id, text, value in zip(ids, texts, values, strict=True):
+                ledger.write(json.dumps(call(text_id, text, column, value)) + "\n")
+    return folder
+
+
+def call(text_id: str, text: str, column: str, value: Any) -> dict[str, Any]:
+    """Return one line of a ledger."""
+    status = "invalid" if value is None else "ok"
+    answer = {"column": column, "status": status, "value": value, "reason": "" if value else "not an option"}
+    head = {"text_id": text_id, "columns": [column], "attempt": 1, "repeat": 1, "status": status}
+    return {**head, "answers": [answer], **CALL, "messages": [{"role": "user", "content": text}]}
+
+
+def write_csv(path: Path, header: list[str], rows: Iterable[tuple[Any, ...]]) -> None:
+    """Write a table; None is a blank."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+SCORE_FOLDER = """
+import resource, sys, time
+start = time.perf_counter()
+import nbannot as nba
+run = nba.load_run(sys.argv[1])
+loaded = time.perf_counter() - start
+run.save_scores()
+took, peak = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+print(f"{len(run.task):>9,} rows x 4 fields from the folder, end to end {took:8.2f} s "
+      f"({loaded:.2f} s to read, {time.process_time():.2f} s of CPU; < 30 s)   peak {peak:.2f} GB (< 1.5)")
+"""
+
+
+def bench_folder(rng: np.random.Generator) -> None:
+    """Print time and memory, in a process of its own, of reading a run folder, scoring it, writing report and tables."""
+    for n in (100_000, 1_000_000):
+        with tempfile.TemporaryDirectory() as place:
+            folder = write_folder(Path(place), n, rng)
+            subprocess.run([sys.executable, "-c", SCORE_FOLDER, str(folder)], check=True)
+
+
 def bench_runs(rng: np.random.Generator) -> None:
     """Print the comparison of twenty runs, all pairs, for one metric of each kind."""
     from sklearn.metrics import f1_score
@@ -302,6 +397,8 @@ def main(what: str = "") -> None:
         score_field(FieldData("likert", (1, 2), [1, 2] * 20, [1, 1] * 20))  # imports
         for bench in (bench_dropdown, bench_likert, bench_text, bench_spans, bench_runs, bench_million):
             bench(rng)
+    if what in ("", "folder"):
+        bench_folder(rng)
     if what in ("", "coverage"):
         bench_coverage()
 

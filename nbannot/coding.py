@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbannot.answers import Answer
 from nbannot.codebook import Field
 from nbannot.errors import ScoringError, listed
 from nbannot.folder import LEDGER, OUTPUT
 from nbannot.frames import make_frame
-from nbannot.ledger import read_lines
+from nbannot.ledger import read_calls
 from nbannot.spans import read_spans
 from nbannot.task import Task, read_csv
 
@@ -120,70 +120,105 @@ def from_folder(task: Task, folder: Path, columns: Sequence[str], coder: str = "
     ScoringError
         If the texts of the folder are not those of the task.
     """
-    ids, cells = _output_cells(task, folder, columns)
-    last = _last_answers(folder / LEDGER)
+    output = _output(task, folder, columns)
+    stored = _last_answers(folder / LEDGER, task, columns)
     answers: dict[str, list[Answer]] = {}
     for f in task.codebook.in_order:
         if f.column in columns:
-            answers[f.column] = [
-                _stored(f, cell, text_id, text, last, answers, row)
-                for row, (cell, text_id, text) in enumerate(
-                    zip(cells[f.column], ids, task.texts, strict=True)
-                )
-            ]
+            answers[f.column] = _stored(f, task, list(output[f.column]), stored.pop(f.column), answers)
     return Coding(task, {f.column: answers[f.column] for f in task.codebook if f.column in answers}, coder)
 
 
-def _output_cells(task: Task, folder: Path, columns: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+def _output(task: Task, folder: Path, columns: Sequence[str]) -> Any:
     output = read_csv(folder / OUTPUT)
     missing = [name for name in columns if name not in output.columns]
     if missing:
         raise ScoringError(f"{folder / OUTPUT} has no column {listed(missing)}.")
     text_column = task.codebook.text_column
-    if text_column in output.columns and list(output[text_column]) != task.texts:
+    if text_column in output.columns and not output[text_column].equals(task.data[text_column]):
         raise ScoringError(
             f"the texts in {folder / OUTPUT} are not those of task '{task.name}'.\n"
             "  The data changed after the run; score it against the data it was made from."
         )
-    return task.ids, {name: list(output[name]) for name in columns}
+    return output.select(columns)
 
 
-def _last_answers(ledger: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return the answer that counts per text and column: the first valid one, else the last one."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for record in read_lines(ledger):
-        for answer in record.get("answers", ()):
-            key = (record["text_id"], answer["column"])
-            if key not in found or found[key]["status"] != "ok":
-                found[key] = {**answer, "attempt": record["attempt"]}
+class _Record(NamedTuple):
+    """What the ledger says of one answer; its value stands in ``output.csv``."""
+
+    status: Any
+    reason: str
+    repaired: bool
+    unaligned: tuple[str, ...]
+    attempt: int
+
+
+def _last_answers(ledger: Path, task: Task, columns: Sequence[str]) -> dict[str, list[_Record | None]]:
+    """Return column -> per text the answer that counts: the first valid one, else the last one.
+
+    Equal records are one object: a million answers with a few statuses stay small.
+    """
+    row_of = {text_id: row for row, text_id in enumerate(task.ids)}
+    found: dict[str, list[_Record | None]] = {column: [None] * len(task) for column in columns}
+    same: dict[_Record, _Record] = {}
+
+    def read(call: Mapping[str, Any]) -> list[tuple[list[_Record | None], _Record]]:
+        records = []
+        for answer in call.get("answers", ()):
+            if (of_column := found.get(answer["column"])) is not None:
+                record = _Record(
+                    answer["status"],
+                    answer.get("reason", ""),
+                    answer.get("repaired", False),
+                    tuple(answer.get("unaligned", ())),
+                    call["attempt"],
+                )
+                records.append((of_column, same.setdefault(record, record)))
+        return records
+
+    for text_id, records in read_calls(ledger, read):
+        row = row_of.get(text_id, -1)
+        for of_column, record in records if row >= 0 else ():
+            before = of_column[row]
+            if before is None or before.status != "ok":
+                of_column[row] = record
     return found
 
 
 def _stored(
     f: Field,
-    cell: str,
-    text_id: str,
-    text: str,
-    last: Mapping[tuple[str, str], Mapping[str, Any]],
+    task: Task,
+    cells: Sequence[str],
+    records: Sequence[_Record | None],
     above: Mapping[str, Sequence[Answer]],
-    row: int,
-) -> Answer:
-    record = last.get((text_id, f.column))
+) -> list[Answer]:
+    """Return the answers of one field; equal ones are one object, except spans, which belong to their text."""
+    known: dict[tuple[str, _Record | None], Answer] = {}
+    answers = []
+    for row, (cell, record) in enumerate(zip(cells, records, strict=True)):
+        if record is None and not cell:
+            answers.append(_never_asked(f, task.texts[row], above, row))
+            continue
+        answer = known.get((cell, record))
+        if answer is None:
+            answer = _answer(f, cell, record, task.texts[row])
+            if f.type != "span":
+                known[cell, record] = answer
+        answers.append(answer)
+    return answers
+
+
+def _answer(f: Field, cell: str, record: _Record | None, text: str) -> Answer:
+    """Return the answer that a cell and its record hold; a value without a record is a valid answer."""
     if record is None:
-        return _never_asked(f, text, above, row)
-    attempt = record["attempt"]
-    if record["status"] != "ok":
-        return Answer(f.column, record["status"], reason=record.get("reason", ""), attempt=attempt)
+        record = _Record("ok", "", False, (), 1)
+    if record.status != "ok":
+        return Answer(f.column, record.status, reason=record.reason, attempt=record.attempt)
     value: Any = ""
     if cell or f.type != "textbox":
         value = read_spans(cell, text, f.label_options)[0] if f.type == "span" else f.read(cell)
     return Answer(
-        f.column,
-        "ok",
-        value,
-        repaired=record.get("repaired", False),
-        unaligned=tuple(record.get("unaligned", ())),
-        attempt=attempt,
+        f.column, "ok", value, repaired=record.repaired, unaligned=record.unaligned, attempt=record.attempt
     )
 
 

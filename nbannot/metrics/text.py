@@ -23,11 +23,12 @@ SHORT_TEXT = 8
 CHANCE_PAIRS = 20_000
 _LARGEST_KEY = 2**62
 _ROWS_AT_ONCE = 100_000
+_BETWEEN = " \0 "
 
 
 def nfc(text: str) -> str:
     """Return `text` in Unicode normal form C, so that composed and decomposed accents are equal."""
-    return unicodedata.normalize("NFC", text)
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def levenshtein_similarity(human: str, model: str) -> float:
@@ -79,6 +80,23 @@ class _Tokens(dict[str, tuple[int, ...]]):
 
     def of(self, texts: Sequence[str]) -> tuple[IntArray, IntArray]:
         """Return the token numbers of all texts in one line, and how many belong to each text."""
+        whole = _BETWEEN.join(texts)
+        apart = (
+            whole.count(_BETWEEN.strip()) == len(texts) - 1
+            and "-\n" not in whole
+            and "<skipped>" not in whole
+        )
+        return self._at_once(whole) if self._by_word and apart else self._one_by_one(texts)
+
+    def _at_once(self, whole: str) -> tuple[IntArray, IntArray]:
+        """Return the tokens of texts that were joined with a word between them that is in none of them."""
+        self[_BETWEEN.strip()] = (-1,)
+        words = map(self.__getitem__, whole.split())
+        line = np.fromiter(chain.from_iterable(words), dtype=np.int64)
+        ends = np.flatnonzero(line < 0)
+        return line[line >= 0], np.diff(np.r_[-1, ends, len(line)]) - 1
+
+    def _one_by_one(self, texts: Sequence[str]) -> tuple[IntArray, IntArray]:
         line = array("q")
         ends = [0]
         for text in texts:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 PAUSE_S = 0.25
 """Pause in typing after which the plan is made anew."""
+HINT = "Several values, parted by commas or chosen together (Ctrl or ⌘), make a sweep; empty means the default."
 NO_PLAN = "The plan comes back when every entry is right."
 COPY = """(() => {
   const text = %s;
@@ -232,6 +233,7 @@ class Form:
             self._style,
             row("task", "model", "base_url"),
             title("Asking"),
+            widgets.HTML(f"<small>{HINT}</small>"),
             row("prompt_type", "use_examples", "chat_mode", "reasoning"),
             row("temperature", "top_p", "top_k", "seed", "max_tokens"),
             title("Texts and fields"),

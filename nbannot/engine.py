@@ -36,6 +36,12 @@ CALIBRATION_TEXTS = 32
 SEND_TRIES = 5
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
+HOLD_AFTER = 8
+"""Failures one after the other from which on every request waits, not only the one that failed."""
+GONE_AFTER = 20
+"""Failures one after the other from which on the server is gone; of half of all requests, one run in 2,000."""
+SILENT_S = 120.0
+"""A server that has not answered for so long is gone after fewer, `SEND_TRIES`: each may have been a time-out."""
 ASK_AGAIN = {
     "reprompt": ("invalid", "refused"),
     "identical": ("invalid", "refused"),
@@ -172,7 +178,9 @@ class Engine:
         self.offsets: dict[str, tuple[float, ...]] = {}
         self._prompts: dict[tuple[str, ...], Prompt] = {}
         self._failures_in_a_row = 0
+        self._failed_at = self._answered_at = 0.0
         self._resume_at = 0.0
+        self._waiting: deque[asyncio.Future[None]] = deque()
         progress.total = len(job.ids) * len(job.fields)
         self.pace = Pace(max(1, min(model.parallel, job.config.max_parallel or model.parallel)))
         self.ask_again, self.kwh, self.ready = ask_again, kwh, ready
@@ -365,6 +373,7 @@ class Engine:
                 reply = await self.model.ask(request)
             finally:
                 self.progress.in_flight -= 1
+                self._next_waiting()
             self.progress.calls += 1
             answers = read_reply(group, self.job.originals[row], reply, attempt)
             self.ledger.append(
@@ -378,11 +387,11 @@ class Engine:
                 time=datetime.now(UTC).isoformat(timespec="milliseconds"),
             )
             if reply.error is None:
-                self._failures_in_a_row = 0
+                self._failures_in_a_row, self._answered_at = 0, time.monotonic()
                 self.pace.well()
                 break
-            self._failures_in_a_row += reply.finish_reason != "context"
-            self._give_up_if_gone(reply)
+            if reply.finish_reason != "context":
+                self._count_failure(sent, reply)
             if not reply.retriable:
                 break
             self.pace.trouble(sent)
@@ -390,10 +399,17 @@ class Engine:
                 self.progress.retries += 1
                 self._hold(reply)
                 if reply.retry_after_s is None:
-                    await asyncio.sleep(
-                        min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (number - 1)) * random.uniform(0.5, 1)
-                    )
+                    await self._rest(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (number - 1)))
         return reply, answers
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait before a request is sent again, and leave its place in flight to another one meanwhile."""
+        self.pace.resting += 1
+        self.pace.changed()
+        try:
+            await asyncio.sleep(seconds * random.uniform(0.5, 1))
+        finally:
+            self.pace.resting -= 1
 
     def _check_budget(self) -> None:
         """Stop the run, cleanly, before a call that the budget does not allow."""
@@ -419,17 +435,47 @@ class Engine:
         }
 
     def _hold(self, reply: Reply) -> None:
-        """Keep every request back for as long as the server asks."""
-        if reply.retry_after_s is not None:
-            wait = min(reply.retry_after_s, LONGEST_WAIT_S)
-            self._resume_at = max(self._resume_at, time.monotonic() + wait)
+        """Keep every request back for as long as the server asks, and for a while when it answers none."""
+        wait = reply.retry_after_s or 0.0
+        if self._failures_in_a_row > HOLD_AFTER:
+            wait = max(wait, FIRST_WAIT_S * 2.0 ** min(2, self._failures_in_a_row - HOLD_AFTER - 1))
+        if wait:
+            self._resume_at = max(self._resume_at, time.monotonic() + min(wait, LONGEST_WAIT_S))
 
     async def _pause(self) -> None:
-        while (left := self._resume_at - time.monotonic()) > 0:
-            await asyncio.sleep(left + random.random() * 0.05)
+        """Wait until requests may be sent, and there is a place in flight."""
+        while True:
+            if (left := self._resume_at - time.monotonic()) > 0:
+                await asyncio.sleep(left + random.random() * min(0.05, left))
+            elif self.progress.in_flight >= self.pace.size:
+                self._waiting.append(asyncio.get_running_loop().create_future())
+                await self._waiting[-1]
+            else:
+                return
 
-    def _give_up_if_gone(self, reply: Reply) -> None:
-        if self._failures_in_a_row >= 2 * max(SEND_TRIES, self.pace.size):
+    def _next_waiting(self) -> None:
+        """Let those who wait for a place look again, as many as there are places."""
+        # One more, as the answer that just came may make the pace faster.
+        free = self.pace.size - self.progress.in_flight + 1
+        while self._waiting and free > 0:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_result(None)
+                free -= 1
+
+    def _count_failure(self, sent: float, reply: Reply) -> None:
+        """Count a failure unless it says nothing new, and give up when the server is gone.
+
+        Requests that were in flight together fail together: they count as one, unless sending again cannot help. A
+        request that was sent before the last answer came says nothing about the server after it.
+        """
+        now = time.monotonic()
+        if sent < self._answered_at or (reply.retriable and sent < self._failed_at):
+            return
+        self._answered_at = self._answered_at or sent
+        self._failures_in_a_row, self._failed_at = self._failures_in_a_row + 1, now
+        silent = self._failures_in_a_row >= SEND_TRIES and now - self._answered_at > SILENT_S
+        if silent or self._failures_in_a_row >= GONE_AFTER:
             raise ServerGone(
                 f"the model has not answered {self._failures_in_a_row} times in a row; last: {reply.error}"
             )
@@ -629,12 +675,21 @@ class Pace:
     ----------
     most
         Never more than this.
+
+    Attributes
+    ----------
+    resting
+        How many wait before they are sent again: they hold no place.
+    changed
+        Called when one begins to rest.
     """
 
     START = 32
 
     def __init__(self, most: int) -> None:
         self.most = most
+        self.resting = 0
+        self.changed: Callable[[], None] = lambda: None
         self.size = min(most, self.START)
         self._room = float(self.size)
         self._doubling = True
@@ -668,7 +723,7 @@ async def _pool(
 
     async def worker() -> None:
         nonlocal exhausted
-        while len(tasks) <= pace.size:
+        while len(tasks) <= pace.size + pace.resting:
             item = await next_item()
             if item is None:
                 exhausted = True
@@ -677,9 +732,10 @@ async def _pool(
             grow()
 
     def grow() -> None:
-        while not exhausted and len(tasks) < pace.size:
+        while not exhausted and len(tasks) < pace.size + pace.resting:
             tasks.add(asyncio.create_task(worker()))
 
+    pace.changed = grow
     grow()
     try:
         while tasks:

@@ -224,6 +224,59 @@ def test_a_dead_server_stops_the_run_and_leaves_it_resumable(tmp_path, with_mode
     assert run_with(Scripted(well), with_model, task, tmp_path).status == "complete"
 
 
+def test_a_refusal_for_good_of_every_request_stops_the_run_at_once(tmp_path, with_model):
+    closed = Scripted(lambda r: Reply(error="HTTP 401: no entry"), parallel=32)
+    run = run_with(closed, with_model, task_of(500, codebook_of(GATE)), tmp_path)
+    assert run.status == "failed"
+    assert len(closed.requests) <= 64
+    assert "HTTP 401" in run.config["stopped"]
+
+
+class HalfHanging(Scripted):
+    """Every other time a request comes it hangs until it fails; it remembers how many were in flight at once."""
+
+    now = most = 0
+
+    async def ask(self, request):
+        self.requests.append(request)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        fails = random.Random(f"{request.key} {len(self.requests)}").random() < 0.5
+        await asyncio.sleep(0.02 if fails else 0)
+        self.now -= 1
+        return Reply(error="no reply within 0.02 s", retriable=True) if fails else self.answer(request)
+
+
+def test_half_of_all_requests_hang_and_the_run_goes_through(tmp_path, with_model, monkeypatch):
+    monkeypatch.setattr("nbannot.engine.FIRST_WAIT_S", 0.001)
+    model = HalfHanging(well, parallel=32)
+    run = run_with(model, with_model, task_of(150, codebook_of(GATE)), tmp_path)
+    assert run.config["stopped"] == ""
+    assert set(run.coding.count()) <= {"ok", "failed"}
+    assert run.coding.count()["ok"] > 130
+
+
+def test_a_request_that_waits_to_be_sent_again_leaves_its_place_to_others(tmp_path, with_model, monkeypatch):
+    monkeypatch.setattr("nbannot.engine.FIRST_WAIT_S", 0.2)
+    seen = []
+
+    def once(request):
+        again = request.key in seen
+        seen.append(request.key)
+        return (
+            well(request) if again or "number 0:" not in request.text else Reply(error="503", retriable=True)
+        )
+
+    run = run_with(Scripted(once, parallel=1), with_model, task_of(9, codebook_of(GATE)), tmp_path)
+    assert run.status == "complete"
+    assert seen.index("t00000|S_Gate|1", 1) == len(seen) - 1
+
+    model = HalfHanging(well, parallel=32)
+    monkeypatch.setattr("nbannot.engine.FIRST_WAIT_S", 0.001)
+    run_with(model, with_model, task_of(60, codebook_of(DEGREE)), tmp_path, max_parallel=5)
+    assert model.most == 5
+
+
 def test_a_finished_run_comes_back_without_a_call(tmp_path, with_model):
     task = task_of(3)
     first = run_with(Scripted(well), with_model, task, tmp_path)

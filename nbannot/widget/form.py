@@ -46,7 +46,9 @@ if TYPE_CHECKING:
 
 PAUSE_S = 0.25
 """Pause in typing after which the plan is made anew."""
-HINT = "Several values, parted by commas or chosen together (Ctrl or ⌘), make a sweep; empty means the default."
+HINT = (
+    "Several values, parted by commas or chosen together (Ctrl or ⌘), make a sweep; empty means the default."
+)
 NO_PLAN = "The plan comes back when every entry is right."
 COPY = """(() => {
   const text = %s;

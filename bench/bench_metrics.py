@@ -247,7 +247,7 @@ def write_folder(root: Path, n: int, rng: np.random.Generator) -> Path:
     with (folder / "responses.jsonl").open("w", encoding="utf-8") as ledger:
         for column, values in zip(columns, model, strict=True):
             for text_id, text, value in zip(ids, texts, values, strict=True):
-                ledger.write(json.dumps(call(text_id, text, column, value)) + "\n")
+                ledger.write(json.dumps(call(text_id, text, column, value), separators=(",", ":")) + "\n")
     return folder
 
 

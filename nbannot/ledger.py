@@ -20,10 +20,12 @@ from nbannot.models.base import Message, Reply, Request
 from nbannot.wire import packed, unpacked
 
 FILE = "responses.jsonl"
-TEXT_ID, COLUMNS, BODY = b'{"text_id":"', b'","columns":', b',"raw":'
-"""Where a line of a call begins, where its columns and answers follow, and where the reply and the messages do.
+COMPACT = (b'{"text_id":"', b'","columns":', b',"raw":')
+SPACED = (b'{"text_id": "', b'", "columns": ', b', "raw": ')
+"""Where the line of a call begins, where its columns and answers follow, and where the reply and the messages do.
 
-None of them can stand inside a string of JSON, where their quotation marks would be escaped.
+None of them can stand inside a string of JSON, where their quotation marks would be escaped. Lines have spaces where
+they were written with the standard library.
 """
 MANY_HEADS = 20_000
 READ_AHEAD = 2**17
@@ -58,12 +60,12 @@ def read_calls(path: Path, read: Callable[[Mapping[str, Any]], Found]) -> Iterat
         not taken apart, and lines that differ in their id alone are read once: of millions, few are different.
     """
     known: dict[bytes, Found] = {}
-    start = len(TEXT_ID)
     for number, line in _whole_lines(path):
-        middle = line.find(COLUMNS)
-        end = line.find(BODY, middle)
-        name, head = line[start:middle], line[middle:end]
-        if middle < 0 or end < 0 or not line.startswith(TEXT_ID) or line[-2:] != b"}\n" or b"\\" in name:
+        begin, columns, body = COMPACT if line.startswith(COMPACT[0]) else SPACED
+        middle = line.find(columns)
+        end = line.find(body, middle)
+        name, head = line[len(begin) : middle], line[middle:end]
+        if middle < 0 or end < 0 or not line.startswith(begin) or line[-2:] != b"}\n" or b"\\" in name:
             record = _record(path, number, line)
             if "text_id" in record:
                 yield record["text_id"], read(record)
@@ -84,7 +86,7 @@ def read_calls(path: Path, read: Callable[[Mapping[str, Any]], Found]) -> Iterat
 def _head(head: bytes) -> dict[str, Any] | None:
     """Return columns, attempt and answers of a line, ``None`` if they cannot be read by themselves."""
     try:
-        record = unpacked(TEXT_ID + head + b"}")
+        record: dict[str, Any] = unpacked(b'{"text_id":"' + head + b"}")
     except (ValueError, RecursionError):
         return None
     return record if _complete(record) else None
@@ -175,6 +177,10 @@ Key = tuple[str, tuple[str, ...], int]
 """Text id, columns, attempt."""
 
 
+def _sum(before: int | None, more: int | None) -> int | None:
+    return before if more is None else (before or 0) + more
+
+
 @dataclass
 class Tally:
     """What all calls of a run add up to, over every session: counts, characters, tokens, seconds.
@@ -200,13 +206,15 @@ class Tally:
         self.retries += record["attempt"] > 1 or record.get("error") is not None
         self.input_chars += record.get("input_chars") or 0
         self.output_chars += len(record.get("raw") or "") + len(record.get("reasoning") or "")
-        for name in ("input_tokens", "output_tokens", "evaluated_tokens"):
-            if record.get(name) is not None:
-                setattr(self, name, (getattr(self, name) or 0) + record[name])
+        self.input_tokens = _sum(self.input_tokens, record.get("input_tokens"))
+        self.output_tokens = _sum(self.output_tokens, record.get("output_tokens"))
+        self.evaluated_tokens = _sum(self.evaluated_tokens, record.get("evaluated_tokens"))
         self.seconds.append(record.get("seconds") or 0.0)
         time = record.get("time") or ""
-        self.first = min(self.first or time, time or self.first)
-        self.last = max(self.last, time)
+        if time and (time < self.first or not self.first):
+            self.first = time
+        if time > self.last:
+            self.last = time
         self.reasoned = self.reasoned or bool(record.get("reasoning"))
 
 
@@ -232,6 +240,7 @@ class Ledger:
         self.notes: list[dict[str, Any]] = []
         self.tally = Tally()
         self._prefixes: set[str] = set()
+        self._marks: dict[str, str] = {}
         self._file = -1
         self._read()
         try:
@@ -337,12 +346,18 @@ class Ledger:
         last = messages[-1]["content"]
         prefix, rest = last[: request.shared], last[request.shared :]
         if prefix:
-            mark = hashlib.sha256(prefix.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-            if mark not in self._prefixes:
-                self._write({"prefix": mark, "content": prefix})
-                self._prefixes.add(mark)
+            mark = self._marks.get(prefix) or self._mark(prefix)
             messages[-1] = {"role": messages[-1]["role"], "prefix": mark, "content": rest}
         return messages
+
+    def _mark(self, prefix: str) -> str:
+        """Return the hash of a beginning of prompts, which is written down when it is new."""
+        mark = hashlib.sha256(prefix.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        if mark not in self._prefixes:
+            self._write({"prefix": mark, "content": prefix})
+            self._prefixes.add(mark)
+        self._marks[prefix] = mark
+        return mark
 
     def _write(self, record: Mapping[str, Any]) -> None:
         try:

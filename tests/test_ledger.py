@@ -598,3 +598,11 @@ def test_calls_of_a_torn_or_absent_ledger(path: Path) -> None:
     whole = filled(path)
     path.write_bytes(whole[:-5])
     assert [text_id for text_id, _ in read_calls(path, answers_in)] == ["t0", "t1"]
+
+
+def test_calls_of_a_ledger_with_spaces(path: Path) -> None:
+    filled(path)
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    whole = [(r["text_id"], answers_in(r)) for r in records if "text_id" in r]
+    assert list(read_calls(path, answers_in)) == whole

@@ -25,7 +25,9 @@ METRICS: dict[str, str] = {
     "mcc": "Matthews correlation of model and human labels, -1 to 1",
     "gwet_ac1": "agreement beyond chance after Gwet, less dependent on rare labels than kappa",
     "coverage": "share of the texts with a human label that have a valid answer",
-    "invalid_rate": "share of the texts with a human label that have no valid answer",
+    "invalid_rate": "share of the texts with a human label where the model was asked, or would have been but for another "
+    "answer that was not valid, and there is no valid answer; `coverage` and it add up to 1, on a conditional field "
+    "together with the share of texts where people say that it applies and the model that it does not",
     "baseline_accuracy": "accuracy of always giving the commonest human label",
     "baseline_f1_macro": "macro F1 of always giving the commonest human label",
     "spearman_corr": "rank correlation over the answered texts; blind to a constant shift",

@@ -72,10 +72,11 @@ label     precision                recall                  F1                sup
 ────────  ─────────  ────────────  ──────  ────────────  ────  ────────────  ───────  ───  ─────────  ───
 pro            0.75  [0.47, 0.91]    0.75  [0.47, 0.91]  0.75  [0.50, 0.92]       12  60%         12  67%
 anti¹          0.60  [0.23, 0.88]    0.38  [0.14, 0.69]  0.46  [0.00, 0.75]        8  40%          5  28%
-neutral²       0.00  [0.00, 0.79]      –³                0.00                      0   0%          1   6%
+neutral²       0.00  [0.00, 0.79]      –³                0.00  –⁴                  0   0%          1   6%
 ¹ too few to estimate: fewer than 10 human labels
 ² predicted 1 times, never used by humans
 ³ no human instance
+⁴ no interval: the value is the same in nearly every resample
 
 Confusion matrix
 human ↓ model →  pro  anti  neutral  no label  texts
@@ -95,15 +96,15 @@ rows             20 = 18 scored + 2 without a valid answer
 • neutral was predicted but never used by humans; it is not in the macro averages.
 
 Further numbers
-  metric                        value  95% interval   texts  in the tables
-  ────────────────────────────  ─────  ─────────────  ─────  ─────────────────
-  weighted F1                    0.63  [0.40, 0.84]      20  f1_weighted
-  balanced accuracy              0.56  [0.35, 0.78]¹     20  balanced_accuracy
-  Matthews correlation           0.27  [−0.09, 0.63]     20  mcc
-  coverage                       0.90  [0.70, 0.97]      20  coverage
-  share without a valid answer   0.10  [0.03, 0.30]      20  invalid_rate
-  micro F1                       0.63  [0.41, 0.84]      20
-  PABAK (Brennan-Prediger)       0.40  [0.10, 0.70]      20
+  metric                              value  95% interval   texts  in the tables
+  ──────────────────────────────────  ─────  ─────────────  ─────  ─────────────────
+  weighted F1                          0.63  [0.40, 0.84]      20  f1_weighted
+  balanced accuracy                    0.56  [0.35, 0.78]¹     20  balanced_accuracy
+  Matthews correlation                 0.27  [−0.09, 0.63]     20  mcc
+  coverage                             0.90  [0.70, 0.97]      20  coverage
+  share asked without a valid answer   0.10  [0.03, 0.30]      20  invalid_rate
+  micro F1                             0.63  [0.41, 0.84]      20
+  PABAK (Brennan-Prediger)             0.40  [0.10, 0.70]      20
   ¹ interval unreliable: some labels have fewer than 10 human labels
 
 Conventions: strict (missing=error) · macro over 2/3 codebook classes with human labels · alpha nominal,
@@ -134,7 +135,9 @@ def test_undefined_numbers_are_dashes_with_their_reason(tmp_path):
     shown = text_of(metric_grid("dropdown", score))
     assert re.search(r"Cohen's kappa +–² +", shown)
     assert "² no variation" in shown
-    assert re.search(r"anti +–² +–³ +–² ", text_of(class_grid(score)))
+    shown = text_of(class_grid(score))
+    assert re.search(r"pro¹ .* 1.00  –² ", shown) and "² no interval: the value is the same" in shown
+    assert re.search(r"anti +–³ +–⁴ +–³ ", shown)
     assert "³ no human instance" in text_of(class_grid(score))
 
 

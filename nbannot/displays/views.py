@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nbannot.codebook import Field
@@ -59,7 +60,7 @@ def confusion(run: Scored, column: str) -> Fragment:
         f"a valid answer for {count(accuracy.n_answered)}."
     )
     if len(labels) <= MATRIX_AT_MOST:
-        return Fragment.of([*head, confusion_grid(f, score), said], figure)
+        return Fragment.of([*head, replace(confusion_grid(f, score), caption=""), said], figure)
     return Fragment.of([*head, figure, error_pairs(labels, table, PAIRS), said], figure)
 
 

@@ -31,7 +31,14 @@ LIKERT_NAMES = (
 """The metrics of the outputs contract, in its order: the older names first, then ours."""
 
 MACRO = ("precision_macro", "recall_macro", "f1_macro", "balanced_accuracy", "baseline_f1_macro")
-SHARES = ("accuracy", "percentage_agreement", "coverage", "invalid_rate", "baseline_accuracy")
+SHARES = (
+    "accuracy",
+    "percentage_agreement",
+    "coverage",
+    "invalid_rate",
+    "missed_gate_rate",
+    "baseline_accuracy",
+)
 ANSWERED_ONLY = ("krippendorff_alpha", "spearman_corr", "quadratic_kappa", "mae", "bias", "within_one")
 UNBOUNDED = ("mae", "bias", "mae_worst_case")
 SIGNED = ("kappa", "alpha", "mcc", "ac1", "spearman", "kendall", "pabak")
@@ -139,6 +146,8 @@ def _evaluate(tables: FloatArray, values: FloatArray | None) -> dict[str, FloatA
         "gwet_ac1_answered": cls.gwet_ac1(answered),
         "accuracy_given_both": cls.accuracy(both),
         "f1_macro_given_both": cls.f1_macro(both),
+        "cohen_kappa_given_both": cls.cohen_kappa(both),
+        "missed_gate_rate": cls.ratio(tables[..., -1].sum(-1), strict.n),
     }
     if values is not None:
         squares = tables[..., :-2]
@@ -208,9 +217,27 @@ def _extra(
             names.append("spearman_worst_case")
     conditional = any(rows.counts[name] for name in ("na_na", "missed_gate", "spurious"))
     if conditional:
-        names += ["accuracy_given_both", "f1_macro_given_both"]
+        names.append("missed_gate_rate")
     found = {name: _result(headline, name, counts, data.labels) for name in names}
-    return found | (_end_to_end(data, rows, headline.blank, settings) if conditional else {})
+    if not conditional:
+        return found
+    return found | _given_both(headline, rows) | _end_to_end(data, rows, headline.blank, settings)
+
+
+def _given_both(headline: Intervals, rows: Account) -> dict[str, Result]:
+    """Return the numbers over the rows where the human and the model say that the field applies."""
+    n = rows.counts["scored"] + rows.counts["missing"]
+    line = "rows where the human and the model say that it applies"
+    both = replace(headline, blank=replace(headline.blank, n=n, conventions=line))
+    return {
+        name: both.result(
+            name,
+            proportion_of=n if name == "accuracy_given_both" else None,
+            bounds=_bounds(name),
+            if_undefined="no variation" if n else "no text where people and model say that it applies",
+        )
+        for name in ("accuracy_given_both", "f1_macro_given_both", "cohen_kappa_given_both")
+    }
 
 
 def _end_to_end(data: FieldData, rows: Account, blank: Result, settings: Settings) -> dict[str, Result]:
@@ -233,9 +260,11 @@ def _end_to_end(data: FieldData, rows: Account, blank: Result, settings: Setting
         return {
             "accuracy_end_to_end": cls.accuracy(whole),
             "f1_macro_end_to_end": cls.f1_macro(LabelCounts(*(part[..., :k] for part in whole))),
+            "f1_macro_end_to_end_with_na": cls.f1_macro(whole),
             "cohen_kappa_end_to_end": cls.cohen_kappa(whole),
             "gate_accuracy": cls.accuracy(gate),
             "gate_f1": cls.f1_per_class(gate)[..., 0],
+            "gate_f1_macro": cls.f1_macro(gate),
             "gate_kappa": cls.cohen_kappa(gate),
         }
 

@@ -62,6 +62,21 @@ AUDIT = (
 )
 """Row status -> words, in the order of the audit line."""
 
+CONDITIONAL_VIEWS = (
+    ("people say it applies (headline)", ("accuracy", "f1_macro", "cohen_kappa")),
+    (
+        "people and model say it applies",
+        ("accuracy_given_both", "f1_macro_given_both", "cohen_kappa_given_both"),
+    ),
+    (
+        "all, “does not apply” as a label",
+        ("accuracy_end_to_end", "f1_macro_end_to_end_with_na", "cohen_kappa_end_to_end"),
+    ),
+    ("all, F1 of the other labels only", ("", "f1_macro_end_to_end", "")),
+    ("whether it applies (two labels)", ("gate_accuracy", "gate_f1_macro", "gate_kappa")),
+)
+"""The rows of `conditional_grid`: words, and accuracy, macro F1 and kappa over the same texts and labels."""
+
 
 def field_blocks(run: Run, f: Field) -> list[Block]:
     """Return the blocks of one field that was asked."""
@@ -208,7 +223,7 @@ def _baseline(f: Field, score: FieldScore) -> list[Block]:
     n = n_reference(score)
     said = (
         f"Coverage: a valid answer for {count(coverage.n_answered)} of {plural(n, 'text')} with a human label "
-        f"({share(coverage.n_answered, n)})."
+        f"({share(coverage.n_answered, n)}){_not_covered(score)}."
     )
     if f.type in LABEL_TYPES:
         most = max(score.per_class, key=lambda entry: entry["support"])
@@ -218,6 +233,16 @@ def _baseline(f: Field, score: FieldScore) -> list[Block]:
             f"{value_of('f1_macro', score.results['baseline_f1_macro'])}."
         )
     return [Para(said)]
+
+
+def _not_covered(score: FieldScore) -> str:
+    """Return where the texts are that the coverage leaves out, so that all add up; only on a conditional field."""
+    missing, closed = score.counts["missing"], score.counts["missed_gate"]
+    if not closed:
+        return ""
+    return (
+        f"; {count(missing)} without one; for {count(closed)} the model said that the question does not apply"
+    )
 
 
 def class_grid(score: FieldScore) -> Grid:
@@ -231,11 +256,12 @@ def class_grid(score: FieldScore) -> Grid:
         remark = TOO_FEW if str(entry["reason"]).startswith("too few") else entry["reason"]
         cells = [Cell(str(entry["label"]) + notes.mark(remark))]
         for name in ("precision", "recall", "f1"):
-            reason = entry[f"{name}_reason"] if entry[name] != entry[name] else ""
             low, high = entry[f"{name}_ci_low"], entry[f"{name}_ci_high"]
+            mark = notes.mark(entry[f"{name}_reason"]) if low != low else ""
+            undefined = entry[name] != entry[name]
             cells += [
-                Cell(number(entry[name], digits) + notes.mark(reason)),
-                Cell("" if low != low else interval(low, high, digits), "quiet"),
+                Cell(number(entry[name], digits) + (mark if undefined else "")),
+                Cell("" if undefined else interval(low, high, digits) + mark, "quiet"),
             ]
         for name, whole in (("support", humans), ("predicted", models)):
             part = entry[name]
@@ -340,31 +366,21 @@ def sides_grid(f: Field, score: FieldScore) -> Grid:
 
 
 def conditional_grid(score: FieldScore) -> Grid:
-    """Return the three ways to look at a conditional field, and the question on which it depends."""
+    """Return the ways to look at a conditional field, and the question on which it depends; one label set per row."""
     notes = Footnotes()
-
-    def cells(words: str, accuracy: Result | None, f1: Result | None, kappa: Result | None) -> Row:
-        found = [Cell(words)]
-        for result in (accuracy, f1, kappa):
-            if result is None:
-                found += [Cell(""), Cell("")]
-                continue
-            found += value_cells("", result, notes)
-        return found
-
-    headline, extra = score.results, score.extra
-    rows = [
-        cells("people say it applies (the headline)", headline["accuracy"], headline["f1_macro"],
-              headline["cohen_kappa"]),
-        cells("people and model say it applies", extra["accuracy_given_both"], extra["f1_macro_given_both"], None),
-        cells("all texts, “does not apply” as a label", extra["accuracy_end_to_end"], extra["f1_macro_end_to_end"],
-              extra["cohen_kappa_end_to_end"]),
-        cells("whether it applies at all", extra["gate_accuracy"], extra["gate_f1"], extra["gate_kappa"]),
-    ]  # fmt: skip
+    every = {**score.results, **score.extra}
+    rows: list[Row] = []
+    for words, names in CONDITIONAL_VIEWS:
+        found = [every[name] if name else None for name in names]
+        cells = [Cell(words)]
+        for name, result in zip(names, found, strict=True):
+            cells += value_cells(name, result, notes) if result is not None else (Cell(""), Cell(""))
+        n = next(result.n for result in found if result is not None)
+        rows.append([*cells, Cell(count(n), "quiet")])
     return Grid(
-        ["texts", "accuracy", "", "macro F1", "", "kappa", ""],
+        ["which texts", "accuracy", "", "macro F1", "", "kappa", "", "texts"],
         rows,
-        "lririri",
+        "lriririr",
         caption="A conditional field can be read in several ways",
         notes=notes.lines,
     )
@@ -429,9 +445,10 @@ def further_grid(kind: str, score: FieldScore) -> Grid:
     return Grid(header, rows, "lrirl", notes=[*notes.lines, *absent])
 
 
-_TOLD_ELSEWHERE = ("accuracy_given_both", "f1_macro_given_both", "accuracy_end_to_end", "f1_macro_end_to_end",
-                   "cohen_kappa_end_to_end", "gate_accuracy", "gate_f1", "gate_kappa", "baseline_accuracy",
-                   "baseline_f1_macro", "accuracy")  # fmt: skip
+_TOLD_ELSEWHERE = (
+    *(name for _, names in CONDITIONAL_VIEWS for name in names),
+    *("baseline_accuracy", "baseline_f1_macro", "accuracy"),
+)
 
 
 def _every(score: FieldScore) -> Iterable[tuple[str, Any]]:

@@ -84,7 +84,10 @@ def metrics_page() -> str:
     lines = ["# Metrics", "",
              "Headline values are strict: rows are all texts with a human label, and a missing or unusable answer is an "
              "error. Macro averages go over the classes that people used. Every value has an interval and its n; an "
-             "undefined value is blank and says why. Definitions, edge cases and sources are in the docstrings of "
+             "undefined value is blank and says why. Intervals: Wilson for shares of independent texts; a jackknife for "
+             "alpha below 50 texts and for few clusters; otherwise percentiles of a bootstrap of the texts. A macro average "
+             "over many rare classes goes over fewer classes in most resamples, so that its percentiles can leave out the "
+             "value itself: then the interval is extended to the value and called unreliable. Definitions, edge cases and sources are in the docstrings of "
              "`nbannot.metrics`.", "",
              f"| metric | in words | {' | '.join(by_type)} | what it is |", f"|---|---|{'---|' * len(by_type)}---|"]  # fmt: skip
     for name in names:

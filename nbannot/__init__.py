@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "add_prompt": "prompts",
+    "agreement": "reliability",
     "bundled_tasks": "task",
     "checkbox": "codebook",
     "Codebook": "codebook",
@@ -33,6 +34,7 @@ _PUBLIC = {
     "pivot": "views",
     "plan": "plan",
     "prompt_types": "prompts",
+    "rescore": "rescore",
     "Run": "run",
     "run": "run",
     "RunConfig": "config",

@@ -126,16 +126,26 @@ def do_plan(asked: argparse.Namespace) -> int:
 
 
 def do_score(asked: argparse.Namespace) -> int:
-    """Score run folders again and print the first metric of each field."""
+    """Score run folders again: of ours the first metric of each field, of older ones old values beside new ones."""
+    from nbannot.rescore import is_lab_folder, rescore, run_places
     from nbannot.run import load_run
 
-    runs = []
-    for place in asked.folder:
-        one = load_run(place)
+    complete = True
+    for place in (found for named in asked.folder for found in run_places(named)):
+        if is_lab_folder(place):
+            print(rescore(place, asked.task, save=asked.metrics_dir is not None, metrics_dir=asked.metrics_dir))
+            continue
+        one = load_run(place, task=None if asked.task is None else _task_named(asked.task))
         one.save_scores()
         print(_short(one))
-        runs.append(one)
-    return COMPLETE if all(one.status == "complete" for one in runs) else UNFINISHED
+        complete = complete and one.status == "complete"
+    return COMPLETE if complete else UNFINISHED
+
+
+def _task_named(source: str) -> Any:
+    from nbannot.task import load_task
+
+    return load_task(source)
 
 
 def do_compare(asked: argparse.Namespace) -> int:
@@ -370,7 +380,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_what(plan)
     _add_settings(plan)
     score = command("score", do_score, "score run folders again, without a model")
-    score.add_argument("folder", nargs="+", metavar="FOLDER", help="a run folder")
+    score.add_argument(
+        "folder",
+        nargs="+",
+        metavar="FOLDER",
+        help="a run folder, a task's folder of runs, or its <task>_metrics_log.csv; also of CodeBook Lab 1.3, 1.4",
+    )
+    score.add_argument("--task", metavar="FOLDER", help="the task, where it is not found by itself")
+    score.add_argument(
+        "--metrics_dir",
+        metavar="PATH",
+        help="where to save the values of an older folder; else they are only shown",
+    )
     compare = command(
         "compare", do_compare, "compare runs text by text: who is better, by how much, how surely"
     )
@@ -427,6 +448,7 @@ OPTIONS = (
         "--json",
         "--quiet",
         "--task",
+        "--metrics_dir",
         "--metric",
         "--column",
         "--probe",

@@ -186,7 +186,11 @@ class NbannotMagics(Magics):
             %report run         of the run in a variable
             %report outputs/policy-sentiment/a1b2c3d4
         """
+        from nbannot.rescore import is_lab_folder, rescore
+
         asked = _parsed(NbannotMagics.report, doors.split_line(line))
+        if asked.run is not None and asked.run not in self._variables and is_lab_folder(asked.run):
+            return rescore(asked.run)
         return self._run(asked.run).report()
 
     @no_var_expand

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 ID_COLUMNS = ("sample_id", "doc_id", "item_id", "text_id", "id")
 DATA_FILE = "ground-truth.csv"
+UNNAMED = "task"
+LIKE = 0.8
+"""From this likeness on (difflib), a column is taken for a mistyped label column."""
+
 OutsideLabels = Literal["error", "not_coded"]
 
 
@@ -72,7 +77,7 @@ class Task(Shown):
 
     data: Any
     codebook: Codebook
-    name: str = "task"
+    name: str = UNNAMED
     id_column: str | None = None
     outside_labels: OutsideLabels = "error"
     path: Path | None = None
@@ -152,6 +157,35 @@ class Task(Shown):
         """The columns of the data that are not labels: id, text, metadata, in their order."""
         labels = {f.column for f in self.codebook}
         return [name for name in self.data.columns if name not in labels]
+
+    @cached_property
+    def notices(self) -> tuple[str, ...]:
+        """What deserves a look before trusting a run on these texts, one sentence each."""
+        found = [*self._like_label_columns()]
+        blank = sum(not text.strip() for text in self.texts)
+        if blank:
+            found.append(f"{blank:,} of {len(self):,} texts are blank: no model is asked about them.")
+        if self.name == UNNAMED and self.path is None:
+            found.append(
+                f"The task has no name: its runs are kept under '{UNNAMED}', with those of all others that have none. "
+                'Name it: Task(data, codebook, name="...").'
+            )
+        return tuple(found)
+
+    def _like_label_columns(self) -> Iterator[str]:
+        """Yield a question for every column that looks like the mistyped label column of a field that has none."""
+        book = self.codebook
+        used = {book.text_column, self.id_source, book.header_column, *book.metadata_columns}
+        absent = [f for f in book if f.column not in self.data.columns]
+        for name in self.other_columns:
+            word = _plain_name(name).removeprefix("human_")
+            named = {_plain_name(form): f.column for f in absent for form in (f.name, f.column)}
+            close = difflib.get_close_matches(word, named, n=1, cutoff=LIKE)
+            if name not in used and close:
+                yield (
+                    f"The column '{name}' is kept as metadata; human labels stand in '{named[close[0]]}': did you mean "
+                    "that? Then rename it."
+                )
 
     @property
     def has_human_labels(self) -> bool:
@@ -578,6 +612,10 @@ def _plain(value: Any) -> Any:
             return getattr(value, method)()
     known = value is None or isinstance(value, str | int | float | list | tuple | dict)
     return value if known else str(value)
+
+
+def _plain_name(name: str) -> str:
+    return name.strip().casefold().replace(" ", "_").replace("-", "_")
 
 
 def _refuse_repeated(column: str, values: list[str]) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -382,6 +383,33 @@ def test_doctor_can_find_out_what_a_model_can_do(command):
     assert re.search(r"^ok  tells label probabilities +yes$", out, re.MULTILINE)
 
 
+@pytest.mark.usefixtures("_no_servers")
+def test_doctor_asks_the_same_again_and_counts_what_changed(command):
+    words = ("doctor", "mock", "--determinism", "--texts", "8", "--repeats", "2")
+    code, out, _ = command(*words)
+    assert code == 0
+    line = r"^ok  same answer again: Explicit evaluation +0 of 8 texts changed in 2 repetitions \(0% \[0%, 32%\]\)$"
+    assert re.search(line, out, re.MULTILINE)
+    assert not Path("outputs").exists()
+    code, _, err = command("doctor", "--determinism")
+    assert code == cli.USAGE
+    assert "which model?" in err
+    code, _, err = command("doctor", "mock", "--determinism", "--repeats", "1")
+    assert code == cli.USAGE
+    assert "a whole number of at least 2 is needed. Got '1'" in err
+
+
+def test_a_plan_with_a_pilot_estimates_from_what_it_sent(command):
+    code, out, _ = command(
+        "plan", "policy-sentiment", *QUICK, "--pilot", "2", "--prices", "{input=1,output=2}"
+    )
+    assert code == 0
+    assert "2 texts sent as a pilot" in out
+    assert "a call as in the pilot" in out
+    assert re.search(r"^ *money +about ", out, re.MULTILINE)
+    assert not Path("outputs").exists()
+
+
 def test_doctor_lists_the_models_of_a_running_ollama(command, monkeypatch):
     class Server(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -406,3 +434,24 @@ def test_doctor_shows_no_password_of_an_address(command, monkeypatch):
     assert code == 1
     assert re.search(r"^!!  Ollama ", out, re.MULTILINE)
     assert "very-secret" not in out + err
+
+
+def test_score_of_older_folders_compares_and_saves_only_where_told(tmp_path, capsys):
+    from conftest import shared_data
+
+    root = tmp_path / "old"
+    shutil.copytree(shared_data("codebook_lab_logs"), root)
+    before = {p: p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    table = root / "1.4.0" / "metrics" / "restaurant_cebab_metrics_log.csv"
+    one = next((root / "1.4.0" / "restaurant_cebab").iterdir())
+    assert cli.main(["score", str(one)]) == 0
+    shown = capsys.readouterr().out
+    assert "written by CodeBook Lab" in shown
+    assert re.search(r"metric +old +new", shown)
+    for place in (table, one.parent):
+        assert cli.main(["score", str(place)]) == 0
+        assert capsys.readouterr().out.count("Scored again: restaurant_cebab") == 2
+    assert {p: p.read_bytes() for p in root.rglob("*") if p.is_file()} == before
+    assert cli.main(["score", str(one), "--metrics-dir", str(tmp_path / "new")]) == 0
+    assert (tmp_path / "new" / table.name).is_file()
+    assert {p: p.read_bytes() for p in root.rglob("*") if p.is_file()} == before

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from conftest import codebook_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -758,3 +759,37 @@ def test_a_task_is_equal_to_itself_and_can_be_a_key():
     assert task != task_of(text=["a"])
     assert {task: 1}[task] == 1
     assert repr(task) == "<Task 'task': 1 texts, 5 fields>"
+
+
+@pytest.mark.parametrize("typed", ["human_Directoin", "S_Directoin", "Direction", "s_direction", "Dirction"])
+def test_a_mistyped_label_column_is_asked_about(typed):
+    import polars as pl
+
+    from nbannot.displays import task_card
+
+    codebook = codebook_of({"name": "Direction", "type": "dropdown", "options": ["a", "b"]})
+    task = Task(
+        pl.DataFrame({"text": ["one", "two"], "source": ["x", "y"], typed: ["a", "b"]}), codebook, "demo"
+    )
+    assert task.notices == (
+        f"The column '{typed}' is kept as metadata; human labels stand in 'S_Direction': did you mean that? "
+        "Then rename it.",
+    )
+    assert f"The column '{typed}' is kept as metadata" in task_card(task).text
+
+
+def test_columns_that_are_no_labels_blank_texts_and_names_of_tasks():
+    import polars as pl
+
+    codebook = codebook_of({"name": "Direction", "type": "dropdown", "options": ["a", "b"]})
+    data = {
+        "text": ["one", " "],
+        "directions_given": ["x", "y"],
+        "S_Direction": ["a", ""],
+        "Direction": ["", ""],
+    }
+    assert Task(pl.DataFrame(data), codebook, "demo").notices == (
+        "1 of 2 texts are blank: no model is asked about them.",
+    )
+    (named,) = Task(pl.DataFrame({"text": ["one"]}), codebook).notices
+    assert "no name" in named

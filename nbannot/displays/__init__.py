@@ -9,7 +9,7 @@ from nbannot.displays.figure import Figure
 from nbannot.displays.fragment import Fragment
 from nbannot.displays.plots import forest, tradeoff
 from nbannot.displays.progress import progress
-from nbannot.displays.report import report
+from nbannot.displays.report import report, rescored
 from nbannot.displays.spans import span_view
 from nbannot.displays.tables import metric_table, runs_card, runs_table
 from nbannot.displays.texts import disagreements, text_pairs
@@ -30,6 +30,7 @@ __all__ = [
     "plan_card",
     "progress",
     "report",
+    "rescored",
     "run_card",
     "runs_card",
     "runs_table",

@@ -64,6 +64,7 @@ def run_card(run: Run) -> Fragment:
         [
             Heading(f"{run.task.name}: {model_words(run)}", 1, f"run {run.run_id}, {state_of(run)[0]}"),
             *(Para(note, "notice") for note in model_notes(run.config)),
+            *(Para(notice, "notice") for notice in run.task.notices),
             *status_blocks(run),
             Facts(
                 [
@@ -252,6 +253,7 @@ def task_card(task: Task) -> Fragment:
         Heading(task.name, 1, f"{plural(len(task), 'text')}, {plural(len(task.codebook), 'field')}"),
         Facts(facts),
     ]
+    blocks += [Para(notice, "notice") for notice in task.notices]
     if not task.has_human_labels:
         blocks.append(Para("No human labels: runs can be made and looked at, not scored.", "notice"))
     rows: list[Row] = [

@@ -8,9 +8,15 @@ from nbannot.displays.fragment import Fragment
 from nbannot.report import report_blocks
 
 if TYPE_CHECKING:
+    from nbannot.rescore import Rescored
     from nbannot.run import Run
 
 
 def report(run: Run) -> Fragment:
     """Return the report on a run: scores against the human labels with intervals, per label, with the errors."""
     return Fragment.of(report_blocks(run))
+
+
+def rescored(found: Rescored) -> Fragment:
+    """Return a run folder scored again: old values beside new ones, and why they differ."""
+    return Fragment.of(found.blocks())

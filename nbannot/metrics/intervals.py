@@ -26,6 +26,7 @@ from nbannot.metrics.result import NAN, FloatArray, IntArray, Result
 UNDEFINED_SHARE = 0.01
 """Above this share of resamples without a value, the interval is called unreliable."""
 SAME_VALUE = "no interval: the value is the same in nearly every resample"
+ONE_SIDED = "interval unreliable: nearly all resamples lie on one side of the value, to which it was extended"
 UNIT_RANGE = (0.0, 1.0)
 ANY_RANGE = (-math.inf, math.inf)
 
@@ -139,6 +140,9 @@ class Intervals:
         doubts = [few]
         if share < 1 - UNDEFINED_SHARE:
             doubts.append(f"interval unreliable: not defined in {1 - share:.0%} of the resamples")
+        if not low - 1e-12 <= value <= high + 1e-12:
+            doubts.append(ONE_SIDED)
+            low, high = min(low, value), max(high, value)
         return low, high, self.sample.method, "; ".join(filter(None, doubts))
 
     @property

@@ -34,6 +34,7 @@ def report_blocks(run: Run) -> list[Block]:
     blocks: list[Block] = [
         Heading(f"Report on {run.task.name}", 1, aside=f"run {run.run_id}"),
         *(Para(note, "notice") for note in model_notes(run.config)),
+        *(Para(notice, "notice") for notice in run.task.notices),
         *status_blocks(run),
         Facts(head_facts(run)),
     ]

@@ -186,7 +186,9 @@ def brief(reason: str) -> str:
     """
     parts = reason.split("; ")
     few = [part for part in parts if re.fullmatch(r"(interval unreliable: )?class .* has n=\d+", part)]
-    return "; ".join([*([FEW_IN_A_CLASS] if few else []), *(part for part in parts if part not in few)])
+    others = [part for part in parts if part not in few]
+    without = any(part.startswith("no interval") for part in others)
+    return "; ".join([*([FEW_IN_A_CLASS] if few and not without else []), *others])
 
 
 def _optional(name: str) -> bool:

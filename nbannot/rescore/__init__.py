@@ -9,25 +9,26 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from nbannot import __version__, export, tables
 from nbannot.coding import Coding
 from nbannot.errors import NbannotError, RunError, ScoringError, TableError, TaskError
-from nbannot.folder import CONFIG, read_json
+from nbannot.folder import CONFIG, OUTPUT, read_json, run_folders
 from nbannot.frames import make_frame
 from nbannot.lab import LabRun, read_lab_folder
 from nbannot.metrics.result import Result
-from nbannot.report.blocks import Block, Bullets, Facts, Grid, Heading, Para, page_text
+from nbannot.report.blocks import Block, Bullets, Facts, Grid, Heading, Para
 from nbannot.report.digits import decimals, interval, number
 from nbannot.report.words import metric_words, plural
 from nbannot.rescore.evidence import Evidence, evidence, lab_coding
 from nbannot.rescore.rules import SAME, explain
 from nbannot.run import Run, load_run
 from nbannot.scoring import Scores, score
+from nbannot.shown import Shown
 from nbannot.task import Task, load_task
 
-__all__ = ["Change", "Rescored", "rescore"]
+__all__ = ["Change", "Rescored", "is_lab_folder", "rescore", "run_places"]
 
 COLUMNS = ("column", "annotation_type", "metric", "old", "new", "difference", "ci_low", "ci_high", "n", "n_answered",
            "reason")  # fmt: skip
@@ -61,7 +62,7 @@ class Change:
 
 
 @dataclass(frozen=True, repr=False)
-class Rescored:
+class Rescored(Shown):
     """A run folder scored again.
 
     Attributes
@@ -75,6 +76,8 @@ class Rescored:
     notes
         What a reader of the numbers should know, one sentence each.
     """
+
+    _display: ClassVar[str] = "rescored"
 
     folder: Path
     run_id: str
@@ -188,9 +191,6 @@ class Rescored:
             found.append(Para("Every value is the same as before."))
         return found
 
-    def __str__(self) -> str:
-        return page_text(self.blocks())
-
     def __repr__(self) -> str:
         changed = sum(not c.same and c.reason != NOT_THERE for c in self.changes)
         return f"<Rescored {self.run_id} ({self.writer}): {changed} of {len(self.changes)} values differ>"
@@ -242,6 +242,24 @@ def rescore(
     if save:
         found.save(metrics_dir)
     return found
+
+
+def is_lab_folder(place: str | Path) -> bool:
+    """Return whether a folder is a run folder that another program of this form, CodeBook Lab, wrote."""
+    folder = Path(place).expanduser()
+    config = read_json(folder / CONFIG)
+    return bool(config) and "identity" not in config and (folder / OUTPUT).is_file()
+
+
+def run_places(place: str | Path) -> list[Path]:
+    """Return the run folders that a path names: itself, those in a task's folder, those of a task's table."""
+    path = Path(place).expanduser()
+    names = [path.name.removesuffix(t.suffix) for t in tables.TABLES.values() if path.name.endswith(t.suffix)]
+    if path.is_file() and names:
+        return run_folders(path.absolute().parent.parent, names[0]) or [path]
+    if path.is_dir() and not (path / CONFIG).is_file():
+        return run_folders(path.absolute().parent, path.absolute().name) or [path]
+    return [path]
 
 
 def _ours(place: Path, task: Task | None, options: Mapping[str, Any]) -> Rescored:

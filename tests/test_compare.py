@@ -738,3 +738,38 @@ def test_answers_kept_by_the_run_are_what_is_compared(tmp_path):
     changed["S_Stance"] = [Answer("S_Stance", "ok", v) for v in right_in(task, range(4))]
     better = replace(runs[1], coding=replace(runs[1].coding, answers=changed))
     assert compare([runs[0], better], "accuracy").frame().iloc[0]["diff"] == 0.0
+
+
+def test_an_interval_without_0_beside_a_p_that_decides_nothing_is_explained(tmp_path):
+    from made_runs import STANCE, made_run, made_task
+
+    people = ["pro", "anti"] * 30
+    task = made_task([f"Text {i}." for i in range(60)], STANCE, Stance=people)
+    wrong = {0: 0, 1: 6, 2: 3, 3: 4, 4: 5}
+    runs = [
+        made_run(
+            task,
+            {"Stance": ["neutral" if i < wrong[n] else v for i, v in enumerate(people)]},
+            tmp_path,
+            run_id=f"a1b2c3d{n}",
+            model_id=f"mock-{n}",
+        )
+        for n in wrong
+    ]
+    runs.append(made_run(task, {"Stance": [None] * 60}, tmp_path, run_id="a1b2c3d9", model_id="silent"))
+    found = compare(runs, metric="accuracy", n_resamples=500)
+    at_odds = [
+        p for p in found.results["S_Stance", "accuracy"].pairs if p.ci_low > 0 and not p.p_adjusted < 0.05
+    ]
+    assert at_odds
+    assert "The p value decides." in str(found)
+    assert "Stance: silent has no valid answer on these texts" in " ".join(found.notes)
+
+
+def test_no_line_explains_what_does_not_disagree(tmp_path):
+    from made_runs import stance_run
+
+    one, two = stance_run(tmp_path), stance_run(tmp_path, run_id="b1b2c3d4")
+    found = compare([one, two], n_resamples=200)
+    assert "The p value decides." not in str(found)
+    assert "no valid answer" not in " ".join(found.notes)

@@ -521,3 +521,27 @@ def _table(rows, k):
     for human, model in rows:
         table[human, k if model is None else model] += 1
     return table
+
+
+def test_every_interval_holds_its_value_and_says_how_it_was_made():
+    import random
+
+    from nbannot.metrics.intervals import ONE_SIDED
+
+    rng = random.Random(5)
+    extended = 0
+    for _ in range(60):
+        n, k = rng.randint(5, 40), rng.choice([2, 5, 20])
+        labels = tuple("abcdefghijklmnopqrst"[:k])
+        human = rng.choices(labels, [rng.random() ** 4 + 0.001 for _ in labels], k=n)
+        model = [rng.choice([h, h, h, rng.choice(labels), None]) for h in human]
+        score = score_field(FieldData("dropdown", labels, human, model), n_resamples=200)
+        for result in (*score.results.values(), *score.extra.values()):
+            if math.isnan(result.ci_low):
+                assert result.reason
+                assert not result.ci_method
+            else:
+                assert result.ci_method
+                assert result.ci_low - 1e-9 <= result.value <= result.ci_high + 1e-9
+            extended += ONE_SIDED in result.reason
+    assert extended

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nbannot.compare.align import Compared
 from nbannot.compare.coder import Coder
 from nbannot.errors import listed
+from nbannot.metrics.accounting import account
 from nbannot.metrics.label_field import MACRO
 from nbannot.metrics.paired import ManyResult, PairResult
 from nbannot.metrics.paired_statistics import LOWER_IS_BETTER
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 ADJUSTMENT_WORDS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 SURE = 0.05
+SURE_ALONE = (
+    "An interval without 0 beside a p value that does not tell the runs apart: the interval is of this pair alone, by "
+    "the bootstrap; p is of a test and adjusted for all comparisons shown. The p value decides."
+)
 
 
 def seconds_of(run: Compared) -> float | None:
@@ -113,6 +118,8 @@ class _Words:
             decide = f"{pair.n_discordant:,} texts decide" if pair.n_discordant > 1 else "1 text decides"
             return f"{self.start}: {one} {self._better()} {two} by {by} ({'; '.join([*numbers, decide])})."
         said = f"{self.start}: {one} and {two} cannot be told apart ({'; '.join(numbers)})."
+        if sure_alone(pair):
+            said = f"{said} {SURE_ALONE}"
         if math.isnan(pair.mdd):
             return f"{said} That is not evidence that they are equal."
         return (
@@ -215,9 +222,27 @@ class _Words:
         return f"Among these, {'; '.join(told)}." if told else ""
 
 
+def sure_alone(pair: PairResult) -> bool:
+    """Return whether the interval of a difference leaves out 0 but p does not tell the runs apart."""
+    return not pair.p_adjusted < SURE and (pair.ci_low > 0 or pair.ci_high < 0)
+
+
+def _without_answers(comparison: Comparison) -> list[str]:
+    notes = []
+    for column, of_runs in comparison.data.items():
+        for run, data in zip(comparison.runs, of_runs, strict=True):
+            counts = account(data).counts
+            if counts["scored"] == 0 and counts["missing"] + counts["missed_gate"]:
+                notes.append(
+                    f"{comparison.field(column).name}: {comparison.names[run.run_id]} has no valid answer on these "
+                    "texts: its value is that of not answering."
+                )
+    return notes
+
+
 def notes_on(comparison: Comparison) -> list[str]:
     """Return what else a reader of a comparison should know, one sentence each."""
-    notes = []
+    notes = _without_answers(comparison)
     for (column, metric), found in comparison.results.items():
         rare = found.pairs[0].reason.rpartition("interval unreliable: ")[2] if metric in MACRO else ""
         if rare.startswith("class "):

@@ -16,7 +16,7 @@ from nbannot.report.words import metric_words, plural
 
 if TYPE_CHECKING:
     from nbannot.compare import Compared, Comparison
-    from nbannot.metrics.paired import ManyResult
+    from nbannot.metrics.paired import ManyResult, PairResult
 
 PAIRS_SHOWN = 60
 
@@ -98,7 +98,7 @@ def _pairs_grid(found: ManyResult, names: dict[str, str], digits: int, adjust: s
                 names.get(pair.run_b, pair.run_b),
                 number(pair.value_b, digits, low=-math.inf, high=math.inf),
                 Cell(signed(pair.diff, digits), "strong" if sure else "plain"),
-                Cell(interval(pair.ci_low, pair.ci_high, digits) + notes.mark(pair.reason), "quiet"),
+                Cell(interval(pair.ci_low, pair.ci_high, digits) + notes.mark(_remark(pair)), "quiet"),
                 _p(pair.p_adjusted),
                 count(pair.n_discordant),
                 Cell(number(pair.mdd, digits, high=math.inf), "quiet"),
@@ -110,6 +110,13 @@ def _pairs_grid(found: ManyResult, names: dict[str, str], digits: int, adjust: s
     more = [f"… and {plural(rest, 'more pair')}: see frame()."] if rest > 0 else []
     detectable = "detectable: the smallest true difference that so many texts would find with a power of 80%."
     return Grid(header, rows, "lrlrrirrr", notes=[*notes.lines, detectable, *more])
+
+
+def _remark(pair: PairResult) -> str:
+    """Return what a reader of an interval should know: why it is unreliable, or why it and p seem to disagree."""
+    from nbannot.compare.verdict import SURE_ALONE, sure_alone
+
+    return "; ".join(filter(None, [pair.reason, SURE_ALONE if sure_alone(pair) else ""]))
 
 
 def _p(p: float) -> str:

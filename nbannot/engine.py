@@ -418,6 +418,7 @@ class Engine:
             over = [f"{name} {spent[name]:.6g} of {most:g}" for name, most in self.job.config.budget.items()
                     if spent[name] >= most]  # fmt: skip
             if over:
+                self._next_waiting(everyone=True)
                 raise BudgetSpent(f"the budget is spent: {', '.join(over)}")
 
     def spent(self) -> dict[str, float]:
@@ -453,11 +454,12 @@ class Engine:
             else:
                 return
 
-    def _next_waiting(self) -> None:
-        """Let those who wait for a place look again, as many as there are places."""
-        # One more, as the answer that just came may make the pace faster.
-        free = self.pace.size - self.progress.in_flight + 1
-        while self._waiting and free > 0:
+    def _next_waiting(self, *, everyone: bool = False) -> None:
+        """Let those who wait for a place look again: as many as there are places, or everyone."""
+        free = (
+            self.pace.size - self.progress.in_flight + 1
+        )  # one more: an answer may just make the pace faster
+        while self._waiting and (free > 0 or everyone):
             waiting = self._waiting.popleft()
             if not waiting.done():
                 waiting.set_result(None)

@@ -18,9 +18,9 @@ from conftest import DEGREE, GATE, MARKS, QUOTE, STANCE, codebook_of, task_of
 
 import nbannot
 from nbannot.config import RunConfig
-from nbannot.engine import CALIBRATION_TEXTS, group_fields
+from nbannot.engine import CALIBRATION_TEXTS, annotate, group_fields
 from nbannot.errors import ConfigError, RunError, RunInterrupted
-from nbannot.ledger import messages_of, prefixes_in, read_lines
+from nbannot.ledger import Ledger, messages_of, prefixes_in, read_lines
 from nbannot.models.base import ModelInfo, Reply
 from nbannot.run import design
 from nbannot.run import run as run_it
@@ -769,3 +769,26 @@ def test_a_budget_that_ends_among_the_last_questions_does_not_wait_forever(tmp_p
     run = run_with(Scripted(well, parallel=32), with_model, task, tmp_path, budget={"calls": 3})
     assert run.status == "partial"
     assert "the budget is spent" in run.config["stopped"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_budget_spent_while_many_wait_for_a_place_ends_the_run(tmp_path, monkeypatch, seed):
+    monkeypatch.setattr("nbannot.engine.FIRST_WAIT_S", 0.02)
+    drawing = random.Random(seed)
+
+    class Troubled(Scripted):
+        async def ask(self, request):
+            self.requests.append(request)
+            await asyncio.sleep(drawing.random() * 0.02)
+            return Reply(error="HTTP 503: busy", retriable=True) if drawing.random() < 0.6 else well(request)
+
+    model, stop = Troubled(well, parallel=32), threading.Event()
+    guard = threading.Timer(20, stop.set)
+    guard.start()
+    plan, _ = design(task_of(200, codebook_of(GATE)), RunConfig(model="mock", budget={"calls": 80}), model)
+    book = Ledger(tmp_path / "responses.jsonl")
+    outcome = annotate(plan.job, model, book, stop=stop)
+    book.close()
+    guard.cancel()
+    assert "the budget is spent" in outcome.stopped
+    assert len(model.requests) <= 80

@@ -193,6 +193,18 @@ def test_parameters_that_are_refused_are_left_out_and_told():
     assert "temperature" in model.capabilities["dropped"]["temperature"]
 
 
+def test_a_failure_is_no_refusal_even_if_another_request_has_just_learned_something():
+    dialect, asked, sent = Dialect(), request(), []
+
+    async def send(parameters):
+        sent.append(parameters)
+        dialect.formats.step_down(asked.schema)  # by another request, while this one was under way
+        return Exchange(500, error="HTTP 500: out of memory", retriable=True)
+
+    assert asyncio.run(dialect.exchange(asked, send)).status == 500
+    assert len(sent) == 1
+
+
 def test_many_at_once_learn_the_same_thing():
     refuse = ("seed", "top_k", "temperature", "top_p", "max_tokens", "chat_template_kwargs")
     with Serving(refuse=refuse, formats=("text",), latency_s=0.01) as server:

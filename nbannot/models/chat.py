@@ -24,6 +24,8 @@ TOP_LOGPROBS = 20
 MAY_BE_DROPPED = ("seed", "temperature", "top_p", "top_k")
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
 SWITCHES = ("chat_template_kwargs", "reasoning_effort")
+REFUSED = (400, 404, 415, 422, 501)
+"""HTTP statuses with which servers refuse a request for what it holds."""
 KEPT_BODIES = 64
 MOST_SENDS = 12
 """How often one request may be sent while each refusal teaches something (there are 9 things to learn)."""
@@ -275,14 +277,14 @@ class Dialect:
             found = await send(sent)
             if found.error is None or is_too_long(found) or number == MOST_SENDS:
                 break
-            learned_meanwhile = self.parameters(request) != sent
+            learned_meanwhile = found.status in REFUSED and self.parameters(request) != sent
             if not learned_meanwhile and not self.learn(request, found):
                 break
         return found
 
     def learn(self, request: Request, exchange: Exchange) -> bool:
         """Leave out what the server refuses of a request; return whether it is worth sending it again."""
-        if exchange.status not in (400, 404, 415, 422, 501):
+        if exchange.status not in REFUSED:
             return False
         sent = self.parameters(request)
         inner = exchange.data.get("error")

@@ -76,6 +76,9 @@ class Behaviour:
         How many may wait before it says 503; ``None``: any number.
     faults
         Kind -> proportion of the requests.
+    lasting
+        Whether a fault of the answer comes every time the same content comes, so that answers follow from the text
+        alone however often a run is broken off; faults of the wire still depend on how often it came.
     retry_after
         Of a 429: seconds as text, or ``"date"``.
     formats
@@ -100,6 +103,7 @@ class Behaviour:
     queue: int | None = None
     faults: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
+    lasting: bool = False
     retry_after: str = "0"
     slow_s: float = 0.2
     key: str = ""
@@ -233,9 +237,7 @@ class Serving:
         self._seen[content] += 1
         number = self._seen[content]
         ollama = path == "/api/chat"
-        fault = self._fault(content, number)
-        if fault == "schema_400" and not _schema_sent(body):
-            fault = ""
+        fault = self._fault(content, number, bool(_schema_sent(body)))
         if self.behaviour.queue is not None and self.now_at_once >= (
             self.behaviour.capacity + self.behaviour.queue
         ):
@@ -272,13 +274,17 @@ class Serving:
             message = {"role": "assistant", "content": ""}
             connection.send(200, {"message": message, "done": True, "done_reason": "load"})
 
-    def _fault(self, content: str, number: int) -> str:
-        draw = uniform(self.behaviour.seed, content, number)
-        for kind, proportion in self.behaviour.faults.items():
-            if draw < proportion:
-                return kind
-            draw -= proportion
-        return ""
+    def _fault(self, content: str, number: int, schema_sent: bool) -> str:
+        seed, faults = self.behaviour.seed, self.behaviour.faults
+        if not schema_sent:
+            faults = {kind: share for kind, share in faults.items() if kind != "schema_400"}
+        if self.behaviour.lasting:
+            passing, lasting = (
+                {k: p for k, p in faults.items() if (k in (*OF_THE_WIRE, "schema_400")) is which}
+                for which in (True, False)
+            )
+            return _drawn(passing, seed, content, number) or _drawn(lasting, seed, content)
+        return _drawn(faults, seed, content, number)
 
     def _refusal(self, ollama: bool, body: Mapping[str, Any]) -> tuple[int, Any] | None:
         """Return the error for a request that this server never accepts."""
@@ -617,6 +623,16 @@ def uniform(*parts: object) -> float:
     """Return a number from 0 to 1 that the parts alone decide."""
     digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=6).digest()
     return int.from_bytes(digest) / 2**48
+
+
+def _drawn(faults: Mapping[str, float], *parts: object) -> str:
+    """Return the fault that these parts draw, or ""."""
+    draw = uniform(*parts)
+    for kind, proportion in faults.items():
+        if draw < proportion:
+            return kind
+        draw -= proportion
+    return ""
 
 
 def _schema_sent(body: Mapping[str, Any]) -> Any:

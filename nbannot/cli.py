@@ -116,12 +116,12 @@ def do_run(asked: argparse.Namespace) -> int:
 
 
 def do_plan(asked: argparse.Namespace) -> int:
-    """Print what a run would send."""
+    """Print what a run would send; with a pilot, after sending a few texts to see what they take."""
     from nbannot.plan import plan
 
     task, configs = _what_and_how(asked)
     for config in configs:
-        print(plan(task, config))
+        print(plan(task, config, pilot=asked.pilot))
     return COMPLETE
 
 
@@ -133,7 +133,9 @@ def do_score(asked: argparse.Namespace) -> int:
     complete = True
     for place in (found for named in asked.folder for found in run_places(named)):
         if is_lab_folder(place):
-            print(rescore(place, asked.task, save=asked.metrics_dir is not None, metrics_dir=asked.metrics_dir))
+            print(
+                rescore(place, asked.task, save=asked.metrics_dir is not None, metrics_dir=asked.metrics_dir)
+            )
             continue
         one = load_run(place, task=None if asked.task is None else _task_named(asked.task))
         one.save_scores()
@@ -207,12 +209,18 @@ def do_doctor(asked: argparse.Namespace) -> int:
     """Print what is there and what is missing; with a model, how it answers."""
     from nbannot import doctor
 
+    if asked.model is None and (asked.probe or asked.determinism):
+        asked.parser.error("which model? nbannot doctor MODEL --probe, e.g. nbannot doctor local --probe")
     findings = doctor.examine(asked.output_root)
     print(doctor.report(findings))
     if asked.model is not None:
         found = doctor.try_model(asked.model, asked.base_url)
         if asked.probe:
             found += doctor.examine_model(asked.model, asked.base_url)
+        if asked.determinism:
+            found += doctor.examine_determinism(
+                asked.model, asked.base_url, texts=asked.texts, repeats=asked.repeats
+            )
         print(f"\n{doctor.report(found)}")
         findings += found
     return ERROR if any(finding.state == "problem" for finding in findings) else COMPLETE
@@ -378,6 +386,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(run)
     plan = command("plan", do_plan, "show what a run would send and what it would take; send nothing")
     _add_what(plan)
+    plan.add_argument(
+        "--pilot",
+        type=_number_from(0),
+        default=0,
+        metavar="N",
+        help="really send the first N texts, and estimate time, tokens and money from them; kept nowhere",
+    )
     _add_settings(plan)
     score = command("score", do_score, "score run folders again, without a model")
     score.add_argument(
@@ -418,11 +433,41 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument(
         "--probe", action="store_true", help="ask it up to seven small questions: what can it do?"
     )
+    doctor.add_argument(
+        "--determinism",
+        action="store_true",
+        help="ask it the same again: how often does an answer change? (--texts x --repeats, two questions each)",
+    )
+    doctor.add_argument(
+        "--texts",
+        type=_number_from(1),
+        default=20,
+        metavar="N",
+        help="texts for --determinism; default 20, of 64",
+    )
+    doctor.add_argument(
+        "--repeats",
+        type=_number_from(2),
+        default=3,
+        metavar="N",
+        help="how often each is asked for --determinism; default 3",
+    )
     doctor.add_argument("--base_url", metavar="URL", help="address of the model's server")
     doctor.add_argument(
         "--output_root", metavar="PATH", default=DEFAULTS["output_root"], help="folder of the runs"
     )
     return parser
+
+
+def _number_from(least: int) -> Callable[[str], int]:
+    """Return what reads a whole number of at least this."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"a whole number of at least {least} is needed. Got {text!r}")
+        return int(text)
+
+    return number
 
 
 def _add_what(parser: argparse.ArgumentParser) -> None:
@@ -452,6 +497,10 @@ OPTIONS = (
         "--metric",
         "--column",
         "--probe",
+        "--determinism",
+        "--texts",
+        "--repeats",
+        "--pilot",
     ),
     *(f"--{name}" for name in SETTINGS),
 )

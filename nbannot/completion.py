@@ -17,7 +17,7 @@ from nbannot.config import SETTINGS, RunConfig
 from nbannot.errors import NbannotError
 
 SETTING_OPTIONS = {f"--{name}": name for name in SETTINGS}
-OWN_OPTIONS = ("--out", "--plan", "--fresh", "--retry", "--quiet", "--codebook", "--help")
+OWN_OPTIONS = ("--out", "--plan", "--pilot", "--fresh", "--retry", "--quiet", "--codebook", "--help")
 AT_MOST = 50
 
 

@@ -300,6 +300,36 @@ def examine_model(model: str, base_url: str | None = None) -> list[Finding]:
     return [*findings, *(Finding("request", "problem", words) for words in found["problems"])]
 
 
+def examine_determinism(
+    model: str, base_url: str | None = None, *, texts: int = 20, repeats: int = 3
+) -> list[Finding]:
+    """Return how often a model changes its answer when bundled texts are asked again with the same settings.
+
+    Temperature 0 and no seed; `texts` x `repeats` requests for each of two fields, for which a paid server will
+    charge. Nothing is kept.
+
+    Raises
+    ------
+    NbannotError
+        If it cannot be found, loaded or reached.
+    """
+    from nbannot.stability import determinism, flip_words
+    from nbannot.task import load_task
+
+    task = load_task(str(resources.files("nbannot") / "tasks" / "policy-sentiment"))
+    config = RunConfig(model=model, base_url=base_url, fields=("Explicit evaluation", "Direction"))
+    with tempfile.TemporaryDirectory() as scratch:
+        table = determinism(task, config, texts=texts, repeats=repeats, output_root=scratch)
+    return [
+        Finding(
+            f"same answer again: {task.codebook[row['column']].name}",
+            "problem" if not row["n"] else "missing" if row["flipped"] else "ok",
+            flip_words(row),
+        )
+        for row in table.to_dict("records")
+    ]
+
+
 def report(findings: list[Finding]) -> str:
     """Return the findings as text, one line each."""
     marks = {"ok": "ok", "missing": "--", "problem": "!!"}

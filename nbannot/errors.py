@@ -16,6 +16,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 SHOWN_AT_MOST = 6
 GO_ON = "The same cell or script goes on from there."
@@ -49,7 +50,15 @@ class RunError(NbannotError):
 
 
 class RunInterrupted(RunError, KeyboardInterrupt):
-    """Stopped by the user. Every finished answer is in the run folder; the same call goes on from there."""
+    """Stopped by the user. Every finished answer is in the run folder; the same call goes on from there.
+
+    Attributes
+    ----------
+    finished
+        Of a sweep: the `Runs` that were finished before, ``None`` if there are none.
+    """
+
+    finished: Any = None
 
 
 class TableError(NbannotError):

@@ -19,7 +19,15 @@ from IPython.core.magic_arguments import argument, magic_arguments
 
 from nbannot import completion, doors, live
 from nbannot.config import SETTINGS, RunConfig, expand, lines_of, read_toml
-from nbannot.errors import ConfigError, NbannotError, TaskError, listed, nearest, tidy_interrupt
+from nbannot.errors import (
+    ConfigError,
+    NbannotError,
+    RunInterrupted,
+    TaskError,
+    listed,
+    nearest,
+    tidy_interrupt,
+)
 
 if TYPE_CHECKING:
     from nbannot.task import Task
@@ -50,6 +58,11 @@ ANNOTATE = (
     _option(
         "--plan", action="store_true", help="show what would be sent and what it would take; send nothing"
     ),
+    _option(
+        "--pilot",
+        metavar="N",
+        help="with --plan: really send the first N texts, and estimate time, tokens and money from them",
+    ),
     _option("--fresh", action="store_true", help="make a new repetition of a run that exists"),
     _option("--retry", choices=("invalid", "failed"), help="ask again what a finished run has no answer to"),
     _option("-q", "--quiet", action="store_true", help="show neither progress nor the closing line"),
@@ -79,6 +92,7 @@ class Order:
     configs: list[RunConfig]
     out: str | None
     plan: bool
+    pilot: int
     fresh: bool
     retry: Literal["invalid", "failed"] | None
     quiet: bool
@@ -111,6 +125,7 @@ class NbannotMagics(Magics):
 
             %annotate policy-sentiment --model mock --limit 10
             %annotate policy-sentiment --plan                   what would be sent, and how long it would take
+            %annotate policy-sentiment --plan --pilot 5         the same, after sending 5 texts to see
             %annotate my_frame --codebook codebook.json         texts in a DataFrame
             %annotate outputs/policy-sentiment/a1b2c3d4/config.json     an earlier run again
             %annotate run << policy-sentiment --model mock      another way to write -o run
@@ -122,8 +137,13 @@ class NbannotMagics(Magics):
             live.show_text(NbannotMagics.annotate.__doc__ or "")
             return None
         order = read_order(words, cell, self._variables)
-        with tidy_interrupt():
-            result = _carry_out(order)
+        try:
+            with tidy_interrupt():
+                result = _carry_out(order)
+        except RunInterrupted as interrupt:
+            if order.out is not None and interrupt.finished is not None:
+                self._variables[order.out] = interrupt.finished
+            raise
         if not order.plan and result:
             self.last = result[-1] if isinstance(result, Sequence) else result
         if order.out is None:
@@ -313,7 +333,18 @@ def read_order(words: Sequence[str], cell: str | None, variables: Mapping[str, A
         if recipe
         else _task(given.task, given.codebook, variables, configs[0])
     )
-    return Order(task, configs, out, given.plan, given.fresh, given.retry, given.quiet)
+    return Order(task, configs, out, given.plan, _pilot(given), given.fresh, given.retry, given.quiet)
+
+
+def _pilot(given: Any) -> int:
+    """Return how many texts a plan may send."""
+    if given.pilot is None:
+        return 0
+    if not given.plan:
+        raise UsageError("--pilot goes with --plan: the first texts are sent to estimate what a run takes")
+    if not given.pilot.isdecimal() or not int(given.pilot):
+        raise UsageError(f"--pilot takes a number of texts, at least 1. Got {given.pilot}")
+    return int(given.pilot)
 
 
 def _arrow(words: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -436,7 +467,7 @@ def _carry_out(order: Order) -> Any:
             "  Further repetitions of a sweep: repeat = [1, 2, 3]."
         )
     if order.plan:
-        plans = [plan(order.task, config) for config in order.configs]
+        plans = [plan(order.task, config, pilot=order.pilot) for config in order.configs]
         if many:
             least, most = sum(p.calls_at_least for p in plans), sum(p.calls_at_most for p in plans)
             live.say(f"{len(plans)} runs, {least:,} to {most:,} calls in all")

@@ -353,11 +353,16 @@ def _work(
     finally:
         record = meter.stop()
         book.close()
-    return _finish(plan, outcome, book.tally, record, time.monotonic() - started)
+    return _finish(plan, model, outcome, book.tally, record, time.monotonic() - started)
 
 
 def _finish(
-    plan: Design, outcome: Outcome, tally: ledger.Tally, record: dict[str, Any] | None, wall_time: float
+    plan: Design,
+    model: Model,
+    outcome: Outcome,
+    tally: ledger.Tally,
+    record: dict[str, Any] | None,
+    wall_time: float,
 ) -> Run:
     """Write the standard files, score, and enter the run into the tidy tables."""
     place = plan.folder
@@ -375,6 +380,7 @@ def _finish(
     details = {
         "status": status,
         "stopped": outcome.stopped,
+        "capabilities": _capabilities(place, model, outcome.progress),
         "calibration_offsets": {k: list(v) for k, v in outcome.offsets.items()},
         "first_call": tally.first,
         "last_call": tally.last,
@@ -384,6 +390,14 @@ def _finish(
     if status != RUNNING and not outcome.interrupted:
         done.save_scores()
     return done
+
+
+def _capabilities(place: Path, model: Model, progress: Progress) -> dict[str, Any]:
+    """Return what the model was found to take; a session that sent nothing keeps what an earlier one found."""
+    found: dict[str, Any] = getattr(model, "capabilities", {})
+    if progress.calls == 0:
+        found = folder.read_json(place / folder.CONFIG).get("capabilities") or found
+    return found
 
 
 def _status(coding: Coding, outcome: Outcome) -> str:

@@ -5,7 +5,7 @@ Temperature 0 is no promise: batching, kernels and server updates change answers
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from nbannot.errors import ScoringError
 from nbannot.folder import CONFIG, read_json, run_folders
 from nbannot.frames import make_frame
 from nbannot.metrics.resample import wilson
+from nbannot.report.digits import share
 from nbannot.run import Run, load_run
 from nbannot.scoring import same_value
 
@@ -58,6 +59,17 @@ def flip_rate(runs: Sequence[Run]) -> Any:
         share = flipped / n if n else float("nan")
         rows.append(dict(zip(COLUMNS, (f.column, n, len(runs), flipped, share, low, high), strict=True)))
     return make_frame(rows, COLUMNS)
+
+
+def flip_words(row: Mapping[str, Any]) -> str:
+    """Return a row of `flip_rate` in words: how many texts changed, of how many, and how surely that is known."""
+    if not row["n"]:
+        return "no text had a valid answer every time"
+    low, high = (share(row[name], 1.0) for name in ("ci_low", "ci_high"))
+    return (
+        f"{row['flipped']} of {row['n']} texts changed in {row['runs']} repetitions "
+        f"({share(row['flipped'], row['n'])} [{low}, {high}])"
+    )
 
 
 def repetitions(run: Run) -> list[Run]:

@@ -162,7 +162,7 @@ def sweep(
     ConfigError
         If a setting is unknown or out of range: before anything is sent.
     RunInterrupted
-        If the user stops it; finished runs are kept and found again by the same call.
+        If the user stops it; finished runs are kept (`RunInterrupted.finished`) and found again by the same call.
     """
     every = configs_of(configs, repeats, settings)
     whole = as_task(task, every[0], codebook)
@@ -170,18 +170,25 @@ def sweep(
     failures: list[Failure] = []
     for number, config in enumerate(every, start=1):
         if stop is not None and stop.is_set():
-            raise RunInterrupted(
-                f"stopped before run {number} of {len(every)}; the runs before it are kept.\n  {GO_ON}"
-            )
+            words = f"stopped before run {number} of {len(every)}; the runs before it are kept.\n  {GO_ON}"
+            raise _interrupted(words, runs, failures)
         try:
             runs.append(run(whole, config, tick=_numbered(tick, number, len(every)), stop=stop, say=say))
         except RunInterrupted as interrupt:
-            raise RunInterrupted(f"run {number} of {len(every)}: {interrupt}") from None
+            raise _interrupted(f"run {number} of {len(every)}: {interrupt}", runs, failures) from None
         except NbannotError as error:
             failures.append(Failure(config, str(error)))
             if say:
                 say(f"run {number} of {len(every)} failed: {str(error).splitlines()[0]}")
     return Runs(tuple(runs), tuple(failures))
+
+
+def _interrupted(words: str, runs: Sequence[Run], failures: Sequence[Failure]) -> RunInterrupted:
+    """Return the interrupt of a sweep, with what was finished before it."""
+    interrupt = RunInterrupted(words)
+    if runs:
+        interrupt.finished = Runs(tuple(runs), tuple(failures))
+    return interrupt
 
 
 def _numbered(tick: Tick | None, number: int, of: int) -> Callable[[Progress], None] | None:

@@ -144,6 +144,16 @@ def test_a_plan_sends_nothing(shell, tmp_path):
     assert not (tmp_path / "outputs").exists()
 
 
+def test_a_plan_sends_a_few_texts_when_asked_for_a_pilot(shell, tmp_path):
+    plan = value_of(shell, "%annotate policy-sentiment --plan --pilot 2 --model mock")
+    assert plan.pilot_texts == 2
+    assert plan.seconds_per_call is not None
+    assert not (tmp_path / "outputs").exists()
+    for line, why in (("--pilot 2", "--pilot goes with --plan"), ("--plan --pilot 0", "at least 1. Got 0")):
+        _, shown, error = run_cell(shell, f"%annotate policy-sentiment --model mock {line}")
+        assert why in f"{shown}{error}"
+
+
 def test_lists_make_a_sweep(shell):
     runs = value_of(
         shell,

@@ -30,6 +30,13 @@ def test_flips_are_counted_by_text(tmp_path):
     assert [run.run_id for run in repetitions(runs[1])] == [run.run_id for run in runs]
 
 
+def test_the_card_of_a_repetition_says_how_often_answers_changed(tmp_path):
+    task = task_of(20, codebook_of(GATE))
+    first, second = nbannot.sweep(task, model="mock", repeats=2, output_root=str(tmp_path))
+    assert "0 of 20 texts changed in 2 repetitions (0% [0%, 16%])" in str(second)
+    assert "repetitions" not in str(first)
+
+
 def test_one_run_or_other_texts_are_refused(tmp_path):
     one = nbannot.run(task_of(3, codebook_of(GATE)), model="mock", output_root=str(tmp_path))
     other = nbannot.run(task_of(4, codebook_of(GATE)), model="mock", output_root=str(tmp_path))

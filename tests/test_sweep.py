@@ -88,9 +88,10 @@ def test_stop_ends_the_sweep_and_keeps_what_is_done(task, tmp_path):
             stop.set()
 
     long_task = task_of(300, codebook_of(GATE))
-    with pytest.raises(RunInterrupted, match="run 2 of 3"):
+    with pytest.raises(RunInterrupted, match="run 2 of 3") as stopped:
         sweep(long_task, model=["mock", "mock/b?slow_s=0.05", "mock/c"], output_root=str(tmp_path),
               tick=after_first, stop=stop)  # fmt: skip
+    assert [run.status for run in stopped.value.finished] == ["complete"]
     assert len(list(tmp_path.glob("demo/*/config.json"))) == 2
 
 

@@ -74,9 +74,19 @@ def run_card(run: Run) -> Fragment:
                 ]
             ),
             *_scores(run),
-            Facts([*cost_facts(run), ("folder", str(run.folder))]),
+            Facts([*_flips(run), *cost_facts(run), ("folder", str(run.folder))]),
         ]
     )
+
+
+def _flips(run: Run) -> list[tuple[str, str]]:
+    """Return how often answers changed over the repetitions of a run; nothing for one that was not repeated."""
+    from nbannot.stability import flip_rate, flip_words, repetitions
+
+    if run.config.get("repeat", 1) == 1 or len(runs := repetitions(run)) < 2:
+        return []
+    rows = flip_rate(runs).to_dict("records")
+    return [(f"changed: {run.task.codebook[row['column']].name}", flip_words(row)) for row in rows]
 
 
 def coder_card(coder: Coder) -> Fragment:
@@ -326,7 +336,7 @@ def plan_card(plan: Plan) -> Fragment:
     many = len(plan.first_messages) > PROMPTS_ON_A_CARD
     prompts = list(plan.first_messages.items())[:PROMPTS_ON_A_CARD]
     blocks: list[Block] = [
-        Heading(f"Plan for {design.task.name}: {info.full_name}", 1, f"run {plan.run_id}; nothing was sent"),
+        Heading(f"Plan for {design.task.name}: {info.full_name}", 1, f"run {plan.run_id}; {_sent(plan)}"),
         *(Para(note, "notice") for note in info.notes),
         Facts(
             [
@@ -337,6 +347,7 @@ def plan_card(plan: Plan) -> Fragment:
                     + ("" if config.chat_mode == "per_query" else "; without the chat before each question"),
                 ),
                 ("time", _time(plan)),
+                *([] if plan.money is None else [("money", f"about {plan.money:.4g} at most")]),
                 ("texts go", where_texts_go(where)),
                 ("settings", _settings(config.to_dict())),
                 ("state", STATES.get(plan.state, plan.state)),
@@ -353,6 +364,12 @@ def plan_card(plan: Plan) -> Fragment:
     return Fragment.of(blocks)
 
 
+def _sent(plan: Plan) -> str:
+    if not plan.pilot_texts:
+        return "nothing was sent"
+    return f"{plural(plan.pilot_texts, 'text')} sent as a pilot"
+
+
 def _calls(plan: Plan) -> str:
     least, most = plan.calls_at_least, plan.calls_at_most
     if least == most:
@@ -363,7 +380,8 @@ def _calls(plan: Plan) -> str:
 def _time(plan: Plan) -> str:
     if plan.seconds is None or plan.seconds_per_call is None:
         return "no earlier run with this model to estimate from"
-    return f"about {duration(plan.seconds)} at most, at {duration(plan.seconds_per_call)} a call as in the last run"
+    last = "the pilot" if plan.pilot_texts else "the last run"
+    return f"about {duration(plan.seconds)} at most, at {duration(plan.seconds_per_call)} a call as in {last}"
 
 
 def _message(message: Mapping[str, str]) -> Block:

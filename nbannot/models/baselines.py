@@ -174,22 +174,22 @@ class BaselineModel:
 
     async def ask(self, request: Request) -> Reply:
         """Return the predicted label of the text that the request names in its key."""
-        start = time.perf_counter()
-        found = self._asked(request)
+        found, seconds = self._asked(request), 0.0
         if isinstance(found, str):
             return Reply(error=found, finish_reason="context")
         row, fields = found
         values = {}
         for f in fields:
-            predicted = await self._predictions(f)
+            predicted, took = await self._predictions(f)
+            seconds += took
             if isinstance(predicted, str):
-                return Reply(error=predicted, finish_reason="context", seconds=time.perf_counter() - start)
+                return Reply(error=predicted, finish_reason="context", seconds=seconds)
             values[f.column] = predicted[row]
         if len(fields) == 1:
             text = reply_text(fields[0], values[fields[0].column])
         else:
             text = json.dumps({f.column: f.to_json(values[f.column]) for f in fields}, ensure_ascii=False)
-        return Reply(text=text, finish_reason="stop", seconds=time.perf_counter() - start)
+        return Reply(text=text, finish_reason="stop", seconds=seconds)
 
     def _asked(self, request: Request) -> tuple[int, list[Field]] | str:
         """Return the row and the fields that a request asks for, or why it cannot be answered."""
@@ -210,14 +210,16 @@ class BaselineModel:
             return f"not a label field: {listed(unsuited)}; a baseline predicts {listed(LABELLED)} fields"
         return row, fields
 
-    async def _predictions(self, f: Field) -> list[Any] | str:
+    async def _predictions(self, f: Field) -> tuple[list[Any] | str, float]:
+        """Return a field's predictions, and the seconds it took to learn; waiting for others' learning is no work."""
         if self._learning is None:
             await self.open()
         assert self._learning is not None
         async with self._learning:
+            start = time.perf_counter()
             if f.column not in self._predicted:
                 self._predicted[f.column] = await asyncio.to_thread(self._predict, f)
-        return self._predicted[f.column]
+            return self._predicted[f.column], time.perf_counter() - start
 
     # ---- learning ---------------------------------------------------------------------------------------------
 

@@ -773,3 +773,29 @@ def test_no_line_explains_what_does_not_disagree(tmp_path):
     found = compare([one, two], n_resamples=200)
     assert "The p value decides." not in str(found)
     assert "no valid answer" not in " ".join(found.notes)
+
+
+def test_runs_are_named_by_what_differs_and_long_names_are_cut_alike(tmp_path):
+    from made_runs import stance_run
+
+    def names(*settings):
+        runs = [
+            stance_run(tmp_path, run_id=f"a1b2c3d{n}", model_id=f"id{n}", **one)
+            for n, one in enumerate(settings)
+        ]
+        return list(compare(runs, metric="accuracy", n_resamples=50).names.values())
+
+    assert names({"temperature": 0.0}, {"temperature": 0.7}) == ["temperature = 0", "temperature = 0.7"]
+    assert names({"model": "mock/a", "seed": 1}, {"model": "mock/b", "seed": 1}) == ["mock/a", "mock/b"]
+    assert names({"model": "mock/a"}, {"model": "mock/b", "prompt_type": "persona"}) == [
+        "mock/a, prompt_type = standard",
+        "mock/b, prompt_type = persona",
+    ]
+    assert names({}, {}) == ["id0", "id1"]
+    long = "openai/" + "x" * 60
+    cut = names({"model": f"{long}-one"}, {"model": f"{long}-two"})
+    assert [len(name) for name in cut] == [44, 44]
+    assert cut[0].startswith("openai/xxx")
+    assert cut[0].endswith("-one")
+    same = names({"model": f"a{long}{long}"}, {"model": f"a{long}b{long}"})
+    assert same == [f"{same[0][:44]} [a1b2c3d0]", f"{same[0][:44]} [a1b2c3d1]"]

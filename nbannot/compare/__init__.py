@@ -22,6 +22,7 @@ from nbannot.compare.align import (
     weights_of,
 )
 from nbannot.compare.coder import Coder, load_coder
+from nbannot.compare.names import names_of
 from nbannot.compare.verdict import ADJUSTMENT_WORDS, energy_of, notes_on, seconds_of, tokens_of, verdict
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.frames import make_frame
@@ -93,12 +94,8 @@ class Comparison(Shown):
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """Run id -> short readable name, with the id where two have the same name."""
-        every = [run.model_id for run in self.runs]
-        return {
-            run.run_id: run.model_id if every.count(run.model_id) == 1 else f"{run.model_id} [{run.run_id}]"
-            for run in self.runs
-        }
+        """Run id -> short readable name: what differs between the runs, with the id where two have the same name."""
+        return names_of(self.runs)
 
     def field(self, column: str) -> Field:
         """Return a compared field by its column."""

@@ -223,7 +223,7 @@ def kills() -> None:
     faults = dict.fromkeys(FAULTS, share)
     chance, began = random.Random(1), time.monotonic()
     with tempfile.TemporaryDirectory() as root:
-        with Serving(faults=faults, lasting=True, slow_s=0.02, latency_s=0.02) as server:
+        with Serving(faults=faults, lasting=True, slow_s=0.02, latency_s=0.005) as server:
             span = finished(server.openai_url, Path(root) / "whole")
         wanted = only(Path(root) / "whole", "output.csv").read_bytes()
         done = lost = runs = sent = 0
@@ -231,7 +231,7 @@ def kills() -> None:
         while done < KILLS:
             runs += 1
             place = Path(root) / f"broken {runs}"
-            with Serving(faults=faults, lasting=True, slow_s=0.02, latency_s=0.02) as server:
+            with Serving(faults=faults, lasting=True, slow_s=0.02, latency_s=0.005) as server:
                 while done < KILLS and (where := killed(server, place, chance.uniform(0, span))):
                     by_place[where] += 1
                     done += 1

@@ -422,7 +422,7 @@ class Engine:
                 raise BudgetSpent(f"the budget is spent: {', '.join(over)}")
 
     def spent(self) -> dict[str, float]:
-        """Return what this session has used of everything that a budget can limit."""
+        """Return what this session has used of everything that a budget can limit; kWh, slow to measure, if it does."""
         tally, prices = self.ledger.tally, self.job.config.prices or {}
         tokens = [(t or 0) - (b or 0) for t, b in zip(_tokens(tally), self._tokens_before, strict=True)]
         return {
@@ -432,7 +432,7 @@ class Engine:
                 n * prices.get(name, 0.0) / 1e6 for n, name in zip(tokens, ("input", "output"), strict=True)
             ),
             "minutes": self.progress.elapsed_s / 60,
-            "kwh": self.kwh(),
+            "kwh": self.kwh() if "kwh" in (self.job.config.budget or {}) else 0.0,
         }
 
     def _hold(self, reply: Reply) -> None:

@@ -660,3 +660,40 @@ def test_a_task_says_where_it_lies_without_the_place_of_the_package(tmp_path, mo
 def test_a_condition_is_told_by_name_where_that_is_enough():
     text = displays.codebook_card(nbannot.load_task("policy-sentiment").codebook).text
     assert "where Explicit evaluation = 1" in text
+
+
+def test_displays_of_a_person_do_not_speak_of_a_model(tmp_path):
+    from nbannot.compare import load_coder
+    from nbannot.displays import (
+        coder_card,
+        confusion,
+        disagreements,
+        label_distribution,
+        likert_view,
+        span_view,
+        text_pairs,
+    )
+
+    n = 12
+    people = {
+        "Stance": ["pro", "anti"] * 6,
+        "Degree": [1, 2, 3] * 4,
+        "Quote": ["one", "two"] * 6,
+        "Marks": ["[]", '[{"start": 0, "end": 4, "text": "Text", "label": "actor"}]'] * 6,
+    }
+    task = made_task([f"Text {i}." for i in range(n)], STANCE, DEGREE, QUOTE, MARKS, **people)
+    own = {f"S_{name}": list(reversed(list(map(str, cells)))) for name, cells in people.items()}
+    own["S_Stance"][0] = ""
+    ada = load_coder(task, pl.DataFrame({"id": task.ids, **own}), "Ada")
+    shown = [
+        coder_card(ada),
+        confusion(ada, "Stance"),
+        label_distribution(ada, "Stance"),
+        likert_view(ada, "Degree"),
+        disagreements(ada, "Stance"),
+        text_pairs(ada, "Quote"),
+        span_view(ada, "Marks"),
+    ]
+    for fragment in shown:
+        assert "model" not in fragment.text.replace("bias (model − human)", "")
+        assert "Ada" in fragment.text

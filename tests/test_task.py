@@ -793,3 +793,21 @@ def test_columns_that_are_no_labels_blank_texts_and_names_of_tasks():
     )
     (named,) = Task(pl.DataFrame({"text": ["one"]}), codebook).notices
     assert "no name" in named
+
+
+def test_a_mistyped_label_column_empties_nothing_of_a_finished_run(tmp_path):
+    import polars as pl
+
+    from nbannot.run import run
+
+    codebook = codebook_of({"name": "Direction", "type": "dropdown", "options": ["a", "b"]})
+    data = {"id": ["t1", "t2"], "text": ["one", "two"]}
+    options = {"model": "mock", "output_root": str(tmp_path)}
+    first = run(Task(pl.DataFrame({**data, "S_Direction": ["a", "b"]}), codebook, "demo"), **options)
+    files = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert first.folder / "human_labels.csv" in files
+    before = {p: p.read_bytes() for p in files}
+    again = run(Task(pl.DataFrame({**data, "S_Directoin": ["a", "b"]}), codebook, "demo"), **options)
+    assert again.run_id == first.run_id
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    assert "did you mean" in str(again)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbannot.displays.fragment import Fragment
-from nbannot.displays.rows import shown_value
+from nbannot.displays.rows import shown_value, who_of
 from nbannot.report import cost_facts, model_words, status_blocks
 from nbannot.report.blocks import (
     Block,
@@ -126,12 +126,12 @@ def _scores(of: Scored) -> list[Block]:
     notes = Footnotes()
     rows: list[Row | str] = []
     for f in of.coding.fields:
-        rows += _field_rows(f, of.scores.fields[f.column], notes)
+        rows += _field_rows(f, of.scores.fields[f.column], notes, who_of(of))
     header = ["field", "metric", "value", "95% interval", "baseline", "answered"]
     return [Grid(header, rows, "llrirr", notes=[*notes.lines, BASELINE_NOTE])]
 
 
-def _field_rows(f: Field, score: FieldScore, notes: Footnotes) -> list[Row | str]:
+def _field_rows(f: Field, score: FieldScore, notes: Footnotes, who: str) -> list[Row | str]:
     n = n_reference(score)
     if not n:
         return [[Cell(f.name, "strong"), "no human labels", "", "", "", ""]]
@@ -153,7 +153,7 @@ def _field_rows(f: Field, score: FieldScore, notes: Footnotes) -> list[Row | str
     if f.type in LABEL_TYPES:
         people = [(str(entry["label"]), int(entry["support"])) for entry in score.per_class]
         model = [(str(entry["label"]), int(entry["predicted"])) for entry in score.per_class]
-        rows.append(f"people: {_spread(people)} | model: {_spread(model)}")
+        rows.append(f"people: {_spread(people)} | {who}: {_spread(model)}")
     return rows
 
 

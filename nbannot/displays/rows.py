@@ -88,3 +88,8 @@ def model_cell(f: Field, row: Row) -> Cell:
         return Cell(shown_value(f, row.model))
     said = STATUS_WORDS.get(row.status, row.status)
     return Cell(f"{NONE} {said}" + (f": {row.reason}" if row.reason else ""), "quiet")
+
+
+def who_of(of: Scored, article: str = "") -> str:
+    """Return who gave the labels that are held against people's: ``model``, or a person's name as a coder."""
+    return f"coder {of.coding.coder}" if of.coding.by_person else f"{article}model"

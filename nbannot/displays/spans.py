@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from nbannot.codebook import Field
 from nbannot.displays.fragment import Fragment
 from nbannot.displays.html import as_html, element, escape, isolated
-from nbannot.displays.rows import Row, field_of, rows_of
+from nbannot.displays.rows import Row, field_of, rows_of, who_of
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.report.blocks import WIDTH, Block, Heading, Para, clean, clipped, right_to_left, width_of, wrap
 from nbannot.report.digits import count
@@ -194,11 +194,14 @@ def span_view(run: Scored, column: str, text_id: str | None = None, limit: int =
         chosen = marked[:limit]
         aside = f"{count(len(chosen))} of {plural(len(marked), 'text')} with marked passages"
     keys = _keys(f)
-    blocks: list[Block] = [Heading(f"Spans: {f.name}", 1, aside), Legend(keys)]
+    blocks: list[Block] = [Heading(f"Spans: {f.name}", 1, aside), Legend(keys, who_of(run))]
     for row in chosen:
-        blocks += [Heading(row.text_id, 3, _said_of(row)), Passage(row.text, _marks(row), keys)]
+        blocks += [
+            Heading(row.text_id, 3, _said_of(row, who_of(run, "the "))),
+            Passage(row.text, _marks(row), keys),
+        ]
     if not chosen:
-        blocks.append(Para("Neither people nor the model marked anything."))
+        blocks.append(Para(f"Neither people nor {who_of(run, 'the ')} marked anything."))
     return Fragment.of(blocks)
 
 
@@ -207,11 +210,14 @@ class Legend:
     """What the marks mean."""
 
     keys: Mapping[str, str]
+    who: str = "model"
 
     def lines(self, width: int = WIDTH) -> list[str]:
         """Return the meaning of the signs below the lines."""
         labels = ", ".join(f"{key} = {label}" for label, key in self.keys.items() if label)
-        said = "H marked by people, M by the model" + (f"; {labels}" if labels else "")
+        said = f"H marked by people, M by {'the model' if self.who == 'model' else self.who}" + (
+            f"; {labels}" if labels else ""
+        )
         return wrap(
             clean(f"{said}. A passage begins with its letter (* without a label) and goes on as ─."), width
         )
@@ -224,7 +230,7 @@ def _(block: Legend) -> str:
 
     parts = [
         sample("H people only", "human"),
-        sample("M model only", "model"),
+        sample(f"M {block.who} only", "model"),
         sample("H+M both", "human", "model"),
     ]
     return element("p", " &nbsp; ".join(parts) + " &nbsp; the sign before a passage names its label")
@@ -248,9 +254,7 @@ def _marks(row: Row) -> list[Marked]:
     ]
 
 
-def _said_of(row: Row) -> str:
+def _said_of(row: Row, who: str) -> str:
     people = "not coded by people" if row.human is None else f"{len(row.human)} by people"
-    model = (
-        STATUS_WORDS.get(row.status, row.status) if row.model is None else f"{len(row.model)} by the model"
-    )
-    return f"{people}, {model if row.model is not None else 'model: ' + model}"
+    model = STATUS_WORDS.get(row.status, row.status) if row.model is None else f"{len(row.model)} by {who}"
+    return f"{people}, {model if row.model is not None else who.removeprefix('the ') + ': ' + model}"

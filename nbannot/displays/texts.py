@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nbannot.answers import STATUSES
 from nbannot.codebook import Field
 from nbannot.displays.fragment import Fragment
-from nbannot.displays.rows import Row, disagreeing, field_of, model_cell, rows_of, shown_value
+from nbannot.displays.rows import Row, disagreeing, field_of, model_cell, rows_of, shown_value, who_of
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.report.blocks import Block, Cell, Grid, Heading, Para, clipped
 from nbannot.report.blocks import Row as Cells
@@ -85,8 +85,8 @@ def disagreements(
         why = "nothing fits" if every else ("none" if compared else "no human labels to differ from")
         return Fragment.of([*blocks, Para(f"{why[0].upper()}{why[1:]}.")])
     if column is not None and not asked and fields[0].type in LABEL_TYPES:
-        blocks.append(Para(f"Most frequent (human → model): {_most_frequent(fields[0], every)}."))
-    blocks.append(_page_grid(found[first : first + per_page], with_field=column is None))
+        blocks.append(Para(f"Most frequent (human → {who_of(run)}): {_most_frequent(fields[0], every)}."))
+    blocks.append(_page_grid(found[first : first + per_page], who_of(run), with_field=column is None))
     if pages > 1:
         more = f" Next: page={page + 1}." if page < pages else ""
         blocks.append(
@@ -126,7 +126,7 @@ def _most_frequent(f: Field, every: Sequence[tuple[Field, Row]]) -> str:
     return "; ".join(told)
 
 
-def _page_grid(found: Sequence[tuple[Field, Row]], *, with_field: bool) -> Grid:
+def _page_grid(found: Sequence[tuple[Field, Row]], who: str, *, with_field: bool) -> Grid:
     rows: list[Cells] = [
         [
             Cell(row.text_id, "quiet"),
@@ -137,7 +137,7 @@ def _page_grid(found: Sequence[tuple[Field, Row]], *, with_field: bool) -> Grid:
         ]
         for f, row in found
     ]
-    header = ["id", *(["field"] if with_field else []), "human", "model", "text"]
+    header = ["id", *(["field"] if with_field else []), "human", who, "text"]
     return Grid(header, rows, "l" * len(header))
 
 
@@ -162,12 +162,12 @@ def text_pairs(run: Scored, column: str, *, limit: int = 25) -> Fragment:
     coded = [row for row in rows_of(run, f) if row.human is not None]
     if not coded:
         coded = [row for row in rows_of(run, f) if row.status == "ok"]
-        note = "No human labels: what the model wrote."
+        note = f"No human labels: what {who_of(run, 'the ')} wrote."
         written: list[Cells] = [
             [Cell(r.text_id, "quiet"), clipped(str(r.model), TEXT_CHARS), clipped(r.text, TEXT_CHARS)]
             for r in coded[:limit]
         ]
-        grid = Grid(["id", "model", "text"], written, "lll")
+        grid = Grid(["id", who_of(run), "text"], written, "lll")
         return Fragment.of([Heading(f"Texts: {f.name}", 1, plural(len(coded), "text")), Para(note), grid])
     from nbannot.metrics.text import levenshtein_similarity
 
@@ -192,5 +192,5 @@ def text_pairs(run: Scored, column: str, *, limit: int = 25) -> Fragment:
         "can mean the same in other words."
     )
     aside = f"{plural(len(coded), 'text')} with a human answer, {count(same)} the same letter for letter"
-    grid = Grid(["id", "similarity", "human", "model", "text"], rows, "lrlll")
+    grid = Grid(["id", "similarity", "human", who_of(run), "text"], rows, "lrlll")
     return Fragment.of([Heading(f"Texts: {f.name}", 1, aside), grid, Para(said, "quiet")])

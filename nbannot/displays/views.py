@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nbannot.codebook import Field
 from nbannot.displays.figure import BLUE, INK, ORANGE, QUIET, RULE, Box, Figure, Line, Mark, Words, text_width
 from nbannot.displays.fragment import Fragment
-from nbannot.displays.rows import field_of, rows_of
+from nbannot.displays.rows import field_of, rows_of, who_of
 from nbannot.report.blocks import Block, Cell, Facts, Grid, Heading, Para, Row, clipped
 from nbannot.report.digits import count, share, value_of
 from nbannot.report.fields import (
@@ -52,7 +52,7 @@ def confusion(run: Scored, column: str) -> Fragment:
         return Fragment.of([*head, Para("No human labels: nothing to compare with.")])
     labels = [str(label) for label in f.labels]
     table = score.confusion.tolist()
-    figure = heat_map(labels, table, f"Confusion matrix of {f.name}")
+    figure = heat_map(labels, table, f"Confusion matrix of {f.name}", who_of(run))
     accuracy = score.results["percentage_agreement"]
     right = sum(table[i][i] for i in range(len(labels)))
     said = Para(
@@ -60,11 +60,11 @@ def confusion(run: Scored, column: str) -> Fragment:
         f"a valid answer for {count(accuracy.n_answered)}."
     )
     if len(labels) <= MATRIX_AT_MOST:
-        return Fragment.of([*head, replace(confusion_grid(f, score), caption=""), said], figure)
-    return Fragment.of([*head, figure, error_pairs(labels, table, PAIRS), said], figure)
+        return Fragment.of([*head, replace(confusion_grid(f, score, who_of(run)), caption=""), said], figure)
+    return Fragment.of([*head, figure, error_pairs(labels, table, PAIRS, who_of(run)), said], figure)
 
 
-def heat_map(labels: Sequence[str], table: Sequence[Sequence[int]], says: str) -> Figure:
+def heat_map(labels: Sequence[str], table: Sequence[Sequence[int]], says: str, who: str = "model") -> Figure:
     """Return a confusion matrix as a figure; the labels of the columns are numbered where there are many."""
     grid = matrix_grid(labels, table)
     rows = [
@@ -81,7 +81,7 @@ def heat_map(labels: Sequence[str], table: Sequence[Sequence[int]], says: str) -
     size = 26.0 if numbered else max(44.0, *(text_width(name, 11) + 12 for name in across))
     left, top = max(text_width(name) for name in names) + 24, 58.0
     marks: list[Mark] = [
-        Words(left, 16, "model", "start", 12, QUIET),
+        Words(left, 16, who, "start", 12, QUIET),
         Words(left - 12, 40, "human", "end", 12, QUIET),
     ]
     marks += [Words(left + (j + 0.5) * size, 40, name, "middle", 11, INK) for j, name in enumerate(across)]
@@ -109,12 +109,13 @@ def label_distribution(run: Scored, column: str) -> Fragment:
     """
     f = field_of(run, column, LABEL_TYPES, "label_distribution")
     people, model, every = distributions(run, f)
+    who = who_of(run)
     scored = sum(people.values())
     more = sum(every.values()) > sum(model.values())
     header = [
         "label",
-        *(["people", "", "", "model", "", ""] if scored else []),
-        *(["model, all texts", "", ""] if more else []),
+        *(["people", "", "", who, "", ""] if scored else []),
+        *([f"{who}, all texts", "", ""] if more else []),
     ]
     rows: list[Row] = [
         [
@@ -127,12 +128,12 @@ def label_distribution(run: Scored, column: str) -> Fragment:
     sides = 2 * bool(scored) + more
     blocks: list[Block] = [
         Heading(f"Labels: {f.name}", 1, f"{f.type}, {f.level}"),
-        Grid(header, rows, "l" + "rrl" * sides, notes=_coverage_note(scored, model)),
+        Grid(header, rows, "l" + "rrl" * sides, notes=_coverage_note(run, scored, model)),
     ]
     names = [str(label) for label in f.labels]
     pairs = [(people[label], (model if scored else every)[label]) for label in f.labels]
     figure = butterfly(
-        names, pairs, "people", "model", f"Labels of {f.name} given by people and by the model"
+        names, pairs, "people", who, f"Labels of {f.name} given by people and by {who_of(run, 'the ')}"
     )
     return Fragment.of(blocks, figure)
 
@@ -154,12 +155,12 @@ def _bar(counts: Counter[Any], label: Any) -> list[Cell]:
     return [Cell(count(counts[label])), Cell(share(counts[label], total), "quiet"), Cell("", bar=part)]
 
 
-def _coverage_note(scored: int, model: Counter[Any]) -> list[str]:
+def _coverage_note(run: Scored, scored: int, model: Counter[Any]) -> list[str]:
     missing = scored - sum(model.values())
     if missing <= 0:
         return []
     return [
-        f"The model gave no label for {count(missing)} of the {count(scored)} texts that people labelled."
+        f"{who_of(run, 'The ')} gave no label for {count(missing)} of the {count(scored)} texts that people labelled."
     ]
 
 
@@ -180,13 +181,18 @@ def likert_view(run: Scored, column: str) -> Fragment:
     rows: list[Row] = [[str(point), *_bar(people, point), *_bar(model, point)] for point in f.labels]
     blocks: list[Block] = [
         Heading(f"Scale: {f.name}", 1, f"{f.min_value} to {f.max_value}, {plural(n, 'text')}"),
-        Grid(["point", "people", "", "", "model", "", ""], rows, "lrrlrrl", notes=_coverage_note(n, model)),
+        Grid(
+            ["point", "people", "", "", who_of(run), "", ""],
+            rows,
+            "lrrlrrl",
+            notes=_coverage_note(run, n, model),
+        ),
         *_errors(run, f),
         metric_grid(f.type, score, ("bias", "mae", "within_one", "percentage_agreement", "quadratic_kappa")),
     ]
     pairs = [(people[point], model[point]) for point in f.labels]
-    says = f"Scale points of {f.name} given by people and by the model"
-    return Fragment.of(blocks, butterfly([str(p) for p in f.labels], pairs, "people", "model", says))
+    says = f"Scale points of {f.name} given by people and by {who_of(run, 'the ')}"
+    return Fragment.of(blocks, butterfly([str(p) for p in f.labels], pairs, "people", who_of(run), says))
 
 
 def _errors(run: Scored, f: Field) -> list[Block]:
@@ -210,7 +216,9 @@ def _errors(run: Scored, f: Field) -> list[Block]:
         "too high": sum(k for step, k in errors.items() if step > 0),
     }
     return [
-        Grid(["model − human", "texts", "", ""], steps, "rrrl", caption="How far the answers are off"),
+        Grid(
+            [f"{who_of(run)} − human", "texts", "", ""], steps, "rrrl", caption="How far the answers are off"
+        ),
         Facts([(name, f"{count(k)} ({share(k, n)})") for name, k in directions.items()]),
     ]
 

@@ -276,16 +276,16 @@ def class_grid(score: FieldScore) -> Grid:
     )  # fmt: skip
 
 
-def confusion_grid(f: Field, score: FieldScore) -> Grid:
+def confusion_grid(f: Field, score: FieldScore, who: str = "model") -> Grid:
     """Return the confusion matrix, or its most frequent errors where there are many labels."""
     labels = [str(label) for label in f.labels]
     table = score.confusion.tolist() if score.confusion is not None else []
     if len(labels) > MATRIX_AT_MOST:
-        return error_pairs(labels, table)
-    return matrix_grid(labels, table)
+        return error_pairs(labels, table, who=who)
+    return matrix_grid(labels, table, who)
 
 
-def matrix_grid(labels: Sequence[str], table: Sequence[Sequence[int]]) -> Grid:
+def matrix_grid(labels: Sequence[str], table: Sequence[Sequence[int]], who: str = "model") -> Grid:
     """Return a confusion matrix whose cells are tinted by their share of the row.
 
     The last row and column (the field does not apply; no label) are left out where they are empty.
@@ -303,13 +303,14 @@ def matrix_grid(labels: Sequence[str], table: Sequence[Sequence[int]]) -> Grid:
             tint = (n / total if total else 0.0) * (1 if right else -1)
             cells.append(Cell(count(n) if n else "·", "strong" if right and n else "plain", tint))
         rows.append([*cells, Cell(count(total), "quiet")])
-    notes = ["Rows: human labels; columns: the model's. Cells are texts."]
+    its = "the model" if who == "model" else who
+    notes = [f"Rows: human labels; columns: {its}'s. Cells are texts."]
     if not (empty_column and empty_row):
-        notes.append("no label: no valid answer, or the model said that it does not apply.")
+        notes.append(f"no label: no valid answer, or {its} said that it does not apply.")
     if not empty_row:
         notes.append("does not apply: by the human labels.")
     return Grid(
-        ["human ↓  model →", *names, "texts"],
+        [f"human ↓  {who} →", *names, "texts"],
         rows,
         "l" + "r" * (len(names) + 1),
         caption="Confusion matrix",
@@ -317,7 +318,9 @@ def matrix_grid(labels: Sequence[str], table: Sequence[Sequence[int]]) -> Grid:
     )
 
 
-def error_pairs(labels: Sequence[str], table: Sequence[Sequence[int]], at_most: int = PAIRS_SHOWN) -> Grid:
+def error_pairs(
+    labels: Sequence[str], table: Sequence[Sequence[int]], at_most: int = PAIRS_SHOWN, who: str = "model"
+) -> Grid:
     """Return the most frequent pairs of a human label and another label of the model."""
     k = len(labels)
     names = [*labels, "no label"]
@@ -331,7 +334,7 @@ def error_pairs(labels: Sequence[str], table: Sequence[Sequence[int]], at_most: 
     rest = sum(n for n, _, _ in pairs[at_most:])
     notes = [f"{plural(rest, 'further error')} in {len(pairs) - at_most} other pairs."] if rest else []
     return Grid(
-        ["human", "model", "texts", "of that human label"],
+        ["human", who, "texts", "of that human label"],
         rows,
         "llrr",
         caption=f"Most frequent confusions (of {k} labels)",

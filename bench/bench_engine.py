@@ -5,6 +5,10 @@ checks no answer and writes nothing down. The engine makes prompts, asks, checks
 processes of their own, in turns; what counts are the medians and their ratio, as other work on the machine moves single
 numbers.
 
+    python bench/bench_engine.py          that
+    python bench/bench_engine.py flat     50,000 texts: CPU per answer at the beginning and at the end, peak memory
+    python bench/bench_engine.py start    seconds until the first request, in a new process and in a running one
+
 Aims: 95 % of the bare client's requests per second with a server that takes 50 ms, at 32 and at 128 requests at once;
 50 % with one that takes no time; under 0.5 ms of the client's CPU time for each request.
 """
@@ -188,11 +192,112 @@ def compare(latency_s: float, parallel: int) -> None:
     )
 
 
+# ---- many texts -------------------------------------------------------------------------------------------------
+
+MANY_TEXTS = 50_000
+
+
+def flat() -> None:
+    """Print the CPU per answer in the first and last tenth of each question, and the peak memory of the process.
+
+    A run asks one question over all texts, then the next; questions differ in their cost, so tenths are compared
+    within a question.
+    """
+    import nbannot
+    from nbannot import energy
+    from nbannot.engine import Progress
+
+    energy.prewarm = lambda: None
+    energy.Meter.start = lambda self: None  # type: ignore[method-assign]
+    task = made_task(MANY_TEXTS)
+    marks: list[tuple[int, float]] = []
+
+    def tick(progress: Progress) -> None:
+        marks.append((progress.done, time.process_time()))
+
+    with tempfile.TemporaryDirectory() as place:
+        run = nbannot.run(task, model="mock", output_root=place, tick=tick)
+    assert run.status == "complete"
+    ratios = []
+    for number, f in enumerate(run.coding.fields):
+        begin, tenth = number * MANY_TEXTS, MANY_TEXTS // 10
+        first = cpu_at(marks, begin + tenth) - cpu_at(marks, begin)
+        last = cpu_at(marks, begin + MANY_TEXTS) - cpu_at(marks, begin + MANY_TEXTS - tenth)
+        ratios.append(last / first)
+        print(
+            f"{f.name:10} CPU per answer: first tenth {1000 * first / tenth:.3f} ms, last {1000 * last / tenth:.3f} ms"
+        )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    verdict = "reached" if max(ratios) <= 1.1 and peak < 400 else "MISSED"
+    print(f"{MANY_TEXTS:,} texts x 3 questions | last to first at most {max(ratios):.2f} (aim 1.10) | "
+          f"peak {peak:.0f} MB with the task, its scores and its report (aim 400) | {verdict}")  # fmt: skip
+
+
+def cpu_at(marks: list[tuple[int, float]], done: int) -> float:
+    """Return the CPU seconds at which so many answers were done, between two looks in proportion."""
+    earlier = (0, marks[0][1])
+    for mark in marks:
+        if mark[0] >= done:
+            share = (done - earlier[0]) / max(1, mark[0] - earlier[0])
+            return earlier[1] + share * (mark[1] - earlier[1])
+        earlier = mark
+    return earlier[1]
+
+
+# ---- the first request ------------------------------------------------------------------------------------------
+
+FIRST_REQUESTS = """
+import sys, time
+import nbannot
+from nbannot.models.openai_compatible import OpenAIModel
+ask, asked = OpenAIModel.ask, []
+async def noted(self, request):
+    asked.append(time.time())
+    return await ask(self, request)
+OpenAIModel.ask = noted
+for limit in (10, 11, 12):
+    began, asked[:] = time.time(), []
+    nbannot.run("policy-sentiment", model="openai/tiny", base_url=sys.argv[1], output_root=sys.argv[2], limit=limit)
+    print(asked[0], asked[0] - began)
+"""
+
+
+def start() -> None:
+    """Print the seconds from the start of a process, and of a further run in it, to the first request."""
+    from serving import in_a_process
+
+    new, running = [], []
+    with in_a_process() as url:
+        for _ in range(5):
+            with tempfile.TemporaryDirectory() as place:
+                began = time.time()
+                command = [sys.executable, "-c", FIRST_REQUESTS, f"{url}/v1", place]
+                told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            (first, _), *further = ([float(word) for word in line.split()] for line in told.splitlines())
+            new.append(first - began)
+            running += [seconds for _, seconds in further]
+    for what, found, aim in (("new process", new, 1.5), ("running kernel", running, 0.3)):
+        middle = statistics.median(found)
+        print(f"{what:14} to the first request: median {middle:.2f} s, {min(found):.2f} to {max(found):.2f} "
+              f"(aim {aim}) | {'reached' if middle < aim else 'MISSED'}")  # fmt: skip
+    command = [sys.executable, "-c", "from nbannot import energy; energy.prewarm(); energy._warm.join()"]
+    began = time.time()
+    subprocess.run(command, check=True)
+    print(
+        f"CodeCarbon alone, until it knows the processor: {time.time() - began:.2f} s; nothing is asked before"
+    )
+
+
 def main() -> None:
     """Measure everything, or be one of the clients."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", nargs="?", choices=("flat", "start"))
     parser.add_argument("--client", nargs=3, metavar=("WHICH", "URL", "PARALLEL"))
-    client = parser.parse_args().client
+    asked = parser.parse_args()
+    client = asked.client
+    if asked.part:
+        {"flat": flat, "start": start}[asked.part]()
+        return
     if client:
         which, url, parallel = client
         run = with_engine if which == "engine" else with_bare_client

@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import sys
+import time
 import types
 from collections import Counter
 from typing import Any
@@ -354,3 +355,21 @@ def test_a_run_over_some_texts_learns_from_all_and_other_labels_make_another_run
     assert nbannot.run(made_task(100, coded=90), **few).run_id != run.run_id
     with pytest.raises(ModelError, match="task 'made' has none for it here"):
         nbannot.run(made_task(100, coded=0), **few)
+
+
+def test_waiting_for_the_learning_of_another_request_is_no_time_of_ones_own(monkeypatch):
+    task = made_task(20)
+    model = fitted("majority", task)
+
+    def slowly(f):
+        time.sleep(0.2)
+        return [f.labels[0]] * len(task)
+
+    monkeypatch.setattr(model, "_predict", slowly)
+
+    async def at_once():
+        return await asyncio.gather(*(model.ask(question(task, row, "S_Good")) for row in range(8)))
+
+    seconds = sorted(reply.seconds for reply in asyncio.run(at_once()))
+    assert seconds[-1] >= 0.2
+    assert sum(seconds[:-1]) < seconds[-1]

@@ -172,7 +172,9 @@ def field_data(coding: Coding, f: Field, clusters: Sequence[Any] | None = None) 
 
     task = coding.task
     answers = coding.answers[f.column]
-    human = [v if g else None for v, g in zip(task.human(f.column), coding.given(f.column), strict=True)]
+    given = coding.given(f.column)
+    human = [v if g else None for v, g in zip(task.human(f.column), given, strict=True)]
+    applies = [a or not g for a, g in zip(task.human_applies(f.column), given, strict=True)]
     model = [answer.value for answer in answers]
     if f.type == "span":
         human, model = [_triples(v) for v in human], [_triples(v) for v in model]
@@ -181,13 +183,24 @@ def field_data(coding: Coding, f: Field, clusters: Sequence[Any] | None = None) 
         labels=f.labels,
         human=human,
         model=model,
-        human_applies=np.array(task.human_applies(f.column), dtype=bool),
+        human_applies=np.array(applies, dtype=bool),
         model_applies=np.array([a.status != "not_applicable" for a in answers], dtype=bool),
+        gate_unanswered=_gate_unanswered(coding, f),
         texts=task.texts if f.type == "span" else None,
         missing_reason=[_why_missing(a.status, a.reason) for a in answers],
         clusters=clusters,
         unaligned=[list(a.unaligned) for a in answers] if f.type == "span" else None,
     )
+
+
+def _gate_unanswered(coding: Coding, f: Field) -> Any:
+    """Return per text whether there is no valid answer to the question on which the field depends; None: no such."""
+    import numpy as np
+
+    if f.condition is None or f.condition.column not in coding.answers:
+        return None
+    above = coding.answers[f.condition.column]
+    return np.array([a.status not in ("ok", "not_applicable") for a in above], dtype=bool)
 
 
 def _triples(spans: Any) -> list[tuple[int, int, str | None]] | None:

@@ -799,3 +799,16 @@ def test_runs_are_named_by_what_differs_and_long_names_are_cut_alike(tmp_path):
     assert cut[0].endswith("-one")
     same = names({"model": f"a{long}{long}"}, {"model": f"a{long}b{long}"})
     assert same == [f"{same[0][:44]} [a1b2c3d0]", f"{same[0][:44]} [a1b2c3d1]"]
+
+
+def test_a_text_that_a_coder_left_blank_is_no_answer_where_people_say_it_does_not_apply():
+    cells = {"S_Gate": ["1", "0", "0", "1"], "S_How": ["x", "", "", "y"]}
+    data = pl.DataFrame({"id": list("abcd"), "text": ["t"] * 4, **cells})
+    task = Task(data, codebook_of(GATE, HOW), "gated")
+    ada = load_coder(
+        task, pl.DataFrame({"id": list("abcd"), "S_Gate": ["1", "0", "", ""], "S_How": ["x", "", "", ""]})
+    )
+    score = ada.scores.fields["S_How"]
+    assert (score.counts["na_na"], score.counts["no_reference"]) == (1, 2)
+    assert (score.counts["spurious"], score.counts["missing"]) == (0, 0)
+    assert score.extra["gate_accuracy"].n == 2

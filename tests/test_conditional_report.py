@@ -26,9 +26,9 @@ def run(tmp_path_factory):
     data = {"id": [f"t{i}" for i in range(N)], "text": [f"Text {i}" for i in range(N)]}
     data |= {"S_Gate": [str(g) for g in gate], "S_Stance": stance}
     task = Task(pl.DataFrame(data), codebook_of(GATE, STANCE), "demo")
-    said = [g if rng.random() < 0.7 else 1 - g for g in gate]
+    said = [None if rng.random() < 0.1 else g if rng.random() < 0.7 else 1 - g for g in gate]
     answers = [
-        answer("S_Stance", None, "not_applicable")
+        answer("S_Stance", None, "not_asked" if s is None else "not_applicable")
         if not s
         else answer("S_Stance", None if rng.random() < 0.2 else rng.choice(LABELS))
         for s in said
@@ -37,13 +37,14 @@ def run(tmp_path_factory):
 
 
 def sides(run):
-    """Return human and model labels of every text: NA for not applicable, - for no valid answer."""
+    """Return human and model labels of every text: NA not applicable, - no valid answer, ? none to the gate."""
     task, found = run.task, run.coding.answers["S_Stance"]
     human = [
         "NA" if not a else v
         for v, a in zip(task.human("S_Stance"), task.human_applies("S_Stance"), strict=True)
     ]
-    model = ["NA" if a.status == "not_applicable" else a.value or "-" for a in found]
+    words = {"not_applicable": "NA", "not_asked": "?"}
+    model = [words.get(a.status, a.value or "-") for a in found]
     return np.array(human), np.array(model)
 
 
@@ -57,26 +58,30 @@ def shown(run, words):
 def test_each_row_is_scikit_learns_on_its_own_texts_and_labels(run):
     human, model = sides(run)
     known = [label for label in LABELS if label in human]
-    both = (human != "NA") & (model != "NA")
+    both = (human != "NA") & (model != "NA") & (model != "?")
     assert both.any()
     assert (human == "NA").any()
     assert (model == "-").any()
+    assert ((model == "?") & (human != "NA")).any()
+    assert ((model == "?") & (human == "NA")).any()
     for words, rows, labels in (
         ("people say", human != "NA", known),
         ("people and model", both, [label for label in LABELS if label in human[both]]),
         ("all, “does not", np.ones(N, bool), [*known, "NA"]),
     ):
-        h, m = human[rows], model[rows]
+        h, m = human[rows], np.where(model == "?", "-", model)[rows]
         f1 = f1_score(h, m, labels=labels, average="macro", zero_division=0)
         kappa = cohen_kappa_score(h, m)
         expected = [f"{v:.2f}" for v in (accuracy_score(h, m), f1, kappa)] + [str(len(h))]
         if words.startswith("people say"):  # the closed gate is an error there, not a label
             expected[2] = f"{cohen_kappa_score(h, np.where(m == 'NA', '-', m)):.2f}"
         assert shown(run, words) == expected
-    alone = f1_score(human, model, labels=known, average="macro", zero_division=0)
+    answered = np.where(model == "?", "-", model)
+    alone = f1_score(human, answered, labels=known, average="macro", zero_division=0)
     assert shown(run, "all, F1 of the other")[1] == f"{alone:.2f}"
-    gate = [np.where(side == "NA", 0, 1) for side in (human, model)]
-    expected = [accuracy_score(*gate), f1_score(*gate, average="macro"), cohen_kappa_score(*gate)]
+    gate = [np.where(side == "NA", 0, np.where(side == "?", 2, 1)) for side in (human, model)]
+    f1 = f1_score(*gate, average="macro", labels=[0, 1])
+    expected = [accuracy_score(*gate), f1, cohen_kappa_score(*gate)]
     assert shown(run, "whether it applies") == [*(f"{v:.2f}" for v in expected), str(N)]
 
 

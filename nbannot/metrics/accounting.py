@@ -1,7 +1,8 @@
 """One status per row and field before any metric, and the count table that the label metrics come from.
 
 Rows of the table are human labels (K codebook labels, then "does not apply"); columns are model labels
-(K codebook labels, then "no valid answer", then "the run closed the gate").
+(K codebook labels, then "no valid answer", then "the run closed the gate", then "the run did not answer
+the gate": no valid answer to the question on which the field depends).
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ TYPES = (*LABEL_TYPES, "textbox", "span")
 SCORED, MISSING, NO_REFERENCE, NA_NA, MISSED_GATE, SPURIOUS = range(6)
 STATUS_NAMES = ("scored", "missing", "no_reference", "na_na", "missed_gate", "spurious")
 
+MISSING_COLUMNS = 3
+"""Columns of the count table after the codebook labels."""
+
 NO_ANSWER = "no answer"
 NOT_AN_OPTION = "invalid: not an option"
 
@@ -43,6 +47,8 @@ class FieldData:
     human_applies, model_applies : (n,) bool; False where the human labels, or the run itself, closed the
         gate of a conditional field. None: the field applies everywhere; for the run: wherever it applies
         for the human or the run gave a value.
+    gate_unanswered : (n,) bool; True where the run gave no valid answer to the question on which the field
+        depends, so that it did not say whether the field applies. None: nowhere.
     texts : the exact texts, needed for spans.
     missing_reason : why there is no valid answer, per row ("" where there is one).
     clusters : what rows share (document, author, thread), per row; None: rows are independent.
@@ -57,6 +63,7 @@ class FieldData:
     model: Sequence[Any] = ()
     human_applies: BoolArray | None = None
     model_applies: BoolArray | None = None
+    gate_unanswered: BoolArray | None = None
     texts: Sequence[str] | None = None
     missing_reason: Sequence[str] | None = None
     clusters: Sequence[Hashable] | None = None
@@ -84,7 +91,9 @@ class Account:
     ----------
     status : (n,) int8, positions in `STATUS_NAMES`.
     human, model : (n,) int32 label positions, -1 for none; for text and spans 0 (a value) or -1.
-    counts : rows per status, ``n_rows`` first; the statuses add up to it.
+    gate_unanswered : (n,) True where the run did not say whether the field applies.
+    counts : rows per status, ``n_rows`` first; the statuses add up to it. ``spurious_unanswered`` are those of
+        `spurious` without a valid answer, ``missing_gate`` those of `missing` without an answer to the gate.
     missing_by_reason : rows with status `missing`, by sub-reason, most frequent first.
     ignored_human : human values in rows that the human labels say do not apply (not used).
     """
@@ -92,6 +101,7 @@ class Account:
     status: NDArray[np.int8]
     human: Codes
     model: Codes
+    gate_unanswered: BoolArray
     counts: dict[str, int]
     missing_by_reason: dict[str, int]
     ignored_human: int
@@ -117,6 +127,9 @@ def account(data: FieldData) -> Account:
     model_applies = human_applies | (model >= 0)
     if data.model_applies is not None:
         model_applies = np.asarray(data.model_applies, dtype=bool)
+    unanswered = np.zeros(data.n_rows, dtype=bool)
+    if data.gate_unanswered is not None:
+        unanswered = np.asarray(data.gate_unanswered, dtype=bool) & model_applies & (model < 0)
     open_gate = human_applies & (human >= 0)
     status = np.full(data.n_rows, NO_REFERENCE, dtype=np.int8)
     status[open_gate & (model >= 0) & model_applies] = SCORED
@@ -128,10 +141,12 @@ def account(data: FieldData) -> Account:
     counts = {"n_rows": data.n_rows, **dict(zip(STATUS_NAMES, per_status.tolist(), strict=True))}
     assert counts["n_rows"] == sum(counts[name] for name in STATUS_NAMES)
     counts["spurious_unanswered"] = int(((status == SPURIOUS) & (model < 0)).sum())
+    counts["missing_gate"] = int(((status == MISSING) & unanswered).sum())
     return Account(
         status=status,
         human=human,
         model=np.where(model_applies, model, np.int32(-1)),
+        gate_unanswered=unanswered,
         counts=counts,
         missing_by_reason=_reasons(data, status, not_options),
         ignored_human=int((~human_applies & (human >= 0)).sum()),
@@ -139,24 +154,25 @@ def account(data: FieldData) -> Account:
 
 
 def count_table(rows: Account, n_labels: int) -> FloatArray:
-    """Return the (K+1, K+2) table of counts over the rows that have a human label or do not apply.
+    """Return the (K+1, K+3) table of counts over the rows that have a human label or do not apply.
 
     Row K: the field does not apply for the human. Column K: no valid answer; column K+1: gate closed by
-    the run. Rows without a human label are left out.
+    the run; column K+2: gate not answered by the run. Rows without a human label are left out.
     """
     cells = table_cells(rows, n_labels)
     used = cells >= 0
-    size = (n_labels + 1) * (n_labels + 2)
+    size = (n_labels + 1) * (n_labels + MISSING_COLUMNS)
     return np.bincount(cells[used], minlength=size).reshape(n_labels + 1, -1).astype(float)
 
 
 def table_cells(rows: Account, n_labels: int) -> IntArray:
-    """Return per row its flat cell in the (K+1, K+2) table, -1 for rows without a human label."""
+    """Return per row its flat cell in the (K+1, K+3) table, -1 for rows without a human label."""
     human = np.where(rows.reference, rows.human, n_labels).astype(np.int64)
     closed = np.isin(rows.status, (MISSED_GATE, NA_NA))
     model = np.where(rows.model >= 0, rows.model, n_labels).astype(np.int64)
     model[closed] = n_labels + 1
-    return np.where(rows.status == NO_REFERENCE, -1, human * (n_labels + 2) + model)
+    model[rows.gate_unanswered] = n_labels + 2
+    return np.where(rows.status == NO_REFERENCE, -1, human * (n_labels + MISSING_COLUMNS) + model)
 
 
 def is_missing(value: object) -> bool:
@@ -263,7 +279,16 @@ def _shape_problems(data: FieldData) -> list[str]:
         lines.append(f"codes are for checkbox, dropdown and likert. Got type {data.type!r}.")
     if data.type == "span" and data.texts is None:
         lines.append("a span field needs `texts`.")
-    names = ("human_applies", "model_applies", "texts", "missing_reason", "clusters", "weights", "unaligned")
+    names = (
+        "human_applies",
+        "model_applies",
+        "gate_unanswered",
+        "texts",
+        "missing_reason",
+        "clusters",
+        "weights",
+        "unaligned",
+    )
     values = ("model",) if data.human_codes is None else ("model_codes",)
     for name in (*values, *names):
         column = getattr(data, name)

@@ -10,7 +10,15 @@ import numpy as np
 
 from nbannot.metrics import classification as cls
 from nbannot.metrics import ordinal
-from nbannot.metrics.accounting import Account, FieldData, account, count_table, table_cells, units_of
+from nbannot.metrics.accounting import (
+    MISSING_COLUMNS,
+    Account,
+    FieldData,
+    account,
+    count_table,
+    table_cells,
+    units_of,
+)
 from nbannot.metrics.classification import LABEL_METRICS, LabelCounts, label_counts
 from nbannot.metrics.intervals import ANY_RANGE, UNIT_RANGE, Intervals, Settings
 from nbannot.metrics.label_report import class_rows, notes_of, small_classes
@@ -53,7 +61,7 @@ def score_labels(data: FieldData, settings: Settings) -> FieldScore:
     rows = account(data)
     k = len(data.labels)
     headline = _headline(data, rows, settings)
-    table = headline.sample.totals().reshape(k, k + 2)
+    table = headline.sample.totals().reshape(k, k + MISSING_COLUMNS)
     counts = label_counts(_strict(table))
     small = small_classes(data, rows)
     warning = f"interval unreliable: {'; '.join(small)}" if small else ""
@@ -90,8 +98,9 @@ def ordinal_metrics(tables: FloatArray, values: FloatArray) -> dict[str, FloatAr
 
 
 def _strict(tables: FloatArray) -> FloatArray:
-    """Return (..., K, K+1) tables: both reasons for having no answer in one column."""
-    return np.concatenate([tables[..., :-2], tables[..., -2:].sum(-1, keepdims=True)], axis=-1)
+    """Return (..., K, K+1) tables: all reasons for having no answer in one column."""
+    missing = tables[..., -MISSING_COLUMNS:].sum(-1, keepdims=True)
+    return np.concatenate([tables[..., :-MISSING_COLUMNS], missing], axis=-1)
 
 
 def _headline(data: FieldData, rows: Account, settings: Settings) -> Intervals:
@@ -100,14 +109,14 @@ def _headline(data: FieldData, rows: Account, settings: Settings) -> Intervals:
     k = len(data.labels)
     sample = sample_cells(
         table_cells(rows, k)[used],
-        k * (k + 2),
+        k * (k + MISSING_COLUMNS),
         *units_of(data, used),
         settings.seed,
     )
     values = label_values(data.labels) if data.type == "likert" else None
 
     def evaluate(totals: FloatArray) -> Mapping[str, FloatArray]:
-        return _evaluate(totals.reshape(-1, k, k + 2), values)
+        return _evaluate(totals.reshape(-1, k, k + MISSING_COLUMNS), values)
 
     blank = Result(
         NAN,
@@ -129,12 +138,12 @@ def _headline(data: FieldData, rows: Account, settings: Settings) -> Intervals:
 
 
 def _evaluate(tables: FloatArray, values: FloatArray | None) -> dict[str, FloatArray]:
-    """Return every metric of (b, K, K+2) tables whose last two columns are missing and gate closed."""
+    """Return every metric of (b, K, K+3) tables; their last columns: missing, gate closed, gate unanswered."""
     strict = label_counts(_strict(tables))
-    answered, both = strict.answered(), label_counts(tables[..., :-1])
+    answered, both = strict.answered(), label_counts(tables[..., :-2])
     found = {name: metric(strict) for name, metric in LABEL_METRICS.items()}
     found |= {
-        "invalid_rate": cls.ratio(tables[..., -2].sum(-1), strict.n),
+        "invalid_rate": cls.ratio(tables[..., [-3, -1]].sum((-2, -1)), strict.n),
         "f1_per_class": cls.f1_per_class(strict),
         "precision_per_class": cls.precision_per_class(strict),
         "recall_per_class": cls.recall_per_class(strict),
@@ -147,10 +156,10 @@ def _evaluate(tables: FloatArray, values: FloatArray | None) -> dict[str, FloatA
         "accuracy_given_both": cls.accuracy(both),
         "f1_macro_given_both": cls.f1_macro(both),
         "cohen_kappa_given_both": cls.cohen_kappa(both),
-        "missed_gate_rate": cls.ratio(tables[..., -1].sum(-1), strict.n),
+        "missed_gate_rate": cls.ratio(tables[..., -2].sum(-1), strict.n),
     }
     if values is not None:
-        squares = tables[..., :-2]
+        squares = tables[..., :-MISSING_COLUMNS]
         worst = ordinal.farthest_imputed(_strict(tables), values)
         found |= {
             "alpha_nominal": found["krippendorff_alpha"],
@@ -226,7 +235,7 @@ def _extra(
 
 def _given_both(headline: Intervals, rows: Account) -> dict[str, Result]:
     """Return the numbers over the rows where the human and the model say that the field applies."""
-    n = rows.counts["scored"] + rows.counts["missing"]
+    n = rows.counts["scored"] + rows.counts["missing"] - rows.counts["missing_gate"]
     line = "rows where the human and the model say that it applies"
     both = replace(headline, blank=replace(headline.blank, n=n, conventions=line))
     return {
@@ -247,14 +256,15 @@ def _end_to_end(data: FieldData, rows: Account, blank: Result, settings: Setting
     used = cells >= 0
     sample = sample_cells(
         cells[used],
-        (k + 1) * (k + 2),
+        (k + 1) * (k + MISSING_COLUMNS),
         *units_of(data, used),
         settings.seed,
     )
 
     def evaluate(totals: FloatArray) -> Mapping[str, FloatArray]:
-        tables = totals.reshape(-1, k + 1, k + 2)
-        na_last = np.concatenate([tables[..., :k], tables[..., k + 1 :], tables[..., k : k + 1]], axis=-1)
+        tables = totals.reshape(-1, k + 1, k + MISSING_COLUMNS)
+        unanswered = tables[..., [k, k + 2]].sum(-1, keepdims=True)
+        na_last = np.concatenate([tables[..., :k], tables[..., k + 1 : k + 2], unanswered], axis=-1)
         whole = label_counts(na_last)
         gate = label_counts(_gate_tables(tables, k))
         return {
@@ -287,12 +297,9 @@ def _end_to_end(data: FieldData, rows: Account, blank: Result, settings: Setting
 
 
 def _gate_tables(tables: FloatArray, k: int) -> FloatArray:
-    """Return (..., 2, 3) tables of "applies": human rows, model columns, and an empty column."""
-    open_, closed = tables[..., : k + 1].sum(-1), tables[..., k + 1]
-    gate = np.zeros((*tables.shape[:-2], 2, 3))
-    gate[..., 0, 0], gate[..., 0, 1] = open_[..., :k].sum(-1), closed[..., :k].sum(-1)
-    gate[..., 1, 0], gate[..., 1, 1] = open_[..., k], closed[..., k]
-    return gate
+    """Return (..., 2, 3) tables of "applies": human rows; model columns, the last one without a valid answer."""
+    model = np.stack([tables[..., : k + 1].sum(-1), tables[..., k + 1], tables[..., k + 2]], axis=-1)
+    return np.stack([model[..., :k, :].sum(-2), model[..., k, :]], axis=-2)
 
 
 def _confusion(data: FieldData, rows: Account) -> FloatArray:

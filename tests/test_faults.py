@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import socket
 import traceback
 from collections import Counter
@@ -17,6 +18,7 @@ from conftest import DEGREE, GATE, codebook_of, task_of
 from serving import FAULTS, OF_THE_WIRE, Serving, content_of
 
 import nbannot
+from nbannot.engine import GONE_AFTER
 from nbannot.errors import NbannotError
 from nbannot.ledger import messages_of, prefixes_in, read_lines
 
@@ -104,7 +106,9 @@ def test_a_server_that_dies_in_the_middle_leaves_a_partial_run_everywhere(tmp_pa
         run = annotated(server, tmp_path, 400, tick=die, max_parallel=4)
         address = server.port
     assert run.status == "partial"
-    assert "has not answered 20 times in a row" in run.config["stopped"]
+    times = re.search(r"has not answered (\d+) times in a row", run.config["stopped"])
+    assert times
+    assert GONE_AFTER <= int(times[1]) < GONE_AFTER + 4  # what was in flight may still come back
     assert "partial" in str(run)
     assert json.loads((run.folder / "config.json").read_text())["status"] == "partial"
     table = nbannot.runs("demo", output_root=tmp_path)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nbannot.metrics import text
@@ -148,6 +148,8 @@ any_text = st.one_of(sentences, st.text(max_size=20), st.text(alphabet="a.,-5 \n
 
 @settings(max_examples=300, deadline=None)
 @given(any_text, any_text)
+@example("\x00", "0")
+@example("\x00", "")
 def test_sentence_bleu_equals_sacrebleu(human, model):
     from sacrebleu.metrics.bleu import BLEU
 

@@ -93,6 +93,7 @@ class _Tokens(dict[str, tuple[int, ...]]):
         self[_BETWEEN.strip()] = (-1,)
         words = map(self.__getitem__, whole.split())
         line = np.fromiter(chain.from_iterable(words), dtype=np.int64)
+        del self[_BETWEEN.strip()]  # another text may hold it as a word of its own
         ends = np.flatnonzero(line < 0)
         return line[line >= 0], np.diff(np.r_[-1, ends, len(line)]) - 1
 

@@ -281,7 +281,7 @@ print(f"{len(run.task):>9,} rows x 4 fields from the folder, end to end {took:8.
 
 
 def bench_folder(rng: np.random.Generator) -> None:
-    """Print time and memory, in a process of its own, of reading a run folder, scoring it, writing report and tables."""
+    """Print time and memory, in its own process, of reading a run folder, scoring it, writing report and tables."""
     for n in (100_000, 1_000_000):
         with tempfile.TemporaryDirectory() as place:
             folder = write_folder(Path(place), n, rng)

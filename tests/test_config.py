@@ -191,7 +191,9 @@ def test_names_that_are_no_texts_are_unknown_too() -> None:
 
 COUNTRY = "country_iso_code must be an ISO 3166-1 alpha-3 country code in capitals, such as DEU, FRA or USA. "
 
-PRICES = "prices must be a table with one or more of input, output, each a number of at least 0, e.g. {input=3}. "
+PRICES = (
+    "prices must be a table with one or more of input, output, each a number of at least 0, e.g. {input=3}. "
+)
 
 
 @pytest.mark.parametrize(

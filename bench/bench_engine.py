@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import resource
 import statistics
@@ -280,12 +281,14 @@ def start() -> None:
         middle = statistics.median(found)
         print(f"{what:14} to the first request: median {middle:.2f} s, {min(found):.2f} to {max(found):.2f} "
               f"(aim {aim}) | {'reached' if middle < aim else 'MISSED'}")  # fmt: skip
-    command = [sys.executable, "-c", "from nbannot import energy; energy.prewarm(); energy._warm.join()"]
-    began = time.time()
-    subprocess.run(command, check=True)
-    print(
-        f"CodeCarbon alone, until it knows the processor: {time.time() - began:.2f} s; nothing is asked before"
-    )
+    command = [sys.executable, "-c", "from nbannot.energy import Meter; Meter(None).start()"]
+    with tempfile.TemporaryDirectory() as place:
+        for what in ("a processor it has not seen", "one it has seen"):
+            began = time.time()
+            subprocess.run(command, check=True, env={**os.environ, "NBANNOT_CACHE": place})
+            print(
+                f"CodeCarbon alone, a new process, {what}: {time.time() - began:.2f} s; nothing is asked before"
+            )
 
 
 def main() -> None:

@@ -5,18 +5,30 @@ It measures this machine only; a remote model's energy is unknown and is never w
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import json
 import logging
+import os
+import platform
 import threading
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+from nbannot.errors import NbannotError
+from nbannot.folder import write_json
 
 WORLD_AVERAGE_G_PER_KWH = 475.0
 """CodeCarbon's own default factor: IEA, Global Energy & CO2 Status Report 2019."""
 
 _lock = threading.Lock()
 _warm: threading.Thread | None = None
+_machine_known = threading.Event()
 
 
 def _tracker(country_iso_code: str | None) -> Any:
@@ -38,18 +50,68 @@ def _tracker(country_iso_code: str | None) -> Any:
 
 
 def prewarm() -> None:
-    """Let CodeCarbon look at the processor in the background, once per process (it takes one to three seconds)."""
+    """Let CodeCarbon look at the machine in the background, once per process.
+
+    It takes two to three seconds where it has not seen the processor before, see `processor_known`.
+    """
     global _warm
 
     def look() -> None:
-        tracker = _tracker(None)
-        tracker.start()
+        try:
+            tracker = _tracker(None)
+            with processor_known():
+                tracker.start()
+        finally:
+            _machine_known.set()
         tracker.stop()
 
     with _lock:
         if _warm is None:
             _warm = threading.Thread(target=look, name="nbannot-energy", daemon=True)
             _warm.start()
+
+
+@contextlib.contextmanager
+def processor_known() -> Iterator[None]:
+    """Spare CodeCarbon the search for the processor's power (W) in its list where it has done it before.
+
+    What it found is kept in the cache folder, for this version of CodeCarbon on this machine. It is CodeCarbon that
+    asks, and only where the processor does not say itself what it uses.
+    """
+    cpu: Any = import_module("codecarbon.core.cpu")
+    search = cpu.TDP
+    place, machine = _processor_file(), _machine()
+
+    def known() -> Any:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            kept = json.loads(place.read_text(encoding="utf-8"))
+            if kept["machine"] == machine:
+                return SimpleNamespace(model=kept["model"], tdp=kept["tdp"])
+        found = search()
+        with contextlib.suppress(NbannotError):
+            write_json(place, {"machine": machine, "model": found.model, "tdp": found.tdp})
+        return found
+
+    cpu.TDP = known
+    try:
+        yield
+    finally:
+        cpu.TDP = search
+
+
+def _processor_file() -> Path:
+    from nbannot.models.weights import cache_folder
+
+    return cache_folder() / "processor.json"
+
+
+def _machine() -> list[str]:
+    """Return what CodeCarbon's answer depends on: its version, the system, the processor and how many there are."""
+    named = [platform.platform(), platform.machine(), platform.processor(), str(os.cpu_count())]
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        named += [line for line in lines if line.startswith(("model name", "Hardware"))][:1]
+    return [version("codecarbon"), *named]
 
 
 class Meter:
@@ -66,10 +128,9 @@ class Meter:
         self._tracker: Any = None
 
     def start(self) -> None:
-        """Begin to measure; waits until CodeCarbon knows the processor."""
+        """Begin to measure; waits until CodeCarbon knows the machine."""
         prewarm()
-        if _warm is not None:
-            _warm.join()
+        _machine_known.wait()
         self._tracker = _tracker(self._country)
         self._tracker.start()
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbannot.codebook import Field
 from nbannot.coding import Coding
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.frames import make_frame
-from nbannot.metrics.field import FieldData, FieldScore, Result, score_field
 from nbannot.task import Task
+
+if TYPE_CHECKING:
+    from nbannot.metrics.field import FieldData, FieldScore, Result
 
 METRIC_COLUMNS = ("column", "annotation_type", "metric", "value", "ci_low", "ci_high", "ci_method", "n",
                   "n_answered", "reason")  # fmt: skip
@@ -170,6 +172,8 @@ def field_data(coding: Coding, f: Field, clusters: Sequence[Any] | None = None) 
     """Return one field of a coding beside the human labels, row by row."""
     import numpy as np
 
+    from nbannot.metrics.field import FieldData
+
     task = coding.task
     answers = coding.answers[f.column]
     given = coding.given(f.column)
@@ -239,6 +243,8 @@ def score(
     ScoringError
         If the cluster column does not exist.
     """
+    from nbannot.metrics.field import score_field
+
     clusters = None
     if cluster is not None:
         columns = coding.task.data.columns

@@ -2,11 +2,14 @@
 
 import csv
 import math
+import os
+import subprocess
+import sys
 
 from conftest import GATE, codebook_of, task_of
 
 import nbannot
-from nbannot.energy import WORLD_AVERAGE_G_PER_KWH, Meter, emissions_csv, totals
+from nbannot.energy import WORLD_AVERAGE_G_PER_KWH, Meter, emissions_csv, processor_known, totals
 
 
 def test_a_meter_measures_and_is_silent(capfd):
@@ -55,3 +58,73 @@ def test_a_run_has_codecarbons_own_csv_and_totals_per_query(tmp_path):
     assert table["total_energy_kwh"] == float(row["energy_consumed"]) > 0
     assert math.isclose(table["avg_energy_kwh_per_query"], table["total_energy_kwh"] / 4)
     assert "carbon intensity of DEU" in run.config["energy"]
+
+
+class Found:
+    """Stands for CodeCarbon's search in its list of processors, and counts."""
+
+    searched = 0
+    model, tdp = "A processor", 65.0
+
+    def __init__(self):
+        type(self).searched += 1
+
+
+def powers(cpu):
+    """Return what CodeCarbon is told within the block, and whether it searched for it."""
+    before = Found.searched
+    with processor_known():
+        told = cpu.TDP()
+    return (told.model, told.tdp), Found.searched > before
+
+
+def test_the_power_of_a_processor_is_searched_once_per_machine_and_version(tmp_path, monkeypatch):
+    from codecarbon.core import cpu
+
+    monkeypatch.setenv("NBANNOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cpu, "TDP", Found)
+    wanted = (Found.model, Found.tdp)
+    assert powers(cpu) == (wanted, True)
+    assert powers(cpu) == (wanted, False)
+    assert cpu.TDP is Found
+    with monkeypatch.context() as other:
+        other.setattr("nbannot.energy.version", lambda name: "0")
+        assert powers(cpu) == (wanted, True)
+    assert powers(cpu) == (wanted, True)
+    [kept] = (tmp_path / "cache").iterdir()
+    for broken in ("", "[]", '{"machine": 1}'):
+        kept.write_text(broken)
+        assert powers(cpu) == (wanted, True)
+
+
+def test_where_nothing_can_be_kept_the_power_is_searched_every_time(tmp_path, monkeypatch):
+    from codecarbon.core import cpu
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NBANNOT_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(cpu, "TDP", Found)
+    assert [powers(cpu)[1] for _ in range(2)] == [True, True]
+
+
+def test_codecarbon_itself_asks_through_this_door(tmp_path):
+    """What a new process records does not depend on whether the processor is known; only the search is spared."""
+    code = """
+from codecarbon.core import cpu
+search, found = cpu.TDP, []
+cpu.TDP = lambda: found.append(search()) or found[0]
+from nbannot.energy import Meter
+meter = Meter(None)
+meter.start()
+record = meter.stop()
+print(record["cpu_model"], record["cpu_count"], len(found), sep="|")
+"""
+    env = {**os.environ, "NBANNOT_CACHE": str(tmp_path)}
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    ]
+    first, second = (line.strip().split("|") for line in said)
+    assert first[:2] == second[:2]
+    assert int(second[2]) == 0

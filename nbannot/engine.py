@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from nbannot.answers import Answer, batch_offset, calibrate, read_reply
@@ -38,6 +39,7 @@ FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
 HOLD_AFTER = 8
 """Failures one after the other from which on every request waits, not only the one that failed."""
+NO_REPLY = Reply()
 GONE_AFTER = 20
 """Failures one after the other from which on the server is gone; of half of all requests, one run in 2,000."""
 SILENT_S = 120.0
@@ -300,7 +302,8 @@ class Engine:
         again: bool = False,
     ) -> Request:
         """Return the request that asks these fields of one text."""
-        config, prompt = self.job.config, self.prompt(group)
+        config, columns = self.job.config, tuple(f.column for f in group)
+        prompt = self._prompts.get(columns) or self.prompt(group)
         content = prompt.again if again else prompt.about(self.job.texts[row])
         if problem and config.retry_strategy == "reprompt":
             content = reprompt(content, problem)
@@ -310,9 +313,8 @@ class Engine:
         if seed is not None:
             seed = (seed + 1_000_003 * (config.repeat - 1) + attempt - 1) % 2**32
         scored = bool(prompt.options) and self.job.answer_mode == "score"
-        columns = "+".join(f.column for f in group)
         return Request(
-            key=f"{self.job.ids[row]}|{columns}|{attempt}",
+            key=f"{self.job.ids[row]}|{'+'.join(columns)}|{attempt}",
             messages=(*history, {"role": "user", "content": content}),
             shared=len(prompt.before),
             schema=prompt.schema,
@@ -333,19 +335,19 @@ class Engine:
         """Return the first valid answer to each field, asking again as configured, and the last reply."""
         found: dict[str, Answer] = {}
         left: Sequence[Field] = group
-        problem = ""
-        reply = Reply()
+        problem, reply = "", NO_REPLY
         attempt, allowed, stored = 0, self.job.config.retries + 1, None
         while left:
             attempt += 1
             request = self.request(row, left, history, attempt, problem, again)
-            before, stored = stored, self._stored(row, left, request, attempt)
+            columns = tuple(f.column for f in left)
+            before, stored = stored, self.ledger.find(request, columns, self.job.ids[row], attempt)
             if attempt > allowed and stored is None:
                 if before is None or not self.ask_again:
                     break
                 allowed = attempt + self.job.config.retries
             self.progress.retries += attempt > 1 and stored is None
-            reply, answers = await self._one_call(row, left, request, attempt, stored)
+            reply, answers = await self._one_call(row, left, columns, request, attempt, stored)
             found.update(answers)
             left = [f for f in left if answers[f.column].status in ASK_AGAIN[self.job.config.retry_strategy]]
             if request.answer_mode == "score":
@@ -353,14 +355,16 @@ class Engine:
             problem = answers[left[0].column].reason if left else ""
         return found, reply
 
-    def _stored(self, row: int, group: Sequence[Field], request: Request, attempt: int) -> Reply | None:
-        """Return the reply that an earlier session got to this request."""
-        return self.ledger.find(request, tuple(f.column for f in group), self.job.ids[row], attempt)
-
     async def _one_call(
-        self, row: int, group: Sequence[Field], request: Request, attempt: int, stored: Reply | None
+        self,
+        row: int,
+        group: Sequence[Field],
+        columns: tuple[str, ...],
+        request: Request,
+        attempt: int,
+        stored: Reply | None,
     ) -> tuple[Reply, dict[str, Answer]]:
-        text_id, columns = self.job.ids[row], tuple(f.column for f in group)
+        """Return the reply to one request and what it answers: the stored one of an earlier session, or a new one."""
         if stored is not None:
             self.progress.cached += 1
             return stored, read_reply(group, self.job.originals[row], stored, attempt)
@@ -379,12 +383,12 @@ class Engine:
             self.ledger.append(
                 request,
                 reply,
-                text_id=text_id,
+                text_id=self.job.ids[row],
                 columns=columns,
                 attempt=attempt,
                 repeat=self.job.config.repeat,
                 answers=[_plain(answer) for answer in answers.values()],
-                time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+                time=_now(),
             )
             if reply.error is None:
                 self._failures_in_a_row, self._answered_at = 0, time.monotonic()
@@ -481,6 +485,17 @@ class Engine:
             raise ServerGone(
                 f"the model has not answered {self._failures_in_a_row} times in a row; last: {reply.error}"
             )
+
+
+def _now() -> str:
+    """Return the time in UTC, ISO 8601 with milliseconds."""
+    now = time.time()
+    return f"{_second(int(now))}.{int(now % 1 * 1000):03d}+00:00"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _said(group: Sequence[Field], found: Mapping[str, Answer]) -> str:

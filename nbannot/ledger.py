@@ -177,10 +177,6 @@ Key = tuple[str, tuple[str, ...], int]
 """Text id, columns, attempt."""
 
 
-def _sum(before: int | None, more: int | None) -> int | None:
-    return before if more is None else (before or 0) + more
-
-
 @dataclass
 class Tally:
     """What all calls of a run add up to, over every session: counts, characters, tokens, seconds.
@@ -202,20 +198,24 @@ class Tally:
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Add one record of a call."""
+        reasoning = record.get("reasoning") or ""
         self.calls += 1
         self.retries += record["attempt"] > 1 or record.get("error") is not None
         self.input_chars += record.get("input_chars") or 0
-        self.output_chars += len(record.get("raw") or "") + len(record.get("reasoning") or "")
-        self.input_tokens = _sum(self.input_tokens, record.get("input_tokens"))
-        self.output_tokens = _sum(self.output_tokens, record.get("output_tokens"))
-        self.evaluated_tokens = _sum(self.evaluated_tokens, record.get("evaluated_tokens"))
+        self.output_chars += len(record.get("raw") or "") + len(reasoning)
+        if (tokens := record.get("input_tokens")) is not None:
+            self.input_tokens = (self.input_tokens or 0) + tokens
+        if (tokens := record.get("output_tokens")) is not None:
+            self.output_tokens = (self.output_tokens or 0) + tokens
+        if (tokens := record.get("evaluated_tokens")) is not None:
+            self.evaluated_tokens = (self.evaluated_tokens or 0) + tokens
         self.seconds.append(record.get("seconds") or 0.0)
         time = record.get("time") or ""
         if time and (time < self.first or not self.first):
             self.first = time
         if time > self.last:
             self.last = time
-        self.reasoned = self.reasoned or bool(record.get("reasoning"))
+        self.reasoned = self.reasoned or bool(reasoning)
 
 
 class Ledger:
@@ -289,7 +289,7 @@ class Ledger:
 
     def find(self, request: Request, columns: tuple[str, ...], text_id: str, attempt: int) -> Reply | None:
         """Return the reply that an earlier session got to exactly this request, or ``None``."""
-        record = self.answered.get((text_id, columns, attempt))
+        record = self.answered.get((text_id, columns, attempt)) if self.answered else None
         if record is None or record.get("messages_hash") != messages_hash(request.messages):
             return None
         return reply_of(record)
@@ -370,13 +370,20 @@ class Ledger:
 
     def _put(self, data: bytes) -> None:
         """Write a line whole or not at all: a part of one must never have another line behind it."""
-        before, done = os.fstat(self._file).st_size, 0
+        done = os.write(self._file, data)
+        if done < len(data):
+            self._put_rest(data, done)
+
+    def _put_rest(self, data: bytes, done: int) -> None:
+        """Write what is left of a line, or take back what has been written of it."""
+        end = os.fstat(self._file).st_size
+        start = end - done
         try:
             while done < len(data):
                 done += os.write(self._file, data[done:])
         except OSError:
-            if done and os.fstat(self._file).st_size == before + done:
-                os.ftruncate(self._file, before)
+            if os.fstat(self._file).st_size == start + done:
+                os.ftruncate(self._file, start)
             raise
 
     def close(self) -> None:

@@ -201,7 +201,8 @@ def test_a_failure_is_no_refusal_even_if_another_request_has_just_learned_someth
         dialect.formats.step_down(asked.schema)  # by another request, while this one was under way
         return Exchange(500, error="HTTP 500: out of memory", retriable=True)
 
-    assert asyncio.run(dialect.exchange(asked, send)).status == 500
+    exchange = dialect.exchange(asked, lambda: dialect.parameters(asked), send)
+    assert asyncio.run(exchange).status == 500
     assert len(sent) == 1
 
 

@@ -11,11 +11,13 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from nbannot.models.base import Reply, Request
 from nbannot.models.http import Exchange
 from nbannot.wire import packed
+
+Sent = TypeVar("Sent")
 
 FORMATS = ("json_schema", "json_object", "text")
 """Ways of asking for JSON, the strictest first."""
@@ -263,21 +265,23 @@ class Dialect:
         )
 
     async def exchange(
-        self, request: Request, send: Callable[[Mapping[str, Any]], Awaitable[Exchange]]
+        self, request: Request, make: Callable[[], Sent], send: Callable[[Sent], Awaitable[Exchange]]
     ) -> Exchange:
         """Send a request, again for as long as each refusal teaches something, and return how it went.
 
         Parameters
         ----------
+        make
+            Returns what is sent for the request, with what has been learned so far.
         send
-            Sends the request with these parameters, once.
+            Sends it once.
         """
         for number in range(1, MOST_SENDS + 1):
-            sent = self.parameters(request)
+            sent = make()
             found = await send(sent)
             if found.error is None or is_too_long(found) or number == MOST_SENDS:
                 break
-            learned_meanwhile = found.status in REFUSED and self.parameters(request) != sent
+            learned_meanwhile = found.status in REFUSED and make() != sent
             if not learned_meanwhile and not self.learn(request, found):
                 break
         return found

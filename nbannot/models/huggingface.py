@@ -191,7 +191,9 @@ class HuggingFaceModel:
         """Send one request and return its reply; failures are in the reply, never raised."""
         if self._client is None:
             await self.open()
-        exchange = await self._dialect.exchange(request, lambda parameters: self._send(request, parameters))
+        exchange = await self._dialect.exchange(
+            request, lambda: self._dialect.parameters(request), lambda sent: self._send(request, sent)
+        )
         if exchange.error is not None:
             return context_reply(exchange) if is_too_long(exchange) else exchange.failed()
         return read_completion(exchange)

@@ -225,7 +225,9 @@ class OpenAIModel:
         """Send one request and return its reply; failures are in the reply, never raised."""
         if not self._pool.is_open:
             await self._pool.open()
-        exchange = await self._dialect.exchange(request, lambda _: self._pool.post(CHAT, self.body(request)))
+        exchange = await self._dialect.exchange(
+            request, lambda: self.body(request), lambda body: self._pool.post(CHAT, body)
+        )
         if exchange.error is not None:
             return context_reply(exchange) if is_too_long(exchange) else exchange.failed()
         reply = read_completion(exchange)

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from asking import ask
 
 import nbannot
 from nbannot.codebook import Codebook
 from nbannot.errors import ModelError
 from nbannot.models import Model
-from nbannot.models.base import Reply, Request
+from nbannot.models.base import Request
 from nbannot.models.baselines import LABELLED, BaselineModel, folds
 from nbannot.prompts import reply_schema
 from nbannot.task import Task, load_task
@@ -73,17 +74,6 @@ def question(task: Task, row: int, *columns: str, attempt: int = 1) -> Request:
         schema=reply_schema(fields, reasons=False),
         text=task.texts[row],
     )
-
-
-def ask(model: BaselineModel, *requests: Request) -> list[Reply]:
-    async def every() -> list[Reply]:
-        await model.open()
-        try:
-            return await asyncio.gather(*(model.ask(r) for r in requests))
-        finally:
-            await model.close()
-
-    return asyncio.run(every())
 
 
 def predictions(kind: str, task: Task, column: str) -> list[Any]:

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
 import pytest
+from asking import LABELS, SCHEMA, ask, request
 from huggingface_hub.errors import HfHubHTTPError
 from serving import Serving
 
 from nbannot.errors import ModelError
 from nbannot.models import Model, backends
-from nbannot.models.base import Reply, Request
 from nbannot.models.huggingface import HuggingFaceModel
 
-LABELS = ["for", "against", "neither"]
-SCHEMA = {
-    "type": "object",
-    "properties": {"response": {"type": "string", "enum": LABELS}},
-    "required": ["response"],
-    "additionalProperties": False,
-}
 TOKEN = "hf_plantedPlantedPlanted01"
 
 
@@ -32,30 +23,6 @@ TOKEN = "hf_plantedPlantedPlanted01"
 def _own_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: TOKEN)
     monkeypatch.setattr("huggingface_hub.inference._providers.hf_inference.get_token", lambda: TOKEN)
-
-
-def request(number: int = 1, **changes: Any) -> Request:
-    content = f"Code this text.\n\nText:\nThe minister spoke {number} times.\n\nResponse:\n"
-    made = Request(
-        key=f"t{number}|S_A|1",
-        messages=({"role": "user", "content": content},),
-        shared=23,
-        schema=SCHEMA,
-        text=f"The minister spoke {number} times.",
-        seed=1,
-    )
-    return replace(made, **changes)
-
-
-def ask(model: HuggingFaceModel, *requests: Request) -> list[Reply]:
-    async def every() -> list[Reply]:
-        await model.open()
-        try:
-            return await asyncio.gather(*(model.ask(r) for r in requests))
-        finally:
-            await model.close()
-
-    return asyncio.run(every())
 
 
 def model_at(server: Serving, **settings: Any) -> HuggingFaceModel:

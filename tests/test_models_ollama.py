@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import socket
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import serving
+from asking import LABELS, SCHEMA, ask, request
 from serving import OF_THE_ANSWER, OF_THE_WIRE, Serving
 
 import nbannot
 from nbannot.errors import ModelError
 from nbannot.models import Model, backends
-from nbannot.models.base import Reply, Request
 from nbannot.models.ollama import OllamaModel, estimated_tokens, full_name
 from nbannot.models.ollama_server import SERVERS, host_address, version_numbers
 
-LABELS = ["for", "against", "neither"]
-SCHEMA = {
-    "type": "object",
-    "properties": {"response": {"type": "string", "enum": LABELS}},
-    "required": ["response"],
-    "additionalProperties": False,
-}
 NAME = "tiny:latest"
 
 
@@ -47,30 +38,6 @@ def ollama(**settings: Any) -> Serving:
 
 def model_at(server: Serving, name: str = "tiny", **settings: Any) -> OllamaModel:
     return OllamaModel(name, base_url=server.url, **{"timeout_s": 5.0, **settings})
-
-
-def request(number: int = 1, text: str = "", **changes: Any) -> Request:
-    text = text or f"The minister spoke {number} times."
-    made = Request(
-        key=f"t{number}|S_A|1",
-        messages=({"role": "user", "content": f"Code this text.\n\nText:\n{text}\n\nResponse:\n"},),
-        shared=23,
-        schema=SCHEMA,
-        text=text,
-        seed=1,
-    )
-    return replace(made, **changes)
-
-
-def ask(model: OllamaModel, *requests: Request) -> list[Reply]:
-    async def every() -> list[Reply]:
-        await model.open()
-        try:
-            return await asyncio.gather(*(model.ask(r) for r in requests))
-        finally:
-            await model.close()
-
-    return asyncio.run(every())
 
 
 # ---- asking -----------------------------------------------------------------------------------------------

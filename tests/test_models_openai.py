@@ -5,29 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from asking import LABELS, SCHEMA, ask, request
 from serving import OF_THE_ANSWER, OF_THE_WIRE, Serving
 
 import nbannot
 from nbannot.errors import ModelError
 from nbannot.models import Model, backends, get_model
-from nbannot.models.base import Reply, Request
 from nbannot.models.chat import Dialect, content_text, is_too_long, read_completion, split_thinking
 from nbannot.models.http import Exchange
 from nbannot.models.logprobs import NoScore, option_probabilities
 from nbannot.models.openai_compatible import OpenAIModel
 
 KEY = "sk-planted-0123456789abcdef"
-LABELS = ["for", "against", "neither"]
-SCHEMA = {
-    "type": "object",
-    "properties": {"response": {"type": "string", "enum": LABELS}},
-    "required": ["response"],
-    "additionalProperties": False,
-}
 OPTIONS = tuple(json.dumps({"response": label}) for label in LABELS)
 
 
@@ -36,30 +28,6 @@ def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("NBANNOT_API_KEY", "OPENAI_")):
             monkeypatch.delenv(name)
-
-
-def request(number: int = 1, **changes: Any) -> Request:
-    content = f"Code this text.\n\nText:\nThe minister spoke {number} times.\n\nResponse:\n"
-    made = Request(
-        key=f"t{number}|S_A|1",
-        messages=({"role": "user", "content": content},),
-        shared=23,
-        schema=SCHEMA,
-        text=f"The minister spoke {number} times.",
-        seed=1,
-    )
-    return replace(made, **changes)
-
-
-def ask(model: OpenAIModel, *requests: Request) -> list[Reply]:
-    async def every() -> list[Reply]:
-        await model.open()
-        try:
-            return await asyncio.gather(*(model.ask(r) for r in requests))
-        finally:
-            await model.close()
-
-    return asyncio.run(every())
 
 
 def model_at(server: Serving, name: str = "tiny", **settings: Any) -> OpenAIModel:

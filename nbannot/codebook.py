@@ -14,6 +14,7 @@ import copy
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as attribute
@@ -132,7 +133,8 @@ class Field:
     def read(self, cell: str) -> int | str | None:
         """Return the value that a table cell holds; ``None`` for a blank cell. Spans: see `nbannot.spans`.
 
-        An option matches exactly, or else but for blanks around it; upper and lower case are different options.
+        An option matches exactly, or else but for blanks around it and the way its accents are encoded (NFC);
+        upper and lower case are different options.
 
         Raises
         ------
@@ -155,11 +157,9 @@ class Field:
             raise ValueError(f"must be an integer from {self.min_value} to {self.max_value}")
         if self.type == "span":
             raise ValueError("is read together with its text: nbannot.spans.read_spans")
-        if cell in self.options:
-            return cell
-        for option in self.options:
-            if word == option.strip():
-                return option
+        option = known_word(cell, self.options)
+        if option is not None:
+            return option
         raise ValueError(f"must be one of {listed(self.options, at_most=10)}{nearest(word, self.options)}")
 
     def to_json(self, value: Any) -> Any:
@@ -757,10 +757,12 @@ class _Reader:
             return ()
         if needed and not values:
             self.faults.append(f"{where}: a dropdown needs options")
-        twice = {v: n for v in values if (n := sum(v.strip() == other.strip() for other in values)) > 1}
+        plain = [plain_word(v) for v in values]
+        twice = dict.fromkeys(v for v, word in zip(values, plain, strict=True) if plain.count(word) > 1)
         if twice:
             self.faults.append(
-                f"{where}: {key} lists {listed(map(repr, twice))} more than once (blanks around it do not count)"
+                f"{where}: {key} lists {listed(map(repr, twice))} more than once (blanks around it and how accents "
+                "are encoded do not count)"
             )
         if any(not v.strip() for v in values):
             self.faults.append(f"{where}: {key} holds a blank entry; a blank cell means 'not coded'")
@@ -843,6 +845,19 @@ class _Reader:
                 reported |= set(path)
                 names = " → ".join(f"{by_column[c].where} '{by_column[c].name}'" for c in [*path, start])
                 self.faults.append(f"conditions go in a circle: {names}")
+
+
+def plain_word(text: str) -> str:
+    """Return a label as it is compared when the exact one is unknown: no blanks around it, accents composed (NFC)."""
+    return text.strip() if text.isascii() else unicodedata.normalize("NFC", text).strip()
+
+
+def known_word(word: str, known: Sequence[str]) -> str | None:
+    """Return the label that is meant: exactly this one, else the one that is the same as a `plain_word`."""
+    if word in known:
+        return word
+    plain = plain_word(word)
+    return next((label for label in known if plain_word(label) == plain), None)
 
 
 def read_example(field: Field, block: str) -> Example:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from nbannot.codebook import known_word
 from nbannot.errors import listed
 
 Span = dict[str, Any]
@@ -86,9 +87,9 @@ def _fits(item: Mapping[str, Any], text: str, reading: Reading) -> bool:
 def _read_one(item: Any, text: str, label_options: Sequence[str], units: Sequence[Reading]) -> Span:
     if not isinstance(item, Mapping):
         raise ValueError(SHAPE)
-    label = (item.get("label") or None) if label_options else None
-    if label_options and label not in label_options:
-        raise ValueError(f"label {label!r} is not one of {listed(label_options, 10)}")
+    label = known_word(str(item.get("label") or ""), label_options) if label_options else None
+    if label_options and label is None:
+        raise ValueError(f"label {item.get('label') or None!r} is not one of {listed(label_options, 10)}")
     start, end, quote = _offset(item.get("start")), _offset(item.get("end")), item.get("text")
     if quote is None:
         place = _as_given(text, start, end)

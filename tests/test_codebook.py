@@ -247,6 +247,13 @@ class TestFields:
             FIELDS[kind].read(cell)
         assert str(caught.value) == why
 
+    def test_an_option_is_the_same_however_its_accents_are_encoded(self):
+        composed, decomposed = "caf\u00e9", "cafe\u0301"
+        for option, cell in ((composed, decomposed), (decomposed, composed), (composed, f" {decomposed} ")):
+            assert one("dropdown", options=[option, "tea"]).read(cell) == option
+        with pytest.raises(CodebookError, match="more than once"):
+            one("dropdown", options=[composed, decomposed])
+
     @given(st.sampled_from(["checkbox", "likert", "dropdown"]), st.data())
     def test_what_is_written_in_a_cell_is_read_back(self, kind, data):
         value = data.draw(st.sampled_from(FIELDS[kind].labels))
@@ -627,7 +634,7 @@ CodebookError: codebook cannot be used: 8 problems.
   section_1 / annotation_1 'A': a dropdown needs options
   section_1 / annotation_2 'B': options must be a list of strings. Got 'yes'
   section_1 / annotation_3 'C': options must be a list of strings. Got ['a', 1]
-  section_1 / annotation_4 'D': options lists 'a', 'b', 'b ' more than once (blanks around it do not count)
+  section_1 / annotation_4 'D': options lists 'a', 'b', 'b ' more than once (blanks around it and how accents are encoded do not count)
   section_1 / annotation_5 'E': options holds a blank entry; a blank cell means 'not coded'
   section_1 / annotation_6 'F': label_options must be a list of strings. Got 'x'
   section_1 / annotation_7 'G': option_descriptions names what is no option: b

@@ -252,3 +252,9 @@ class TestLocate:
         assert all(text[s["start"] : s["end"]] == s["text"] for s in found.spans)
         assert not [quote for quote in found.missing if quote.strip()]
         assert len({(s["start"], s["end"]) for s in found.spans}) == len(found.spans)
+
+
+def test_the_label_of_a_span_is_the_same_however_its_accents_are_encoded():
+    cell = json.dumps([{"start": 0, "end": 3, "text": "the", "label": "re\u0301gion"}])
+    spans, repaired = read_spans(cell, "the horse", ["r\u00e9gion"])
+    assert ([span["label"] for span in spans], repaired) == (["r\u00e9gion"], 0)

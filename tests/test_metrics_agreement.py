@@ -34,6 +34,14 @@ def test_krippendorff_2011_with_intervals():
         assert found.ci_low < found.value < found.ci_high <= 1
 
 
+def test_a_value_that_no_unit_changes_has_no_interval():
+    """Two coders who never agree: alpha is the same without any one text, and rounding is no interval."""
+    alpha = coder_agreement(["pq"] * 6, n_resamples=50)["krippendorff_alpha"]
+    assert alpha.value == pytest.approx(-5 / 6)
+    assert np.isnan([alpha.ci_low, alpha.ci_high]).all()
+    assert alpha.ci_method == ""
+
+
 def test_three_coders_by_hand():
     """aab, abb, aaa: agreeing pairs 1/3, 1/3, 1; shares a 2/3, b 1/3 -> (5/9 - 5/9) / (4/9) = 0."""
     found = coder_agreement(["aab", "abb", "aaa"], n_resamples=50)

@@ -128,7 +128,7 @@ class Intervals:
             left_out, counts = self._left_out[name]
             chosen = left_out if index is None else left_out[:, index]
             low, high = jackknife_limits(value, chosen, counts, level, *bounds)
-            if low < high:
+            if not (math.isnan(low) or zero_width(low, high)):
                 return low, high, "jackknife t", few
         drawn = self._drawn[name] if index is None else self._drawn[name][:, index]
         low, high, share = percentile_limits(drawn, level)

@@ -36,6 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _write_what_the_terminal_can_show()
     parser = _parser()
     words = [doors.normal_option(word, OPTIONS) for word in (sys.argv[1:] if argv is None else argv)]
+    if not words:
+        parser.print_help(sys.stderr)
+        return USAGE
     asked, unknown = parser.parse_known_args(words)
     if unknown:
         name = unknown[0].partition("=")[0]
@@ -407,9 +410,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="where to save the values of an older folder; else they are only shown",
     )
-    compare = command(
-        "compare", do_compare, "compare runs text by text: who is better, by how much, how surely"
-    )
+    compare = command("compare", do_compare, "compare runs text by text: who is better, how much, how surely")
     compare.add_argument("folder", nargs="+", metavar="FOLDER", help="a run folder; two or more")
     compare.add_argument("--metric", metavar="NAME", help="else the first one of each field's type")
     compare.add_argument(
@@ -424,9 +425,7 @@ def _parser() -> argparse.ArgumentParser:
     command("models", do_models, "list the models that can be used here")
     tasks = command("tasks", do_tasks, "list the bundled tasks, and your own")
     tasks.add_argument("--task_root", metavar="PATH", help="folder of your own tasks")
-    doctor = command(
-        "doctor", do_doctor, "say what is there and what is missing; with MODEL, ask it something"
-    )
+    doctor = command("doctor", do_doctor, "say what is there and what is missing; with MODEL, ask it")
     doctor.add_argument(
         "model", nargs="?", metavar="MODEL", help="a model to try, e.g. local or ollama/gemma3:270m"
     )

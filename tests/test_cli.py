@@ -177,7 +177,7 @@ def test_a_model_that_fails_ends_with_3_and_no_page_of_zeros(command):
             "unrecognized arguments: --modle mock; did you mean '--model'?",
         ),
         (["run"], 2, "the following arguments are required: CONFIG|TASK"),
-        ([], 2, "the following arguments are required: COMMAND"),
+        (["--limit"], 2, "the following arguments are required: COMMAND"),
         (
             ["run", "policy-sentiment", "--fresh", "--repeat", "[1,2]"],
             2,
@@ -194,6 +194,17 @@ def test_what_cannot_be_done_is_said_on_stderr(command, tmp_path, words, code, m
     assert (found, out) == (code, "")
     assert message in err
     assert "Traceback" not in err
+
+
+def test_alone_it_lists_its_commands_with_one_line_each(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, err = command()
+    assert (code, out) == (2, "")
+    listed = re.findall(r"^    ([a-z]+) +(\S.*)$", err, re.M)
+    assert [name for name, _ in listed] == [
+        "run", "plan", "score", "compare", "list", "models", "tasks", "doctor",
+    ]  # fmt: skip
+    assert not re.search(r"^ {8}", err, re.M), "a command takes more than one line"
 
 
 def test_the_help_tells_every_exit_code_and_every_setting(command):

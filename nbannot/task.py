@@ -513,7 +513,8 @@ def _check_header(header: list[str], path: Path) -> None:
     if len(header) == 1 and (mark := next((m for m in ";\t|" if m in header[0]), None)):
         raise TaskError(
             f"{path}: the header has one column, {header[0]!r}; its cells seem to be separated by {mark!r}.\n"
-            "  Save it with commas between the cells."
+            "  Save it with commas between the cells, or read it with pandas and pass the frame to nba.Task:\n"
+            f"  frame = pd.read_csv({str(path)!r}, sep={mark!r}, dtype=str)"
         )
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:

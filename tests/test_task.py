@@ -159,7 +159,7 @@ class TestReadCsv:
             ),
             (
                 b"text;v\na;1\n",
-                "{p}: the header has one column, 'text;v'; its cells seem to be separated by ';'.\n  Save it with commas between the cells.",
+                "{p}: the header has one column, 'text;v'; its cells seem to be separated by ';'.\n  Save it with commas between the cells, or read it with pandas and pass the frame to nba.Task:\n  frame = pd.read_csv('{p}', sep=';', dtype=str)",
             ),
             (
                 b'text,v\n"a,1\n',

@@ -270,9 +270,7 @@ def run(
     _same_run(stored, plan)
     if stored.get("status") == COMPLETE and retry != "invalid":
         found = load_run(plan.folder, task=task)
-        if not (
-            plan.folder / folder.REPORT
-        ).exists():  # it was stopped between its last answer and its scores
+        if not found.scores_are_saved:
             found.save_scores()
         return found
     folder.make_folder(plan.folder)
@@ -314,12 +312,16 @@ def _same_run(stored: Mapping[str, Any], plan: Design) -> None:
 
 def _begin(plan: Design) -> None:
     """Write what is known before the first call, so that even a killed run can be traced and continued."""
-    task = plan.task
     folder.write_json(plan.folder / folder.CONFIG, _config(plan, RUNNING))
-    if task.label_columns:
-        header = ["text_id", *task.label_columns]
-        rows = zip(task.ids, *(list(task.data[name]) for name in task.label_columns), strict=True)
-        folder.write_atomic(plan.folder / HUMAN_LABELS, folder.csv_text(header, [list(row) for row in rows]))
+    if plan.task.label_columns:
+        folder.write_atomic(plan.folder / HUMAN_LABELS, _labels_text(plan.task))
+
+
+def _labels_text(task: Task) -> str:
+    """Return the human labels of a task as they stand in its data, one row per text, as CSV."""
+    header = ["text_id", *task.label_columns]
+    rows = zip(task.ids, *(list(task.data[name]) for name in task.label_columns), strict=True)
+    return folder.csv_text(header, [list(row) for row in rows])
 
 
 def _work(
@@ -586,8 +588,20 @@ class Run(Scored, Shown):
 
         return displays.report(self)
 
+    @property
+    def scores_are_saved(self) -> bool:
+        """Whether report and tables hold the scores against the human labels that the task has now.
+
+        They do not when the run was stopped before it was scored, or when labels were added or corrected since.
+        """
+        if not (self.folder / folder.REPORT).exists():
+            return False
+        kept = self.folder / HUMAN_LABELS
+        before = kept.read_bytes().decode("utf-8", "surrogatepass") if kept.exists() else ""
+        return not self.task.label_columns or before == _labels_text(self.task)
+
     def save_scores(self) -> None:
-        """Score, write ``classification_reports.txt`` and put the run into the tidy tables, replacing its rows."""
+        """Score, put the run into the tidy tables in place of its rows, write the report, keep the human labels."""
         from nbannot.report import report_text
 
         tables.upsert(
@@ -597,8 +611,10 @@ class Run(Scored, Shown):
             runs=[self.table_row()],
             classes=self.scores.class_rows(self.run_id),
         )
-        # Last, because its presence says that the tables have the run.
+        # After the tables, because they say that the tables have the run, and against which labels.
         folder.write_atomic(self.folder / folder.REPORT, report_text(self))
+        if self.task.label_columns:
+            folder.write_atomic(self.folder / HUMAN_LABELS, _labels_text(self.task))
 
     @property
     def metrics_dir(self) -> Path:

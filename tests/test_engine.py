@@ -13,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import DEGREE, GATE, MARKS, QUOTE, STANCE, codebook_of, task_of
 
@@ -22,8 +23,10 @@ from nbannot.engine import CALIBRATION_TEXTS, annotate, group_fields
 from nbannot.errors import ConfigError, RunError, RunInterrupted
 from nbannot.ledger import Ledger, messages_of, prefixes_in, read_lines
 from nbannot.models.base import ModelInfo, Reply
-from nbannot.run import design
+from nbannot.run import design, load_run
 from nbannot.run import run as run_it
+from nbannot.tables import read_long
+from nbannot.task import Task
 
 
 class Scripted:
@@ -285,6 +288,30 @@ def test_a_finished_run_comes_back_without_a_call(tmp_path, with_model):
     assert second.run_id == first.run_id
     assert second_model.requests == []
     assert second.labels.to_csv() == first.labels.to_csv()
+
+
+def test_labels_that_come_later_reach_the_tables_the_report_and_the_folder(tmp_path, with_model):
+    """Labels decide no answer, so the run is found again; its saved scores must be those against today's labels."""
+    data = {"text": [f"text {i}" for i in range(6)]}
+    said: list[str] = []
+    for labels in ([], ["1", "0", "1", "", "", ""], ["1"] * 6, ["1"] * 6):
+        task = Task(
+            pd.DataFrame(data | ({"S_Gate": labels} if labels else {})), codebook_of(GATE), name="demo"
+        )
+        model = Scripted(well)
+        run = run_with(model, with_model, task, tmp_path)
+        kept = read_long(tmp_path / "metrics", "demo").set_index("metric")
+        shown = run.metrics.set_index("metric")
+        for column in ("value", "n"):
+            assert kept[column].to_dict() == pytest.approx(shown[column].to_dict(), nan_ok=True)
+        said.append((run.folder / "classification_reports.txt").read_text())
+        moved = load_run(run.folder, task=None).metrics.set_index("metric")
+        assert moved["value"].to_dict() == pytest.approx(shown["value"].to_dict(), nan_ok=True)
+    assert model.requests == []
+    assert len(set(said)) == 3
+    before = (run.folder / "classification_reports.txt").stat().st_mtime_ns
+    run_with(Scripted(well), with_model, task, tmp_path)
+    assert (run.folder / "classification_reports.txt").stat().st_mtime_ns == before
 
 
 def test_fresh_makes_the_next_repetition(tmp_path, with_model):

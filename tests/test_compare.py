@@ -499,7 +499,7 @@ def test_the_order_and_the_id_column_of_a_coder_do_not_matter(tmp_path):
     tables = [
         pd.DataFrame({"id": names, **rows}),
         pl.DataFrame({"sample_id": names, **rows}),
-        pl.DataFrame({"text": ["x"] * 20, "doc_id": names, **rows}),
+        pl.DataFrame({"text": task.texts[::-1], "doc_id": names, **rows}),
     ]
     expected = None
     for table in tables:
@@ -515,6 +515,35 @@ def test_the_order_and_the_id_column_of_a_coder_do_not_matter(tmp_path):
     pd.testing.assert_frame_equal(
         compare([load_coder(task, odd, "Ada", id_column="unit"), run], "accuracy").frame(), expected
     )
+
+
+def test_a_coder_whose_ids_stand_at_other_texts_is_refused():
+    task = stance_task(4)
+    table = pd.DataFrame({"id": task.ids, "text": task.texts, "S_Stance": task.human("S_Stance")})
+    same = table.assign(text=[f" {text.replace(' ', chr(10))}" for text in task.texts]).iloc[::-1]
+    same.iloc[0, 1] = None
+    assert load_coder(task, same, "Ada").metrics.set_index("metric")["value"]["accuracy"] == 1
+    for frame in (pd.DataFrame, pl.DataFrame):
+        wrong = table.to_dict("list") | {"id": [task.ids[i] for i in (1, 0, 2, 3)]}
+        with pytest.raises(ScoringError, match="has another text than the task under 2 of 4 ids") as caught:
+            load_coder(task, frame(wrong), "Ada")
+        assert "is 'Text 0.' there, 'Text 1.' in the task" in str(caught.value)
+    del wrong["text"]
+    assert load_coder(task, pl.DataFrame(wrong), "Ada").coding.count() == {"ok": 4}
+
+
+def test_ids_that_a_float_cannot_hold_are_refused():
+    """2**53 + 1 beside a blank becomes 2**53, which is another text's id."""
+    big = [2**53, 2**53 + 1, 2**53 + 2]
+    task = Task(
+        pd.DataFrame({"id": big, "text": texts(3), "S_Stance": ["pro"] * 3}), codebook_of(STANCE), "big"
+    )
+    table = pd.DataFrame({"id": [2**53 + 1, None], "S_Stance": ["pro", "anti"]})
+    with pytest.raises(
+        ScoringError, match="cannot hold so many digits: 9007199254740992 may have been another"
+    ):
+        load_coder(task, table, "Ada")
+    assert load_coder(task, table.assign(id=["9007199254740993", ""]), "Ada").task.ids == ["9007199254740993"]
 
 
 def test_a_coder_of_a_task_in_another_order_is_put_in_order(tmp_path):

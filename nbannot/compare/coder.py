@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from nbannot.answers import shortened
 from nbannot.coding import Coding, from_labels
 from nbannot.errors import ScoringError, listed
 from nbannot.scoring import Scored
 from nbannot.shown import Shown
 from nbannot.task import ID_COLUMNS, OutsideLabels, Task, read_csv
+
+LARGEST_EXACT = 2**53
+"""From here on not every whole number is a float of its own."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,7 +68,8 @@ def load_coder(
     ----------
     labels
         A CSV file or a DataFrame with an id column and one or more of the task's label columns, in any order; the
-        texts may be left out. Rows whose id the task does not have are left out and kept in `Coder.unknown_ids`.
+        texts may be left out; where they are there, they must be those of the task under the same ids. Rows whose id
+        the task does not have are left out and kept in `Coder.unknown_ids`.
     name
         The coder's name; the file's name when left out.
     id_column
@@ -71,8 +78,8 @@ def load_coder(
     Raises
     ------
     TaskError, ScoringError
-        If the ids are missing or repeated, no text or no label column is shared with the task, or a label is
-        outside the codebook.
+        If the ids are missing, repeated or stand at other texts than in the task, no text or no label column is
+        shared with the task, or a label is outside the codebook.
     """
     is_path = isinstance(labels, str | Path)
     data: Any = read_csv(labels, encoding=encoding) if is_path else labels
@@ -120,9 +127,37 @@ def _with_texts(
             f"coder '{name}' shares no text with task '{task.name}': the ids differ "
             f"({listed(ids, 3)} against {listed(task.ids, 3)})."
         )
+    if text_column in have:
+        own = list(data[text_column])
+        _refuse_other_texts(texts, {ids[row]: own[row] for row in rows}, name, text_column)
     kept = [ids[row] for row in rows]
     added = {id_column: kept, text_column: [texts[text_id] for text_id in kept]}
     return _rows_of(data, rows, added), id_column, tuple(i for i in ids if i not in texts)
+
+
+def _refuse_other_texts(
+    texts: Mapping[str, str], own: Mapping[str, Any], name: str, text_column: str
+) -> None:
+    """Raise a ScoringError where the coder's table has another text than the task under an id (blank: none)."""
+    differing = [
+        i
+        for i, text in own.items()
+        if isinstance(text, str) and text.strip() and _plain(text) != _plain(texts[i])
+    ]
+    if differing:
+        first = differing[0]
+        raise ScoringError(
+            f"coder '{name}' has another text than the task under {len(differing)} of {len(own)} ids: "
+            f"{listed(map(repr, differing), 3)}.\n"
+            f"  '{first}' is {shortened(own[first])!r} there, {shortened(texts[first])!r} in the task.\n"
+            f"  Labels are joined by id: correct the ids, or leave out the column '{text_column}' if only its wording "
+            "changed."
+        )
+
+
+def _plain(text: str) -> str:
+    """Return a text as it is compared: white space and the way accents are encoded do not count."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _id_text(value: Any) -> str:
@@ -131,7 +166,14 @@ def _id_text(value: Any) -> str:
     >>> _id_text(7.0), _id_text("007")
     ('7', '007')
     """
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if not isinstance(value, float) or not value.is_integer():
+        return str(value)
+    if abs(value) >= LARGEST_EXACT:
+        raise ScoringError(
+            f"the ids were read as decimal numbers, which cannot hold so many digits: {value:.0f} may have been "
+            'another id.\n  Read them as text: pandas.read_csv(..., dtype="string").'
+        )
+    return str(int(value))
 
 
 def _columns_of(data: Any, names: list[str]) -> Any:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from nbannot.errors import ScoringError
 from nbannot.metrics import significance as sig
 from nbannot.metrics.field import FieldData, score_field
+from nbannot.metrics.intervals import ONE_SIDED
 from nbannot.metrics.paired import adjust_pairs, best_run_corrected, compare_many, compare_two
 from nbannot.metrics.paired_statistics import comparable_metrics, runs_statistics
 from nbannot.metrics.result import NAN
@@ -381,3 +382,18 @@ def test_runs_that_answered_nothing_have_no_rank_correlation():
     found = compare_two(*(run(human, [None] * 4, "likert", SCALE) for _ in range(2)), "spearman_corr")
     assert math.isnan(found.diff)
     assert found.reason == "not defined for one of the runs"
+
+
+def test_the_interval_of_a_difference_holds_the_difference():
+    """Twenty rare labels: most resamples lack some, so that nearly all differences are smaller than the real one."""
+    labels = tuple(map(str, range(20)))
+    human = [label for label in labels for _ in range(30 if label == "0" else 1)]
+    lazy = ["0"] * len(human)
+    found = compare_two(
+        FieldData("dropdown", labels, human, human),
+        FieldData("dropdown", labels, human, lazy),
+        "f1_macro",
+        n_resamples=500,
+    )
+    assert found.ci_low < found.diff == found.ci_high
+    assert found.reason == ONE_SIDED

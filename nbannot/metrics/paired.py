@@ -17,7 +17,7 @@ import numpy as np
 from nbannot.errors import ScoringError
 from nbannot.metrics.accounting import LABEL_TYPES, FieldData
 from nbannot.metrics.best_run import BestRun, best_run_corrected
-from nbannot.metrics.intervals import standard_error
+from nbannot.metrics.intervals import ONE_SIDED, standard_error
 from nbannot.metrics.pair_resampling import PairedResampling, randomisation
 from nbannot.metrics.paired_statistics import (
     SHARES,
@@ -299,5 +299,9 @@ def _interval(resampling: PairedResampling, a: int, b: int) -> tuple[float, floa
     low, high, share = percentile_limits(differences, resampling.level)
     if zero_width(low, high):
         return NAN, NAN, "", "no interval: the difference is the same in nearly every resample", NAN
-    doubt = f"interval unreliable: not defined in {1 - share:.0%} of the resamples" if share < 0.99 else ""
-    return low, high, "paired bootstrap", doubt, standard_error(differences)
+    doubts = [f"interval unreliable: not defined in {1 - share:.0%} of the resamples"] if share < 0.99 else []
+    diff = float(resampling.values[a] - resampling.values[b])
+    if not low - 1e-12 <= diff <= high + 1e-12:
+        doubts.append(ONE_SIDED)
+        low, high = min(low, diff), max(high, diff)
+    return low, high, "paired bootstrap", "; ".join(doubts), standard_error(differences)

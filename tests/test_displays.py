@@ -32,7 +32,7 @@ import nbannot
 from nbannot import displays
 from nbannot.displays.fragment import Fragment
 from nbannot.displays.html import as_html, element, escape, page_html, tint
-from nbannot.displays.plots import Point, nice_ticks, pareto, points
+from nbannot.displays.plots import PANEL, Point, nice_ticks, pareto, points
 from nbannot.engine import Progress
 from nbannot.errors import NbannotError, ScoringError
 from nbannot.report.blocks import Cell, Grid, Para
@@ -514,8 +514,15 @@ def test_the_image_holds_the_figure():
 def test_dots_stand_at_their_values():
     figure = displays.forest([("a", 0.2), ("b", 0.4)]).figure
     left, right = (float(x) for x in re.findall(r'<circle cx="([\d.]+)"', figure.svg()))
-    # ticks from 0.20 to 0.40 over 300 pixels
-    assert right - left == pytest.approx(300, abs=0.2)
+    # ticks from 0.20 to 0.40 over the panel
+    assert right - left == pytest.approx(PANEL, abs=0.2)
+
+
+def test_a_forest_plot_of_usual_names_is_shown_at_its_full_size():
+    rows = [("baseline/tfidf-lr", -0.125, -0.38, 0.375), ("mock", 0.2)]
+    figure = displays.forest(rows, rows, reference="baseline/tfidf-lr").figure
+    assert figure.width < 52 * 13, "the width of a paragraph: a wider one is made smaller, its words too"
+    assert '<p class="t"><img ' in as_html(figure)
 
 
 def test_pareto_set_and_tradeoff():

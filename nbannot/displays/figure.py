@@ -165,7 +165,7 @@ class Figure:
 
 @as_html.register
 def _(block: Figure) -> str:
-    return element("p", block.image())
+    return element("p", block.image(), class_="t")
 
 
 def text_width(text: str, size: float = 12.0) -> float:

@@ -68,7 +68,9 @@ padding:.5em .7em;background:rgba(128,128,128,.1);border:0;color:inherit;max-hei
 .nbannot img{max-width:100%;height:auto;background:none}
 @media (max-width:600px){.nbannot img{max-width:none}
 .nbannot th,.nbannot td{padding-right:.5em}.nbannot td.l{min-width:12em}}
-@media print{.nbannot pre{max-height:none;overflow:visible}.nbannot,.nbannot .t{overflow:visible;max-width:none}
+@media print{.nbannot,.nbannot table{color:#1b1b1b;background:#fff}.nbannot td{overflow-wrap:anywhere}
+.nbannot td.l,.nbannot td.w{min-width:0}.nbannot pre{max-height:none;overflow:visible}
+.nbannot,.nbannot .t{overflow:visible;max-width:none}
 .nbannot table{font-size:11px}.nbannot tr,.nbannot img{break-inside:avoid}}
 """.replace("\n", "")
 """The style sheet: every rule stands below ``.nbannot``."""

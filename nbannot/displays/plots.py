@@ -15,8 +15,8 @@ from nbannot.report.digits import MINUS, NONE, interval, number
 NAN = math.nan
 NAME_CHARS = 44
 ROW = 26.0
-PANEL = 300.0
-PANEL_CHARS = 44
+PANEL = 235.0
+PANEL_CHARS = 34
 LOG_FROM = 30.0
 """Costs that differ by more than this factor are drawn on a logarithmic axis."""
 

@@ -165,6 +165,13 @@ def test_dark_and_narrow(open_notebook):
         }.items()
     }
     assert {name: ratio for name, ratio in seen.items() if ratio < 4.5} == {}
+    page.emulate_media(media="print")
+    printed = page.locator(".jp-RenderedHTMLCommon .nbannot td").first.evaluate(COLOURS)
+    assert printed[1] == [255, 255, 255], (
+        "printed from the dark theme it is dark on white, not white on white"
+    )
+    assert max(printed[0]) < 60
+    page.emulate_media(media="screen")
     page.set_viewport_size({"width": 430, "height": 900})
     page.wait_for_timeout(300)
     too_wide = """() => [...document.querySelectorAll('.nbannot-form, .nbannot-form .nbannot-row')]

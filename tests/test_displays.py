@@ -482,12 +482,13 @@ def test_progress_in_one_line():
     )
     fragment = displays.progress(done, "demo · mock")
     assert fragment.text == (
-        "demo · mock · 42 of 192 answers (22%) · 23 s, about 1 min 33 s left · 10 kept from before · "
+        "demo · mock · 42 of 192 answers (22%) · 23 s, about 1 min 33 s left · 10 replies kept from before · "
         "3 without a valid answer · 2 asked again\n"
     )
     assert '<progress value="42" max="192" style=' in fragment.html
     assert len(fragment.html) < 500
     assert "5 answers in" in displays.progress(Progress(total=5, done=5)).text
+    assert " · 1 reply kept from before" in displays.progress(Progress(total=5, done=5, cached=1)).text
     assert '<progress value="0" max="1" style=' in displays.progress(Progress()).html
 
 

@@ -105,7 +105,7 @@ def test_an_interrupt_keeps_what_is_done_and_the_cell_goes_on(kernel, tmp_path):
 
     found = run_cell(client, CELL)
     shown = [text_of(content) for kind, content in found if kind == "update_display_data"]
-    assert f"{kept} kept from before" in shown[-1]
+    assert f"{kept} replies kept from before" in shown[-1]
     assert "64 answers" in shown[-1]
     again = ledger.read_text().splitlines()
     assert again[: len(lines)] == lines

@@ -47,7 +47,7 @@ def progress(progress: Progress, title: str = "") -> Fragment:
         left = p.remaining_s
         parts.append(duration(p.elapsed_s) + (f", about {duration(left)} left" if left else ""))
     asides: Sequence[tuple[int, str]] = (
-        (p.cached, "kept from before"),
+        (p.cached, f"{'reply' if p.cached == 1 else 'replies'} kept from before"),
         (p.not_ok, "without a valid answer"),
         (p.retries, "asked again"),
     )

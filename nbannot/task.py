@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 ID_COLUMNS = ("sample_id", "doc_id", "item_id", "text_id", "id")
 DATA_FILE = "ground-truth.csv"
 UNNAMED = "task"
+LARGEST_EXACT = 2**53
+"""From here on not every whole number is a float of its own."""
 LIKE = 0.8
 """From this likeness on (difflib), a column is taken for a mistyped label column."""
 
@@ -595,13 +597,16 @@ def _cells(name: str, values: Iterable[Any]) -> list[str]:
 
 
 def _cell(value: Any) -> str:
-    """Return a value as the text it stands for: ``3.0`` as 3, a list of spans as JSON, a missing value as a blank."""
+    """Return a value as the text it stands for: ``3.0`` as 3, a list of spans as JSON, a missing value as a blank.
+
+    A number too large for every digit of it to be known stays what it is: an id with invented digits is another id.
+    """
     if isinstance(value, str):
         return value
     value = _plain(value)
     if isinstance(value, list | tuple | dict):
         return json.dumps(value, ensure_ascii=False, default=_plain)
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < LARGEST_EXACT:
         return str(int(value))
     return "" if str(value) in ("None", "nan", "<NA>", "NaT") else str(value)
 

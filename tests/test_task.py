@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from conftest import codebook_of
+from conftest import GATE, codebook_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -811,3 +811,9 @@ def test_a_mistyped_label_column_empties_nothing_of_a_finished_run(tmp_path):
     assert again.run_id == first.run_id
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
     assert "did you mean" in str(again)
+
+
+def test_a_number_too_large_to_be_exact_is_not_written_out_with_invented_digits():
+    data = pd.DataFrame({"id": [1234567890123456789.0, 7.0], "text": ["a", "b"]})
+    task = Task(data, codebook_of(GATE), "demo")
+    assert task.ids == ["1.2345678901234568e+18", "7"]

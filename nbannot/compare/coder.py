@@ -13,10 +13,7 @@ from nbannot.coding import Coding, from_labels
 from nbannot.errors import ScoringError, listed
 from nbannot.scoring import Scored
 from nbannot.shown import Shown
-from nbannot.task import ID_COLUMNS, OutsideLabels, Task, read_csv
-
-LARGEST_EXACT = 2**53
-"""From here on not every whole number is a float of its own."""
+from nbannot.task import ID_COLUMNS, LARGEST_EXACT, OutsideLabels, Task, read_csv
 
 
 @dataclass(frozen=True, repr=False)

@@ -28,8 +28,8 @@ SPAN_NAMES = (
 )
 """The metrics of the outputs contract, in its order."""
 CONVENTIONS = (
-    r"strict (missing=nothing found) · pooled over texts (micro) · tokens \w+ or one sign (Han, kana: each) · half-open "
-    "code points · a quote that is nowhere in the text is a false positive"
+    r"strict (missing=nothing found) · pooled over texts (micro) · tokens \w+ or one sign (Han, kana: each) · "
+    "half-open code points · a quote that is nowhere in the text is a false positive"
 )
 
 

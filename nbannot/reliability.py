@@ -10,7 +10,7 @@ from typing import Any
 
 from nbannot.codebook import Field
 from nbannot.compare import Compared
-from nbannot.compare.align import column_of, refuse_other_fields
+from nbannot.compare.align import column_of, given_items, refuse_other_fields
 from nbannot.errors import ScoringError, listed
 from nbannot.frames import make_frame
 from nbannot.metrics.accounting import unit_codes
@@ -127,6 +127,7 @@ def agreement(
     ScoringError
         If there are fewer than two coders, their codebooks or texts differ, or they do not share the field.
     """
+    coders = given_items(coders)
     if len(coders) < 2:
         raise ScoringError(f"agreement needs at least two coders. Got {len(coders)}.")
     refuse_other_fields(coders)

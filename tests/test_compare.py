@@ -635,6 +635,9 @@ def test_a_person_on_a_conditional_field(tmp_path):
 # What is refused
 
 
+LIST = "  Give a list; a folder becomes a run by load_run(...), people's labels a coder by load_coder(...)."
+
+
 def test_what_cannot_be_compared(tmp_path):
     task = stance_task()
     run = run_on(task, tmp_path, "A", Stance=right_in(task, range(15)))
@@ -646,6 +649,8 @@ def test_what_cannot_be_compared(tmp_path):
     for runs, words in (
         ([], "a comparison needs at least two runs. Got 0."),
         ([run], "a comparison needs at least two runs. Got 1."),
+        (run, f"one Run was given, not a list.\n{LIST}"),
+        ([run, "folder"], f"only runs and coders can be compared. Got str.\n{LIST}"),
         ([run, run], f"a run is given more than once: {run.run_id}."),
         (
             [run, third],

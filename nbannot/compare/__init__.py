@@ -17,6 +17,7 @@ from nbannot.compare.align import (
     Compared,
     aligned,
     column_of,
+    given_items,
     on_the_same_texts,
     refuse_other_fields,
     weights_of,
@@ -273,7 +274,7 @@ def compare(
     ScoringError
         If there are fewer than two runs, they differ in texts, codebook or human labels, or have no such metric.
     """
-    items = list(runs)
+    items = given_items(runs)
     _check(items, margin, adjust, n_resamples)
     refuse_other_fields(items)
     fields = _fields(items, column)

@@ -16,6 +16,17 @@ from nbannot.task import Task
 Compared = Run | Coder
 
 
+def given_items(items: Sequence[Compared]) -> list[Compared]:
+    """Return runs and coders as a list; a ScoringError where something else was given."""
+    wanted = "\n  Give a list; a folder becomes a run by load_run(...), people's labels a coder by load_coder(...)."
+    if isinstance(items, Run | Coder):
+        raise ScoringError(f"one {type(items).__name__} was given, not a list.{wanted}")
+    strangers = sorted({type(item).__name__ for item in items if not isinstance(item, Run | Coder)})
+    if strangers:
+        raise ScoringError(f"only runs and coders can be compared. Got {listed(strangers)}.{wanted}")
+    return list(items)
+
+
 def refuse_other_fields(items: Sequence[Compared]) -> None:
     """Raise a ScoringError where one is given twice or the codebooks differ."""
     ids = [item.run_id for item in items]

@@ -61,9 +61,9 @@ def prewarm() -> None:
             tracker = _tracker(None)
             with processor_known():
                 tracker.start()
+            tracker.stop()  # before anybody measures: its first time, it imports half a second of code
         finally:
             _machine_known.set()
-        tracker.stop()
 
     with _lock:
         if _warm is None:

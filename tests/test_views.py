@@ -1,5 +1,7 @@
 """The tidy tables as frames."""
 
+from dataclasses import replace
+
 import pandas as pd
 import polars as pl
 import pytest
@@ -29,7 +31,10 @@ def test_pivot_lays_a_metric_out_along_settings(made):
     table = nba.pivot(task, "accuracy", rows="column", columns=["model_id"], output_root=root)
     for run in runs:
         assert table.loc["S_Gate", run.model_id] == run.scores.fields["S_Gate"].results["accuracy"].value
-    by_temperature = nba.pivot(task, "accuracy", columns="temperature", output_root=root)
+    with pytest.warns(
+        UserWarning, match=r"mean of several runs: 2 of 4\. The runs differ in model_id: put that"
+    ):
+        by_temperature = nba.pivot(task, "accuracy", columns="temperature", output_root=root)
     assert by_temperature.attrs["n_runs"].loc["S_Gate"].tolist() == [2, 2]
 
 
@@ -39,3 +44,16 @@ def test_what_is_not_there_is_named(made):
         nba.pivot(task, "f1_makro", output_root=root)
     with pytest.raises(TableError, match="no column nope"):
         nba.pivot(task, "accuracy", rows="nope", output_root=root)
+
+
+def test_a_pivot_without_a_task_takes_the_only_one(made):
+    task, _, root = made
+    table = nba.pivot("accuracy", columns=["model_id", "temperature"], output_root=root)
+    assert table.equals(nba.pivot(task, "accuracy", columns=["model_id", "temperature"], output_root=root))
+    nba.run(replace(task, name="other"), model="mock", output_root=str(root))
+    with pytest.raises(
+        TableError, match=r'which task\? Type pivot\("<task>", "<metric>"\)(?s:.*)demo, other'
+    ):
+        nba.pivot("accuracy", output_root=root)
+    with pytest.raises(TableError, match="There are no tables yet"):
+        nba.pivot("accuracy", output_root=root / "elsewhere")

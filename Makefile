@@ -13,7 +13,7 @@ say      = @printf '\n\033[1m== %s\033[0m\n'
 .PHONY: demo test check notebooks bench browser clean
 
 demo: $(VENV)/.for-use
-	$(say) "Annotating 64 texts with the embedded model (fetched once, 93 MB), then scoring them"
+	$(say) "Annotating 64 texts with the embedded model (fetched once, 98 MB), then scoring them"
 	$(BIN)/nbannot run policy-sentiment --model local
 	@printf '\nOpen the same thing as a notebook: %s\n' "$(BIN)/pip install notebook && $(BIN)/jupyter notebook notebooks/01_quickstart.ipynb"
 

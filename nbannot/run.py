@@ -272,6 +272,8 @@ def run(
         found = load_run(plan.folder, task=task)
         if not found.scores_are_saved:
             found.save_scores()
+        if say and (word := _other_country(stored, plan)):
+            say(word)
         return found
     folder.make_folder(plan.folder)
     with folder.held(plan.folder):
@@ -307,6 +309,19 @@ def _same_run(stored: Mapping[str, Any], plan: Design) -> None:
     raise RunError(
         f"{plan.folder} holds a run with other settings ({listed(differing)}); nothing was written.\n"
         "  Its config.json was changed, or the folder was moved here: choose another output_root."
+    )
+
+
+def _other_country(stored: Mapping[str, Any], plan: Design) -> str:
+    """Return what to say where a finished run was estimated with another carbon intensity; "" where it was not."""
+    then, now = (
+        code or "the world average" for code in (stored.get("country_iso_code"), plan.config.country_iso_code)
+    )
+    if not plan.info.energy_measured or then == now:
+        return ""
+    return (
+        f"finished before: its emissions stay estimated with the carbon intensity of {then}, not of {now}. "
+        "fresh=True (%%annotate --fresh) asks the model again."
     )
 
 

@@ -30,6 +30,7 @@ from made_runs import (
 
 import nbannot
 from nbannot import displays
+from nbannot.displays.figure import Dot, Words
 from nbannot.displays.fragment import Fragment
 from nbannot.displays.html import as_html, element, escape, page_html, tint
 from nbannot.displays.plots import PANEL, Point, nice_ticks, pareto, points
@@ -526,6 +527,23 @@ def test_a_forest_plot_of_usual_names_is_shown_at_its_full_size():
     assert '<p class="t"><img ' in as_html(figure)
 
 
+def test_long_names_stand_above_their_dots_so_that_the_plot_stays_narrow():
+    def drawn(chars):
+        rows, paired = [("m" * chars, 0.2), ("mock", 0.4)], [("m" * chars, -0.2), ("mock", 0.0)]
+        return displays.forest(rows, paired).figure
+
+    def heights(figure, name):
+        [at] = [mark.y for mark in figure.marks if isinstance(mark, Words) and mark.text == name]
+        return at, sorted({mark.y for mark in figure.marks if isinstance(mark, Dot)})
+
+    beside, above = drawn(17), drawn(44)
+    assert above.width < beside.width < 52 * 13
+    at, dots = heights(beside, "mock")
+    assert at == dots[1]
+    at, dots = heights(above, "mock")
+    assert dots[0] < at < dots[1]
+
+
 def test_pareto_set_and_tradeoff():
     rows = [
         ("cheap", 0.31, None, None, 0.02),
@@ -593,6 +611,35 @@ def test_a_comparison_of_two_runs(rich, tmp_path):
     assert re.search(r"mock_standard +0\.40 +\[.*?\] +−0\.60", fragment.text)
     assert "p (Holm)" in fragment.text
     assert fragment.figure is not None
+
+
+def test_every_plot_of_a_comparison_is_saved_by_its_metric(rich, tmp_path):
+    from nbannot.compare import compare
+
+    better = {"Stance": ["pro", "anti", "pro", "anti", "pro", "pro"]}
+    other = made_run(rich.task, better, tmp_path, run_id="b1b2c3d4", model_id="good")
+    found = compare([rich, other], metric=["accuracy", "f1_macro"], column="Stance", n_resamples=200)
+    column = rich.task.codebook["Stance"].column
+    assert list(found.figures) == [(column, "accuracy"), (column, "f1_macro")]
+    for (_, metric), words in zip(found.figures, ("accuracy", "macro F1"), strict=True):
+        svg = found.figures[column, metric].save(tmp_path / f"{metric}.svg").read_text(encoding="utf-8")
+        assert f">{words}</text>" in svg
+
+
+def test_an_interval_without_0_beside_a_large_p_is_explained_once(rich, tmp_path, monkeypatch):
+    from nbannot.compare import compare
+
+    monkeypatch.setattr(sys.modules["nbannot.compare.verdict"], "sure_alone", lambda pair: True)
+    more = [
+        made_run(rich.task, {"Stance": answers}, tmp_path, run_id=run_id, model_id=name)
+        for run_id, name, answers in (
+            ("b1b2c3d4", "b", ["pro", "anti", "pro", "anti", "pro", "pro"]),
+            ("c1b2c3d4", "c", ["anti", "anti", "pro", "anti", "pro", "pro"]),
+        )
+    ]
+    for runs in ([rich, more[0]], [rich, *more]):
+        shown = displays.comparison(compare(runs, metric="accuracy", column="Stance", n_resamples=200)).text
+        assert " ".join(shown.replace("┃", " ").split()).count("The p value decides.") == 1
 
 
 def test_a_sweep_and_a_coder_have_cards(tmp_path):

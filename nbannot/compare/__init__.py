@@ -187,6 +187,11 @@ class Comparison(Shown):
         """What else a reader should know: omnibus tests, which texts count, what the margin and p values mean."""
         return notes_on(self)
 
+    @cached_property
+    def figures(self) -> dict[Key, Any]:
+        """(column, metric) -> its forest plot; ``figures[key].save("name.pdf")`` writes it (.svg, .png, .pdf)."""
+        return dict(zip(self.results, self._fragment().figures, strict=True))
+
     def as_good_as_best(self, column: str | None = None) -> list[Compared]:
         """Return the runs that cannot be told from the best one in a field (the first one when left out).
 

@@ -49,7 +49,7 @@ def comparison(compared: Comparison) -> Fragment:
         ]
     blocks += [Para(note, "quiet") for note in compared.notes]
     blocks.append(Para(f"Conventions: {compared.conventions}", "quiet"))
-    return Fragment.of(blocks, figures[0] if figures else None)
+    return Fragment.of(blocks, *figures)
 
 
 def _values(compared: Comparison, key: tuple[str, str], names: dict[str, str]) -> list[Point]:
@@ -98,7 +98,7 @@ def _pairs_grid(found: ManyResult, names: dict[str, str], digits: int, adjust: s
                 names.get(pair.run_b, pair.run_b),
                 number(pair.value_b, digits, low=-math.inf, high=math.inf),
                 Cell(signed(pair.diff, digits), "strong" if sure else "plain"),
-                Cell(interval(pair.ci_low, pair.ci_high, digits) + notes.mark(_remark(pair)), "quiet"),
+                Cell(interval(pair.ci_low, pair.ci_high, digits) + notes.mark(_remark(pair, found)), "quiet"),
                 _p(pair.p_adjusted),
                 count(pair.n_discordant),
                 Cell(number(pair.mdd, digits, high=math.inf), "quiet"),
@@ -112,11 +112,15 @@ def _pairs_grid(found: ManyResult, names: dict[str, str], digits: int, adjust: s
     return Grid(header, rows, "lrlrrirrr", notes=[*notes.lines, detectable, *more])
 
 
-def _remark(pair: PairResult) -> str:
-    """Return what a reader of an interval should know: why it is unreliable, or why it and p seem to disagree."""
+def _remark(pair: PairResult, found: ManyResult) -> str:
+    """Return what a reader of an interval should know: why it is unreliable, or why it and p seem to disagree.
+
+    The verdict on two runs says the latter itself.
+    """
     from nbannot.compare.verdict import SURE_ALONE, sure_alone
 
-    return "; ".join(filter(None, [pair.reason, SURE_ALONE if sure_alone(pair) else ""]))
+    unsaid = len(found.runs) > 2 and sure_alone(pair)
+    return "; ".join(filter(None, [pair.reason, SURE_ALONE if unsaid else ""]))
 
 
 def _p(p: float) -> str:

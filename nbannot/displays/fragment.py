@@ -34,19 +34,24 @@ class Fragment:
         One ``<div class="nbannot">`` without scripts, ids or addresses; every text in it is escaped.
     text
         Its twin in plain text.
-    figure
-        The plot in it, to be saved as SVG, PNG or PDF; ``None`` for displays without one.
+    figures
+        The plots in it, each to be saved as SVG, PNG or PDF.
     """
 
     html: str
     text: str
-    figure: Figure | None = None
+    figures: tuple[Figure, ...] = ()
+
+    @property
+    def figure(self) -> Figure | None:
+        """The first plot in it; ``None`` for displays without one."""
+        return self.figures[0] if self.figures else None
 
     @classmethod
-    def of(cls, blocks: Iterable[Block], figure: Figure | None = None, *, styled: bool = True) -> Fragment:
+    def of(cls, blocks: Iterable[Block], *figures: Figure, styled: bool = True) -> Fragment:
         """Return the fragment that shows these blocks; without the style sheet where that is not worth its size."""
         blocks = list(blocks)
-        return cls(page_html(blocks, styled=styled), page_text(blocks), figure)
+        return cls(page_html(blocks, styled=styled), page_text(blocks), figures)
 
     def bundle(self) -> dict[str, str]:
         """Return both renderings by MIME type, as a notebook wants them."""

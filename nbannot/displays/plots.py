@@ -14,9 +14,13 @@ from nbannot.report.digits import MINUS, NONE, interval, number
 
 NAN = math.nan
 NAME_CHARS = 44
+NAME_BESIDE = 17
+"""Names of more characters stand above their dots, not beside them: the plot stays narrow and its words legible."""
 ROW = 26.0
+NAMED_ROW = 40.0
 PANEL = 235.0
 PANEL_CHARS = 34
+TOP = 34.0
 LOG_FROM = 30.0
 """Costs that differ by more than this factor are drawn on a logarithmic axis."""
 
@@ -120,17 +124,21 @@ def forest_figure(
 ) -> Figure:
     """Return the drawing of `forest`."""
     names = [clipped(p.name, NAME_CHARS) for p in rows]
-    left = max([text_width(name) for name in names] or [0.0]) + 24
-    top = 34.0
-    bottom = top + len(rows) * ROW
-    marks: list[Mark] = [Words(left - 14, top + (i + 0.5) * ROW, name, "end") for i, name in enumerate(names)]
-    marks += _panel(rows, left, top, bottom, metric, BLUE)
+    beside = all(len(name) <= NAME_BESIDE for name in names)
+    left = max([text_width(name) for name in names] or [0.0]) + 24 if beside else 24.0
+    step, shift = (ROW, 0.0) if beside else (NAMED_ROW, NAMED_ROW / 2)
+    heights = [TOP + shift + i * step + ROW / 2 for i in range(len(rows))]
+    bottom = TOP + len(rows) * step
+    marks: list[Mark] = _panel(rows, left, heights, bottom, metric, BLUE)
+    marks += [
+        Words(left - 14, y - shift, name, "end" if beside else "start")
+        for y, name in zip(heights, names, strict=True)
+    ]
     width = left + PANEL + 20
     if paired:
         start = left + PANEL + 46
-        marks += _panel(
-            paired, start, top, bottom, f"difference to {reference or 'the reference'}", ORANGE, zero=True
-        )
+        said = f"difference to {reference or 'the reference'}"
+        marks += _panel(paired, start, heights, bottom, said, ORANGE, zero=True)
         width = start + PANEL + 20
     says = f"{title or 'Forest plot'}: {metric} with 95% intervals of {len(rows)} runs"
     return Figure(width, bottom + 40, marks, says + (", and paired differences" if paired else ""))
@@ -139,7 +147,7 @@ def forest_figure(
 def _panel(
     rows: Sequence[Point],
     left: float,
-    top: float,
+    heights: Sequence[float],
     bottom: float,
     name: str,
     color: str,
@@ -156,13 +164,12 @@ def _panel(
     def x(value: float) -> float:
         return left + (value - low) / (high - low) * PANEL
 
-    marks: list[Mark] = [Words(left, top - 18, clipped(name, PANEL_CHARS), "start", 12, QUIET)]
-    marks += [Line(x(t), top, x(t), bottom) for t in ticks]
+    marks: list[Mark] = [Words(left, TOP - 18, clipped(name, PANEL_CHARS), "start", 12, QUIET)]
+    marks += [Line(x(t), TOP, x(t), bottom) for t in ticks]
     marks += [Words(x(t), bottom + 14, tick_text(t, ticks), "middle", 11, QUIET) for t in ticks]
     if zero:
-        marks.append(Line(x(0), top, x(0), bottom, INK, 1.2, dashed=True))
-    for i, p in enumerate(rows):
-        y = top + (i + 0.5) * ROW
+        marks.append(Line(x(0), TOP, x(0), bottom, INK, 1.2, dashed=True))
+    for y, p in zip(heights, rows, strict=True):
         if math.isnan(p.value):
             marks.append(Words(left + 6, y, "not defined", "start", 11, QUIET))
             continue

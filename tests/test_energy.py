@@ -128,3 +128,24 @@ print(record["cpu_model"], record["cpu_count"], len(found), sep="|")
     first, second = (line.strip().split("|") for line in said)
     assert first[:2] == second[:2]
     assert int(second[2]) == 0
+
+
+def test_a_finished_run_says_that_its_carbon_intensity_stays(tmp_path):
+    from nbannot.run import run
+
+    task, said = task_of(2, codebook_of(GATE)), []
+    asked = [
+        run(task, model="mock", output_root=str(tmp_path), say=said.append, **settings)
+        for settings in (
+            {"country_iso_code": "DEU"},
+            {"country_iso_code": "DEU"},
+            {"country_iso_code": "FRA"},
+            {},
+        )
+    ]
+    assert len({done.run_id for done in asked}) == 1
+    assert [line for line in said if "carbon" in line] == [
+        f"finished before: its emissions stay estimated with the carbon intensity of DEU, not of {other}. "
+        "fresh=True (%%annotate --fresh) asks the model again."
+        for other in ("FRA", "the world average")
+    ]

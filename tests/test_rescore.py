@@ -11,12 +11,14 @@ from typing import Any
 
 import polars as pl
 import pytest
-from conftest import shared_data, task_of
+from conftest import codebook_of, shared_data, task_of
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
 
 import nbannot
 from nbannot.errors import RunError, ScoringError, TaskError
 from nbannot.lab import lab_metrics, read_lab_folder
-from nbannot.rescore import NOT_REPRODUCED, NOT_THERE, rescore
+from nbannot.rescore import NOT_REPRODUCED, NOT_THERE, Rescored, rescore
 from nbannot.rescore.evidence import evidence, lab_coding
 from nbannot.rescore.rules import FAULTS, value_under
 from nbannot.scoring import score
@@ -577,3 +579,30 @@ def test_what_the_samples_come_to(version, tmp_path):
     assert stored["run_id"] == found.run_id
     assert stored["model_id"].startswith("mock:latest_")
     assert stored["cpu_model"] == "AMD EPYC"
+
+
+def test_report_in_a_notebook_takes_a_folder_of_codebook_lab(tmp_path):
+    folder = lab_folder(tmp_path, "Gate", old={("Gate", "accuracy"): 0.5})
+    config = Config()
+    config.HistoryManager.enabled = False
+    shell = InteractiveShell.instance(config=config)
+    try:
+        shell.run_line_magic("load_ext", "nbannot")
+        found = shell.run_line_magic("report", str(folder))
+    finally:
+        InteractiveShell.clear_instance()
+    assert isinstance(found, Rescored)
+    assert str(found) == str(rescore(folder))
+
+
+def test_a_value_without_a_line_in_the_ledger_counts_as_a_valid_answer(tmp_path):
+    """People mend output.csv by hand, or publish it without the ledger: what stands there is what the run said."""
+    task = task_of(3, codebook_of(GATE))
+    run = nbannot.run(task, model="mock", output_root=str(tmp_path))
+    (run.folder / "responses.jsonl").unlink()
+    lines = (run.folder / "output.csv").read_text(encoding="utf-8").splitlines()
+    lines[2] = lines[2].rpartition(",")[0] + ","
+    (run.folder / "output.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    again = nbannot.load_run(run.folder, task=task).coding.answers["S_Gate"]
+    before = [answer.value for answer in run.coding.answers["S_Gate"]]
+    assert [(a.status, a.value) for a in again] == [("ok", before[0]), ("not_asked", None), ("ok", before[2])]

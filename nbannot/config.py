@@ -567,10 +567,21 @@ def _refuse(faults: Iterable[Fault], lines: Mapping[str, int] | None = None) -> 
     raise error
 
 
+ELSEWHERE = {
+    "num_ctx": "context_size", "n_ctx": "context_size", "context_length": "context_size",
+    "max_model_len": "context_size", "num_predict": "max_tokens", "n_predict": "max_tokens",
+    "max_new_tokens": "max_tokens", "max_completion_tokens": "max_tokens", "max_output_tokens": "max_tokens",
+    "think": "reasoning", "thinking": "reasoning", "api_base": "base_url", "endpoint": "base_url", "host": "base_url",
+    "concurrency": "max_parallel", "workers": "max_parallel", "batch_size": "max_parallel", "timeout": "timeout_s",
+    "max_retries": "retries", "columns": "fields", "prompt": "prompt_type", "country": "country_iso_code",
+}  # fmt: skip
+"""What other tools call a setting -> its name here."""
+
+
 def _unknown(name: str) -> str:
     plain = name.strip("-").replace("-", "_").casefold()
-    shorts = {setting.short: full for full, setting in SETTINGS.items() if setting.short}
-    hint = f"; did you mean '{shorts[plain]}'?" if plain in shorts else nearest(plain, SETTINGS)
+    known = ELSEWHERE | {setting.short: full for full, setting in SETTINGS.items() if setting.short}
+    hint = f"; did you mean '{known[plain]}'?" if plain in known else nearest(plain, SETTINGS)
     return f"unknown setting '{name}'{hint}"
 
 

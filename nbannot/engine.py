@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+import math
 import random
 import threading
 import time
@@ -415,6 +416,12 @@ class Engine:
         finally:
             self.pace.resting -= 1
 
+    def _minutes_left_s(self) -> float:
+        """Return the seconds that a budget in minutes leaves."""
+        return max(
+            0.0, (self.job.config.budget or {}).get("minutes", math.inf) * 60 - self.progress.elapsed_s
+        )
+
     def _check_budget(self) -> None:
         """Stop the run, cleanly, before a call that the budget does not allow."""
         if self.job.config.budget:
@@ -451,7 +458,8 @@ class Engine:
         """Wait until requests may be sent, and there is a place in flight."""
         while True:
             if (left := self._resume_at - time.monotonic()) > 0:
-                await asyncio.sleep(left + random.random() * min(0.05, left))
+                await asyncio.sleep(min(left + random.random() * min(0.05, left), self._minutes_left_s()))
+                self._check_budget()
             elif self.progress.in_flight >= self.pace.size:
                 self._waiting.append(asyncio.get_running_loop().create_future())
                 await self._waiting[-1]

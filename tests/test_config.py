@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from nbannot.config import (
     CHAT_MODES,
     DEFAULTS,
+    ELSEWHERE,
     LISTS,
     REASONING_WORDS,
     SETTINGS,
@@ -174,7 +175,8 @@ def test_a_name_without_a_likeness_lists_the_settings_and_is_counted_once() -> N
     [
         ("modle", "model"), ("top-p", "top_p"), ("Temperature", "temperature"), ("temp", "temperature"),
         ("examples", "use_examples"), ("chatmode", "chat_mode"), ("--limit", "limit"), ("n", "limit"),
-        ("max_token", "max_tokens"), ("promt_type", "prompt_type"),
+        ("max_token", "max_tokens"), ("promt_type", "prompt_type"), ("num_ctx", "context_size"),
+        ("max_new_tokens", "max_tokens"), ("think", "reasoning"), ("concurrency", "max_parallel"),
     ],
 )  # fmt: skip
 def test_nearest_names(wrong: str, right: str) -> None:
@@ -183,6 +185,11 @@ def test_nearest_names(wrong: str, right: str) -> None:
     assert letter(refuse_unknown, [wrong]) == said
     assert letter(RunConfig().change, **{wrong: 1}) == said
     assert letter(expand, {wrong: [1, 2]}) == said
+
+
+def test_what_other_tools_call_a_setting_names_one_that_exists() -> None:
+    assert set(ELSEWHERE.values()) <= set(SETTINGS)
+    assert not set(ELSEWHERE) & set(SETTINGS)
 
 
 def test_names_that_are_no_texts_are_unknown_too() -> None:

@@ -19,7 +19,7 @@ from conftest import DEGREE, GATE, MARKS, QUOTE, STANCE, codebook_of, task_of
 
 import nbannot
 from nbannot.config import RunConfig
-from nbannot.engine import CALIBRATION_TEXTS, annotate, group_fields
+from nbannot.engine import CALIBRATION_TEXTS, LONGEST_WAIT_S, annotate, group_fields
 from nbannot.errors import ConfigError, RunError, RunInterrupted
 from nbannot.ledger import Ledger, messages_of, prefixes_in, read_lines
 from nbannot.models.base import ModelInfo, Reply
@@ -662,6 +662,13 @@ def test_a_budget_stops_the_run_cleanly_and_resumably(tmp_path, with_model):
     rest = Scripted(well)
     assert run_with(rest, with_model, task, tmp_path).status == "complete"
     assert len(rest.requests) + len(model.requests) == 50
+
+
+def test_a_budget_in_minutes_ends_a_wait_that_a_server_asks_for(tmp_path, with_model):
+    busy = Scripted(lambda r: Reply(error="HTTP 429: busy", retriable=True, retry_after_s=3600))
+    run = run_with(busy, with_model, task_of(5, codebook_of(GATE)), tmp_path, budget={"minutes": 0.005})
+    assert "the budget is spent: minutes" in run.config["stopped"]
+    assert run.timing["wall_time"] < LONGEST_WAIT_S / 2
 
 
 def test_a_budget_in_money_needs_prices_and_tokens(tmp_path, with_model):

@@ -464,12 +464,23 @@ def test_the_key_comes_from_the_environment(monkeypatch):
 def test_the_address_may_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:1234/v1/")
     assert OpenAIModel("x").address == "http://localhost:1234/v1"
-    assert OpenAIModel("x", base_url="http://localhost:5/v1").address == "http://localhost:5/v1"
+    for given in (
+        "http://localhost:5/v1",
+        "http://localhost:5/v1/chat/completions",
+        "http://localhost:5/v1/",
+    ):
+        assert OpenAIModel("x", base_url=given).address == "http://localhost:5/v1"
     monkeypatch.setenv("OPENAI_BASE_URL", "localhost:1234")
     with pytest.raises(ModelError, match="OPENAI_BASE_URL must be an address"):
         OpenAIModel("x")
     monkeypatch.delenv("OPENAI_BASE_URL")
     assert OpenAIModel("x").address == "https://api.openai.com/v1"
+
+
+def test_a_path_that_is_not_there_is_a_wrong_address():
+    with Serving() as server:
+        reply = ask(OpenAIModel("tiny", base_url=f"{server.url}/v2"), request())[0]
+    assert reply.error.endswith(f"(/chat/completions at {server.url}/v2; most base_url end in /v1)")
 
 
 def test_no_key_stays_anywhere(monkeypatch, tmp_path, caplog, capsys):

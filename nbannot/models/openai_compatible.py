@@ -84,7 +84,7 @@ class OpenAIModel:
         source = "base_url" if base_url else ADDRESS_VARIABLE
         given = base_url or os.environ.get(ADDRESS_VARIABLE, "").strip() or DEFAULT_URL
         self.name = name
-        self.address = checked_address(given, source)
+        self.address = checked_address(given, source).removesuffix(CHAT)
         self.parallel = parallel_for(max_parallel)
         self._context_size = context_size
         self._timeout_s = timeout_s
@@ -229,7 +229,7 @@ class OpenAIModel:
             request, lambda: self.body(request), lambda body: self._pool.post(CHAT, body)
         )
         if exchange.error is not None:
-            return context_reply(exchange) if is_too_long(exchange) else exchange.failed()
+            return context_reply(exchange) if is_too_long(exchange) else self._failed(exchange)
         reply = read_completion(exchange)
         self._thought = self._thought or bool(reply.reasoning)
         return _scored(request, exchange, reply) if request.answer_mode == "score" else reply
@@ -246,6 +246,13 @@ class OpenAIModel:
 
     def _new_pool(self, timeout_s: float) -> Pool:
         return Pool(self.address, key=self._key, timeout_s=timeout_s)
+
+    def _failed(self, exchange: Exchange) -> Reply:
+        """Return the reply to a failed request; one that is not found, and not for the model, is at a wrong address."""
+        reply = exchange.failed()
+        if exchange.status != 404 or "model" in (reply.error or "").casefold():
+            return reply
+        return replace(reply, error=f"{reply.error} ({CHAT} at {self.address}; most base_url end in /v1)")
 
     def _no_entry(self, found: Exchange) -> str:
         if self._key is None:

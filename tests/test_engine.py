@@ -19,7 +19,9 @@ from conftest import DEGREE, GATE, MARKS, QUOTE, STANCE, codebook_of, task_of
 
 import nbannot
 from nbannot.config import RunConfig
-from nbannot.engine import CALIBRATION_TEXTS, LONGEST_WAIT_S, annotate, group_fields
+from nbannot.engine import LONGEST_WAIT_S, annotate, group_fields
+from nbannot.engine.pace import Pace
+from nbannot.engine.schedule import CALIBRATION_TEXTS
 from nbannot.errors import ConfigError, RunError, RunInterrupted
 from nbannot.ledger import Ledger, messages_of, prefixes_in, read_lines
 from nbannot.models.base import ModelInfo, Reply
@@ -615,8 +617,6 @@ def test_every_type_of_field_goes_through(tmp_path):
 
 
 def test_pace_grows_while_well_and_halves_once_per_round():
-    from nbannot.engine import Pace
-
     pace = Pace(100)
     assert pace.size == Pace.START
     for _ in range(40):

@@ -389,6 +389,13 @@ def test_another_task_brings_its_fields():
     type_in(form, task="policy-sentimen")
     assert "did you mean" in fault(form, "task")
     assert form.task.name == "discrete-emotions"
+    assert form._run.disabled
+    with pytest.raises(ConfigError, match="did you mean"):
+        form.run()
+    type_in(form, task="policy-sentiment")
+    assert fault(form, "task") == ""
+    assert not form._run.disabled
+    assert form.task.name == "policy-sentiment"
 
 
 # ---- running ----------------------------------------------------------------------------------------------------
@@ -431,6 +438,7 @@ def test_the_button_runs_in_the_background_stops_and_goes_on():
     form._stop_button.click()
     waited(lambda: not form._run.disabled)
     assert "answers are kept" in form._status.value
+    assert "Press Continue" in form._status.value
     assert isinstance(form.last, Run)
     stopped = form.last
     assert stopped.config["temperature"] == 0

@@ -59,6 +59,11 @@ COPY = """(() => {
   if (navigator.clipboard) navigator.clipboard.writeText(text).catch(byHand); else byHand();
 })()"""
 """JavaScript that puts a text on the clipboard, where the notebook lets a display do so."""
+KEYS = """document.addEventListener("focusin", ({target}) => {
+  if (target.matches(".nbannot-form select, .nbannot-form pre"))
+    target.setAttribute("data-lm-suppress-shortcuts", "true");
+})"""
+"""JavaScript that leaves arrows and letters to the lists of the form; Jupyter's command mode would take them."""
 
 
 Order = tuple["Task", list[RunConfig], str]
@@ -86,6 +91,7 @@ class Form:
         expand(defaults)
         self.last: Run | Runs | None = None
         self.error = ""
+        self._task_fault = ""
         self._source = Source.of(task, codebook, defaults.get("task_root"))
         self._given = {self._source.words: self._source}
         several_fields = is_many("fields", defaults.get("fields"))
@@ -219,6 +225,7 @@ class Form:
             layout={"display": "none", "width": "auto"},
         ).add_class("nbannot-cell")
         self._clipboard = widgets.Output(layout={"height": "0", "overflow": "hidden"})
+        self._keys = widgets.Output(layout={"height": "0", "overflow": "hidden"}, outputs=_script(KEYS))
         self._results = widgets.HTML().add_class("nbannot-results")
 
     def _laid_out(self) -> Any:
@@ -249,6 +256,7 @@ class Form:
             self._status,
             self._cell_box,
             self._clipboard,
+            self._keys,
             self._results,
         ]
         return widgets.VBox(parts).add_class("nbannot-form")
@@ -299,6 +307,8 @@ class Form:
 
     def _faults(self) -> list[Fault]:
         faults = faults_of(self.settings)
+        if self._task_fault:
+            faults.insert(0, ("task", self._task_fault))
         if not self._repeats():
             shown = self._entries["repeats"].widget.value.strip()
             faults.append(
@@ -335,8 +345,7 @@ class Form:
 
     def _show_faults(self, faults: Sequence[Fault]) -> None:
         for name, entry in self._entries.items():
-            if name != "task":
-                entry.fault("\n".join(what for of, what in faults if of == name))
+            entry.fault("\n".join(what for of, what in faults if of == name))
         self._run.disabled = bool(faults) or self._working.locked()
         if faults and not self._working.locked():
             elsewhere = [what for name, what in faults if name not in self._entries]
@@ -358,11 +367,10 @@ class Form:
         try:
             root = self._kept.get("task_root")
             self._source = self._given.get(word) or Source.of(word.strip('"'), None, root)
+            self._task_fault = ""
+            self._change_fields()
         except NbannotError as error:
-            self._entries["task"].fault(str(error))
-            return
-        self._entries["task"].fault("")
-        self._change_fields()
+            self._task_fault = str(error)
         self._changed()
 
     def _change_fields(self) -> None:
@@ -462,6 +470,8 @@ class Form:
         try:
             with self._busy():
                 self._work(*order)
+        except RunInterrupted:
+            return  # it said so itself, and how to go on
         except NbannotError as error:
             self.error = str(error)
             self._say(self.error, True)
@@ -539,6 +549,8 @@ class Form:
             )
 
     def _tick(self, state: Progress) -> None:
+        if self._stop.is_set():
+            return
         self._status.value = f'<div role="status">{progress(state, self.task.name).html}</div>'
 
     def _say(self, line: str, warning: bool = False) -> None:
@@ -550,6 +562,7 @@ class Form:
     def _on_stop(self, button: Any) -> None:
         self._stop.set()
         self._stop_button.disabled = True
+        self._say("stopping …")
 
     # ---- the cell ----
 
@@ -569,9 +582,14 @@ class Form:
         if self._faults():
             return
         script = COPY % json.dumps(self.cell)
-        data = {"application/javascript": script, "text/plain": ""}
         self._say("The cell stands below, and is on the clipboard where the browser allows it.")
-        self._clipboard.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
+        self._clipboard.outputs = _script(script)
+
+
+def _script(source: str) -> tuple[dict[str, Any]]:
+    """Return what makes an `Output` run JavaScript."""
+    data = {"application/javascript": source, "text/plain": ""}
+    return ({"output_type": "display_data", "data": data, "metadata": {}},)
 
 
 def _report(run: Run) -> Sequence[Any]:

@@ -22,7 +22,8 @@ color:var(--jp-ui-font-color1,inherit)}
 white-space:normal}
 .nbannot-form .nbannot-field .nbannot-checks{gap:0 18px}
 .nbannot-form .nbannot-checks .widget-checkbox{width:auto}
-.nbannot-form :focus-visible{outline:2px solid var(--jp-brand-color1,#1976d2);outline-offset:1px}
+.nbannot-form.nbannot-form.nbannot-form :focus-visible{outline:2px solid var(--jp-brand-color1,#1976d2)!important;
+outline-offset:1px}
 .nbannot-form .nbannot-prompt pre{max-height:15em;margin:2px 0;word-break:normal}
 .nbannot-form textarea{font-family:var(--jp-code-font-family,monospace);white-space:pre}
 .jp-CodeCell.jp-mod-outputsScrolled .jp-Cell-outputArea:has(.nbannot-form){max-height:none}

@@ -139,6 +139,31 @@ def test_by_keyboard_alone(open_notebook):
     expect(page.locator(".nbannot-status")).to_contain_text("2 runs made, 0 failed")
 
 
+def test_lists_keep_their_keys_and_show_where_the_focus_is(open_notebook):
+    page = open_notebook(BEGIN, FORM.format(model="mock", limit=3), "1 + 1", height=1400)
+    plan = page.locator(".nbannot-plan")
+    expect(plan).to_contain_text("calls")
+    outline = "() => getComputedStyle(document.activeElement).outlineStyle"
+    prompt = page.get_by_label("Prompt", exact=True)
+    page.get_by_label("or choose what is here").focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate(FOCUSED) == "Prompt"
+    assert page.evaluate(outline) == "solid"
+    page.keyboard.press("Shift+ArrowDown")
+    expect(prompt).to_have_values(["standard", "persona"])
+    expect(plan).to_contain_text("2 runs")
+    page.keyboard.press("c")
+    expect(prompt).to_have_values(["CoT"])
+    assert page.evaluate(FOCUSED) == "Prompt"
+    page.get_by_label("or choose a task").focus()
+    page.keyboard.type("dd")
+    expect(page.get_by_label("Task", exact=True)).to_have_value("discrete-emotions")
+    expect(page.locator(".nbannot-form")).to_have_count(1)
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate(FOCUSED) == "Task"
+    assert page.evaluate(outline) == "solid"
+
+
 def test_dark_and_narrow(open_notebook):
     page = open_notebook(
         BEGIN,

@@ -29,12 +29,17 @@ from typing import Any
 from nbannot.answers import Answer, batch_offset, calibrate, read_reply
 from nbannot.codebook import Codebook, Field
 from nbannot.config import RunConfig
+from nbannot.engine.drive import Tick, drive
+from nbannot.engine.job import Job, Outcome, Progress, group_fields
+from nbannot.engine.pace import BudgetSpent, Pace, handed_out, pool
+from nbannot.engine.schedule import Schedule
 from nbannot.errors import NbannotError, RunError
 from nbannot.ledger import Ledger, Tally
 from nbannot.models.base import AnswerMode, Message, Model, Reply, Request
 from nbannot.prompts import Prompt, PromptType, compose, reply_text, reprompt
 
-CALIBRATION_TEXTS = 32
+__all__ = ["Engine", "Job", "Outcome", "Progress", "Tick", "annotate", "group_fields"]
+
 SEND_TRIES = 5
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
@@ -53,110 +58,8 @@ ASK_AGAIN = {
 """Retry strategy -> statuses that are asked again. What ran on to max_tokens runs on again unless it is warmer."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """Everything that is to be asked: plain data, no model and no folder.
-
-    Attributes
-    ----------
-    texts
-        What is sent, one per id: the text, with metadata in front where that was asked for.
-    originals
-        The texts themselves, in which quotes are located.
-    groups
-        Fields that are asked in one call, in an order in which parents come before what depends on them.
-    """
-
-    codebook: Codebook
-    config: RunConfig
-    kind: PromptType
-    ids: Sequence[str]
-    texts: Sequence[str]
-    originals: Sequence[str]
-    groups: tuple[tuple[Field, ...], ...]
-    answer_mode: AnswerMode
-    calibrated: bool
-    max_tokens: int
-
-    @property
-    def fields(self) -> tuple[Field, ...]:
-        """Every field that is asked."""
-        return tuple(f for group in self.groups for f in group)
-
-
-def group_fields(codebook: Codebook, fields: Sequence[Field], how: str) -> tuple[tuple[Field, ...], ...]:
-    """Return the fields grouped by call: one each, by section, or all; fields never share a call with their parents."""
-    chosen = [f for f in codebook.in_order if f in fields]
-    if how == "one":
-        return tuple((f,) for f in chosen)
-    grouped: dict[tuple[str, int], list[Field]] = {}
-    for f in chosen:
-        grouped.setdefault((f.section if how == "section" else "", codebook.depth(f)), []).append(f)
-    return tuple(tuple(group) for _, group in sorted(grouped.items(), key=lambda item: item[0][1]))
-
-
-@dataclass
-class Progress:
-    """How far a run is; the engine writes it, displays read it.
-
-    `total` and `done` count answers (texts x fields); those that turn out not to apply count as done.
-    """
-
-    total: int = 0
-    done: int = 0
-    calls: int = 0
-    cached: int = 0
-    retries: int = 0
-    not_ok: int = 0
-    in_flight: int = 0
-    started: float = field(default_factory=time.monotonic)
-    asking_since: float | None = None
-    message: str = ""
-
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds since the run began."""
-        return time.monotonic() - self.started
-
-    @property
-    def asking_s(self) -> float:
-        """Seconds since the model was ready and the first question could be asked."""
-        return 0.0 if self.asking_since is None else time.monotonic() - self.asking_since
-
-    @property
-    def remaining_s(self) -> float | None:
-        """Seconds to go at the pace of what was really asked; ``None`` before anything is known."""
-        fresh = self.done * self.calls / (self.calls + self.cached) if self.calls else 0
-        return (self.total - self.done) * self.asking_s / fresh if fresh else None
-
-
-@dataclass
-class Outcome:
-    """What a session of work left behind.
-
-    Attributes
-    ----------
-    answers
-        column -> one `Answer` per text, ``None`` where the work did not get that far.
-    stopped
-        Why it ended early; "" when everything was asked.
-    offsets
-        column -> calibration offset per label.
-    """
-
-    answers: dict[str, list[Answer | None]]
-    progress: Progress
-    stopped: str = ""
-    interrupted: bool = False
-    offsets: dict[str, tuple[float, ...]] = field(default_factory=dict)
-
-
 class ServerGone(NbannotError):
     """The model server has not answered many times in a row."""
-
-
-class BudgetSpent(NbannotError):
-    """The next call would go beyond the budget."""
 
 
 def _tokens(tally: Tally) -> tuple[int | None, int | None]:
@@ -195,11 +98,11 @@ class Engine:
         self.progress.asking_since = time.monotonic()
         try:
             if self.job.config.chat_mode == "per_query":
-                plan = _Schedule(self)
-                await _pool(plan.next, self._question, self.pace)
+                plan = Schedule(self)
+                await pool(plan.next, self._question, self.pace)
             elif self.job.config.chat_mode == "per_text":
                 rows = iter(range(len(self.job.ids)))
-                await _pool(_from(rows), self._conversation, self.pace)
+                await pool(handed_out(rows), self._conversation, self.pace)
             else:
                 history: list[Message] = []
                 for row in range(len(self.job.ids)):
@@ -209,7 +112,7 @@ class Engine:
 
     # ---- one text -------------------------------------------------------------------------------------------------
 
-    async def _question(self, item: tuple[_Schedule, int, int]) -> None:
+    async def _question(self, item: tuple[Schedule, int, int]) -> None:
         plan, number, row = item
         group = plan.applicable(number, row)
         try:
@@ -524,267 +427,6 @@ def _plain(answer: Answer) -> dict[str, Any]:
     return plain
 
 
-class _Schedule:
-    """Which question goes next in `per_query`: ready ones, earliest question first, over all texts."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.groups = engine.job.groups
-        n = len(engine.job.ids)
-        of_column = {f.column: number for number, group in enumerate(self.groups) for f in group}
-        self.parents: list[set[int]] = [
-            {of_column[f.condition.column] for f in group if f.condition and f.condition.column in of_column}
-            for group in self.groups
-        ]
-        self.children = [[c for c, ps in enumerate(self.parents) if g in ps] for g in range(len(self.groups))]
-        self.ready: list[deque[int]] = [deque() for _ in self.groups]
-        self.asked: dict[tuple[int, int], tuple[Field, ...]] = {}
-        self.open = [n] * len(self.groups)
-        self.pilots: dict[int, _Pilot] = {}
-        self.news = asyncio.Event()
-        self.out = 0
-        for number, group in enumerate(self.groups):
-            if engine.job.calibrated and engine.prompt(group).options:
-                self.pilots[number] = _Pilot(group[0])
-        for number in range(len(self.groups)):
-            if not self.parents[number]:
-                for row in range(n):
-                    self.reach(number, row)
-
-    async def next(self) -> tuple[_Schedule, int, int] | None:
-        """Return the next question, waiting for answers it depends on; ``None`` when all have been handed out."""
-        while True:
-            for number, rows in enumerate(self.ready):
-                if rows:
-                    self.out += 1
-                    return self, number, rows.popleft()
-            if self.out == 0:
-                self.news.set()
-                return None
-            self.news.clear()
-            await self.news.wait()
-
-    def applicable(self, number: int, row: int) -> tuple[Field, ...]:
-        """Return the fields of the group that are asked of this text."""
-        return self.asked.pop((number, row), self.groups[number])
-
-    def reach(self, number: int, row: int) -> None:
-        """A text has come to a group: all it depends on is known."""
-        group = self.groups[number]
-        asked = self.engine.settle(row, group)
-        if not asked:
-            self.closed(number, row)
-            return
-        if len(asked) < len(group):
-            self.asked[number, row] = asked
-        pilot = self.pilots.get(number)
-        if pilot is None:
-            self.ready[number].append(row)
-        else:
-            pilot.waiting.append(row)
-            self.start_pilot(number)
-
-    def start_pilot(self, number: int) -> None:
-        """Start calibrating a field once it is known to which texts it applies."""
-        pilot = self.pilots[number]
-        decided = all(self.open[parent] == 0 for parent in self.parents[number])
-        reached = len(pilot.waiting) + (len(self.engine.job.ids) - self.open[number])
-        if pilot.started or not decided or reached < len(self.engine.job.ids):
-            return
-        pilot.started = True
-        pilot.waiting.sort()
-        if len(pilot.waiting) < CALIBRATION_TEXTS:
-            self.ready[number].extend(pilot.waiting)
-            del self.pilots[number]
-        else:
-            pilot.rows = pilot.waiting[:CALIBRATION_TEXTS]
-            self.ready[number].extend(pilot.rows)
-        self.news.set()
-
-    def answered(self, number: int, row: int, found: dict[str, Answer], reply: Reply) -> None:
-        """Take the answers of one call, and what now becomes possible."""
-        self.out -= 1
-        pilot = self.pilots.get(number)
-        if pilot is None:
-            self.take(number, row, found)
-        elif pilot.offset is not None:
-            self.take(number, row, self.calibrated(pilot, found))
-        else:
-            pilot.found[row] = found
-            if len(pilot.found) == len(pilot.rows):
-                self.freeze(number)
-        self.news.set()
-
-    def freeze(self, number: int) -> None:
-        """Fix the calibration from the pilot texts, then let the other texts go."""
-        pilot = self.pilots[number]
-        column = pilot.asked.column
-        known = [pilot.found[row][column].probabilities for row in pilot.rows]
-        pilot.offset = (
-            batch_offset([p for p in known if p]) if any(known) else tuple(0.0 for _ in pilot.asked.labels)
-        )
-        self.engine.offsets[column] = pilot.offset
-        note = {
-            "calibration": column,
-            "labels": list(pilot.asked.labels),
-            "offset": list(pilot.offset),
-            "text_ids": [self.engine.job.ids[row] for row in pilot.rows],
-        }
-        if note not in self.engine.ledger.notes:
-            self.engine.ledger.note(**note)
-        for row in pilot.rows:
-            self.take(number, row, self.calibrated(pilot, pilot.found.pop(row)))
-        self.ready[number].extend(pilot.waiting[CALIBRATION_TEXTS:])
-
-    def calibrated(self, pilot: _Pilot, found: dict[str, Answer]) -> dict[str, Answer]:
-        answer = found[pilot.asked.column]
-        if answer.status != "ok" or answer.probabilities is None or pilot.offset is None:
-            return found
-        value, probabilities = calibrate(pilot.asked, answer.probabilities, pilot.offset)
-        return {
-            answer.column: Answer(
-                answer.column, "ok", value, probabilities=probabilities, attempt=answer.attempt
-            )
-        }
-
-    def lost(self) -> None:
-        """A question came to no answer: whoever waits for one must look again."""
-        self.out -= 1
-        self.news.set()
-
-    def take(self, number: int, row: int, found: dict[str, Answer]) -> None:
-        for answer in found.values():
-            self.engine.put(row, answer)
-        self.closed(number, row)
-
-    def closed(self, number: int, row: int) -> None:
-        """A group is done with a text: reach the groups that depend on it."""
-        self.open[number] -= 1
-        for child in self.children[number]:
-            if all(
-                self.engine.answers[f.column][row] is not None
-                for p in self.parents[child]
-                for f in self.groups[p]
-            ):
-                self.reach(child, row)
-        if number in self.pilots:
-            self.start_pilot(number)
-        for child in self.children[number]:
-            if child in self.pilots:
-                self.start_pilot(child)
-
-
-@dataclass
-class _Pilot:
-    """The calibration of one field: the texts waiting for it, those it is measured on, and the offset once fixed."""
-
-    asked: Field
-    waiting: list[int] = field(default_factory=list)
-    rows: list[int] = field(default_factory=list)
-    found: dict[int, dict[str, Answer]] = field(default_factory=dict)
-    offset: tuple[float, ...] | None = None
-    started: bool = False
-
-
-def _from(items: Iterator[int]) -> Callable[[], Coroutine[Any, Any, int | None]]:
-    async def next_item() -> int | None:
-        return next(items, None)
-
-    return next_item
-
-
-class Pace:
-    """How many requests are in flight: more while all goes well, half as many when the server is in trouble.
-
-    Parameters
-    ----------
-    most
-        Never more than this.
-
-    Attributes
-    ----------
-    resting
-        How many wait before they are sent again: they hold no place.
-    changed
-        Called when one begins to rest.
-    """
-
-    START = 32
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.resting = 0
-        self.changed: Callable[[], None] = lambda: None
-        self.size = min(most, self.START)
-        self._room = float(self.size)
-        self._doubling = True
-        self._calm_from = 0.0
-
-    def well(self) -> None:
-        """A reply came: one more for every reply at first, later one more for a whole round of replies."""
-        self._room = min(self.most, self._room + (1.0 if self._doubling else 1.0 / max(self._room, 1.0)))
-        self.size = int(self._room)
-
-    def trouble(self, sent: float) -> None:
-        """The server was overloaded by a request sent at this (monotonic) time; one halving per round of requests."""
-        self._doubling = False
-        if sent < self._calm_from:
-            return
-        self._calm_from = time.monotonic()
-        self._room = max(1.0, self._room / 2)
-        self.size = int(self._room)
-
-
-async def _pool(
-    next_item: Callable[[], Coroutine[Any, Any, Any]], do: Callable[[Any], Awaitable[None]], pace: Pace
-) -> None:
-    """Do every item with as many workers as `pace` says; the first error stops them all and is raised as it is.
-
-    When a budget is spent, what is in flight is waited for: it has been paid.
-    """
-    failure: BaseException | None = None
-    tasks: set[asyncio.Task[None]] = set()
-    exhausted = False
-
-    async def worker() -> None:
-        nonlocal exhausted
-        while len(tasks) <= pace.size + pace.resting:
-            item = await next_item()
-            if item is None:
-                exhausted = True
-                return
-            await do(item)
-            grow()
-
-    def grow() -> None:
-        while not exhausted and len(tasks) < pace.size + pace.resting:
-            tasks.add(asyncio.create_task(worker()))
-
-    pace.changed = grow
-    grow()
-    try:
-        while tasks:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            tasks -= done
-            failures = [task.exception() for task in done if task.exception() is not None]
-            failure = failure or next(iter(failures), None)
-            exhausted = exhausted or failure is not None
-            if failure is not None and not isinstance(failure, BudgetSpent):
-                break
-            grow()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    if failure is not None:
-        raise failure
-
-
-# ---- from the caller's thread to the event loop and back ----------------------------------------------------------
-
-Tick = Callable[[Progress], None]
-
-
 def annotate(
     job: Job,
     model: Model,
@@ -825,7 +467,7 @@ def annotate(
     progress = Progress()
     engine = Engine(job, model, ledger, progress, ask_again, kwh, ready)
     outcome = Outcome(engine.answers, progress, offsets=engine.offsets)
-    error = _drive(engine.run, progress, tick, stop, every_s, grace_s, outcome)
+    error = drive(engine.run, progress, tick, stop, every_s, grace_s, outcome)
     if isinstance(error, ServerGone | BudgetSpent):
         outcome.stopped = str(error)
     elif isinstance(error, NbannotError):
@@ -833,70 +475,3 @@ def annotate(
     elif error is not None:
         raise RunError(f"the run stopped: {type(error).__name__}: {error}") from error
     return outcome
-
-
-def _drive(
-    work: Callable[[], Coroutine[Any, Any, None]],
-    progress: Progress,
-    tick: Tick | None,
-    stop: threading.Event | None,
-    every_s: float,
-    grace_s: float,
-    outcome: Outcome,
-) -> BaseException | None:
-    """Run a coroutine in its own loop on a worker thread while the calling thread shows progress and listens."""
-    box: dict[str, Any] = {}
-    ready, done = threading.Event(), threading.Event()
-    context = contextvars.copy_context()
-
-    def worker() -> None:
-        async def main() -> None:
-            box["task"], box["loop"] = asyncio.current_task(), asyncio.get_running_loop()
-            ready.set()
-            await work()
-
-        try:
-            with asyncio.Runner() as runner:
-                context.run(runner.run, main())
-        except BaseException as error:  # noqa: BLE001 - carried to the calling thread
-            box["error"] = error
-        finally:
-            ready.set()
-            done.set()
-
-    threading.Thread(target=worker, name="nbannot-engine", daemon=True).start()
-    deadline: float | None = None
-    while True:
-        try:
-            while not done.wait(every_s):
-                if tick:
-                    tick(progress)
-                if stop is not None and stop.is_set() and deadline is None:
-                    deadline = _cancel(box, ready, grace_s, outcome)
-                if deadline is not None and time.monotonic() > deadline:
-                    break
-            break
-        except KeyboardInterrupt:
-            if deadline is not None:
-                break
-            deadline = _cancel(box, ready, grace_s, outcome)
-    if tick:
-        tick(progress)
-    error = box.get("error")
-    return None if isinstance(error, asyncio.CancelledError) else _single(error)
-
-
-def _cancel(box: dict[str, Any], ready: threading.Event, grace_s: float, outcome: Outcome) -> float:
-    outcome.interrupted = True
-    outcome.stopped = "stopped by the user"
-    ready.wait(1)
-    if "loop" in box:
-        box["loop"].call_soon_threadsafe(box["task"].cancel)
-    return time.monotonic() + grace_s
-
-
-def _single(error: BaseException | None) -> BaseException | None:
-    """Return the one error in a group of one, without the chain that makes notebooks print raw tracebacks."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

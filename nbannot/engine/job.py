@@ -1,0 +1,111 @@
+"""What is to be asked, how far that is, and what came of it: plain data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nbannot.answers import Answer
+from nbannot.codebook import Codebook, Field
+from nbannot.config import RunConfig
+from nbannot.models.base import AnswerMode
+from nbannot.prompts import PromptType
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that is to be asked: plain data, no model and no folder.
+
+    Attributes
+    ----------
+    texts
+        What is sent, one per id: the text, with metadata in front where that was asked for.
+    originals
+        The texts themselves, in which quotes are located.
+    groups
+        Fields that are asked in one call, in an order in which parents come before what depends on them.
+    """
+
+    codebook: Codebook
+    config: RunConfig
+    kind: PromptType
+    ids: Sequence[str]
+    texts: Sequence[str]
+    originals: Sequence[str]
+    groups: tuple[tuple[Field, ...], ...]
+    answer_mode: AnswerMode
+    calibrated: bool
+    max_tokens: int
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """Every field that is asked."""
+        return tuple(f for group in self.groups for f in group)
+
+
+def group_fields(codebook: Codebook, fields: Sequence[Field], how: str) -> tuple[tuple[Field, ...], ...]:
+    """Return the fields grouped by call: one each, by section, or all; fields never share a call with their parents."""
+    chosen = [f for f in codebook.in_order if f in fields]
+    if how == "one":
+        return tuple((f,) for f in chosen)
+    grouped: dict[tuple[str, int], list[Field]] = {}
+    for f in chosen:
+        grouped.setdefault((f.section if how == "section" else "", codebook.depth(f)), []).append(f)
+    return tuple(tuple(group) for _, group in sorted(grouped.items(), key=lambda item: item[0][1]))
+
+
+@dataclass
+class Progress:
+    """How far a run is; the engine writes it, displays read it.
+
+    `total` and `done` count answers (texts x fields); those that turn out not to apply count as done.
+    """
+
+    total: int = 0
+    done: int = 0
+    calls: int = 0
+    cached: int = 0
+    retries: int = 0
+    not_ok: int = 0
+    in_flight: int = 0
+    started: float = field(default_factory=time.monotonic)
+    asking_since: float | None = None
+    message: str = ""
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self.started
+
+    @property
+    def asking_s(self) -> float:
+        """Seconds since the model was ready and the first question could be asked."""
+        return 0.0 if self.asking_since is None else time.monotonic() - self.asking_since
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Seconds to go at the pace of what was really asked; ``None`` before anything is known."""
+        fresh = self.done * self.calls / (self.calls + self.cached) if self.calls else 0
+        return (self.total - self.done) * self.asking_s / fresh if fresh else None
+
+
+@dataclass
+class Outcome:
+    """What a session of work left behind.
+
+    Attributes
+    ----------
+    answers
+        column -> one `Answer` per text, ``None`` where the work did not get that far.
+    stopped
+        Why it ended early; "" when everything was asked.
+    offsets
+        column -> calibration offset per label.
+    """
+
+    answers: dict[str, list[Answer | None]]
+    progress: Progress
+    stopped: str = ""
+    interrupted: bool = False
+    offsets: dict[str, tuple[float, ...]] = field(default_factory=dict)

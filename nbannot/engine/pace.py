@@ -1,0 +1,108 @@
+"""How many requests are in flight, and the workers that send them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any
+
+from nbannot.errors import NbannotError
+
+
+class BudgetSpent(NbannotError):
+    """The next call would go beyond the budget."""
+
+
+def handed_out(items: Iterator[int]) -> Callable[[], Coroutine[Any, Any, int | None]]:
+    async def next_item() -> int | None:
+        return next(items, None)
+
+    return next_item
+
+
+class Pace:
+    """How many requests are in flight: more while all goes well, half as many when the server is in trouble.
+
+    Parameters
+    ----------
+    most
+        Never more than this.
+
+    Attributes
+    ----------
+    resting
+        How many wait before they are sent again: they hold no place.
+    changed
+        Called when one begins to rest.
+    """
+
+    START = 32
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.resting = 0
+        self.changed: Callable[[], None] = lambda: None
+        self.size = min(most, self.START)
+        self._room = float(self.size)
+        self._doubling = True
+        self._calm_from = 0.0
+
+    def well(self) -> None:
+        """A reply came: one more for every reply at first, later one more for a whole round of replies."""
+        self._room = min(self.most, self._room + (1.0 if self._doubling else 1.0 / max(self._room, 1.0)))
+        self.size = int(self._room)
+
+    def trouble(self, sent: float) -> None:
+        """The server was overloaded by a request sent at this (monotonic) time; one halving per round of requests."""
+        self._doubling = False
+        if sent < self._calm_from:
+            return
+        self._calm_from = time.monotonic()
+        self._room = max(1.0, self._room / 2)
+        self.size = int(self._room)
+
+
+async def pool(
+    next_item: Callable[[], Coroutine[Any, Any, Any]], do: Callable[[Any], Awaitable[None]], pace: Pace
+) -> None:
+    """Do every item with as many workers as `pace` says; the first error stops them all and is raised as it is.
+
+    When a budget is spent, what is in flight is waited for: it has been paid.
+    """
+    failure: BaseException | None = None
+    tasks: set[asyncio.Task[None]] = set()
+    exhausted = False
+
+    async def worker() -> None:
+        nonlocal exhausted
+        while len(tasks) <= pace.size + pace.resting:
+            item = await next_item()
+            if item is None:
+                exhausted = True
+                return
+            await do(item)
+            grow()
+
+    def grow() -> None:
+        while not exhausted and len(tasks) < pace.size + pace.resting:
+            tasks.add(asyncio.create_task(worker()))
+
+    pace.changed = grow
+    grow()
+    try:
+        while tasks:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            tasks -= done
+            failures = [task.exception() for task in done if task.exception() is not None]
+            failure = failure or next(iter(failures), None)
+            exhausted = exhausted or failure is not None
+            if failure is not None and not isinstance(failure, BudgetSpent):
+                break
+            grow()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    if failure is not None:
+        raise failure

@@ -1,0 +1,179 @@
+"""The order of work in `per_query`, and the calibration of scored answers that it waits for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from nbannot.answers import Answer, batch_offset, calibrate
+from nbannot.codebook import Field
+from nbannot.models.base import Reply
+
+if TYPE_CHECKING:
+    from nbannot.engine import Engine
+
+CALIBRATION_TEXTS = 32
+
+
+class Schedule:
+    """Which question goes next in `per_query`: ready ones, earliest question first, over all texts."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.groups = engine.job.groups
+        n = len(engine.job.ids)
+        of_column = {f.column: number for number, group in enumerate(self.groups) for f in group}
+        self.parents: list[set[int]] = [
+            {of_column[f.condition.column] for f in group if f.condition and f.condition.column in of_column}
+            for group in self.groups
+        ]
+        self.children = [[c for c, ps in enumerate(self.parents) if g in ps] for g in range(len(self.groups))]
+        self.ready: list[deque[int]] = [deque() for _ in self.groups]
+        self.asked: dict[tuple[int, int], tuple[Field, ...]] = {}
+        self.open = [n] * len(self.groups)
+        self.pilots: dict[int, Pilot] = {}
+        self.news = asyncio.Event()
+        self.out = 0
+        for number, group in enumerate(self.groups):
+            if engine.job.calibrated and engine.prompt(group).options:
+                self.pilots[number] = Pilot(group[0])
+        for number in range(len(self.groups)):
+            if not self.parents[number]:
+                for row in range(n):
+                    self.reach(number, row)
+
+    async def next(self) -> tuple[Schedule, int, int] | None:
+        """Return the next question, waiting for answers it depends on; ``None`` when all have been handed out."""
+        while True:
+            for number, rows in enumerate(self.ready):
+                if rows:
+                    self.out += 1
+                    return self, number, rows.popleft()
+            if self.out == 0:
+                self.news.set()
+                return None
+            self.news.clear()
+            await self.news.wait()
+
+    def applicable(self, number: int, row: int) -> tuple[Field, ...]:
+        """Return the fields of the group that are asked of this text."""
+        return self.asked.pop((number, row), self.groups[number])
+
+    def reach(self, number: int, row: int) -> None:
+        """A text has come to a group: all it depends on is known."""
+        group = self.groups[number]
+        asked = self.engine.settle(row, group)
+        if not asked:
+            self.closed(number, row)
+            return
+        if len(asked) < len(group):
+            self.asked[number, row] = asked
+        pilot = self.pilots.get(number)
+        if pilot is None:
+            self.ready[number].append(row)
+        else:
+            pilot.waiting.append(row)
+            self.start_pilot(number)
+
+    def start_pilot(self, number: int) -> None:
+        """Start calibrating a field once it is known to which texts it applies."""
+        pilot = self.pilots[number]
+        decided = all(self.open[parent] == 0 for parent in self.parents[number])
+        reached = len(pilot.waiting) + (len(self.engine.job.ids) - self.open[number])
+        if pilot.started or not decided or reached < len(self.engine.job.ids):
+            return
+        pilot.started = True
+        pilot.waiting.sort()
+        if len(pilot.waiting) < CALIBRATION_TEXTS:
+            self.ready[number].extend(pilot.waiting)
+            del self.pilots[number]
+        else:
+            pilot.rows = pilot.waiting[:CALIBRATION_TEXTS]
+            self.ready[number].extend(pilot.rows)
+        self.news.set()
+
+    def answered(self, number: int, row: int, found: dict[str, Answer], reply: Reply) -> None:
+        """Take the answers of one call, and what now becomes possible."""
+        self.out -= 1
+        pilot = self.pilots.get(number)
+        if pilot is None:
+            self.take(number, row, found)
+        elif pilot.offset is not None:
+            self.take(number, row, self.calibrated(pilot, found))
+        else:
+            pilot.found[row] = found
+            if len(pilot.found) == len(pilot.rows):
+                self.freeze(number)
+        self.news.set()
+
+    def freeze(self, number: int) -> None:
+        """Fix the calibration from the pilot texts, then let the other texts go."""
+        pilot = self.pilots[number]
+        column = pilot.asked.column
+        known = [pilot.found[row][column].probabilities for row in pilot.rows]
+        pilot.offset = (
+            batch_offset([p for p in known if p]) if any(known) else tuple(0.0 for _ in pilot.asked.labels)
+        )
+        self.engine.offsets[column] = pilot.offset
+        note = {
+            "calibration": column,
+            "labels": list(pilot.asked.labels),
+            "offset": list(pilot.offset),
+            "text_ids": [self.engine.job.ids[row] for row in pilot.rows],
+        }
+        if note not in self.engine.ledger.notes:
+            self.engine.ledger.note(**note)
+        for row in pilot.rows:
+            self.take(number, row, self.calibrated(pilot, pilot.found.pop(row)))
+        self.ready[number].extend(pilot.waiting[CALIBRATION_TEXTS:])
+
+    def calibrated(self, pilot: Pilot, found: dict[str, Answer]) -> dict[str, Answer]:
+        answer = found[pilot.asked.column]
+        if answer.status != "ok" or answer.probabilities is None or pilot.offset is None:
+            return found
+        value, probabilities = calibrate(pilot.asked, answer.probabilities, pilot.offset)
+        return {
+            answer.column: Answer(
+                answer.column, "ok", value, probabilities=probabilities, attempt=answer.attempt
+            )
+        }
+
+    def lost(self) -> None:
+        """A question came to no answer: whoever waits for one must look again."""
+        self.out -= 1
+        self.news.set()
+
+    def take(self, number: int, row: int, found: dict[str, Answer]) -> None:
+        for answer in found.values():
+            self.engine.put(row, answer)
+        self.closed(number, row)
+
+    def closed(self, number: int, row: int) -> None:
+        """A group is done with a text: reach the groups that depend on it."""
+        self.open[number] -= 1
+        for child in self.children[number]:
+            if all(
+                self.engine.answers[f.column][row] is not None
+                for p in self.parents[child]
+                for f in self.groups[p]
+            ):
+                self.reach(child, row)
+        if number in self.pilots:
+            self.start_pilot(number)
+        for child in self.children[number]:
+            if child in self.pilots:
+                self.start_pilot(child)
+
+
+@dataclass
+class Pilot:
+    """The calibration of one field: the texts waiting for it, those it is measured on, and the offset once fixed."""
+
+    asked: Field
+    waiting: list[int] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    found: dict[int, dict[str, Answer]] = field(default_factory=dict)
+    offset: tuple[float, ...] | None = None
+    started: bool = False

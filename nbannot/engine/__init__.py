@@ -13,30 +13,27 @@ applies; its first 32 texts are the calibration set.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import json
 import math
 import random
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from nbannot.answers import Answer, batch_offset, calibrate, read_reply
-from nbannot.codebook import Codebook, Field
-from nbannot.config import RunConfig
+from nbannot.answers import Answer, read_reply
+from nbannot.codebook import Field
 from nbannot.engine.drive import Tick, drive
 from nbannot.engine.job import Job, Outcome, Progress, group_fields
 from nbannot.engine.pace import BudgetSpent, Pace, handed_out, pool
 from nbannot.engine.schedule import Schedule
 from nbannot.errors import NbannotError, RunError
 from nbannot.ledger import Ledger, Tally
-from nbannot.models.base import AnswerMode, Message, Model, Reply, Request
-from nbannot.prompts import Prompt, PromptType, compose, reply_text, reprompt
+from nbannot.models.base import Message, Model, Reply, Request
+from nbannot.prompts import Prompt, compose, reply_text, reprompt
 
 __all__ = ["Engine", "Job", "Outcome", "Progress", "Tick", "annotate", "group_fields"]
 

@@ -337,8 +337,15 @@ class RunConfig:
             object.__setattr__(self, name, value)
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any] | None = None, /, **keywords: Any) -> RunConfig:
+    def of(cls, settings: RunConfig | Mapping[str, Any] | None = None, /, **keywords: Any) -> RunConfig:
         """Return the config with these settings; unknown names are refused with the nearest known one."""
+        if isinstance(settings, RunConfig):
+            return settings.change(**keywords)
+        if not isinstance(settings, Mapping | None):
+            raise ConfigError(
+                f"settings are keywords, a RunConfig or a dictionary. Got {_cut(settings)}.\n"
+                '  Type for instance: run(task, model="local").'
+            )
         merged = {**(settings or {}), **keywords}
         _refuse(faults_in(merged))
         return cls(**merged)

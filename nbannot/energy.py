@@ -54,6 +54,10 @@ def prewarm() -> None:
 
     It takes two to three seconds where it has not seen the processor before, see `processor_known`.
     """
+    _look_once()
+
+
+def _look_once() -> None:
     global _warm
 
     def look() -> None:
@@ -129,7 +133,7 @@ class Meter:
 
     def start(self) -> None:
         """Begin to measure; waits until CodeCarbon knows the machine."""
-        prewarm()
+        _look_once()
         _machine_known.wait()
         self._tracker = _tracker(self._country)
         self._tracker.start()

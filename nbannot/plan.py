@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -74,7 +75,13 @@ class Plan(Shown):
 
 
 def plan(
-    task: Any, config: RunConfig | None = None, /, *, codebook: Any = None, pilot: int = 0, **settings: Any
+    task: Any,
+    config: RunConfig | Mapping[str, Any] | None = None,
+    /,
+    *,
+    codebook: Any = None,
+    pilot: int = 0,
+    **settings: Any,
 ) -> Plan:
     """Return what `run` with the same arguments would send.
 
@@ -91,7 +98,7 @@ def plan(
     NbannotError
         As `run` would, before anything is sent.
     """
-    config = (config or RunConfig()).change(**settings)
+    config = RunConfig.of(config, **settings)
     whole = as_task(task, config, codebook)
     chosen, _ = design(whole, config)
     job = chosen.job

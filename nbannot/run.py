@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 from nbannot import __version__, energy, folder, ledger, prompts, tables
 from nbannot.codebook import Codebook, Field
@@ -120,9 +120,16 @@ IDENTITY = frozenset(
 
 
 def as_task(
-    task: Task | str | Path | Any, config: RunConfig, codebook: Codebook | str | Path | None = None
+    task: Task | str | Path | Any,
+    config: RunConfig,
+    codebook: Codebook | Mapping[str, Any] | str | Path | None = None,
 ) -> Task:
     """Return what `run` was given as a `Task`."""
+    if codebook is not None and isinstance(task, Task | str | Path):
+        raise TaskError(
+            "codebook= goes with a DataFrame; a task or a folder has a codebook of its own.\n"
+            "  To use another one: Task(task.data, codebook, name=...)."
+        )
     if isinstance(task, Task):
         return task
     if isinstance(task, str | Path):
@@ -131,7 +138,7 @@ def as_task(
         raise TaskError(
             "a DataFrame needs a codebook: run(frame, codebook=...), or make a Task(frame, codebook)."
         )
-    return Task(task, codebook if isinstance(codebook, Codebook) else Codebook.load(codebook))
+    return Task(task, cast(Codebook, codebook))  # which makes one of the others
 
 
 def design(
@@ -217,7 +224,7 @@ def run(
     config: RunConfig | Mapping[str, Any] | None = None,
     /,
     *,
-    codebook: Codebook | str | Path | None = None,
+    codebook: Codebook | Mapping[str, Any] | str | Path | None = None,
     fresh: bool = False,
     retry: Literal["invalid", "failed"] | None = None,
     tick: Tick | None = None,
@@ -259,7 +266,7 @@ def run(
     """
     if retry not in (None, "invalid", "failed"):
         raise ConfigError(f"retry must be 'invalid' or 'failed'. Got {retry!r}.")
-    config = _merged(config, settings)
+    config = RunConfig.of(config, **settings)
     energy.prewarm()
     task = as_task(task, config, codebook)
     plan, model = design(task, config, say=say)
@@ -286,12 +293,6 @@ def run(
             f"  {GO_ON}"
         )
     return done
-
-
-def _merged(config: RunConfig | Mapping[str, Any] | None, settings: Mapping[str, Any]) -> RunConfig:
-    if isinstance(config, RunConfig):
-        return config.change(**settings) if settings else config
-    return RunConfig.of(config, **settings)
 
 
 def _same_run(stored: Mapping[str, Any], plan: Design) -> None:

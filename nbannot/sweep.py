@@ -116,11 +116,11 @@ def configs_of(
         found = expand({**(configs or {}), **settings})
     else:
         found = []
-        for config in configs:
-            if isinstance(config, RunConfig):
-                found.append(config.change(**settings))
-            else:
+        for config in [configs] if isinstance(configs, str | RunConfig) else configs:
+            if isinstance(config, Mapping):
                 found.extend(expand({**config, **settings}))
+            else:
+                found.append(RunConfig.of(config, **settings))
     if not found:
         raise ConfigError("a sweep needs at least one config. Got an empty list.")
     return [c.change(repeat=c.repeat + again) for c in found for again in range(repeats)]

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import nbannot
 from nbannot.config import (
     CHAT_MODES,
     DEFAULTS,
@@ -31,7 +33,7 @@ from nbannot.config import (
     refuse_unknown,
     settings_in,
 )
-from nbannot.errors import ConfigError
+from nbannot.errors import ConfigError, TaskError
 
 
 @pytest.fixture(autouse=True)
@@ -594,3 +596,30 @@ def test_names_that_would_collide_if_they_were_merely_joined(
 def test_a_changed_wording_changes_the_name() -> None:
     config = RunConfig(prompt_type="mine")
     assert len({config.model_id(mark) for mark in ("", "a", "b")}) == 3
+
+
+@pytest.mark.parametrize("door", [nbannot.run, nbannot.plan, nbannot.sweep])
+def test_settings_that_are_none_are_refused_by_every_door(door: Any) -> None:
+    with pytest.raises(ConfigError, match="keywords, a RunConfig or a dictionary"):
+        door("policy-sentiment", "local")
+
+
+@pytest.mark.parametrize("door", [nbannot.run, nbannot.plan, nbannot.sweep, nbannot.configure])
+def test_a_codebook_beside_a_task_that_has_one_is_not_overlooked(door: Any) -> None:
+    with pytest.raises(TaskError, match="a folder has a codebook of its own"):
+        door("policy-sentiment", codebook={"text_column": "text"}, model="mock")
+
+
+def test_a_frame_takes_its_codebook_as_a_dictionary_and_settings_as_one(tmp_path: Path) -> None:
+    codebook = {
+        "text_column": "text",
+        "section_1": {
+            "section_name": "P",
+            "annotations": {"annotation_1": {"name": "Good", "type": "checkbox"}},
+        },
+    }
+    frame = pandas.DataFrame({"text": ["yes", "no"]})
+    settings = {"model": "mock", "output_root": str(tmp_path)}
+    run = nbannot.run(frame, settings, codebook=codebook)
+    assert nbannot.plan(frame, settings, codebook=codebook).run_id == run.run_id
+    assert [r.run_id for r in nbannot.sweep(frame, settings, codebook=codebook)] == [run.run_id]

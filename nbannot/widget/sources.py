@@ -47,13 +47,13 @@ class Source:
         held = _variables()
         if isinstance(given, str | Path):
             held_task = held.get(str(given))
-            task = held_task if isinstance(held_task, Task) else as_task(given, config)
+            task = as_task(held_task if isinstance(held_task, Task) else given, config, codebook)
             return cls(task, _quoted(str(given)))
         name = next((key for key, value in held.items() if value is given), "")
+        task = as_task(given, config, codebook)
         if isinstance(given, Task):
             word = name or (str(given.path) if given.path and given.rows is None else "")
             return cls(given, _quoted(word or _identifier(given.name)), "" if word else "task")
-        task = as_task(given, config, codebook)
         book = str(codebook) if isinstance(codebook, str | Path) else ""
         book = book or next((key for key, value in held.items() if value is codebook), "")
         task = Task(given, task.codebook, name=name) if name else task

@@ -51,7 +51,11 @@ __all__ = ["__version__", *_PUBLIC]
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'nbannot' has no attribute '{name}'")
-    value = getattr(import_module(f"nbannot.{_PUBLIC[name]}"), name)
+    from nbannot.imports import load
+
+    room = f"nbannot.{_PUBLIC[name]}"
+    load(room)
+    value = getattr(sys.modules[room], name)
     globals()[name] = value
     return value
 

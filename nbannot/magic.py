@@ -28,6 +28,7 @@ from nbannot.errors import (
     nearest,
     tidy_interrupt,
 )
+from nbannot.imports import load
 
 if TYPE_CHECKING:
     from nbannot.task import Task
@@ -136,7 +137,9 @@ class NbannotMagics(Magics):
         if {"-h", "--help"} & set(words):
             live.show_text(NbannotMagics.annotate.__doc__ or "")
             return None
-        order = read_order(words, cell, self._variables)
+        with tidy_interrupt():
+            load("polars", "nbannot.plan", "nbannot.sweep")
+            order = read_order(words, cell, self._variables)
         try:
             with tidy_interrupt():
                 result = _carry_out(order)

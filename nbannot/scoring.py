@@ -15,6 +15,7 @@ from nbannot.codebook import Field
 from nbannot.coding import Coding
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.frames import make_frame
+from nbannot.imports import load
 from nbannot.task import Task
 
 if TYPE_CHECKING:
@@ -170,6 +171,7 @@ def same_value(f: Field, one: Any, other: Any) -> bool:
 
 def field_data(coding: Coding, f: Field, clusters: Sequence[Any] | None = None) -> FieldData:
     """Return one field of a coding beside the human labels, row by row."""
+    load("nbannot.metrics.field")
     import numpy as np
 
     from nbannot.metrics.field import FieldData

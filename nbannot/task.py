@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from nbannot.codebook import Codebook, Field
 from nbannot.errors import TaskError, listed, nearest, problems
+from nbannot.imports import load
 from nbannot.shown import Shown
 from nbannot.spans import read_spans
 
@@ -457,6 +458,7 @@ def read_csv(path: str | Path, *, encoding: str = "utf-8") -> pl.DataFrame:
     TaskError
         If the file is missing, empty, has only a header, is in another encoding, or has rows of uneven length.
     """
+    load("polars")
     import polars as pl
 
     path = Path(path)
@@ -553,6 +555,7 @@ def _wrong_encoding(path: Path, codec: str, encoding: str) -> TaskError:
 
 def _as_text(data: Any) -> pl.DataFrame:
     """Return a pandas or polars frame as a polars frame of strings; missing values become blanks."""
+    load("polars")
     import polars as pl
 
     if isinstance(data, pl.DataFrame):

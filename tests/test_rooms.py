@@ -9,8 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "nbannot"
 ROOMS = [
-    "errors", "shown", "frames", "wire", "codebook", "spans", "task", "config", "models.base", "prompts", "answers",
-    "models", "ledger", "engine", "folder", "energy", "metrics", "coding", "scoring", "tables", "export",
+    "errors", "imports", "shown", "frames", "wire", "codebook", "spans", "task", "config", "models.base", "prompts",
+    "answers", "models", "ledger", "engine", "folder", "energy", "metrics", "coding", "scoring", "tables", "export",
     "lab", "run", "plan", "views", "report", "sweep", "compare", "stability", "reliability", "rescore", "displays",
     "doctor", "doors", "live", "completion", "magic", "widget", "cli", "__main__",
 ]  # fmt: skip

@@ -245,6 +245,7 @@ def score(
     ScoringError
         If the cluster column does not exist.
     """
+    load("nbannot.metrics.field")
     from nbannot.metrics.field import score_field
 
     clusters = None

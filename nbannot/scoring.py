@@ -171,7 +171,7 @@ def same_value(f: Field, one: Any, other: Any) -> bool:
 
 def field_data(coding: Coding, f: Field, clusters: Sequence[Any] | None = None) -> FieldData:
     """Return one field of a coding beside the human labels, row by row."""
-    load("nbannot.metrics.field")
+    load("nbannot.metrics.field", "scipy.stats")
     import numpy as np
 
     from nbannot.metrics.field import FieldData

@@ -14,7 +14,6 @@ from statistics import NormalDist
 
 import numpy as np
 
-from nbannot.imports import load
 from nbannot.metrics.result import NAN, FloatArray, IntArray
 
 MANY_UNITS = 10_000
@@ -298,7 +297,6 @@ def normal_quantile(probability: float) -> float:
 
 def t_quantile(probability: float, df: int) -> float:
     """Return the quantile of Student's t distribution."""
-    load("scipy.stats")
     from scipy.stats import t
 
     return float(t.ppf(probability, df))

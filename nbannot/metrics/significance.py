@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from nbannot.errors import ScoringError
-from nbannot.imports import load
 from nbannot.metrics.resample import normal_quantile
 from nbannot.metrics.result import NAN, BoolArray, FloatArray
 
@@ -39,7 +38,6 @@ def mcnemar(only_a: int, only_b: int, n: int, level: float = 0.95) -> McNemar:
     The mid-p value (Fagerland, Lydersen and Laake 2013) keeps the level where the exact one is too cautious;
     without any such row p is 1. The interval is the adjusted Wald interval of Bonett and Price (2012).
     """
-    load("scipy.stats")
     from scipy.stats import binom
 
     discordant, fewer = only_a + only_b, min(only_a, only_b)
@@ -66,7 +64,6 @@ class CochranQ(NamedTuple):
 
 def cochran_q(correct: BoolArray) -> CochranQ:
     """Return Cochran's Q (Cochran 1950) of an (n, runs) table of right answers; ``nan`` when runs never differ."""
-    load("scipy.stats")
     from scipy.stats import chi2
 
     table = np.asarray(correct, dtype=float)

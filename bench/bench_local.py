@@ -23,10 +23,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nbannot.models import local
-from nbannot.models.base import Reply, Request
+from nbannot.asking.request_reply import Reply, Request
 from nbannot.models.local import LocalModel
-from nbannot.prompts import compose, prompt_type
-from nbannot.task import load_task
+from nbannot.asking.prompts import compose, prompt_type
+from nbannot.study.task import load_task
 
 SCORED = ("checkbox", "dropdown", "likert")
 

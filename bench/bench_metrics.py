@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 
 import nbannot as nba
-from nbannot.metrics.classification import cohen_kappa, f1_macro, f1_per_class, label_counts
-from nbannot.metrics.field import FieldData, score_field
-from nbannot.metrics.paired import compare_many
-from nbannot.metrics.resample import bootstrap, percentile_limits, sample_cells
+from nbannot.measures.classification import cohen_kappa, f1_macro, f1_per_class, label_counts
+from nbannot.measures.field import FieldData, score_field
+from nbannot.measures.paired import compare_many
+from nbannot.measures.resample import bootstrap, percentile_limits, sample_cells
 
 N = 100_000
 RESAMPLES = 10_000

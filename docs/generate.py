@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nbannot import folder, tables
-from nbannot.config import DEFAULTS, SETTINGS
-from nbannot.metrics.field import FieldData, score_field
+from nbannot.record import folder
+from nbannot.record import tables
+from nbannot.study.config import DEFAULTS, SETTINGS
+from nbannot.measures.field import FieldData, score_field
 from nbannot.report.words import metric_words
 
 HERE = Path(__file__).parent

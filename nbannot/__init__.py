@@ -51,7 +51,7 @@ __all__ = ["__version__", *_PUBLIC]
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'nbannot' has no attribute '{name}'")
-    from nbannot.imports import load
+    from nbannot.tools.imports import load
 
     room = f"nbannot.{_PUBLIC[name]}"
     load(room)
@@ -78,13 +78,13 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(ipython: Any) -> None:
     """Register the magics: ``%load_ext nbannot``."""
-    from nbannot import magic
+    from nbannot.doors import magic
 
     magic.load_ipython_extension(ipython)
 
 
 def unload_ipython_extension(ipython: Any) -> None:
     """Take the magics away again: ``%unload_ext nbannot``."""
-    from nbannot import magic
+    from nbannot.doors import magic
 
     magic.unload_ipython_extension(ipython)

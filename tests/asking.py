@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from nbannot.models import Model
-from nbannot.models.base import Reply, Request
+from nbannot.asking.request_reply import Reply, Request
 
 LABELS = ["for", "against", "neither"]
 SCHEMA = {

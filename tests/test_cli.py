@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 import nbannot
-from nbannot import cli, doctor
-from nbannot.config import SETTINGS
+from nbannot.doors import cli
+from nbannot.doors import doctor
+from nbannot.study.config import SETTINGS
 
 QUICK = ["--model", "mock", "--limit", "6", "--fields", "Direction"]
 

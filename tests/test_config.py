@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import nbannot
-from nbannot.config import (
+from nbannot.study.config import (
     CHAT_MODES,
     DEFAULTS,
     ELSEWHERE,

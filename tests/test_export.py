@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nbannot.errors import TableError
-from nbannot.export import to_csv, to_latex, to_markdown
+from nbannot.record.export import to_csv, to_latex, to_markdown
 
 ROWS = [
     {"column": "Policy Sentiment_Direction", "f1_macro": 0.61234, "n": 64, "note": "50% & more"},

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbannot.errors import RunError
-from nbannot.ledger import (
+from nbannot.asking.ledger import (
     FILE,
     Ledger,
     messages_hash,
@@ -26,7 +26,7 @@ from nbannot.ledger import (
     read_lines,
     reply_of,
 )
-from nbannot.models.base import Message, Reply, Request
+from nbannot.asking.request_reply import Message, Reply, Request
 
 BEFORE = "Instructions — with “quotes” and\nlines.\n\nText:\n"
 

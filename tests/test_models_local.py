@@ -23,7 +23,7 @@ import pytest
 
 from nbannot.errors import ModelError
 from nbannot.models import local, weights
-from nbannot.models.base import Message, Model, Reply, Request
+from nbannot.asking.request_reply import Message, Model, Reply, Request
 from nbannot.models.local import DEMO_NOTICE, LocalModel, transcript
 
 DIRECTIONS = ["positive", "negative", "mixed", "no clear sentiment", "not applicable"]

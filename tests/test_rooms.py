@@ -106,7 +106,7 @@ def test_every_public_name_can_be_had():
 
 def test_a_room_does_not_hide_the_function_of_its_name():
     import nbannot
-    import nbannot.run as room  # noqa: F401
+    import nbannot.running.run as room  # noqa: F401
 
     assert callable(nbannot.run)
     assert nbannot.run.__name__ == "run"

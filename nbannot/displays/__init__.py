@@ -5,8 +5,8 @@ Every function returns a `Fragment`. Importing this room imports neither pandas,
 
 from nbannot.displays.cards import codebook_card, coder_card, plan_card, run_card, task_card
 from nbannot.displays.comparison import comparison
-from nbannot.displays.figure import Figure
-from nbannot.displays.fragment import Fragment
+from nbannot.page.figure import Figure
+from nbannot.page.fragment import Fragment
 from nbannot.displays.plots import forest, tradeoff
 from nbannot.displays.progress import progress
 from nbannot.displays.report import report, rescored

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nbannot.displays.figure import Figure
-from nbannot.displays.fragment import Fragment
+from nbannot.page.figure import Figure
+from nbannot.page.fragment import Fragment
 from nbannot.displays.plots import Point, cost_text, forest_figure, pareto, signed, tradeoff_figure
-from nbannot.report.blocks import Block, Cell, Fold, Footnotes, Grid, Heading, Para, Row
-from nbannot.report.digits import NONE, count, decimals, interval, number
+from nbannot.page.blocks import Block, Cell, Fold, Footnotes, Grid, Heading, Para, Row
+from nbannot.page.digits import NONE, count, decimals, interval, number
 from nbannot.report.words import metric_words, plural
 
 if TYPE_CHECKING:
-    from nbannot.compare import Compared, Comparison
-    from nbannot.metrics.paired import ManyResult, PairResult
+    from nbannot.comparing.comparison import Compared, Comparison
+    from nbannot.measures.paired import ManyResult, PairResult
 
 PAIRS_SHOWN = 60
 
@@ -117,7 +117,7 @@ def _remark(pair: PairResult, found: ManyResult) -> str:
 
     The verdict on two runs says the latter itself.
     """
-    from nbannot.compare.verdict import SURE_ALONE, sure_alone
+    from nbannot.comparing.verdict import SURE_ALONE, sure_alone
 
     unsaid = len(found.runs) > 2 and sure_alone(pair)
     return "; ".join(filter(None, [pair.reason, SURE_ALONE if unsaid else ""]))
@@ -131,7 +131,7 @@ def _p(p: float) -> str:
 
 def _cost(compared: Comparison, values: list[Point], metric: str) -> list[Block]:
     """Return quality against time, tokens and energy, as far as at least two runs tell what they took."""
-    from nbannot.compare import energy_of, seconds_of, tokens_of
+    from nbannot.comparing.comparison import energy_of, seconds_of, tokens_of
 
     known = [
         (name, costs)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nbannot.displays.fragment import Fragment
-from nbannot.displays.html import as_html, element, isolated
-from nbannot.report.blocks import WIDTH, Block, clean
-from nbannot.report.digits import count, duration, share
+from nbannot.page.fragment import Fragment
+from nbannot.page.html import as_html, element, isolated
+from nbannot.page.blocks import WIDTH, Block, clean
+from nbannot.page.digits import count, duration, share
 
 if TYPE_CHECKING:
-    from nbannot.engine import Progress
+    from nbannot.engine.engine import Progress
 
 
 @dataclass(frozen=True, slots=True)

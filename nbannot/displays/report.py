@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nbannot.displays.fragment import Fragment
-from nbannot.report import report_blocks
+from nbannot.page.fragment import Fragment
+from nbannot.report.report import report_blocks
 
 if TYPE_CHECKING:
-    from nbannot.rescore import Rescored
-    from nbannot.run import Run
+    from nbannot.comparing.rescoring.rescore import Rescored
+    from nbannot.running.run import Run
 
 
 def report(run: Run) -> Fragment:

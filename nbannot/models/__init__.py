@@ -11,9 +11,9 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from nbannot.config import RunConfig
+from nbannot.study.config import RunConfig
 from nbannot.errors import ModelError, NbannotError, listed, nearest
-from nbannot.models.base import Model, ModelInfo, Reply, Request
+from nbannot.asking.request_reply import Model, ModelInfo, Reply, Request
 
 __all__ = ["Model", "ModelInfo", "Reply", "Request", "backends", "get_model", "split_name"]
 

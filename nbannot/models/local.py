@@ -37,7 +37,7 @@ from typing import Any
 
 from nbannot.errors import ModelError
 from nbannot.models import weights
-from nbannot.models.base import AnswerMode, Message, ModelInfo, Reply, Request
+from nbannot.asking.request_reply import AnswerMode, Message, ModelInfo, Reply, Request
 from nbannot.models.weights import Say, Weights
 
 DEMO_NOTICE = (

@@ -17,10 +17,10 @@ import polars as pl
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, mean_absolute_error
 
 from nbannot.asking.answers import Answer
-from nbannot.study.codebook import Codebook
-from nbannot.record.coding import Coding
 from nbannot.comparing.comparison import Comparison, compare
-from nbannot.running.run import Run
+from nbannot.record.coding import Coding
+from nbannot.record.run import Run
+from nbannot.study.codebook import Codebook
 from nbannot.study.task import Task
 
 RESAMPLES = 10_000

@@ -74,9 +74,9 @@ def made_task(n: int) -> Any:
 
 def prepared(url: str, parallel: int) -> tuple[Any, Any]:
     """Return the job and the model, ready to be asked."""
-    from nbannot.study.config import RunConfig
     from nbannot.models.openai_compatible import OpenAIModel
-    from nbannot.running.run import design
+    from nbannot.running.design import design
+    from nbannot.study.config import RunConfig
 
     config = RunConfig(model="openai/tiny", base_url=f"{url}/v1", max_parallel=parallel)
     model = OpenAIModel("tiny", base_url=f"{url}/v1", max_parallel=parallel)
@@ -86,8 +86,8 @@ def prepared(url: str, parallel: int) -> tuple[Any, Any]:
 
 def with_engine(url: str, parallel: int) -> dict[str, float]:
     """Let the engine do the whole job, and return what it took."""
-    from nbannot.engine.engine import annotate
     from nbannot.asking.ledger import Ledger
+    from nbannot.engine.engine import annotate
 
     job, model = prepared(url, parallel)
     with tempfile.TemporaryDirectory() as folder:
@@ -130,8 +130,8 @@ def with_bare_client(url: str, parallel: int) -> dict[str, float]:
 
 def bodies_of(job: Any, model: Any) -> Iterator[bytes]:
     """Yield the bodies that the engine sends, in its order: one question over all texts, then the next."""
-    from nbannot.engine.engine import Engine, Progress
     from nbannot.asking.ledger import Ledger
+    from nbannot.engine.engine import Engine, Progress
 
     with tempfile.TemporaryDirectory() as folder:
         book = Ledger(Path(folder) / "responses.jsonl")

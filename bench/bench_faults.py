@@ -43,8 +43,7 @@ CHAT = "/v1/chat/completions"
 
 def prepare() -> None:
     """Shorten the waits, and leave out the energy meter, which takes seconds to start."""
-    from nbannot.engine import energy
-    from nbannot.engine import engine
+    from nbannot.engine import energy, engine
 
     engine.FIRST_WAIT_S = FIRST_WAIT_S
     energy.prewarm = lambda: None
@@ -63,11 +62,11 @@ def annotated(task: Any, url: str, place: str, timeout_s: float) -> Any:
 def truth(task: Any) -> dict[str, list[Any]]:
     """Return column -> the answers that the mock model gives in process to the same questions."""
     from nbannot.asking.answers import read_reply
-    from nbannot.study.config import RunConfig
-    from nbannot.engine.engine import Engine, Progress
     from nbannot.asking.ledger import Ledger
+    from nbannot.engine.engine import Engine, Progress
     from nbannot.models.mock import MockModel
-    from nbannot.running.run import design
+    from nbannot.running.design import design
+    from nbannot.study.config import RunConfig
 
     model = MockModel()
     job = design(task, RunConfig(model="mock", fields=FIELDS), model)[0].job

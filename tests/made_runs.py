@@ -10,8 +10,8 @@ from conftest import codebook_of
 
 from nbannot.asking.answers import Answer
 from nbannot.record.coding import Coding
+from nbannot.record.run import Run
 from nbannot.study.config import RunConfig
-from nbannot.running.run import Run
 from nbannot.study.task import Task
 
 STANCE = {"name": "Stance", "type": "dropdown", "options": ["pro", "anti", "neutral"]}

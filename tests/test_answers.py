@@ -20,8 +20,8 @@ from nbannot.asking.answers import (
     read_reply,
     shortened,
 )
-from nbannot.study.codebook import Field
 from nbannot.asking.request_reply import Reply
+from nbannot.study.codebook import Field
 
 
 def field(kind: Any, name: str = "F", **changes: Any) -> Field:

@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 import nbannot
-from nbannot.doors import cli
-from nbannot.doors import doctor
+from nbannot.doors import cli, doctor
 from nbannot.study.config import SETTINGS
 
 QUICK = ["--model", "mock", "--limit", "6", "--fields", "Direction"]
@@ -323,7 +322,7 @@ def test_tasks_lists_bundled_ones_and_ones_own(command, tmp_path):
 
 
 def test_models_lists_every_backend(command):
-    from nbannot.models import backends
+    from nbannot.models.registry import backends
 
     code, out, _ = command("models")
     assert code == 0

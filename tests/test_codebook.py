@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nbannot.errors import CodebookError
 from nbannot.study.codebook import (
     Codebook,
     Condition,
@@ -22,7 +23,6 @@ from nbannot.study.codebook import (
     span,
     textbox,
 )
-from nbannot.errors import CodebookError
 from nbannot.study.task import bundled_tasks, load_task
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

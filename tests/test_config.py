@@ -16,6 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import nbannot
+from nbannot.errors import ConfigError, TaskError
 from nbannot.study.config import (
     CHAT_MODES,
     DEFAULTS,
@@ -33,7 +34,6 @@ from nbannot.study.config import (
     refuse_unknown,
     settings_in,
 )
-from nbannot.errors import ConfigError, TaskError
 
 
 @pytest.fixture(autouse=True)

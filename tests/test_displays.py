@@ -30,13 +30,13 @@ from made_runs import (
 
 import nbannot
 from nbannot import displays
-from nbannot.page.figure import Dot, Words
-from nbannot.page.fragment import Fragment
-from nbannot.page.html import as_html, element, escape, page_html, tint
 from nbannot.displays.plots import PANEL, Point, nice_ticks, pareto, points
 from nbannot.engine.engine import Progress
 from nbannot.errors import NbannotError, ScoringError
 from nbannot.page.blocks import Cell, Grid, Para
+from nbannot.page.figure import Dot, Words
+from nbannot.page.fragment import Fragment
+from nbannot.page.html import as_html, element, escape, page_html, tint
 from nbannot.study.task import Task
 
 VOID = {"img", "br", "wbr"}
@@ -629,7 +629,7 @@ def test_every_plot_of_a_comparison_is_saved_by_its_metric(rich, tmp_path):
 def test_an_interval_without_0_beside_a_large_p_is_explained_once(rich, tmp_path, monkeypatch):
     from nbannot.comparing.comparison import compare
 
-    monkeypatch.setattr(sys.modules["nbannot.comparing.verdict"], "sure_alone", lambda pair: True)
+    monkeypatch.setattr("nbannot.comparing.verdict.sure_alone", lambda pair: True)
     more = [
         made_run(rich.task, {"Stance": answers}, tmp_path, run_id=run_id, model_id=name)
         for run_id, name, answers in (

@@ -18,16 +18,17 @@ import pytest
 from conftest import DEGREE, GATE, MARKS, QUOTE, STANCE, codebook_of, task_of
 
 import nbannot
-from nbannot.study.config import RunConfig
+from nbannot.asking.ledger import Ledger, messages_of, prefixes_in, read_lines
+from nbannot.asking.request_reply import ModelInfo, Reply
 from nbannot.engine.engine import LONGEST_WAIT_S, annotate, group_fields
 from nbannot.engine.pace import Pace
 from nbannot.engine.schedule import CALIBRATION_TEXTS
 from nbannot.errors import ConfigError, RunError, RunInterrupted
-from nbannot.asking.ledger import Ledger, messages_of, prefixes_in, read_lines
-from nbannot.asking.request_reply import ModelInfo, Reply
-from nbannot.running.run import design, load_run
-from nbannot.running.run import run as run_it
+from nbannot.record.run import load_run
 from nbannot.record.tables import read_long
+from nbannot.running.design import design
+from nbannot.running.run import run as run_it
+from nbannot.study.config import RunConfig
 from nbannot.study.task import Task
 
 
@@ -71,7 +72,7 @@ def with_model(monkeypatch):
     """Return a function that makes `run` use a scripted model."""
 
     def use(model):
-        monkeypatch.setattr(sys.modules["nbannot.running.run"], "get_model", lambda config, say: model)
+        monkeypatch.setattr("nbannot.running.design.get_model", lambda config, say: model)
         return model
 
     return use
@@ -787,7 +788,7 @@ def test_a_run_stopped_between_its_last_answer_and_its_scores_is_scored_by_the_n
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(nbannot.Run, "save_scores", stopped)
+        patch.setattr("nbannot.running.run.save_scores", stopped)
         with pytest.raises(KeyboardInterrupt):
             run_with(Scripted(well), with_model, task, tmp_path)
     assert not list(tmp_path.glob("metrics/*"))

@@ -206,7 +206,7 @@ def test_what_cannot_be_exported(other: object) -> None:
 
 def test_rows_need_no_frame_library() -> None:
     code = (
-        "import sys; from nbannot import export; export.to_latex([{'a': 1.5}]);"
+        "import sys; from nbannot.record import export; export.to_latex([{'a': 1.5}]);"
         "print([m for m in ('pandas', 'polars', 'numpy', 'jinja2') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

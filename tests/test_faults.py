@@ -18,9 +18,9 @@ from conftest import DEGREE, GATE, codebook_of, task_of
 from serving import FAULTS, OF_THE_WIRE, Serving, content_of
 
 import nbannot
+from nbannot.asking.ledger import messages_of, prefixes_in, read_lines
 from nbannot.engine.engine import GONE_AFTER
 from nbannot.errors import NbannotError
-from nbannot.asking.ledger import messages_of, prefixes_in, read_lines
 
 QUICK = tuple(kind for kind in FAULTS if kind not in ("hang", "slow"))
 SPOILT_REQUEST = ("reset", "schema_400")

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbannot.errors import RunError
 from nbannot.asking.ledger import (
     FILE,
     Ledger,
@@ -27,6 +26,7 @@ from nbannot.asking.ledger import (
     reply_of,
 )
 from nbannot.asking.request_reply import Message, Reply, Request
+from nbannot.errors import RunError
 
 BEFORE = "Instructions — with “quotes” and\nlines.\n\nText:\n"
 

@@ -14,12 +14,12 @@ from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
 import nbannot
-from nbannot.doors import magic
 from nbannot.asking import prompts
-from nbannot.study.config import SETTINGS
+from nbannot.doors import magic
 from nbannot.errors import ConfigError, ModelError, RunInterrupted, TaskError
-from nbannot.running.run import Run
+from nbannot.record.run import Run
 from nbannot.running.sweep import Runs
+from nbannot.study.config import SETTINGS
 
 LABEL_FIELDS = 'fields = ["Explicit evaluation", "Direction"]\n'
 

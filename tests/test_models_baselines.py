@@ -17,12 +17,12 @@ import pytest
 from asking import ask
 
 import nbannot
-from nbannot.study.codebook import Codebook
-from nbannot.errors import ModelError
-from nbannot.models import Model
-from nbannot.asking.request_reply import Request
-from nbannot.models.baselines import LABELLED, BaselineModel, folds
 from nbannot.asking.prompts import reply_schema
+from nbannot.asking.request_reply import Request
+from nbannot.errors import ModelError
+from nbannot.models.baselines import LABELLED, BaselineModel, folds
+from nbannot.models.registry import Model
+from nbannot.study.codebook import Codebook
 from nbannot.study.task import Task, load_task
 
 CODEBOOK = {

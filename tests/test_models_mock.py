@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from nbannot.errors import ModelError
 from nbannot.asking.request_reply import Model, Reply, Request
+from nbannot.errors import ModelError
 from nbannot.models.mock import FAULTS, NOTE, REFUSAL, MockModel, read_name
 
 TEXT = "The council raised rents again. “A scandal”, said Zoë 🏠 of the tenants' union; the mayor was silent."

@@ -17,9 +17,9 @@ from serving import OF_THE_ANSWER, OF_THE_WIRE, Serving
 
 import nbannot
 from nbannot.errors import ModelError
-from nbannot.models import Model, backends
 from nbannot.models.ollama import OllamaModel, estimated_tokens, full_name
 from nbannot.models.ollama_server import SERVERS, host_address, version_numbers
+from nbannot.models.registry import Model, backends
 
 NAME = "tiny:latest"
 

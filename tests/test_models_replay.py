@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from nbannot.errors import ModelError
 from nbannot.asking.ledger import Ledger
 from nbannot.asking.request_reply import Model, Reply, Request
+from nbannot.errors import ModelError
 from nbannot.models.replay import ReplayModel
 
 REPLY = Reply(

@@ -12,9 +12,6 @@ from hypothesis import strategies as st
 
 from nbannot.asking import prompts
 from nbannot.asking.answers import read_reply
-from nbannot.study.codebook import Codebook, Field
-from nbannot.errors import ConfigError
-from nbannot.asking.request_reply import Reply
 from nbannot.asking.prompts import (
     PromptType,
     add_prompt,
@@ -30,6 +27,9 @@ from nbannot.asking.prompts import (
     reprompt,
     with_metadata,
 )
+from nbannot.asking.request_reply import Reply
+from nbannot.errors import ConfigError
+from nbannot.study.codebook import Codebook, Field
 from nbannot.study.task import Task, load_task
 
 BUILT_IN = ("standard", "persona", "CoT")

@@ -11,8 +11,8 @@ import pytest
 from made_runs import answer, made_run, made_task
 
 from nbannot.comparing.comparison import load_coder
-from nbannot.errors import ScoringError
 from nbannot.comparing.reliability import agreement
+from nbannot.errors import ScoringError
 
 STANCE = {"name": "Stance", "type": "dropdown", "options": ["pro", "anti", "neutral"]}
 DEGREE = {"name": "Degree", "type": "likert", "min_value": 1, "max_value": 5}

@@ -7,7 +7,6 @@ import pytest
 from made_runs import DEGREE, MARKS, QUOTE, STANCE, answer, hostile_run, made_run, made_task, stance_run
 
 from nbannot.measures.result import Result
-from nbannot.report.report import report_blocks, report_text
 from nbannot.page.blocks import (
     WIDTH,
     Cell,
@@ -24,6 +23,7 @@ from nbannot.page.blocks import (
 )
 from nbannot.page.digits import interval, interval_of, number, value_of
 from nbannot.report.fields import class_grid, confusion_grid, metric_grid
+from nbannot.report.report import report_blocks, report_text
 from nbannot.report.words import settings_shown, state_of
 
 

@@ -16,11 +16,11 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 import nbannot
+from nbannot.comparing.rescoring.evidence import evidence, lab_coding
+from nbannot.comparing.rescoring.rescore import NOT_REPRODUCED, NOT_THERE, Rescored, rescore
+from nbannot.comparing.rescoring.rules import FAULTS, value_under
 from nbannot.errors import RunError, ScoringError, TaskError
 from nbannot.record.lab import lab_metrics, read_lab_folder
-from nbannot.comparing.rescoring.rescore import NOT_REPRODUCED, NOT_THERE, Rescored, rescore
-from nbannot.comparing.rescoring.evidence import evidence, lab_coding
-from nbannot.comparing.rescoring.rules import FAULTS, value_under
 from nbannot.record.scoring import score
 from nbannot.study.task import Task, load_task
 

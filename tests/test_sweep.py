@@ -6,9 +6,9 @@ import pytest
 from conftest import DEGREE, GATE, codebook_of, task_of
 
 import nbannot
-from nbannot.study.config import RunConfig
 from nbannot.errors import ConfigError, RunInterrupted
 from nbannot.running.sweep import configs_of, sweep
+from nbannot.study.config import RunConfig
 
 
 @pytest.fixture

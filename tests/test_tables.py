@@ -27,8 +27,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbannot.record import tables
 from nbannot.errors import TableError
+from nbannot.record import tables
 from nbannot.record.tables import joined, read_classes, read_long, read_runs, safe_run_id, upsert
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "data" / "codebook_lab_logs"
@@ -811,7 +811,7 @@ def test_a_table_that_is_not_there(tmp_path: Path) -> None:
 
 def test_importing_and_writing_need_no_frame_library() -> None:
     code = (
-        "import sys, tempfile; from nbannot import tables;"
+        "import sys, tempfile; from nbannot.record import tables;"
         "tables.upsert(tempfile.mkdtemp(), 't', long=[{'run_id': 'a1b2c3d4', 'metric': 'm'}], runs=[], classes=[]);"
         "print([m for m in ('pandas', 'polars', 'numpy', 'scipy', 'sklearn') if m in sys.modules])"
     )

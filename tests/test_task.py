@@ -16,8 +16,8 @@ from conftest import GATE, codebook_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbannot.study.codebook import Codebook, checkbox, dropdown, likert, span, textbox
 from nbannot.errors import CodebookError, TaskError
+from nbannot.study.codebook import Codebook, checkbox, dropdown, likert, span, textbox
 from nbannot.study.spans import make_span
 from nbannot.study.task import Task, bundled_tasks, load_task, read_csv, split_of
 

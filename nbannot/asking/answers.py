@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nbannot.study.codebook import NO, YES, Field
-from nbannot.errors import listed
 from nbannot.asking.request_reply import Reply
+from nbannot.errors import listed
+from nbannot.study.codebook import NO, YES, Field
 from nbannot.study.spans import locate
 
 Status = Literal["ok", "invalid", "refused", "truncated", "failed", "not_applicable", "not_asked"]

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nbannot.errors import RunError
 from nbannot.asking.request_reply import Message, Reply, Request
+from nbannot.errors import RunError
 from nbannot.tools.json_bytes import packed, unpacked
 
 FILE = "responses.jsonl"

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nbannot.study.codebook import Field
 from nbannot.errors import ConfigError, listed, nearest
+from nbannot.study.codebook import Field
 
 PLACE = re.compile(r"\{\{\s*(\w[\w -]*?)\s*\}\}")
 PLACES = ("core_prompt", "text")

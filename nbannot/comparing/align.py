@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nbannot.study.codebook import Field
 from nbannot.comparing.coder import Coder
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.measures.field import FieldData
-from nbannot.running.run import Run
+from nbannot.record.run import Run
 from nbannot.record.scoring import field_data
+from nbannot.study.codebook import Field
 from nbannot.study.task import Task
 
 Compared = Run | Coder

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nbannot.asking.answers import shortened
-from nbannot.record.coding import Coding, from_labels
 from nbannot.errors import ScoringError, listed
-from nbannot.record.scoring import Scored
 from nbannot.page.shown import Shown
+from nbannot.record.coding import Coding, from_labels
+from nbannot.record.scoring import Scored
 from nbannot.study.task import ID_COLUMNS, LARGEST_EXACT, OutsideLabels, Task, read_csv
 
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
-from nbannot.record import export
-from nbannot.study.codebook import Field
 from nbannot.comparing.align import (
     Compared,
     aligned,
@@ -26,7 +24,6 @@ from nbannot.comparing.coder import Coder, load_coder
 from nbannot.comparing.names import names_of
 from nbannot.comparing.verdict import ADJUSTMENT_WORDS, energy_of, notes_on, seconds_of, tokens_of, verdict
 from nbannot.errors import ScoringError, listed, nearest
-from nbannot.tools.frames import make_frame
 from nbannot.measures.accounting import account
 from nbannot.measures.field import FieldData, TextExtras, score_field
 from nbannot.measures.label_field import MACRO
@@ -36,6 +33,9 @@ from nbannot.measures.paired_statistics import LOWER_IS_BETTER, comparable_metri
 from nbannot.measures.result import Result
 from nbannot.measures.text_extras import EXTRA_NAMES
 from nbannot.page.shown import Shown
+from nbannot.record import export
+from nbannot.study.codebook import Field
+from nbannot.tools.frames import make_frame
 
 __all__ = ["Coder", "Compared", "Comparison", "compare", "energy_of", "load_coder", "seconds_of", "tokens_of"]
 

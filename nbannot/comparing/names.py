@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nbannot.comparing.align import Compared
-from nbannot.study.config import DEFAULTS, SETTINGS
+from nbannot.record.run import Run
 from nbannot.report.words import setting_text
-from nbannot.running.run import Run
+from nbannot.study.config import DEFAULTS, SETTINGS
 
 NAME_CHARS = 44
 

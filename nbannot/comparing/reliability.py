@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from nbannot.study.codebook import Field
-from nbannot.comparing.comparison import Compared
 from nbannot.comparing.align import column_of, given_items, refuse_other_fields
+from nbannot.comparing.comparison import Compared
 from nbannot.errors import ScoringError, listed
-from nbannot.tools.frames import make_frame
 from nbannot.measures.accounting import unit_codes
 from nbannot.measures.agreement import coder_agreement
 from nbannot.measures.classification import accuracy, cohen_kappa, label_counts
@@ -22,6 +20,8 @@ from nbannot.measures.label_field import label_values
 from nbannot.measures.ordinal import quadratic_kappa
 from nbannot.measures.resample import sample_cells
 from nbannot.measures.result import Result
+from nbannot.study.codebook import Field
+from nbannot.tools.frames import make_frame
 
 COLUMNS = (
     "column",

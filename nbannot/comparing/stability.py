@@ -9,14 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nbannot.study.config import RunConfig
 from nbannot.errors import ScoringError
-from nbannot.record.folder import CONFIG, read_json, run_folders
-from nbannot.tools.frames import make_frame
 from nbannot.measures.resample import wilson
 from nbannot.page.digits import share
-from nbannot.running.run import Run, load_run
+from nbannot.record.folder import CONFIG, run_folders
+from nbannot.record.run import Run, load_run
 from nbannot.record.scoring import same_value
+from nbannot.study.config import RunConfig
+from nbannot.tools.files import read_json
+from nbannot.tools.frames import make_frame
 
 COLUMNS = ("column", "n", "runs", "flipped", "flip_rate", "ci_low", "ci_high")
 SAME = "repeat"

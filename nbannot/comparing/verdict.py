@@ -14,8 +14,8 @@ from nbannot.measures.label_field import MACRO
 from nbannot.measures.paired import ManyResult, PairResult
 from nbannot.measures.paired_statistics import LOWER_IS_BETTER
 from nbannot.page.digits import MINUS, decimals
+from nbannot.record.run import Run
 from nbannot.report.words import metric_words
-from nbannot.running.run import Run
 
 if TYPE_CHECKING:
     from nbannot.comparing.comparison import Comparison
@@ -37,7 +37,8 @@ def tokens_of(run: Compared) -> int | None:
     """Return the tokens a run sent and received, where the server told."""
     if not isinstance(run, Run):
         return None
-    from nbannot.record.folder import CHARS, read_json
+    from nbannot.record.folder import CHARS
+    from nbannot.tools.files import read_json
 
     counts = read_json(run.folder / CHARS)
     known = [counts.get("input_tokens"), counts.get("output_tokens")]

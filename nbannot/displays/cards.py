@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbannot.page.fragment import Fragment
 from nbannot.displays.rows import shown_value, who_of
-from nbannot.report.report import cost_facts, model_words, status_blocks
 from nbannot.page.blocks import (
     Block,
     Bullets,
@@ -24,7 +22,9 @@ from nbannot.page.blocks import (
     clipped,
 )
 from nbannot.page.digits import NONE, count, duration, share
+from nbannot.page.fragment import Fragment
 from nbannot.report.fields import LABEL_TYPES, baseline_value, n_reference, reasons_of, value_cells
+from nbannot.report.report import cost_facts, model_words, status_blocks
 from nbannot.report.words import (
     CARD_METRICS,
     by_number,
@@ -38,12 +38,12 @@ from nbannot.report.words import (
 )
 
 if TYPE_CHECKING:
-    from nbannot.study.codebook import Codebook, Field
     from nbannot.comparing.comparison import Coder
     from nbannot.measures.result import FieldScore
-    from nbannot.running.plan import Plan
-    from nbannot.running.run import Run
+    from nbannot.record.run import Run
     from nbannot.record.scoring import Scored
+    from nbannot.running.plan import Plan
+    from nbannot.study.codebook import Codebook, Field
     from nbannot.study.task import Task
 
 LABELS_ON_A_CARD = 6

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nbannot.study.codebook import Field
 from nbannot.errors import ScoringError, listed
 from nbannot.page.blocks import Cell
 from nbannot.page.digits import NONE
 from nbannot.report.words import STATUS_WORDS
+from nbannot.study.codebook import Field
 
 if TYPE_CHECKING:
     from nbannot.record.scoring import Scored

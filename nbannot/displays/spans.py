@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
-from nbannot.study.codebook import Field
-from nbannot.page.fragment import Fragment
-from nbannot.page.html import as_html, element, escape, isolated
 from nbannot.displays.rows import Row, field_of, rows_of, who_of
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.page.blocks import WIDTH, Block, Heading, Para, clean, clipped, right_to_left, width_of, wrap
 from nbannot.page.digits import count
+from nbannot.page.fragment import Fragment
+from nbannot.page.html import as_html, element, escape, isolated
 from nbannot.report.words import STATUS_WORDS, plural
+from nbannot.study.codebook import Field
 
 if TYPE_CHECKING:
     from nbannot.record.scoring import Scored

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from nbannot.study.config import SETTINGS
-from nbannot.page.fragment import Fragment
 from nbannot.page.blocks import Block, Bullets, Cell, Footnotes, Grid, Heading, Para, Row
 from nbannot.page.digits import NONE, count, duration, energy, number
+from nbannot.page.fragment import Fragment
 from nbannot.report.fields import n_reference, value_cells
 from nbannot.report.words import CARD_METRICS, HEADLINES, metric_words, plural, setting_text
+from nbannot.study.config import SETTINGS
 
 if TYPE_CHECKING:
-    from nbannot.running.run import Run
+    from nbannot.record.run import Run
     from nbannot.record.scoring import Scored
     from nbannot.running.sweep import Runs
 

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nbannot.study.codebook import Field
-from nbannot.page.figure import BLUE, INK, ORANGE, QUIET, RULE, Box, Figure, Line, Mark, Words, text_width
-from nbannot.page.fragment import Fragment
 from nbannot.displays.rows import field_of, rows_of, who_of
 from nbannot.page.blocks import Block, Cell, Facts, Grid, Heading, Para, Row, clipped
 from nbannot.page.digits import count, share, value_of
+from nbannot.page.figure import BLUE, INK, ORANGE, QUIET, RULE, Box, Figure, Line, Mark, Words, text_width
+from nbannot.page.fragment import Fragment
 from nbannot.report.fields import (
     LABEL_TYPES,
     MATRIX_AT_MOST,
@@ -23,6 +22,7 @@ from nbannot.report.fields import (
     n_reference,
 )
 from nbannot.report.words import plural
+from nbannot.study.codebook import Field
 
 if TYPE_CHECKING:
     from nbannot.record.scoring import Scored

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from nbannot import __version__
-from nbannot.doors import recipe as doors
 from nbannot.displays import live
-from nbannot.study.config import DEFAULTS, SETTINGS, RunConfig, expand
+from nbannot.doors import recipe
 from nbannot.errors import NbannotError, RunInterrupted, TableError, listed, nearest
+from nbannot.study.config import DEFAULTS, SETTINGS, RunConfig, expand
 
 COMPLETE, ERROR, USAGE, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_CODES = {
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Do what a command line asks for and return the exit code (`EXIT_CODES`)."""
     _write_what_the_terminal_can_show()
     parser = _parser()
-    words = [doors.normal_option(word, OPTIONS) for word in (sys.argv[1:] if argv is None else argv)]
+    words = [recipe.normal_option(word, OPTIONS) for word in (sys.argv[1:] if argv is None else argv)]
     if not words:
         parser.print_help(sys.stderr)
         return USAGE
@@ -102,7 +102,7 @@ def do_run(asked: argparse.Namespace) -> int:
         asked.parser.error("--fresh and --retry are for one run; repetitions of a sweep: --repeat [1,2,3]")
     say = None if asked.quiet else live.say
     failures: Sequence[Any] = ()
-    with live.progress(doors.title(task, configs), quiet=asked.quiet) as tick:
+    with live.progress(recipe.title(task, configs), quiet=asked.quiet) as tick:
         if many:
             done = sweep(task, configs, tick=tick, say=say)
             runs, failures = done.runs, done.failures
@@ -115,7 +115,7 @@ def do_run(asked: argparse.Namespace) -> int:
         _print_json(told if many else told[0])
     else:
         for one in runs:
-            print(_short(one) if many or one.status == "failed" else f"{one.report()}\n{doors.summary(one)}")
+            print(_short(one) if many or one.status == "failed" else f"{one.report()}\n{recipe.summary(one)}")
     complete = not failures and all(one.status == "complete" for one in runs)
     return COMPLETE if complete else UNFINISHED
 
@@ -133,7 +133,8 @@ def do_plan(asked: argparse.Namespace) -> int:
 def do_score(asked: argparse.Namespace) -> int:
     """Score run folders again: of ours the first metric of each field, of older ones old values beside new ones."""
     from nbannot.comparing.rescoring.rescore import is_lab_folder, rescore, run_places
-    from nbannot.running.run import load_run
+    from nbannot.record.run import load_run
+    from nbannot.running.scores import save_scores
 
     complete = True
     for place in (found for named in asked.folder for found in run_places(named)):
@@ -143,7 +144,7 @@ def do_score(asked: argparse.Namespace) -> int:
             )
             continue
         one = load_run(place, task=None if asked.task is None else _task_named(asked.task))
-        one.save_scores()
+        save_scores(one)
         print(_short(one))
         complete = complete and one.status == "complete"
     return COMPLETE if complete else UNFINISHED
@@ -158,7 +159,7 @@ def _task_named(source: str) -> Any:
 def do_compare(asked: argparse.Namespace) -> int:
     """Print how runs differ, text by text."""
     from nbannot.comparing.comparison import compare
-    from nbannot.running.run import load_run
+    from nbannot.record.run import load_run
 
     runs = [load_run(place) for place in asked.folder]
     print(compare(runs, metric=asked.metric, column=asked.column))
@@ -253,7 +254,7 @@ def facts(run: Any) -> dict[str, Any]:
                 "n": result.n,
                 "reason": result.reason,
             }
-            for column, (metric, result) in doors.headline(run).items()
+            for column, (metric, result) in recipe.headline(run).items()
         },
     }
 
@@ -261,10 +262,11 @@ def facts(run: Any) -> dict[str, Any]:
 def runs_in(output_root: Path, task: str | None = None) -> list[dict[str, Any]]:
     """Return the runs of an output folder, oldest first, with the first metric of each field from the tables."""
     from nbannot.record import folder
+    from nbannot.tools.files import read_json
 
     rows: list[dict[str, Any]] = []
     for place in folder.run_folders(output_root, task):
-        config = folder.read_json(place / folder.CONFIG)
+        config = read_json(place / folder.CONFIG)
         rows.append(
             {
                 "run_id": place.name,
@@ -311,7 +313,7 @@ def _headline_words(headline: dict[str, Any]) -> str:
 
 
 def _short(run: Any) -> str:
-    return "\n".join([doors.summary(run), *(f"  {line}" for line in doors.headline_words(run))])
+    return "\n".join([recipe.summary(run), *(f"  {line}" for line in recipe.headline_words(run))])
 
 
 def _print_json(thing: Any) -> None:
@@ -343,17 +345,17 @@ def _table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
 
 def _what_and_how(asked: argparse.Namespace) -> tuple[Any, list[RunConfig]]:
     """Return the task and the configs that a command line asks for; options override a file's settings."""
-    from nbannot.running.run import as_task
+    from nbannot.running.design import as_task
 
     typed = {
-        name: doors.value_of(name, text) for name in SETTINGS if (text := getattr(asked, name)) is not None
+        name: recipe.value_of(name, text) for name in SETTINGS if (text := getattr(asked, name)) is not None
     }
-    if not doors.is_recipe(asked.what):
+    if not recipe.is_recipe(asked.what):
         configs = expand(typed)
         return as_task(asked.what, configs[0]), configs
-    recipe = doors.read_recipe(asked.what)
-    configs = expand({**recipe.settings, **typed})
-    return doors.task_of(recipe, configs[0]), configs
+    found = recipe.read_recipe(asked.what)
+    configs = expand({**found.settings, **typed})
+    return recipe.task_of(found, configs[0]), configs
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -482,7 +484,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("settings", "a list of values makes a sweep: --temperature [0,0.7]")
     for name in SETTINGS:
-        group.add_argument(f"--{name}", metavar="VALUE", help=doors.option_help(name).replace("%", "%%"))
+        group.add_argument(f"--{name}", metavar="VALUE", help=recipe.option_help(name).replace("%", "%%"))
 
 
 OPTIONS = (

@@ -12,9 +12,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from nbannot.doors import recipe as doors
-from nbannot.study.config import SETTINGS, RunConfig
+from nbannot.doors import recipe
 from nbannot.errors import NbannotError
+from nbannot.study.config import SETTINGS, RunConfig
 
 SETTING_OPTIONS = {f"--{name}": name for name in SETTINGS}
 OWN_OPTIONS = ("--out", "--plan", "--pilot", "--fresh", "--retry", "--quiet", "--codebook", "--help")
@@ -71,7 +71,7 @@ def _after_magic(magic: str, before: str, variables: Mapping[str, Any]) -> tuple
 
 def _runs(magic: str, fragment: str, variables: Mapping[str, Any]) -> list[str]:
     """Return the variables that hold runs, and for ``%compare`` its options."""
-    from nbannot.running.run import Run
+    from nbannot.record.run import Run
     from nbannot.running.sweep import Runs
 
     if magic == "compare" and fragment.startswith("-"):
@@ -109,7 +109,7 @@ def _quoted(name: str, word: str) -> str:
 def _values(name: str, fields: Sequence[str]) -> list[str]:
     """Return the values that a setting is known to take."""
     if name == "model":
-        from nbannot.models import backends
+        from nbannot.models.registry import backends
 
         alone = ("local", "mock")
         return [*alone, *(f"{backend}/" for backend in backends() if backend not in alone)]
@@ -129,8 +129,8 @@ def _fields(first_line: str, variables: Mapping[str, Any]) -> list[str]:
     from nbannot.study.codebook import Codebook
     from nbannot.study.task import Task
 
-    bundled = Path(str(resources.files("nbannot") / "tasks"))
-    words = [w for w in doors.split_line(re.sub(r"^\s*%+\w+", "", first_line)) if not w.startswith("-")]
+    bundled = Path(str(resources.files("nbannot.study") / "tasks"))
+    words = [w for w in recipe.split_line(re.sub(r"^\s*%+\w+", "", first_line)) if not w.startswith("-")]
     for word in words:
         held = variables.get(word)
         if isinstance(held, Task):
@@ -152,7 +152,7 @@ def _tasks(fragment: str, variables: Mapping[str, Any]) -> list[str]:
     """Return bundled tasks, variables that hold texts, and folders and files that begin with the fragment."""
     from nbannot.study.task import Task, bundled_tasks
 
-    held = [name for name, value in _named(variables) if isinstance(value, Task) or doors.is_frame(value)]
+    held = [name for name, value in _named(variables) if isinstance(value, Task) or recipe.is_frame(value)]
     return [*held, *bundled_tasks(), *_paths(fragment, "codebook.json"), *_files(fragment, "config.json")]
 
 

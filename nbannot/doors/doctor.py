@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Literal
 
 from nbannot import __version__
-from nbannot.study.config import COUNTRY_VARIABLE, RunConfig, country
 from nbannot.errors import NbannotError, listed
-from nbannot.record.folder import free_disk
-from nbannot.models import backends, get_model
+from nbannot.models.registry import backends, get_model
+from nbannot.study.config import COUNTRY_VARIABLE, RunConfig, country
+from nbannot.tools.files import free_disk
 
 KEYS = ("OPENAI_API_KEY", "NBANNOT_API_KEY", "HF_TOKEN")
 """Environment variables that may hold a key; only whether they are set is ever told."""
@@ -105,7 +105,7 @@ def _extras() -> Iterator[Finding]:
 
 
 def _cache() -> Finding:
-    from nbannot.models.weights import cache_folder
+    from nbannot.tools.files import cache_folder
 
     return _folder("cache folder", cache_folder(), "set NBANNOT_CACHE to a folder you can write in")
 
@@ -132,7 +132,8 @@ def _folder(what: str, folder: Path, todo: str) -> Finding:
 
 
 def _weights() -> Finding:
-    from nbannot.models.weights import DEFAULT_MODEL, cache_folder
+    from nbannot.models.weights import DEFAULT_MODEL
+    from nbannot.tools.files import cache_folder
 
     path = cache_folder() / "models" / DEFAULT_MODEL.file_name
     if path.exists() and path.stat().st_size == DEFAULT_MODEL.size:
@@ -256,7 +257,7 @@ def try_model(model: str, base_url: str | None = None) -> list[Finding]:
         Finding("where", "ok", where),
         *(Finding("note", "ok", note) for note in info.notes),
     ]
-    task = load_task(str(resources.files("nbannot") / "tasks" / "policy-sentiment"))
+    task = load_task(str(resources.files("nbannot.study") / "tasks" / "policy-sentiment"))
     with tempfile.TemporaryDirectory() as scratch:
         began = time.perf_counter()
         done = run(task, config.change(output_root=scratch))
@@ -316,7 +317,7 @@ def examine_determinism(
     from nbannot.comparing.stability import determinism, flip_words
     from nbannot.study.task import load_task
 
-    task = load_task(str(resources.files("nbannot") / "tasks" / "policy-sentiment"))
+    task = load_task(str(resources.files("nbannot.study") / "tasks" / "policy-sentiment"))
     config = RunConfig(model=model, base_url=base_url, fields=("Explicit evaluation", "Direction"))
     with tempfile.TemporaryDirectory() as scratch:
         table = determinism(task, config, texts=texts, repeats=repeats, output_root=scratch)

@@ -17,10 +17,8 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments
 
-from nbannot.doors import completion
-from nbannot.doors import recipe as doors
 from nbannot.displays import live
-from nbannot.study.config import SETTINGS, RunConfig, expand, lines_of, read_toml
+from nbannot.doors import completion, recipe
 from nbannot.errors import (
     ConfigError,
     NbannotError,
@@ -30,6 +28,7 @@ from nbannot.errors import (
     nearest,
     tidy_interrupt,
 )
+from nbannot.study.config import SETTINGS, RunConfig, expand, lines_of, read_toml
 from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ ANNOTATE = (
     _option("--codebook", metavar="PATH", help="of a DataFrame: a path, or a variable with a Codebook"),
     _option("-h", "--help", action="store_true", help="show this help"),
     *(
-        _option(f"--{name}", metavar="VALUE", help=doors.option_help(name).replace("%", "%%"))
+        _option(f"--{name}", metavar="VALUE", help=recipe.option_help(name).replace("%", "%%"))
         for name in SETTINGS
     ),
 )
@@ -135,7 +134,7 @@ class NbannotMagics(Magics):
 
         A list of values makes a sweep, one run per combination: temperature = [0, 0.7]
         """
-        words = doors.split_line(line.rstrip().removesuffix(";"))
+        words = recipe.split_line(line.rstrip().removesuffix(";"))
         if {"-h", "--help"} & set(words):
             live.show_text(NbannotMagics.annotate.__doc__ or "")
             return None
@@ -180,7 +179,7 @@ class NbannotMagics(Magics):
         """
         from nbannot.asking import prompts
 
-        asked = _parsed(NbannotMagics.prompt, doors.split_line(line))
+        asked = _parsed(NbannotMagics.prompt, recipe.split_line(line))
         if cell is None:
             if asked.name is None:
                 live.show_text("\n".join(prompts.prompt_types()))
@@ -213,7 +212,7 @@ class NbannotMagics(Magics):
         """
         from nbannot.comparing.rescoring.rescore import is_lab_folder, rescore
 
-        asked = _parsed(NbannotMagics.report, doors.split_line(line))
+        asked = _parsed(NbannotMagics.report, recipe.split_line(line))
         if asked.run is not None and asked.run not in self._variables and is_lab_folder(asked.run):
             return rescore(asked.run)
         return self._run(asked.run).report()
@@ -242,7 +241,7 @@ class NbannotMagics(Magics):
         from nbannot.comparing.comparison import compare
         from nbannot.running.sweep import Runs
 
-        asked = _parsed(NbannotMagics.compare, doors.split_line(line))
+        asked = _parsed(NbannotMagics.compare, recipe.split_line(line))
         held = [self._variables.get(name) for name in asked.runs]
         several = [
             [*one] if isinstance(one, Runs) else [self._run(name)]
@@ -267,7 +266,7 @@ class NbannotMagics(Magics):
         from nbannot import displays
         from nbannot.record import tables
 
-        asked = _parsed(NbannotMagics.runs, doors.split_line(line))
+        asked = _parsed(NbannotMagics.runs, recipe.split_line(line))
         if asked.task is None and self.last is None:
             raise UsageError("which task? %runs TASK; nothing was annotated in this session yet")
         name = asked.task or self.last.task.name
@@ -279,7 +278,7 @@ class NbannotMagics(Magics):
 
     def _run(self, named: str | None) -> Any:
         """Return the run that a word names: a variable or a folder; the last one without a word."""
-        from nbannot.running.run import Run, load_run
+        from nbannot.record.run import Run, load_run
 
         if named is None:
             if self.last is None:
@@ -329,14 +328,14 @@ def read_order(words: Sequence[str], cell: str | None, variables: Mapping[str, A
     out = out or given.out
     if out and not out.isidentifier():
         raise UsageError(f"-o takes the name of a variable. Got {out!r}")
-    recipe = doors.read_recipe(given.task) if doors.is_recipe(given.task) else None
+    found = recipe.read_recipe(given.task) if recipe.is_recipe(given.task) else None
     settings, lines = _settings(given, cell or "")
-    base = dict(recipe.settings) if recipe else {}
+    base = dict(found.settings) if found else {}
     configs = expand({**base, **settings}, lines)
     _check_names(configs, lines)
     task = (
-        doors.task_of(recipe, configs[0])
-        if recipe
+        recipe.task_of(found, configs[0])
+        if found
         else _task(given.task, given.codebook, variables, configs[0])
     )
     return Order(task, configs, out, given.plan, _pilot(given), given.fresh, given.retry, given.quiet)
@@ -370,7 +369,7 @@ def _parsed(magic: Any, words: Sequence[str]) -> Any:
     parser = magic.parser
     parser.allow_abbrev = False
     known = parser._option_string_actions
-    asked = [doors.normal_option(word, known) for word in words]
+    asked = [recipe.normal_option(word, known) for word in words]
     for word in asked:
         name = word.partition("=")[0]
         if re.match(r"-{1,2}[A-Za-z]", name) and name not in known:
@@ -389,7 +388,7 @@ def _settings(given: Any, body: str) -> tuple[dict[str, Any], dict[str, int]]:
     in_body = read_toml(body, first_line=2)
     lines = lines_of(in_body, body, first_line=2)
     typed = {name: getattr(given, name) for name in SETTINGS if getattr(given, name) is not None}
-    in_line = {name: doors.value_of(name, text) for name, text in typed.items()}
+    in_line = {name: recipe.value_of(name, text) for name, text in typed.items()}
     twice = [
         f"  {name}: line 1 says --{name} {typed[name]}, line {lines.get(name, 2)} says {name} = {in_body[name]!r}."
         for name in in_line
@@ -402,8 +401,8 @@ def _settings(given: Any, body: str) -> tuple[dict[str, Any], dict[str, int]]:
 
 def _check_names(configs: Sequence[RunConfig], lines: Mapping[str, int]) -> None:
     """Raise the error of an unknown prompt type or model with the line of the cell on which it stands."""
-    from nbannot.models import get_model
     from nbannot.asking.prompts import prompt_type
+    from nbannot.models.registry import get_model
 
     checks: dict[str, Callable[[RunConfig], object]] = {
         "prompt_type": lambda config: prompt_type(config.prompt_type),
@@ -420,13 +419,13 @@ def _check_names(configs: Sequence[RunConfig], lines: Mapping[str, int]) -> None
 
 def _task(word: str, codebook: str | None, variables: Mapping[str, Any], config: RunConfig) -> Task:
     """Return the task that a word names: a variable, else a folder or bundled name."""
-    from nbannot.running.run import as_task
+    from nbannot.running.design import as_task
     from nbannot.study.task import Task
 
     held = variables.get(word)
     if isinstance(held, Task):
         return held
-    if doors.is_frame(held):
+    if recipe.is_frame(held):
         return Task(held, _codebook(word, codebook, variables), name=word)
     if codebook is not None:
         raise UsageError(f"--codebook goes with a DataFrame; '{word}' brings its own codebook")
@@ -479,7 +478,7 @@ def _carry_out(order: Order) -> Any:
             live.say(f"{len(plans)} runs, {least:,} to {most:,} calls in all")
         return plans if many else plans[0]
     say = None if order.quiet else _once
-    with live.progress(doors.title(order.task, order.configs), quiet=order.quiet) as tick:
+    with live.progress(recipe.title(order.task, order.configs), quiet=order.quiet) as tick:
         if many:
             return sweep(order.task, order.configs, tick=tick, say=say)
         return run(order.task, order.configs[0], fresh=order.fresh, retry=order.retry, tick=tick, say=say)
@@ -497,11 +496,11 @@ def _once(line: str) -> None:
 
 def _told(result: Any) -> str:
     """Return the line that stands for a result which is kept in a variable."""
-    from nbannot.running.run import Run
+    from nbannot.record.run import Run
 
     if not isinstance(result, Run):
         return repr(result)
-    return "\n".join([doors.summary(result), *(f"  {line}" for line in doors.headline_words(result))])
+    return "\n".join([recipe.summary(result), *(f"  {line}" for line in recipe.headline_words(result))])
 
 
 # ---- coming and going -------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nbannot.errors import ConfigError, RunError, TaskError
 from nbannot.study.config import (
     DEFAULTS,
     LISTS,
@@ -21,11 +22,10 @@ from nbannot.study.config import (
     refuse_unknown,
     settings_in,
 )
-from nbannot.errors import ConfigError, RunError, TaskError
 
 if TYPE_CHECKING:
     from nbannot.measures.result import Result
-    from nbannot.running.run import Run
+    from nbannot.record.run import Run
     from nbannot.study.task import Task
 
 
@@ -183,17 +183,18 @@ def task_of(recipe: Recipe, config: RunConfig) -> Task:
     TaskError, RunError
         If it cannot be found any more.
     """
-    from nbannot.record import folder
-    from nbannot.running.run import _task_of, as_task
+    from nbannot.record.run import task_of_run
+    from nbannot.running.design import as_task
+    from nbannot.tools.files import read_json
 
     if recipe.task:
         return as_task(recipe.task, config)
-    stored = folder.read_json(recipe.path) if recipe.is_run else {}
+    stored = read_json(recipe.path) if recipe.is_run else {}
     if "run_id" not in stored:
         raise TaskError(f'{recipe.path} names no task.\n  Add a line: task = "policy-sentiment".')
     if "codebook" not in stored:
         raise RunError(f"{recipe.path} holds no codebook: it is not the config.json of one of our runs.")
-    return _task_of(recipe.path.parent, stored)
+    return task_of_run(recipe.path.parent, stored)
 
 
 def title(task: Task, configs: Sequence[RunConfig]) -> str:

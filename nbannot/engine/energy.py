@@ -21,7 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from nbannot.errors import NbannotError
-from nbannot.record.folder import write_json
+from nbannot.tools.files import write_json
 
 WORLD_AVERAGE_G_PER_KWH = 475.0
 """CodeCarbon's own default factor: IEA, Global Energy & CO2 Status Report 2019."""
@@ -104,7 +104,7 @@ def processor_known() -> Iterator[None]:
 
 
 def _processor_file() -> Path:
-    from nbannot.models.weights import cache_folder
+    from nbannot.tools.files import cache_folder
 
     return cache_folder() / "processor.json"
 

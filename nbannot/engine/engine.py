@@ -25,15 +25,15 @@ from functools import lru_cache
 from typing import Any
 
 from nbannot.asking.answers import Answer, read_reply
-from nbannot.study.codebook import Field
+from nbannot.asking.ledger import Ledger, Tally
+from nbannot.asking.prompts import Prompt, compose, reply_text, reprompt
+from nbannot.asking.request_reply import Message, Model, Reply, Request
 from nbannot.engine.drive import Tick, drive
 from nbannot.engine.job import Job, Outcome, Progress, group_fields
 from nbannot.engine.pace import BudgetSpent, Pace, handed_out, pool
 from nbannot.engine.schedule import Schedule
 from nbannot.errors import NbannotError, RunError
-from nbannot.asking.ledger import Ledger, Tally
-from nbannot.asking.request_reply import Message, Model, Reply, Request
-from nbannot.asking.prompts import Prompt, compose, reply_text, reprompt
+from nbannot.study.codebook import Field
 
 __all__ = ["Engine", "Job", "Outcome", "Progress", "Tick", "annotate", "group_fields"]
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nbannot.asking.answers import Answer
+from nbannot.asking.prompts import PromptType
+from nbannot.asking.request_reply import AnswerMode
 from nbannot.study.codebook import Codebook, Field
 from nbannot.study.config import RunConfig
-from nbannot.asking.request_reply import AnswerMode
-from nbannot.asking.prompts import PromptType
 
 
 @dataclass(frozen=True)

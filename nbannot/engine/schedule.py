@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nbannot.asking.answers import Answer, batch_offset, calibrate
-from nbannot.study.codebook import Field
 from nbannot.asking.request_reply import Reply
+from nbannot.study.codebook import Field
 
 if TYPE_CHECKING:
     from nbannot.engine.engine import Engine

@@ -26,10 +26,10 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from nbannot.study.codebook import Field
-from nbannot.errors import ModelError, listed, nearest
-from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
 from nbannot.asking.prompts import reply_text
+from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
+from nbannot.errors import ModelError, listed, nearest
+from nbannot.study.codebook import Field
 from nbannot.study.task import Task
 
 FOLDS = 5

@@ -27,8 +27,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 
-from nbannot.errors import ModelError
 from nbannot.asking.request_reply import Reply
+from nbannot.errors import ModelError
 from nbannot.tools.json_bytes import unpacked
 
 PARALLEL = 32

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nbannot.page.fragment import write
-from nbannot.page.html import as_html, element, escape
 from nbannot.errors import NbannotError
 from nbannot.page.blocks import WIDTH, Block
+from nbannot.page.fragment import write
+from nbannot.page.html import as_html, element, escape
 
 INK, QUIET, RULE, PAPER = "#22262b", "#5b636e", "#d4d8dd", "#ffffff"
 BLUE, ORANGE, GREEN = "#1f77b4", "#d1661a", "#3a7d44"

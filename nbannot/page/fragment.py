@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbannot.page.html import page_html
 from nbannot.errors import NbannotError, listed
 from nbannot.page.blocks import Block, page_text
+from nbannot.page.html import page_html
 
 if TYPE_CHECKING:
     from nbannot.page.figure import Figure

@@ -1,7 +1,8 @@
 """How objects of the core appear in a notebook without knowing that notebooks exist.
 
 An object that can be shown inherits `Shown` and names its display; the display itself lives in `nbannot.displays`,
-which is imported only when something asks for a picture of the object.
+which is imported only when something asks for a picture of the object. `_displays` is the one hop of the house: every
+other import runs towards rooms that are read earlier.
 """
 
 from __future__ import annotations
@@ -22,12 +23,21 @@ class Shown:
         return bundle
 
     def _fragment(self) -> Any:
-        from nbannot import displays  # the one hop towards the displays, taken only when something is shown
-
-        return getattr(displays, self._display)(self)
+        return show(self._display, self)
 
     def __str__(self) -> str:
         return str(self._fragment().text)
+
+
+def show(display: str, *things: Any) -> Any:
+    """Return the fragment that a display of `nbannot.displays` makes of these things."""
+    return getattr(_displays(), display)(*things)
+
+
+def _displays() -> Any:
+    from nbannot import displays
+
+    return displays
 
 
 @contextmanager
@@ -36,7 +46,5 @@ def watching(title: str, tick: Any) -> Iterator[Any]:
     if tick is not None or "IPython" not in sys.modules:
         yield tick
         return
-    from nbannot.displays import live  # the second hop: towards what shows progress
-
-    with live.progress(title) as shown:
+    with _displays().live_progress(title) as shown:
         yield shown

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbannot.asking.answers import Answer
-from nbannot.study.codebook import Field
+from nbannot.asking.ledger import read_calls
 from nbannot.errors import ScoringError, listed
 from nbannot.record.folder import LEDGER, OUTPUT
-from nbannot.tools.frames import make_frame
-from nbannot.asking.ledger import read_calls
+from nbannot.study.codebook import Field
 from nbannot.study.spans import read_spans
 from nbannot.study.task import Task, read_csv
+from nbannot.tools.frames import make_frame
 
 NOT_REACHED = "the run did not get this far"
 LABEL_COLUMNS = ("text_id", "column", "value", "status", "reason", "repaired", "unaligned", "attempt")

@@ -29,11 +29,12 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from nbannot.study.codebook import Codebook
 from nbannot.errors import RunError, TableError, listed
-from nbannot.record.folder import CHARS, CONFIG, EMISSIONS, OUTPUT, TIMING, read_json
+from nbannot.record.folder import CHARS, CONFIG, EMISSIONS, OUTPUT, TIMING
 from nbannot.record.tables import TABLES, read_long, read_runs, table_path
+from nbannot.study.codebook import Codebook
 from nbannot.study.task import read_csv
+from nbannot.tools.files import read_json
 
 SETTINGS = (
     *("run_id", "model", "prompt_type", "use_examples", "temperature", "top_p", "chat_mode", "reasoning"),

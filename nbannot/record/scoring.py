@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from nbannot.study.codebook import Field
-from nbannot.record.coding import Coding
 from nbannot.errors import ScoringError, listed, nearest
+from nbannot.record.coding import Coding
+from nbannot.study.codebook import Field
+from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
 from nbannot.tools.imports import load
-from nbannot.study.task import Task
 
 if TYPE_CHECKING:
     from nbannot.measures.field import FieldData, FieldScore, Result

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nbannot.record import tables
 from nbannot.errors import TableError, listed, nearest
+from nbannot.record import tables
 
 SETTINGS = (
     *(

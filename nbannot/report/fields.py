@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbannot.study.codebook import Field
 from nbannot.page.blocks import (
     Block,
     Bullets,
@@ -39,10 +38,11 @@ from nbannot.report.words import (
     plural,
     statuses,
 )
+from nbannot.study.codebook import Field
 
 if TYPE_CHECKING:
     from nbannot.measures.result import FieldScore, Result
-    from nbannot.running.run import Run
+    from nbannot.record.run import Run
 
 MATRIX_AT_MOST = 12
 """With more labels the most frequent confusions are listed instead of the whole matrix."""

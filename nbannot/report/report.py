@@ -21,7 +21,7 @@ from nbannot.report.words import (
 )
 
 if TYPE_CHECKING:
-    from nbannot.running.run import Run
+    from nbannot.record.run import Run
 
 
 def report_text(run: Run) -> str:

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nbannot.record import folder
-from nbannot.study.config import RunConfig
-from nbannot.asking.request_reply import Message
 from nbannot.asking.prompts import compose
-from nbannot.running.run import COMPLETE, Design, as_task, design, run
+from nbannot.asking.request_reply import Message
 from nbannot.page.shown import Shown
+from nbannot.record import folder
+from nbannot.record.run import COMPLETE
+from nbannot.running.design import Design, as_task, design
+from nbannot.running.run import run
+from nbannot.study.config import RunConfig
+from nbannot.tools.files import read_json
 
 CHARS_PER_TOKEN = 4.0
 """A stated estimate for English; other languages take more tokens per character."""
@@ -65,7 +68,7 @@ class Plan(Shown):
     @property
     def state(self) -> str:
         """What is there already: "new", "complete" or "can be continued"."""
-        stored = folder.read_json(self.design.folder / folder.CONFIG)
+        stored = read_json(self.design.folder / folder.CONFIG)
         if not stored:
             return "new"
         return "complete" if stored.get("status") == COMPLETE else "can be continued"
@@ -136,7 +139,7 @@ def _piloted(task: Any, config: RunConfig, texts: int, at_most: int) -> tuple[fl
     chosen = task.select(config.limit, config.ids, config.split)
     with tempfile.TemporaryDirectory(prefix="nbannot-pilot-") as place:
         done = run(chosen, config.change(limit=texts, ids=None, split=None, output_root=place))
-        timing, counts = done.timing, folder.read_json(done.folder / folder.CHARS)
+        timing, counts = done.timing, read_json(done.folder / folder.CHARS)
         calls = max(1, timing["inference_count"])
         rate = at_most / calls
         sent = counts["input_tokens"] or counts["input_chars"] / CHARS_PER_TOKEN
@@ -148,8 +151,8 @@ def _piloted(task: Any, config: RunConfig, texts: int, at_most: int) -> tuple[fl
 def seconds_per_call(runs: Path, model: str) -> float | None:
     """Return the wall time per call of the newest earlier run of a task with this model; ``None`` without one."""
     for place in reversed(folder.run_folders(runs.parent, runs.name)):
-        if folder.read_json(place / folder.CONFIG).get("model") == model:
-            timing = folder.read_json(place / folder.TIMING)
+        if read_json(place / folder.CONFIG).get("model") == model:
+            timing = read_json(place / folder.TIMING)
             if timing.get("inference_count"):
                 return float(timing["wall_time"] / timing["inference_count"])
     return None

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, overload
 
-from nbannot.study.config import DEFAULTS, SETTINGS, RunConfig, expand, settings_error
 from nbannot.engine.engine import Progress, Tick
 from nbannot.errors import GO_ON, ConfigError, NbannotError, RunInterrupted, tidy_interrupt
-from nbannot.tools.frames import make_frame
-from nbannot.running.run import Run, Say, as_task, run
 from nbannot.page.shown import Shown
+from nbannot.record.run import Run
+from nbannot.running.design import Say, as_task
+from nbannot.running.run import run
+from nbannot.study.config import DEFAULTS, SETTINGS, RunConfig, expand, settings_error
 from nbannot.study.task import Task
+from nbannot.tools.frames import make_frame
 
 
 @dataclass(frozen=True)

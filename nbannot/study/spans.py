@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from nbannot.study.codebook import known_word
 from nbannot.errors import listed
+from nbannot.study.codebook import known_word
 
 Span = dict[str, Any]
 """``{"start": int, "end": int, "text": str, "label": str | None}``, 0-based, end exclusive, code points."""

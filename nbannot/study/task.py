@@ -19,11 +19,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from nbannot.study.codebook import Codebook, Field
 from nbannot.errors import TaskError, listed, nearest, problems
-from nbannot.tools.imports import load
 from nbannot.page.shown import Shown
+from nbannot.study.codebook import Codebook, Field
 from nbannot.study.spans import read_spans
+from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
     import polars as pl
@@ -364,13 +364,13 @@ def split_of(text_id: str) -> Literal["dev", "test"]:
 
 def bundled_tasks() -> list[str]:
     """Return the names of the tasks that come with nbannot."""
-    folder = resources.files("nbannot") / "tasks"
+    folder = resources.files("nbannot.study") / "tasks"
     return sorted(item.name for item in folder.iterdir() if (item / "codebook.json").is_file())
 
 
 def bundled_folder(name: str) -> Path:
     """Return where a bundled task of this name lies."""
-    return Path(str(resources.files("nbannot") / "tasks" / name))
+    return Path(str(resources.files("nbannot.study") / "tasks" / name))
 
 
 def load_task(

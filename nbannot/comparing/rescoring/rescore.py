@@ -12,23 +12,24 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nbannot import __version__
-from nbannot.record import export
-from nbannot.record import tables
-from nbannot.record.coding import Coding
+from nbannot.comparing.rescoring.evidence import Evidence, evidence, lab_coding
+from nbannot.comparing.rescoring.rules import SAME, explain
 from nbannot.errors import NbannotError, RunError, ScoringError, TableError, TaskError
-from nbannot.record.folder import CONFIG, OUTPUT, read_json, run_folders
-from nbannot.tools.frames import make_frame
-from nbannot.record.lab import LabRun, read_lab_folder
 from nbannot.measures.result import Result
 from nbannot.page.blocks import Block, Bullets, Facts, Grid, Heading, Para
 from nbannot.page.digits import decimals, interval, number
-from nbannot.report.words import metric_words, plural
-from nbannot.comparing.rescoring.evidence import Evidence, evidence, lab_coding
-from nbannot.comparing.rescoring.rules import SAME, explain
-from nbannot.running.run import Run, load_run
-from nbannot.record.scoring import Scores, score
 from nbannot.page.shown import Shown
+from nbannot.record import export, tables
+from nbannot.record.coding import Coding
+from nbannot.record.folder import CONFIG, OUTPUT, run_folders
+from nbannot.record.lab import LabRun, read_lab_folder
+from nbannot.record.run import Run, load_run
+from nbannot.record.scoring import Scores, score
+from nbannot.report.words import metric_words, plural
+from nbannot.running.scores import save_scores
 from nbannot.study.task import Task, load_task
+from nbannot.tools.files import read_json
+from nbannot.tools.frames import make_frame
 
 __all__ = ["Change", "Rescored", "is_lab_folder", "rescore", "run_places"]
 
@@ -154,7 +155,7 @@ class Rescored(Shown):
             If no folder is named for a run of another program.
         """
         if self.run is not None and metrics_dir is None:
-            self.run.save_scores()
+            save_scores(self.run)
             return self.run.metrics_dir
         if metrics_dir is None:
             raise ScoringError(

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
+from nbannot.comparing.rescoring.evidence import Evidence, Pair
 from nbannot.measures import ordinal, text
 from nbannot.measures.agreement import CoderTotals, krippendorff_alpha, value_counts
 from nbannot.measures.classification import LABEL_METRICS, LabelCounts, label_counts
 from nbannot.measures.spans import TOKEN
-from nbannot.comparing.rescoring.evidence import Evidence, Pair
 
 SAME = 1e-6
 """Two values that differ by no more are the same."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from nbannot.doors import recipe as doors
-from nbannot.study.config import REASONING_WORDS, SETTINGS, is_many
+from nbannot.doors import recipe
 from nbannot.page.html import escape
+from nbannot.study.config import REASONING_WORDS, SETTINGS, is_many
 
 if TYPE_CHECKING:
     from nbannot.study.task import Task
@@ -81,7 +81,7 @@ class Typed(Entry):
         widget = widgets.Text(
             value=shown,
             description=label,
-            tooltip=doors.option_help(name) if name in SETTINGS else "",
+            tooltip=recipe.option_help(name) if name in SETTINGS else "",
             style={"description_width": "initial"},
             layout={"width": WIDTHS.get(name, "9.5em"), "max_width": "100%"},
             **options,
@@ -91,7 +91,7 @@ class Typed(Entry):
     def values(self) -> list[Any]:
         """Return the typed values, each read as its setting wants it."""
         parts = [part.strip() for part in self.widget.value.split(",")]
-        return [doors.value_of(self.name, part) if self.name in SETTINGS else part for part in parts if part]
+        return [recipe.value_of(self.name, part) if self.name in SETTINGS else part for part in parts if part]
 
 
 class Chosen(Entry):
@@ -106,7 +106,7 @@ class Chosen(Entry):
             value=tuple(values),
             rows=3,
             description=label,
-            tooltip=f"{doors.option_help(name)}. Several together make a sweep.",
+            tooltip=f"{recipe.option_help(name)}. Several together make a sweep.",
             style={"description_width": "initial"},
             layout={"width": WIDTHS[name], "max_width": "100%"},
         )

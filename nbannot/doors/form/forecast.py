@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbannot.study.config import DEFAULTS, SETTINGS, Fault, RunConfig, _toml, faults_in, is_many
 from nbannot.page.blocks import Facts
 from nbannot.page.digits import count, duration
 from nbannot.report.words import plural
+from nbannot.study.config import DEFAULTS, SETTINGS, Fault, RunConfig, _toml, faults_in, is_many
 
 if TYPE_CHECKING:
     from nbannot.running.plan import Plan

@@ -12,15 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from nbannot.doors import recipe as doors
-from nbannot.study.config import DEFAULTS, SETTINGS, Fault, RunConfig, expand, is_many
-from nbannot.displays import Fragment, progress, run_card, runs_card
-from nbannot.page.html import STYLE, escape
-from nbannot.errors import ConfigError, NbannotError, RunError, RunInterrupted
-from nbannot.models import get_model, split_name
 from nbannot.asking.prompts import prompt_types
-from nbannot.page.blocks import Block, Fold, Para, Verbatim
-from nbannot.report.words import plural
+from nbannot.displays import Fragment, progress, run_card, runs_card
+from nbannot.doors import recipe
 from nbannot.doors.form.entries import (
     CHOICES,
     ENTRIES,
@@ -37,10 +31,16 @@ from nbannot.doors.form.entries import (
 from nbannot.doors.form.forecast import RUNS_AT_MOST, Forecast, cell_of, faults_of, forecast
 from nbannot.doors.form.sources import Source, known_tasks, known_without_asking, models_here
 from nbannot.doors.form.style import CSS
+from nbannot.errors import ConfigError, NbannotError, RunError, RunInterrupted
+from nbannot.models.registry import get_model, split_name
+from nbannot.page.blocks import Block, Fold, Para, Verbatim
+from nbannot.page.html import STYLE, escape
+from nbannot.report.words import plural
+from nbannot.study.config import DEFAULTS, SETTINGS, Fault, RunConfig, expand, is_many
 
 if TYPE_CHECKING:
     from nbannot.engine.engine import Progress
-    from nbannot.running.run import Run
+    from nbannot.record.run import Run
     from nbannot.running.sweep import Runs
     from nbannot.study.task import Task
 
@@ -519,8 +519,8 @@ class Form:
 
     def _show_stopped(self, task: Task, configs: Sequence[RunConfig], cell: str) -> None:
         """Show how far a stopped run got; of a sweep nothing, as its finished runs are found again."""
+        from nbannot.record.run import load_run
         from nbannot.running.plan import plan
-        from nbannot.running.run import load_run
 
         if len(configs) > 1:
             return
@@ -530,11 +530,11 @@ class Form:
             return  # stopped before there was anything to show
 
     def _show_result(self, done: Run | Runs, cell: str) -> None:
-        from nbannot.running.run import Run
+        from nbannot.record.run import Run
 
         self.last = done
         if isinstance(done, Run):
-            card, said = run_card(done), doors.summary(done)
+            card, said = run_card(done), recipe.summary(done)
             folds = [Fold("Report", _report(done)), Fold("As a cell", [Verbatim(cell)])]
         else:
             card, said = runs_card(done), f"{plural(len(done), 'run')} made, {len(done.failures)} failed"

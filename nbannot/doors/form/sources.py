@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbannot.displays import live
-from nbannot.study.config import RunConfig
 from nbannot.errors import NbannotError
-from nbannot.models import backends, split_name
+from nbannot.models.registry import backends, split_name
+from nbannot.study.config import RunConfig
 
 if TYPE_CHECKING:
     from nbannot.study.task import Task
@@ -40,7 +40,7 @@ class Source:
     @classmethod
     def of(cls, given: Any, codebook: Any, root: str | None) -> Source:
         """Return the source that `configure` was given."""
-        from nbannot.running.run import as_task
+        from nbannot.running.design import as_task
         from nbannot.study.task import Task
 
         config = RunConfig(task_root=root)
@@ -125,8 +125,9 @@ def known_without_asking(model: str, listed: Sequence[str]) -> bool:
     backend, name = split_name(model)
     if backend == "local":
         from nbannot.models import weights
+        from nbannot.tools.files import cache_folder
 
         if name in ("", weights.DEFAULT_NAME):
-            return (weights.cache_folder() / "models" / weights.DEFAULT_MODEL.file_name).exists()
+            return (cache_folder() / "models" / weights.DEFAULT_MODEL.file_name).exists()
         return Path(name).expanduser().is_file()
     return backend in ("mock", "baseline", "replay") or model in listed

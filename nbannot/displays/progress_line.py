@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nbannot.page.fragment import Fragment
-from nbannot.page.html import as_html, element, isolated
 from nbannot.page.blocks import WIDTH, Block, clean
 from nbannot.page.digits import count, duration, share
+from nbannot.page.fragment import Fragment
+from nbannot.page.html import as_html, element, isolated
 
 if TYPE_CHECKING:
     from nbannot.engine.engine import Progress

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nbannot.page.figure import Figure
-from nbannot.page.fragment import Fragment
 from nbannot.displays.plots import Point, cost_text, forest_figure, pareto, signed, tradeoff_figure
 from nbannot.page.blocks import Block, Cell, Fold, Footnotes, Grid, Heading, Para, Row
 from nbannot.page.digits import NONE, count, decimals, interval, number
+from nbannot.page.figure import Figure
+from nbannot.page.fragment import Fragment
 from nbannot.report.words import metric_words, plural
 
 if TYPE_CHECKING:

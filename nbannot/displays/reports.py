@@ -9,7 +9,7 @@ from nbannot.report.report import report_blocks
 
 if TYPE_CHECKING:
     from nbannot.comparing.rescoring.rescore import Rescored
-    from nbannot.running.run import Run
+    from nbannot.record.run import Run
 
 
 def report(run: Run) -> Fragment:

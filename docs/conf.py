@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 
 project = "nbannot"
 author = "The nbannot authors"
-copyright = "The nbannot authors, GPL-3.0-or-later"
+project_copyright = "The nbannot authors, GPL-3.0-or-later"
 release = version = nbannot.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]

@@ -63,7 +63,7 @@ def test_frames_of_runs_and_comparisons_can_be_pickled(made):
     import pickle
 
     _, runs, _ = made
-    for frame in (runs[0].labels, runs[0].metrics, nba.compare(runs).frame):
+    for frame in (runs[0].labels, runs[0].metrics, nba.compare(runs).frame()):
         again = pickle.loads(pickle.dumps(frame))
         pd.testing.assert_frame_equal(again, frame)
         assert again.to_polars().height == len(frame)

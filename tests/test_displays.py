@@ -227,7 +227,10 @@ def test_the_style_sheet_stays_below_the_root_class():
 
 def test_the_run_card(run):
     text = displays.run_card(run).text
-    assert text.startswith("demo: mock (run a1b2c3d4, complete)\n")
+    assert text.startswith("demo · mock (complete · A model for tests)\n")
+    assert "Stance not better than the baseline on 20 texts" in text.splitlines()
+    # Dealt out at random: pro 2 * 12 * 12 / (20 * 24) = .600, anti 2 * 8 * 5 / (20 * 13) = .308; mean .454.
+    assert re.search(r"Stance +macro F1 +0\.61 +\[0\.36, 0\.81\]¹ +·+━+\|━+●━+·+ +0\.45 ≈ +18 of 20", text)
     assert "┃ A model for tests." in text
     assert re.search(r"Stance +macro F1 +0\.61 +\[0\.36, 0\.81\]¹ +0\.38 +18 of 20", text)
     assert "people: pro: 60%, anti: 40%, neutral: 0% | model: pro: 67%, anti: 28%, neutral: 6%" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,15 @@ from nbannot.page.blocks import (
     Heading,
     Para,
     Row,
+    Scale,
     Verbatim,
     clipped,
 )
 from nbannot.page.digits import NONE, count, duration, share
 from nbannot.page.fragment import Fragment
 from nbannot.report.fields import LABEL_TYPES, baseline_value, n_reference, reasons_of, value_cells
-from nbannot.report.report import cost_facts, model_words, status_blocks
+from nbannot.report.headline import BASELINE_WORDS, MARKS, Headline, headlines, scale_of, verdict
+from nbannot.report.report import cost_facts, model_name, model_words, status_blocks
 from nbannot.report.words import (
     CARD_METRICS,
     by_number,
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from nbannot.study.task import Task
 
 LABELS_ON_A_CARD = 6
+BADGE_CHARS = 60
 BASELINE_NOTE = "baseline: what always giving the most frequent human label would score"
 TEXTS_ON_A_CARD = 3
 TEXT_CHARS = 400
@@ -59,24 +63,85 @@ STATES = {
 
 
 def run_card(run: Run) -> Fragment:
-    """Return a run's card: settings, answers, headline metrics beside the baseline, time, energy, folder."""
+    """Return a run's card: what its labels are worth in one look; everything else is folded below."""
     return Fragment.of(
         [
-            Heading(f"{run.task.name}: {model_words(run)}", 1, f"run {run.run_id}, {state_of(run)[0]}"),
-            *(Para(note, "notice") for note in model_notes(run.config)),
+            Heading(f"{run.task.name} · {model_name(run)}", 1, _badges(run)),
+            Para(verdict(run), "strong"),
             *(Para(notice, "notice") for notice in run.task.notices),
             *status_blocks(run),
-            Facts(
+            *_looks(run),
+            Fold("All metrics, labels and answers", [Facts([("answers", _answers(run))]), *_scores(run)]),
+            Fold(
+                f"Settings, time, energy, folder: run {run.run_id}",
                 [
-                    ("settings", _settings(run.config)),
-                    ("texts", f"{count(len(run.task))} × {plural(len(run.coding.fields), 'field')}"),
-                    ("answers", _answers(run)),
-                ]
+                    *(Para(note, "notice") for note in model_notes(run.config)),
+                    Facts(
+                        [
+                            ("run", f"{run.run_id}, {state_of(run)[0]}"),
+                            ("model", model_words(run)),
+                            ("settings", _settings(run.config)),
+                            ("texts", f"{count(len(run.task))} × {plural(len(run.coding.fields), 'field')}"),
+                            *_flips(run),
+                            *cost_facts(run),
+                            ("folder", str(run.folder)),
+                        ]
+                    ),
+                ],
             ),
-            *_scores(run),
-            Facts([*_flips(run), *cost_facts(run), ("folder", str(run.folder))]),
         ]
     )
+
+
+def _badges(run: Run) -> str:
+    """Return what stands beside the title: the state, and what the model says of itself, cut to its first words."""
+    said = [clipped(re.split(r"[.:]", note)[0], BADGE_CHARS) for note in model_notes(run.config)]
+    return " · ".join([run.status, *said])
+
+
+def _looks(of: Scored) -> list[Block]:
+    """Return the table of a card: per field the headline metric, drawn beside its baseline, and what was answered."""
+    if not of.task.has_human_labels:
+        return []
+    found = headlines(of)
+    scale = scale_of(found)
+    notes = Footnotes()
+    rows: list[Row | str] = []
+    for one in found:
+        name = Cell(one.field.name, "strong", title=one.field.column)
+        if not one.n or one.result is None:
+            rows.append([name, Cell("no human labels", "quiet"), "", "", "", "", ""])
+            continue
+        value, limits = value_cells(one.metric, one.result, notes)
+        drawn = Scale(*scale, one.result.value, (one.result.ci_low, one.result.ci_high), one.baseline)
+        words = f"{value.text} {limits.text}" + (
+            "" if one.baseline is None else f", baseline {one.baseline:.2f}"
+        )
+        rows.append(
+            [
+                name,
+                Cell(metric_words(one.metric), "quiet"),
+                Cell(value.text, "strong"),
+                limits,
+                Cell(words, scale=drawn),
+                _against(one),
+                Cell(
+                    f"{count(one.answered)} of {count(one.n)}", "quiet" if one.answered == one.n else "plain"
+                ),
+            ]
+        )
+    ends = f"{scale[0]:g} to {scale[1]:g}"
+    header = ["field", "metric", "value", "95% interval", ends, "baseline", "answered"]
+    marks = [f"{mark} {words}" for mark, words in MARKS.items() if any(one.mark == mark for one in found)]
+    return [Grid(header, rows, "llriirr", notes=[*notes.lines, f"{BASELINE_WORDS}; {', '.join(marks)}"])]
+
+
+def _against(one: Headline) -> Cell:
+    """Return how a value lies to its baseline, in words and, where it is not above it, tinted."""
+    if one.baseline is None:
+        return Cell(NONE, "quiet")
+    said = f"{one.baseline:.2f} {one.mark}"
+    return Cell(said, "quiet" if one.better else "plain", 0.0 if one.better else -0.45, title=MARKS[one.mark])
 
 
 def _flips(run: Run) -> list[tuple[str, str]]:

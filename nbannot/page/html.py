@@ -11,6 +11,7 @@ import html
 import re
 from collections.abc import Callable, Iterable
 from functools import singledispatch
+from itertools import groupby
 from typing import Any
 
 from nbannot.page.blocks import (
@@ -22,6 +23,7 @@ from nbannot.page.blocks import (
     Grid,
     Heading,
     Para,
+    Scale,
     Verbatim,
     as_cell,
 )
@@ -57,6 +59,7 @@ text-align:left;line-height:1.4}
 .nbannot table.m td,.nbannot table.m th{padding:.28em .6em}
 .nbannot table.m td:first-child,.nbannot table.m th:first-child{padding-left:0}
 .nbannot table.m td[align=right]{min-width:3em}
+.nbannot table.s{margin:.3em 0}
 .nbannot table.f td{max-width:54em}
 .nbannot tr.g td{border-top:1px solid rgba(128,128,128,.25)}
 .nbannot table.f td:first-child{opacity:.72;white-space:nowrap;padding-right:1.2em}
@@ -236,6 +239,8 @@ def _cell(name: str, cell: Cell, align: str) -> str:
         width = round(max(0.0, min(1.0, cell.bar)) * BAR_PIXELS)
         style = f"background-color:rgba({AGREEMENT},.55);width:{width}px"
         text = element("div", "&nbsp;", style=style)
+    if cell.scale is not None:
+        text = _scale(cell.scale, cell.text)
     if cell.tone == "strong":
         text = f"<b>{text}</b>"
     right = align == "r"
@@ -244,3 +249,25 @@ def _cell(name: str, cell: Cell, align: str) -> str:
     kinds = {"q": cell.tone == "quiet", "i": align == "i", "w": long, "l": len(cell.text) > LONG_TEXT}
     kind = " ".join(kind for kind, holds in kinds.items() if holds)
     return element(name, text, class_=kind, align="right" if right else "", style=style, title=cell.title)
+
+
+SCALE_PIXELS = 150
+INSIDE, VALUE, TICK = f"rgba({AGREEMENT},.45)", f"rgb({AGREEMENT})", f"rgb({ERROR})"
+
+
+def _scale(scale: Scale, words: str) -> str:
+    """Return a scale as a row of coloured cells: what is left of a style in a notebook that is not trusted."""
+    colours = [""] * SCALE_PIXELS
+    first, last = (scale.at(limit, SCALE_PIXELS) for limit in scale.interval)
+    if first is not None and last is not None:
+        colours[first : last + 1] = [INSIDE] * (last + 1 - first)
+    for value, colour, half in ((scale.value, VALUE, 2), (scale.tick, TICK, 1)):
+        if value is not None and (place := scale.at(value, SCALE_PIXELS)) is not None:
+            begin, end = max(0, place - half), min(SCALE_PIXELS, place + half)
+            colours[begin:end] = [colour] * (end - begin)
+    cells = "".join(
+        f'<td style="padding:0;width:{len(list(run))}px{colour and f";background-color:{colour}"}"></td>'
+        for colour, run in groupby(colours)
+    )
+    style = f"background-color:rgba(128,128,128,.16);width:{SCALE_PIXELS}px;height:11px;border-spacing:0"
+    return f'<table class="s" title="{escape(words)}" style="{style}"><tbody><tr>{cells}</tr></tbody></table>'

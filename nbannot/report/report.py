@@ -95,6 +95,16 @@ def head_facts(run: Run) -> list[tuple[str, str]]:
     ]
 
 
+def model_name(run: Run) -> str:
+    """Return the model as people say it: its name, and its size where that is known."""
+    info = run.config.get("model_info") or {}
+    name = str(run.config["model"])
+    if info.get("name") and info["name"] not in name:
+        name = f"{info['backend']}/{info['name']}"
+    size = info.get("parameters")
+    return f"{name} ({size})" if size and str(size).lower() not in name.lower() else name
+
+
 def model_words(run: Run) -> str:
     """Return the model with size, quantisation and the beginning of its digest, as far as they are known."""
     info = run.config.get("model_info") or {}

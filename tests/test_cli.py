@@ -16,7 +16,7 @@ import pytest
 
 import nbannot
 from nbannot.doors import cli, doctor
-from nbannot.study.config import SETTINGS
+from nbannot.study.settings import SETTINGS
 
 QUICK = ["--model", "mock", "--limit", "6", "--fields", "Direction"]
 

@@ -20,7 +20,8 @@ from nbannot import __version__
 from nbannot.displays import live
 from nbannot.doors import recipe
 from nbannot.errors import NbannotError, RunInterrupted, TableError, listed, nearest
-from nbannot.study.config import DEFAULTS, SETTINGS, RunConfig, expand
+from nbannot.study.config import RunConfig, expand
+from nbannot.study.settings import DEFAULTS, SETTINGS
 
 COMPLETE, ERROR, USAGE, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_CODES = {
@@ -151,7 +152,7 @@ def do_score(asked: argparse.Namespace) -> int:
 
 
 def _task_named(source: str) -> Any:
-    from nbannot.study.task import load_task
+    from nbannot.study.task_sources import load_task
 
     return load_task(source)
 
@@ -193,7 +194,7 @@ def do_models(asked: argparse.Namespace) -> int:
 
 def do_tasks(asked: argparse.Namespace) -> int:
     """Print the bundled tasks and those of a folder of one's own."""
-    from nbannot.study.task import bundled_tasks, load_task
+    from nbannot.study.task_sources import bundled_tasks, load_task
 
     root = Path(asked.task_root) if asked.task_root else None
     own = sorted(p.parent for p in root.glob("*/codebook.json")) if root else []

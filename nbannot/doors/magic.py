@@ -28,7 +28,9 @@ from nbannot.errors import (
     nearest,
     tidy_interrupt,
 )
-from nbannot.study.config import SETTINGS, RunConfig, expand, lines_of, read_toml
+from nbannot.study.config import RunConfig, expand
+from nbannot.study.settings import SETTINGS
+from nbannot.study.toml import lines_of, read_toml
 from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
@@ -320,7 +322,7 @@ def read_order(words: Sequence[str], cell: str | None, variables: Mapping[str, A
     out, words = _arrow(words)
     given = _parsed(NbannotMagics.annotate, words)
     if given.task is None:
-        from nbannot.study.task import bundled_tasks
+        from nbannot.study.task_sources import bundled_tasks
 
         raise UsageError(f"which task? %annotate TASK; bundled: {listed(bundled_tasks())}")
     if out and given.out:

@@ -18,7 +18,9 @@ from nbannot.record.coding import Coding, from_folder
 from nbannot.record.scoring import Scored
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import settings_in
-from nbannot.study.task import Task, load_task, read_csv
+from nbannot.study.reading import read_csv
+from nbannot.study.task import Task
+from nbannot.study.task_sources import load_task
 from nbannot.tools.files import read_json
 
 COMPLETE, PARTIAL, FAILED, RUNNING = "complete", "partial", "failed", "running"

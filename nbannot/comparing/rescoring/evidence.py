@@ -10,7 +10,7 @@ from nbannot.asking.answers import Answer
 from nbannot.errors import ScoringError, listed
 from nbannot.record.coding import Coding
 from nbannot.record.lab import LabRun
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 from nbannot.study.spans import read_spans
 from nbannot.study.task import Task
 

@@ -10,7 +10,9 @@ import ipywidgets as widgets
 
 from nbannot.doors import recipe
 from nbannot.page.html import escape
-from nbannot.study.config import REASONING_WORDS, SETTINGS, is_many
+from nbannot.study.checks import REASONING_WORDS
+from nbannot.study.config import is_many
+from nbannot.study.settings import SETTINGS
 
 if TYPE_CHECKING:
     from nbannot.study.task import Task

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 from nbannot.page.blocks import Facts
 from nbannot.page.digits import count, duration
 from nbannot.report.words import plural
-from nbannot.study.config import DEFAULTS, SETTINGS, Fault, RunConfig, _toml, faults_in, is_many
+from nbannot.study.config import RunConfig, is_many
+from nbannot.study.faults import Fault, faults_in
+from nbannot.study.settings import DEFAULTS, SETTINGS
+from nbannot.study.toml import as_toml
 
 if TYPE_CHECKING:
     from nbannot.running.plan import Plan
@@ -49,9 +52,9 @@ def cell_of(words: str, settings: Mapping[str, Any], missing: str = "") -> str:
         value = settings[name]
         if is_many(name, value):
             shown = [list(v) if isinstance(v, tuple) else v for v in value]
-            lines.append(f"{name} = {_toml([False if v is None else v for v in shown])}")
+            lines.append(f"{name} = {as_toml([False if v is None else v for v in shown])}")
         elif name == "model":
-            lines.append(f"model = {_toml(value)}")
+            lines.append(f"model = {as_toml(value)}")
         else:
             lines += RunConfig.of({name: value}).to_toml().splitlines() if value != DEFAULTS[name] else []
     return "\n".join(lines) + "\n"

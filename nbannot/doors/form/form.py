@@ -36,7 +36,9 @@ from nbannot.models.registry import get_model, split_name
 from nbannot.page.blocks import Block, Fold, Para, Verbatim
 from nbannot.page.html import STYLE, escape
 from nbannot.report.words import plural
-from nbannot.study.config import DEFAULTS, SETTINGS, Fault, RunConfig, expand, is_many
+from nbannot.study.config import RunConfig, expand, is_many
+from nbannot.study.faults import Fault
+from nbannot.study.settings import DEFAULTS, SETTINGS
 
 if TYPE_CHECKING:
     from nbannot.engine.engine import Progress

@@ -15,12 +15,12 @@ from typing import Any
 
 from nbannot.errors import ConfigError
 from nbannot.study.faults import complete, cut, faults_in, plain, refuse, value_fault
-from nbannot.study.settings import DEFAULTS, LISTS, SETTINGS, Settings
+from nbannot.study.settings import DEFAULTS, LISTS, SETTINGS, SettingFields
 from nbannot.study.toml import as_toml, lines_of, read_toml
 
 
 @dataclass(frozen=True)
-class RunConfig(Settings):
+class RunConfig(SettingFields):
     """Every setting of one run. Make it with `RunConfig.of`, `from_toml` or `from_json`; it checks itself.
 
     The meaning of each setting is in `SETTINGS` and in ``docs/settings.md``.
@@ -71,7 +71,7 @@ class RunConfig(Settings):
         except json.JSONDecodeError as error:
             raise ConfigError(
                 f"the settings are not JSON: {error.msg}, line {error.lineno}, column {error.colno}.\n"
-                "  Settings in another form: RunConfig.from_toml, or the keywords of nbannot.run()."
+                "  SettingFields in another form: RunConfig.from_toml, or the keywords of nbannot.run()."
             ) from None
         if not isinstance(stored, dict):
             raise ConfigError(
@@ -109,7 +109,7 @@ class RunConfig(Settings):
     def model_id(self, prompt_mark: str = "") -> str:
         """Return a short readable name that differs whenever two configs of a task differ in more than `repeat`.
 
-        Settings that decide no answer (`Setting.decides`) are not in it. What cannot be shown as it stands is
+        SettingFields that decide no answer (`Setting.decides`) are not in it. What cannot be shown as it stands is
         followed by, or is, # and the beginning of its hash.
 
         Parameters

@@ -1,6 +1,6 @@
 """Every setting of a run, said once: default, type, range, meaning, short name, and whether it decides answers.
 
-The settings are the fields of `Settings`, each with its `Setting` as metadata. `SETTINGS`, the defaults, the checks,
+The settings are the fields of `SettingFields`, each with its `Setting` as metadata. `SETTINGS`, the defaults, the checks,
 the options of the command line and of the magics, the form, a run's identity and the docs are made from them.
 """
 
@@ -64,7 +64,7 @@ def setting(default: Any, check: Check, meaning: str, **more: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Settings:
+class SettingFields:
     """The settings with their defaults, not yet checked; see `nbannot.study.config.RunConfig`."""
 
     model: str = setting("local", word, "the model, `<backend>/<name>`; `local` is the embedded one")
@@ -231,7 +231,7 @@ class Settings:
     task_root: str | None = setting(None, word, "folder of your own tasks", decides=False, optional=True)
 
 
-SETTINGS: dict[str, Setting] = {f.name: f.metadata["setting"] for f in fields(Settings)}
-DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(Settings)}
-DECIMAL = tuple(f.name for f in fields(Settings) if str(f.type).startswith("float"))
-LISTS = tuple(f.name for f in fields(Settings) if str(f.type).startswith("tuple"))
+SETTINGS: dict[str, Setting] = {f.name: f.metadata["setting"] for f in fields(SettingFields)}
+DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(SettingFields)}
+DECIMAL = tuple(f.name for f in fields(SettingFields) if str(f.type).startswith("float"))
+LISTS = tuple(f.name for f in fields(SettingFields) if str(f.type).startswith("tuple"))

@@ -71,7 +71,7 @@ class RunConfig(SettingFields):
         except json.JSONDecodeError as error:
             raise ConfigError(
                 f"the settings are not JSON: {error.msg}, line {error.lineno}, column {error.colno}.\n"
-                "  SettingFields in another form: RunConfig.from_toml, or the keywords of nbannot.run()."
+                "  Settings in another form: RunConfig.from_toml, or the keywords of nbannot.run()."
             ) from None
         if not isinstance(stored, dict):
             raise ConfigError(
@@ -109,7 +109,7 @@ class RunConfig(SettingFields):
     def model_id(self, prompt_mark: str = "") -> str:
         """Return a short readable name that differs whenever two configs of a task differ in more than `repeat`.
 
-        SettingFields that decide no answer (`Setting.decides`) are not in it. What cannot be shown as it stands is
+        Settings that decide no answer (`Setting.decides`) are not in it. What cannot be shown as it stands is
         followed by, or is, # and the beginning of its hash.
 
         Parameters

@@ -1,7 +1,7 @@
 """Every setting of a run, said once: default, type, range, meaning, short name, and whether it decides answers.
 
-The settings are the fields of `SettingFields`, each with its `Setting` as metadata. `SETTINGS`, the defaults, the checks,
-the options of the command line and of the magics, the form, a run's identity and the docs are made from them.
+The settings are the fields of `SettingFields`, each with its `Setting` as metadata. `SETTINGS`, the defaults, the
+checks, the options of the command line and of the magics, the form, a run's identity and the docs follow from them.
 """
 
 from __future__ import annotations

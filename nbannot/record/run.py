@@ -197,6 +197,6 @@ def _task_in_folder(path: Path, config: Mapping[str, Any]) -> Task:
     if (path / HUMAN_LABELS).exists():
         labels = read_csv(path / HUMAN_LABELS).drop("text_id")
         data = data.hstack(labels)
-    task = Task(data, codebook, config["task_name"], path=None)
+    task = Task(data, codebook, config["task_name"], path=None, rows=tuple(range(data.height)))
     # The folder holds the selected texts only: selecting again must find them all.
     return dataclasses.replace(task, rows=tuple(range(len(task))))

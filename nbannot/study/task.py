@@ -6,29 +6,31 @@ Face dataset repository.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from nbannot.errors import TaskError, listed, nearest, problems
+from nbannot.errors import TaskError, listed, nearest
 from nbannot.page.shown import Shown
 from nbannot.study.codebook import Codebook
-from nbannot.study.field import Field
+from nbannot.study.human_labels import (
+    fields_where_blank_means_no,
+    read_labels,
+    refuse_outside,
+    with_blanks_as_no,
+)
+from nbannot.study.notices import UNNAMED, id_faults, notices_of, unused_ids
 from nbannot.study.reading import as_text
-from nbannot.study.spans import read_spans
+from nbannot.study.survey_lines import without_foreign_lines
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
 ID_COLUMNS = ("sample_id", "doc_id", "item_id", "text_id", "id")
-UNNAMED = "task"
-LIKE = 0.8
-"""From this likeness on (difflib), a column is taken for a mistyped label column."""
 
 OutsideLabels = Literal["error", "not_coded"]
 
@@ -53,7 +55,13 @@ class Task(Shown):
         What to do with a human label that the codebook does not have: ``"error"`` or ``"not_coded"``.
 
     rows
-        Set by `select`: the positions, in the data that the first task was made from, of the texts that were kept.
+        The positions, in the data that the first task was made from, of the texts that were kept; set by `select`, and
+        where lines that are no texts are left out (header lines of survey tools, empty rows). Data given with it are
+        taken as they stand.
+    blank_means_no
+        Whether a blank cell of a checkbox means 0 and one of a span field "no passage", as many tools write them; or
+        the names or columns of the fields in which it does. Else a blank cell means "not coded". It stays blank where
+        the question did not apply. In these checkboxes a tick may also be an x or the name of the box.
 
     Raises
     ------
@@ -79,6 +87,7 @@ class Task(Shown):
     outside_labels: OutsideLabels = "error"
     path: Path | None = None
     rows: tuple[int, ...] | None = None
+    blank_means_no: bool | str | Sequence[str] = False
 
     def __post_init__(self) -> None:
         codebook: Any = self.codebook
@@ -98,10 +107,44 @@ class Task(Shown):
                 f"the data has no column '{codebook.text_column}' (the codebook's text_column){hint or '.'}\n"
                 f"  Its columns: {listed(self.data.columns, 12)}."
             )
-        if not len(self) and self.rows is None:
-            raise TaskError("the data has no rows.\n  It needs one row per text.")
+        self._take_lines_out()
+        self._fill_blanks()
         _ = self._identified
-        self._check_labels()
+        if self.outside_labels not in ("error", "not_coded"):
+            raise TaskError(f"outside_labels must be 'error' or 'not_coded'. Got {self.outside_labels!r}.")
+        labels, faults, repaired = read_labels(codebook, self.data, self.texts, self.ids, self.label_columns)
+        self._human.update(labels)
+        self._repaired.update(repaired)
+        if self.outside_labels == "error":
+            refuse_outside(self.name, faults)
+
+    def _take_lines_out(self) -> None:
+        """Leave out lines that are no texts, unless the data are taken as they stand."""
+        if self.rows is not None:
+            return
+        data, kept, notices = without_foreign_lines(self.data, self.codebook.text_column)
+        if not data.height:
+            raise TaskError("the data has no rows.\n  It needs one row per text.")
+        if len(kept) < len(self):
+            object.__setattr__(self, "data", data)
+            object.__setattr__(self, "rows", tuple(kept))
+            self._reading_notices.extend(notices)
+
+    def _fill_blanks(self) -> None:
+        """Write "no" into the blank cells that mean it."""
+        fields = fields_where_blank_means_no(self.codebook, self.blank_means_no, self.label_columns)
+        data, filled = with_blanks_as_no(self.codebook, self.data, fields)
+        object.__setattr__(self, "data", data)
+        if any(filled.values()):
+            told = listed((f"{n:,} in '{column}'" for column, n in filled.items() if n), 6)
+            self._reading_notices.append(f'Blank cells are read as "no", as asked for: {told}.')
+        if self.blank_means_no:
+            # A run finds its labels through the folder, where these cells are blank: let it keep a copy of its own.
+            object.__setattr__(self, "path", None)
+
+    @cached_property
+    def _reading_notices(self) -> list[str]:
+        return []
 
     def __len__(self) -> int:
         return int(self.data.height)
@@ -137,11 +180,15 @@ class Task(Shown):
             values = list(self.data[named])
             _refuse_repeated(named, values)
             return values, named
+        passed: dict[str, list[str]] = {}
         for candidate in ID_COLUMNS:
             if candidate in self.other_columns:
                 values = list(self.data[candidate])
-                if all(v.strip() for v in values) and len(set(values)) == len(values):
+                if not id_faults(values):
+                    self._reading_notices.extend(unused_ids(passed, candidate))
                     return values, candidate
+                passed[candidate] = values
+        self._reading_notices.extend(unused_ids(passed, "text"))
         return _ids_of(self.texts), "text"
 
     @property
@@ -158,31 +205,7 @@ class Task(Shown):
     @cached_property
     def notices(self) -> tuple[str, ...]:
         """What deserves a look before trusting a run on these texts, one sentence each."""
-        found = [*self._like_label_columns()]
-        blank = sum(not text.strip() for text in self.texts)
-        if blank:
-            found.append(f"{blank:,} of {len(self):,} texts are blank: no model is asked about them.")
-        if self.name == UNNAMED and self.path is None:
-            found.append(
-                f"The task has no name: its runs are kept under '{UNNAMED}', with those of all others that have none. "
-                'Name it: Task(data, codebook, name="...").'
-            )
-        return tuple(found)
-
-    def _like_label_columns(self) -> Iterator[str]:
-        """Yield a question for every column that looks like the mistyped label column of a field that has none."""
-        book = self.codebook
-        used = {book.text_column, self.id_source, book.header_column, *book.metadata_columns}
-        absent = [f for f in book if f.column not in self.data.columns]
-        for name in self.other_columns:
-            word = _plain_name(name).removeprefix("human_")
-            named = {_plain_name(form): f.column for f in absent for form in (f.name, f.column)}
-            close = difflib.get_close_matches(word, named, n=1, cutoff=LIKE)
-            if name not in used and close:
-                yield (
-                    f"The column '{name}' is kept as metadata; human labels stand in '{named[close[0]]}': did you mean "
-                    "that? Then rename it."
-                )
+        return (*self._reading_notices, *notices_of(self))
 
     @property
     def has_human_labels(self) -> bool:
@@ -271,6 +294,7 @@ class Task(Shown):
         chosen = replace(self, data=frame, rows=tuple(rows))
         # Ids made from texts count occurrences in the whole data: keep the ones given there.
         chosen.__dict__["_identified"] = ([self.ids[i] for i in kept], self.id_source)
+        chosen.__dict__["_reading_notices"] = list(self._reading_notices)
         return chosen
 
     def data_hash(self, columns: Iterable[str] = ()) -> str:
@@ -291,62 +315,6 @@ class Task(Shown):
         """Return the data as a polars DataFrame; every cell is a string."""
         return self.data  # type: ignore[no-any-return]
 
-    def _read(self, field: Field) -> tuple[list[Any], list[str], int]:
-        """Return values, faults and the number of repaired spans of one label column."""
-        cells = list(self.data[field.column])
-        if field.type == "span":
-            return self._read_spans(field, cells)
-        known: dict[str, Any] = {}
-        faults: dict[str, str] = {}
-        for cell in dict.fromkeys(cells):
-            try:
-                known[cell] = field.read(cell)
-            except ValueError as error:
-                known[cell], faults[cell] = None, str(error)
-        wrong = [(cell, faults[cell], i) for i, cell in enumerate(cells) if cell in faults] if faults else []
-        return [known[cell] for cell in cells], self._faults(field, wrong), 0
-
-    def _read_spans(self, field: Field, cells: list[str]) -> tuple[list[Any], list[str], int]:
-        values: list[Any] = []
-        wrong: list[tuple[str, str, int]] = []
-        repaired = 0
-        for i, (cell, text) in enumerate(zip(cells, self.texts, strict=True)):
-            try:
-                spans, moved = read_spans(cell, text, field.label_options)
-            except ValueError as error:
-                spans, moved = None, 0
-                wrong.append((cell, str(error), i))
-            values.append(spans)
-            repaired += moved
-        return values, self._faults(field, wrong), repaired
-
-    def _faults(self, field: Field, wrong: list[tuple[str, str, int]]) -> list[str]:
-        """Return one line per (cell, why), with the ids of the texts that have it."""
-        rows: dict[tuple[str, str], list[int]] = {}
-        for cell, why, row in wrong:
-            rows.setdefault((cell, why), []).append(row)
-        lines = []
-        for (cell, why), where in rows.items():
-            shown = cell if len(cell) <= 60 else cell[:57] + "…"
-            texts = "text" if len(where) == 1 else f"{len(where)} texts"
-            lines.append(
-                f"{field.column}: {shown!r} {why}; {texts} {listed((self.ids[i] for i in where), 3)}"
-            )
-        return lines
-
-    def _check_labels(self) -> None:
-        if self.outside_labels not in ("error", "not_coded"):
-            raise TaskError(f"outside_labels must be 'error' or 'not_coded'. Got {self.outside_labels!r}.")
-        faults: list[str] = []
-        for column in self.label_columns:
-            self._human[column], found, self._repaired[column] = self._read(self.codebook[column])
-            faults += found
-        if faults and self.outside_labels == "error":
-            raise TaskError(
-                problems(f"human labels of task '{self.name}' are outside the codebook", faults)
-                + '\n  Correct them, or pass outside_labels="not_coded" to treat them as not coded.'
-            )
-
     def __repr__(self) -> str:
         return f"<Task '{self.name}': {len(self)} texts, {len(self.codebook)} fields>"
 
@@ -356,19 +324,9 @@ def split_of(text_id: str) -> Literal["dev", "test"]:
     return "dev" if hashlib.sha256(f"nbannot-split:{text_id}".encode()).digest()[0] < 128 else "test"
 
 
-def _plain_name(name: str) -> str:
-    return name.strip().casefold().replace(" ", "_").replace("-", "_")
-
-
 def _refuse_repeated(column: str, values: list[str]) -> None:
-    blank = sum(not v.strip() for v in values)
-    counts: dict[str, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    twice = [value for value, count in counts.items() if count > 1 and value.strip()]
-    if blank or twice:
-        what = [f"{blank} blank"] if blank else []
-        what += [f"{len(twice)} repeated: {listed(map(repr, twice))}"] if twice else []
+    what = id_faults(values)
+    if what:
         raise TaskError(
             f"ids in column '{column}' must be unique and not blank. Got {' and '.join(what)}.\n"
             "  Labels are joined by id: give every text its own, or name another id_column."

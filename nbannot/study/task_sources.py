@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def load_task(
     encoding: str = "utf-8",
     id_column: str | None = None,
     outside_labels: OutsideLabels = "error",
+    blank_means_no: bool | str | Sequence[str] = False,
     task_root: str | Path | None = None,
 ) -> Task:
     """Return the task of this name or place.
@@ -38,7 +40,9 @@ def load_task(
         A bundled name (`bundled_tasks`), a folder with ``codebook.json`` and ``ground-truth.csv``, the name of such a
         folder below `task_root`, or ``hf://datasets/<owner>/<name>``.
     encoding
-        Encoding of ``ground-truth.csv``; UTF-8 with or without byte-order mark by default.
+        Encoding of ``ground-truth.csv``; UTF-8 with or without byte-order mark by default, UTF-16 with one.
+    id_column, outside_labels, blank_means_no
+        As in `Task`.
 
     Raises
     ------
@@ -53,7 +57,7 @@ def load_task(
         name = folder.name
     codebook = Codebook.load(folder)
     data = read_csv(folder / DATA_FILE, encoding=encoding)
-    return Task(data, codebook, name, id_column, outside_labels, path=folder)
+    return Task(data, codebook, name, id_column, outside_labels, path=folder, blank_means_no=blank_means_no)
 
 
 def _find_folder(text: str, task_root: str | Path | None) -> Path:

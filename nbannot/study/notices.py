@@ -16,8 +16,7 @@ UNNAMED = "task"
 LIKE = 0.8
 """From this likeness on (difflib), a column is taken for a mistyped label column."""
 MISSING_WORDS = frozenset(
-    ("None", "NA", "N/A", "n/a", "null", "NULL", "NaN", "nan", "<NA>", "#N/A", "#N/A N/A", "#NA")
-    + ("-NaN", "-nan", "1.#IND", "1.#QNAN", "-1.#IND", "-1.#QNAN")
+    "None NA N/A n/a null NULL NaN nan <NA> #N/A #NA -NaN -nan 1.#IND 1.#QNAN -1.#IND -1.#QNAN".split()  # noqa: SIM905
 )
 """What pandas.read_csv takes for a missing value unless told otherwise."""
 SECOND_HEADER = frozenset({"open-ended response", "response"})
@@ -99,8 +98,8 @@ def _marks_only(task: Task) -> Iterator[str]:
     if found:
         yield (
             f"In {_columns(found)} texts without a marked passage have a blank cell ({_counts(found)}), not []. A "
-            "blank cell means 'not coded': these texts are not scored, so passages that a model invents there cost nothing. "
-            "If a blank means 'no passage', say so: blank_means_no=True in load_task or Task."
+            "blank cell means 'not coded': these texts are not scored, so passages that a model invents there cost "
+            "nothing. If a blank means 'no passage', say so: blank_means_no=True in load_task or Task."
         )
 
 

@@ -37,7 +37,9 @@ def without_foreign_lines(data: pl.DataFrame, text_column: str) -> tuple[pl.Data
             notices.append(f"{_rows(len(again))} the header again, not a text: left out.")
         empty = data.select(pl.all_horizontal(pl.all().str.strip_chars() == "")).to_series().arg_true()
         rows = [i for i in empty.to_list() if i not in out]
-        if rows and len(rows) < data.height:
+        if (
+            rows and data.width > 1 and len(rows) < data.height
+        ):  # one column: a list of texts, each in its place
             out |= set(rows)
             notices.append(f"{_rows(len(rows))} empty in every cell: left out.")
     kept = [i for i in range(data.height) if i not in out]

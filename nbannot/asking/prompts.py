@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbannot.errors import ConfigError, listed, nearest
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 PLACE = re.compile(r"\{\{\s*(\w[\w -]*?)\s*\}\}")
 PLACES = ("core_prompt", "text")

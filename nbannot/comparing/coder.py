@@ -13,7 +13,8 @@ from nbannot.errors import ScoringError, listed
 from nbannot.page.shown import Shown
 from nbannot.record.coding import Coding, from_labels
 from nbannot.record.scoring import Scored
-from nbannot.study.task import ID_COLUMNS, LARGEST_EXACT, OutsideLabels, Task, read_csv
+from nbannot.study.reading import LARGEST_EXACT, read_csv
+from nbannot.study.task import ID_COLUMNS, OutsideLabels, Task
 
 
 @dataclass(frozen=True, repr=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nbannot.asking.answers import Answer, batch_offset, calibrate
 from nbannot.asking.request_reply import Reply
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 if TYPE_CHECKING:
     from nbannot.engine.engine import Engine

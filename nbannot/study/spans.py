@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from nbannot.errors import listed
-from nbannot.study.codebook import known_word
+from nbannot.study.field import known_word
 
 Span = dict[str, Any]
 """``{"start": int, "end": int, "text": str, "label": str | None}``, 0-based, end exclusive, code points."""

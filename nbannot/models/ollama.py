@@ -22,17 +22,11 @@ from urllib.parse import urlsplit
 
 from nbannot.asking.request_reply import AnswerMode, Message, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, listed, nearest
+from nbannot.models.addresses import checked_address, is_loopback
 from nbannot.models.chat import Bodies, Formats, context_reply, is_too_long, split_thinking, too_long
-from nbannot.models.http import (
-    TIMEOUT_S,
-    Exchange,
-    Pool,
-    at_once,
-    checked_address,
-    is_loopback,
-    key_from,
-    parallel_for,
-)
+from nbannot.models.exchange import Exchange
+from nbannot.models.http import TIMEOUT_S, Pool, at_once, parallel_for
+from nbannot.models.keys import key_from
 from nbannot.models.ollama_server import HOST_VARIABLE, SERVERS, host_address, version_numbers
 
 START_VARIABLE = "NBANNOT_OLLAMA_START"

@@ -10,7 +10,7 @@ import tempfile
 from typing import IO
 from urllib.parse import urlsplit
 
-from nbannot.models.http import checked_address
+from nbannot.models.addresses import checked_address
 
 HOST_VARIABLE = "OLLAMA_HOST"
 PORT = 11434

@@ -382,7 +382,7 @@ def test_nothing_installed_says_what_to_do(monkeypatch, tmp_path):
 
 
 def test_something_else_answers(monkeypatch):
-    monkeypatch.setattr("nbannot.models.ollama.is_loopback", lambda _: False)
+    monkeypatch.setattr("nbannot.models.ollama_server.is_loopback", lambda _: False)
     with pytest.raises(ModelError, match="cannot be reached: no connection"):
         OllamaModel("tiny", base_url="http://127.0.0.1:9").info()
     with Serving(key="wanted") as server, pytest.raises(ModelError, match="cannot be reached: HTTP 401"):

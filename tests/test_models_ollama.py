@@ -394,7 +394,7 @@ def test_something_else_answers(monkeypatch):
 
 def test_a_run_with_faults_gives_the_labels_of_one_without(monkeypatch, tmp_path):
     assert "ollama" in backends()
-    monkeypatch.setattr("nbannot.engine.engine.FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr("nbannot.engine.sending.FIRST_WAIT_S", 0.02)
     labels = []
     for faults in ({}, {"http_503": 0.05, "reset": 0.05, "cut_body": 0.05, "prose": 0.2}):
         with ollama(faults=faults) as server:

@@ -43,9 +43,9 @@ CHAT = "/v1/chat/completions"
 
 def prepare() -> None:
     """Shorten the waits, and leave out the energy meter, which takes seconds to start."""
-    from nbannot.engine import energy, engine
+    from nbannot.engine import energy, sending
 
-    engine.FIRST_WAIT_S = FIRST_WAIT_S
+    sending.FIRST_WAIT_S = FIRST_WAIT_S
     energy.prewarm = lambda: None
     energy.Meter.start = lambda self: None  # type: ignore[method-assign]
 

@@ -14,20 +14,10 @@ import pytest
 from serving import DATE, Serving
 
 from nbannot.errors import ModelError
-from nbannot.models.http import (
-    Exchange,
-    Pool,
-    Secret,
-    at_once,
-    checked_address,
-    is_loopback,
-    key_from,
-    masked,
-    parallel_for,
-    proxy_for,
-    retry_after,
-    server_words,
-)
+from nbannot.models.addresses import checked_address, is_loopback, proxy_for
+from nbannot.models.exchange import Exchange, retry_after, server_words
+from nbannot.models.http import Pool, at_once, parallel_for
+from nbannot.models.keys import Secret, key_from, masked
 
 KEY = "sk-planted-0123456789abcdef"
 

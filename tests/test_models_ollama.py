@@ -382,7 +382,7 @@ def test_nothing_installed_says_what_to_do(monkeypatch, tmp_path):
 
 
 def test_something_else_answers(monkeypatch):
-    monkeypatch.setattr("nbannot.models.ollama.is_loopback", lambda _: False)
+    monkeypatch.setattr("nbannot.models.ollama_server.is_loopback", lambda _: False)
     with pytest.raises(ModelError, match="cannot be reached: no connection"):
         OllamaModel("tiny", base_url="http://127.0.0.1:9").info()
     with Serving(key="wanted") as server, pytest.raises(ModelError, match="cannot be reached: HTTP 401"):
@@ -394,7 +394,7 @@ def test_something_else_answers(monkeypatch):
 
 def test_a_run_with_faults_gives_the_labels_of_one_without(monkeypatch, tmp_path):
     assert "ollama" in backends()
-    monkeypatch.setattr("nbannot.engine.engine.FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr("nbannot.engine.sending.FIRST_WAIT_S", 0.02)
     labels = []
     for faults in ({}, {"http_503": 0.05, "reset": 0.05, "cut_body": 0.05, "prose": 0.2}):
         with ollama(faults=faults) as server:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from nbannot.asking.request_reply import Reply, Request
-from nbannot.models.http import Exchange
+from nbannot.models.exchange import Exchange
 from nbannot.tools.json_bytes import packed
 
 Sent = TypeVar("Sent")

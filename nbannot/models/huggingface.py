@@ -17,19 +17,11 @@ from urllib.parse import parse_qsl
 
 from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, listed, nearest
+from nbannot.models.addresses import checked_address, is_loopback
 from nbannot.models.chat import Dialect, context_reply, is_too_long, read_completion
-from nbannot.models.http import (
-    RETRIABLE,
-    TIMEOUT_S,
-    WORDS,
-    Exchange,
-    checked_address,
-    is_loopback,
-    masked,
-    parallel_for,
-    retry_after,
-    server_words,
-)
+from nbannot.models.exchange import RETRIABLE, Exchange, retry_after, server_words
+from nbannot.models.http import TIMEOUT_S, WORDS, parallel_for
+from nbannot.models.keys import masked
 
 MOST_PARALLEL = 100
 """The library keeps no more connections than this."""

@@ -20,18 +20,11 @@ from urllib.parse import quote, urlsplit
 
 from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, listed, nearest
+from nbannot.models.addresses import checked_address, is_loopback
 from nbannot.models.chat import Dialect, context_reply, is_too_long, read_completion
-from nbannot.models.http import (
-    TIMEOUT_S,
-    Exchange,
-    Pool,
-    Secret,
-    at_once,
-    checked_address,
-    is_loopback,
-    key_from,
-    parallel_for,
-)
+from nbannot.models.exchange import Exchange
+from nbannot.models.http import TIMEOUT_S, Pool, at_once, parallel_for
+from nbannot.models.keys import Secret, key_from
 from nbannot.models.logprobs import NoScore, option_probabilities
 
 DEFAULT_URL = "https://api.openai.com/v1"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,10 +21,10 @@ NAMES = (
     r"(?:inner_|internal_)?monologue|deliberation|chain_of_thought|cot|cot_budget_reflect|drafts?)"
 )
 MARK = re.compile(
-    rf"<\|?(?P<close>/)?\|?(?:(?!no_)\w{{1,20}}[:|_])?(?P<name>{NAMES})(?:\s[^<>{{}}]{{0,80}})?(?P<alone>/)?\|?>"
+    rf"<\|?(?:(?P<close4>end)|begin|start)(?:_of)?_(?P<name4>{NAMES})\|?>"
+    rf"|<\|?(?P<close>/)?\|?(?:(?!no_)\w{{1,20}}[:|_])?(?P<name>{NAMES})(?:\s[^<>{{}}]{{0,80}})?(?P<alone>/)?\|?>"
     rf"|\[(?P<close2>/)?(?P<name2>{THINK}|reasoning)\]"
     rf"|◁(?P<close3>/)?(?P<name3>{NAMES})▷"
-    rf"|<\|(?:(?P<close4>end)|begin|start)(?:_of)?_(?P<name4>{NAMES})\|>"
     r"|<(?P<close5>/)?(?P<name5>details)(?:\s[^<>{}]{0,80})?>"
     r"|<\|channel\|?>\s*(?P<channel>\w+)(?:\s*(?:<\|constrain\|>)?\s*\w*\s*<\|message\|>)?"
     r"|(?P<turn><\|(?:end|return|call|start)\|>|<channel\|>)"
@@ -104,7 +105,14 @@ def split_thinking(text: str) -> tuple[str | None, str]:
     end = reader.end_of_first_thought()
     if not end:
         return None, text
-    return "\n".join(reader.found.thoughts).strip() or None, text[end:].lstrip()
+    return "\n".join(text[a:b] for a, b in reader.thoughts).strip() or None, text[end:].lstrip()
+
+
+def thinking_in(raw: str) -> str:
+    """Return what a reply thinks aloud: between marks of thinking, or under the answer's key ``reasoning``."""
+    parts = parts_of(raw, ("reasoning",))
+    reasons = [item["reasoning"] for item in parts.objects if isinstance(item["reasoning"], str)]
+    return "\n".join([*parts.thoughts, *reasons])
 
 
 class _Reader:
@@ -114,7 +122,9 @@ class _Reader:
         self.text, self.keys, self.formats = text, keys, formats
         self.found = Parts()
         self.open: list[str] = []
-        self.said: list[str] = []
+        self.said: list[tuple[int, int]] = []
+        self.thoughts: list[tuple[int, int]] = []
+        self.depths: Counter[str] = Counter()
         self.since = 0
         self.first_raw = ""
         self.final = self.searched = False
@@ -125,16 +135,16 @@ class _Reader:
             at = bare.end()
             self._end_thought(0, at)
         elif BARE_ANALYSIS.match(text):
-            self.open.append("channel")
+            self._push("channel")
         while match := MARK.search(text, at):
             at = match.end()
             if match[0] != "{":
                 self._mark(match)
             elif not self.open and not found.why and not self.searched:
                 at = self._brace(match.start())
-        (found.thoughts if self.open else self.said).append(text[self.since :])
-        found.said = "\n".join(self.said).strip()
-        found.thoughts = [thought for part in found.thoughts if (thought := part.strip())]
+        (self.thoughts if self.open else self.said).append((self.since, len(text)))
+        found.said = "\n".join(text[a:b] for a, b in self.said).strip()
+        found.thoughts = [thought for a, b in self.thoughts if (thought := text[a:b].strip())]
         if found.why:
             found.objects = []
         elif not found.objects:
@@ -151,12 +161,10 @@ class _Reader:
                 return 0
             if match[0] == "{":
                 continue
-            began = bool(self.open)
-            if not began and _opens(match) and self.text[: match.start()].strip():
+            if not self.open and _opens(match) and self.text[: match.start()].strip():
                 return 0
-            before = len(self.found.thoughts)
             self._mark(match)
-            if len(self.found.thoughts) > before and not self.open:
+            if self.thoughts and not self.open:
                 return match.end()
         return 0
 
@@ -183,6 +191,7 @@ class _Reader:
             self._open("channel", match)
         elif self.open:
             self.open.clear()
+            self.depths.clear()
             self._end_thought(self.since, match.start(), match.end())
         elif not self.final:
             self._end_thought(0, match.start(), match.end())
@@ -191,9 +200,13 @@ class _Reader:
 
     def _open(self, name: str, match: re.Match[str]) -> None:
         if not self.open:
-            self.said.append(self.text[self.since : match.start()])
+            self.said.append((self.since, match.start()))
             self.since = match.end()
+        self._push(name)
+
+    def _push(self, name: str) -> None:
         self.open.append(name)
+        self.depths[name] += 1
 
     def _close(self, name: str, match: re.Match[str], *, known: bool = False) -> None:
         """Close a thought and all that was opened inside it.
@@ -203,8 +216,10 @@ class _Reader:
         known
             Whether the mark says nothing where no such thought is open; else the reply began inside its thoughts.
         """
-        if name in self.open:
-            del self.open[len(self.open) - 1 - self.open[::-1].index(name) :]
+        if self.depths[name]:
+            while self.open[-1] != name:
+                self.depths[self.open.pop()] -= 1
+            self.depths[self.open.pop()] -= 1
             if not self.open:
                 self._end_thought(self.since, match.start(), match.end())
         elif not self.open and not known:
@@ -214,10 +229,10 @@ class _Reader:
         """Take the text from `start` to `end` as thought; from the very beginning, nothing has been said before."""
         if start == 0:
             self.said.clear()
-            self.found.thoughts.clear()
+            self.thoughts.clear()
             self.found.objects, self.found.why, self.first_raw = [], "", ""
             self.searched = False
-        self.found.thoughts.append(self.text[start:end])
+        self.thoughts.append((start, end))
         self.since = end if after is None else after
 
     # ---- objects ------------------------------------------------------------------------------------------------
@@ -234,7 +249,9 @@ class _Reader:
         elif why and not self.found.objects:
             self.found.why = why
         elif why and self._second(start):
-            self.found.why = f"several answers: a second one begins and is not whole: {shortened(self.text[start:])!r}"
+            self.found.why = (
+                f"several answers: a second one begins and is not whole: {shortened(self.text[start:])!r}"
+            )
         elif why:
             self.searched = True
         return end
@@ -242,7 +259,9 @@ class _Reader:
     def _second(self, start: int) -> bool:
         """Return whether what breaks off at `start` is an answer other than the first."""
         rest = self.text[start:].rstrip("` \n")
-        named = any(json.dumps(key, ensure_ascii=form)[:-1] in rest for key in self.keys for form in (True, False))
+        named = any(
+            json.dumps(key, ensure_ascii=form)[:-1] in rest for key in self.keys for form in (True, False)
+        )
         return named and not self.first_raw.startswith(rest)
 
     def _nothing(self) -> str:

@@ -15,11 +15,10 @@ from nbannot.asking.answers import (
     Answer,
     batch_offset,
     calibrate,
-    first_object,
     folded,
     read_reply,
-    shortened,
 )
+from nbannot.asking.reply_parts import parts_of, shortened
 from nbannot.asking.request_reply import Reply
 from nbannot.study.field import Field
 
@@ -346,7 +345,7 @@ POSITIVE = '{"response": "positive"}'
         f"Sure! Here it is:\n{NEGATIVE}\nI hope that helps {{you}}.",
         f"The sets {{a, b}} and {{}} matter. {NEGATIVE}",
         f'{{"note": "positive"}} {NEGATIVE}',
-        f"{NEGATIVE}\n{POSITIVE}",
+        f"{NEGATIVE}\n{NEGATIVE}",
         f"{NEGATIVE}{{broken",
         f"[{NEGATIVE}]",
         '{\n  "reasoning": "maybe {\\"response\\": \\"positive\\"}",\n  "response": "negative"\n}',
@@ -629,10 +628,10 @@ def test_no_cut_of_a_reply_to_several_fields_is_an_answer() -> None:
 
 
 @given(STRINGS, st.lists(st.sampled_from(["response", "x"]), min_size=1))
-def test_first_object_is_an_object_with_a_key_or_a_reason(raw: str, keys: list[str]) -> None:
-    found, why = first_object(raw, keys)
-    assert (found is None) == bool(why)
-    assert found is None or any(key in found for key in keys)
+def test_a_reply_has_objects_with_a_key_or_a_reason(raw: str, keys: list[str]) -> None:
+    found = parts_of(raw, keys)
+    assert bool(found.objects) != bool(found.why)
+    assert all(any(key in item for key in keys) for item in found.objects)
 
 
 def test_a_long_reply_is_read_in_linear_time() -> None:

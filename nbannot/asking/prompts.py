@@ -178,16 +178,20 @@ def _answers(field: Field) -> str:
 
 def answer_format(group: Sequence[Field], *, reasons: bool) -> str:
     """Return the sentence that says how the JSON answer must look."""
+    return f"Respond with one JSON object and nothing else: {answer_object(group, reasons=reasons)}"
+
+
+def answer_object(group: Sequence[Field], *, reasons: bool) -> str:
+    """Return how the JSON answer must look, with a placeholder for each value."""
     first = '"reasoning": "…", ' if reasons else ""
     if len(group) == 1:
-        return (
-            f'Respond with one JSON object and nothing else: {{{first}"response": {_placeholder(group[0])}}}'
-        )
-    inside = ", ".join(f"{json.dumps(f.column, ensure_ascii=False)}: {_placeholder(f)}" for f in group)
-    return f"Respond with one JSON object and nothing else: {{{first}{inside}}}"
+        return f'{{{first}"response": {placeholder(group[0])}}}'
+    inside = ", ".join(f"{json.dumps(f.column, ensure_ascii=False)}: {placeholder(f)}" for f in group)
+    return f"{{{first}{inside}}}"
 
 
-def _placeholder(field: Field) -> str:
+def placeholder(field: Field) -> str:
+    """Return what the prompt shows in the place of an answer to this field."""
     if field.type == "span":
         return '[{"text": "…", "label": "…"}, …]' if field.label_options else '[{"text": "…"}, …]'
     return {"checkbox": "true or false", "likert": "number"}.get(field.type, '"…"')

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nbannot.asking.answers import shortened
+from nbannot.asking.reply_parts import shortened
 from nbannot.errors import ScoringError, listed
 from nbannot.page.shown import Shown
 from nbannot.record.coding import Coding, from_labels

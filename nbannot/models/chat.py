@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from nbannot.asking.reply_parts import split_thinking
 from nbannot.asking.request_reply import Reply, Request
 from nbannot.models.exchange import Exchange
 from nbannot.tools.json_bytes import packed
@@ -46,30 +47,6 @@ TOO_LONG = re.compile(
     re.I,
 )
 NUMBER = re.compile(r"\d[\d,]*")
-MARK = re.compile(r"<(?P<close>/?)think(?:ing)?>|\{", re.I)
-
-
-def split_thinking(text: str) -> tuple[str | None, str]:
-    """Return the thinking at the beginning of a reply, and the rest.
-
-    Thinking ends with ``</think>``; it begins with ``<think>`` or, where the prompt has already opened it, with the
-    reply. A reply that never ends its thinking is given back as it is.
-
-    >>> split_thinking("<think>Hm.</think>{}"), split_thinking("Hm.</think>{}"), split_thinking('{"a": "</think>"}')
-    (('Hm.', '{}'), ('Hm.', '{}'), (None, '{"a": "</think>"}'))
-    """
-    first = MARK.search(text)
-    if first is None or first["close"] is None:
-        return None, text
-    start = 0
-    if not first["close"]:
-        if text[: first.start()].strip():
-            return None, text
-        start = first.end()
-    end = re.compile("</think(?:ing)?>", re.I).search(text, start)
-    if end is None:
-        return None, text
-    return text[start : end.start()].strip() or None, text[end.end() :].lstrip()
 
 
 def is_too_long(exchange: Exchange) -> bool:
@@ -100,11 +77,38 @@ def context_reply(exchange: Exchange) -> Reply:
 
 
 def content_text(content: object) -> str:
-    """Return the text of a message: most servers send a string, some a list of parts."""
+    """Return the text of a message: most servers send a string, some a list of parts, of which some are thinking."""
     if isinstance(content, list):
-        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        parts = [
+            part.get("text") if isinstance(part, dict) else part for part in content if not _thinks(part)
+        ]
         return "".join(part for part in parts if isinstance(part, str))
     return content if isinstance(content, str) else ""
+
+
+def thinking_text(message: Mapping[str, Any]) -> str:
+    """Return what a message holds apart as thinking, under the names and in the forms that servers give it."""
+    for name in ("reasoning_content", "reasoning", "thinking", "reasoning_details"):
+        if said := _inner_text(message.get(name)).strip():
+            return said
+    content = message.get("content")
+    return _inner_text([part for part in content if _thinks(part)]) if isinstance(content, list) else ""
+
+
+def _thinks(part: object) -> bool:
+    return isinstance(part, dict) and bool(re.search("think|reason", str(part.get("type")), re.I))
+
+
+def _inner_text(value: object, depth: int = 4) -> str:
+    """Return the words in a string, in a list of parts, or in a part that holds such again."""
+    if isinstance(value, str) or not depth:
+        return value if isinstance(value, str) else ""
+    if isinstance(value, list):
+        return "\n".join(filter(None, (_inner_text(part, depth - 1) for part in value)))
+    if isinstance(value, dict):
+        named = (value.get(name) for name in ("text", "thinking", "reasoning", "summary", "content"))
+        return next((words for v in named if (words := _inner_text(v, depth - 1))), "")
+    return ""
 
 
 def read_completion(exchange: Exchange) -> Reply:
@@ -116,12 +120,12 @@ def read_completion(exchange: Exchange) -> Reply:
         what = "the server's reply holds no answer: " + _shown(exchange.data)
         return Reply(error=what, retriable=True, finish_reason="error", seconds=exchange.seconds)
     thinking, text = split_thinking(content_text(message.get("content")))
-    said = message.get("reasoning_content") or message.get("reasoning")
+    apart = thinking_text(message)
     refusal = message.get("refusal")
     finish = choice.get("finish_reason")
     return Reply(
         text=refusal if isinstance(refusal, str) and refusal else text,
-        reasoning=said if isinstance(said, str) else thinking,
+        reasoning="\n".join(filter(None, (apart, thinking))) or None,
         finish_reason="refusal" if refusal else str(finish) if finish else None,
         seconds=exchange.seconds,
         **_usage(exchange.data),

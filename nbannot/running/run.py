@@ -15,6 +15,7 @@ from typing import Any, Literal, Unpack
 
 from nbannot import __version__
 from nbannot.asking import ledger
+from nbannot.asking.reply_parts import thinking_in
 from nbannot.engine import energy
 from nbannot.engine.drive import Tick
 from nbannot.engine.engine import annotate
@@ -270,7 +271,7 @@ def _write_traces(plan: Design) -> None:
     by_column = {f.column: f for f in plan.task.codebook}
     lines = []
     for record in ledger.read_lines(plan.folder / folder.LEDGER):
-        thought = record.get("reasoning") or _reasoning_in(record.get("raw") or "")
+        thought = "\n".join(filter(None, (record.get("reasoning"), thinking_in(record.get("raw") or ""))))
         if "text_id" not in record or not thought:
             continue
         names = [by_column[column] for column in record["columns"]]
@@ -292,15 +293,6 @@ def _write_traces(plan: Design) -> None:
     if lines:
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         write_atomic(plan.folder / folder.TRACES, text)
-
-
-def _reasoning_in(raw: str) -> str:
-    try:
-        found = json.loads(raw)
-    except json.JSONDecodeError:
-        return ""
-    thought = found.get("reasoning") if isinstance(found, dict) else None
-    return thought if isinstance(thought, str) else ""
 
 
 def _config(plan: Design, status: str) -> dict[str, Any]:

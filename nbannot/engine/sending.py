@@ -18,7 +18,7 @@ from nbannot.asking.request_reply import Model, Reply, Request
 from nbannot.engine.job import Job, Progress
 from nbannot.engine.pace import BudgetSpent, Pace
 from nbannot.errors import NbannotError
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 SEND_TRIES = 5
 FIRST_WAIT_S = 0.5

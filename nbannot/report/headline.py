@@ -16,7 +16,7 @@ from nbannot.report.words import BASELINE, HEADLINES, metric_words, plural
 if TYPE_CHECKING:
     from nbannot.measures.result import FieldScore, Result
     from nbannot.record.scoring import Scored
-    from nbannot.study.codebook import Field
+    from nbannot.study.field import Field
 
 FROM_CHANCE = frozenset({"cohen_kappa", "quadratic_kappa", "krippendorff_alpha", "spearman_corr"})
 """Metrics of which 0 is what answering without looking comes to."""

@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "add_prompt": "prompts",
     "agreement": "reliability",
+    "alt_test": "inference",
     "bundled_tasks": "task",
     "checkbox": "codebook",
     "Codebook": "codebook",

@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "nbannot"
 ROOMS = [
     "errors", "imports", "shown", "frames", "wire", "codebook", "spans", "task", "config", "models.base", "prompts",
     "answers", "models", "ledger", "engine", "folder", "energy", "metrics", "coding", "scoring", "tables", "export",
-    "lab", "run", "plan", "views", "report", "sweep", "compare", "stability", "reliability", "rescore", "displays",
-    "doctor", "doors", "live", "completion", "magic", "widget", "cli", "__main__",
+    "lab", "run", "plan", "views", "report", "sweep", "compare", "stability", "reliability", "rescore", "inference",
+    "displays", "doctor", "doors", "live", "completion", "magic", "widget", "cli", "__main__",
 ]  # fmt: skip
 """Reading order; see docs/architecture.md."""
 

@@ -6,6 +6,7 @@ Every function returns a `Fragment`. Importing this room imports neither pandas,
 from nbannot.displays.cards import codebook_card, coder_card, plan_card, run_card, task_card
 from nbannot.displays.comparison import comparison
 from nbannot.displays.figure import Figure
+from nbannot.displays.findings import finding
 from nbannot.displays.fragment import Fragment
 from nbannot.displays.plots import forest, tradeoff
 from nbannot.displays.progress import progress
@@ -23,6 +24,7 @@ __all__ = [
     "comparison",
     "confusion",
     "disagreements",
+    "finding",
     "forest",
     "label_distribution",
     "likert_view",

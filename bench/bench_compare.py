@@ -16,12 +16,12 @@ import numpy as np
 import polars as pl
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, mean_absolute_error
 
-from nbannot.answers import Answer
-from nbannot.codebook import Codebook
-from nbannot.coding import Coding
-from nbannot.compare import Comparison, compare
-from nbannot.run import Run
-from nbannot.task import Task
+from nbannot.asking.answers import Answer
+from nbannot.comparing.comparison import Comparison, compare
+from nbannot.record.coding import Coding
+from nbannot.record.run import Run
+from nbannot.study.codebook import Codebook
+from nbannot.study.task import Task
 
 RESAMPLES = 10_000
 LESS = 100

@@ -45,7 +45,7 @@ def made_task(n: int) -> Any:
     """Return a task of `n` texts of about 900 characters with a checkbox, a dropdown and a likert field."""
     import polars as pl
 
-    from nbannot.task import Task
+    from nbannot.study.task import Task
 
     drawing, words = random.Random(1), SENTENCE.split()
     texts = [f"{i}. " + " ".join(drawing.choices(words, k=170)) for i in range(n)]
@@ -74,9 +74,9 @@ def made_task(n: int) -> Any:
 
 def prepared(url: str, parallel: int) -> tuple[Any, Any]:
     """Return the job and the model, ready to be asked."""
-    from nbannot.config import RunConfig
     from nbannot.models.openai_compatible import OpenAIModel
-    from nbannot.run import design
+    from nbannot.running.design import design
+    from nbannot.study.config import RunConfig
 
     config = RunConfig(model="openai/tiny", base_url=f"{url}/v1", max_parallel=parallel)
     model = OpenAIModel("tiny", base_url=f"{url}/v1", max_parallel=parallel)
@@ -86,8 +86,8 @@ def prepared(url: str, parallel: int) -> tuple[Any, Any]:
 
 def with_engine(url: str, parallel: int) -> dict[str, float]:
     """Let the engine do the whole job, and return what it took."""
-    from nbannot.engine import annotate
-    from nbannot.ledger import Ledger
+    from nbannot.asking.ledger import Ledger
+    from nbannot.engine.engine import annotate
 
     job, model = prepared(url, parallel)
     with tempfile.TemporaryDirectory() as folder:
@@ -130,8 +130,8 @@ def with_bare_client(url: str, parallel: int) -> dict[str, float]:
 
 def bodies_of(job: Any, model: Any) -> Iterator[bytes]:
     """Yield the bodies that the engine sends, in its order: one question over all texts, then the next."""
-    from nbannot.engine import Engine, Progress
-    from nbannot.ledger import Ledger
+    from nbannot.asking.ledger import Ledger
+    from nbannot.engine.engine import Engine, Progress
 
     with tempfile.TemporaryDirectory() as folder:
         book = Ledger(Path(folder) / "responses.jsonl")
@@ -205,8 +205,8 @@ def flat() -> None:
     within a question.
     """
     import nbannot
-    from nbannot import energy
-    from nbannot.engine import Progress
+    from nbannot.engine import energy
+    from nbannot.engine.engine import Progress
 
     energy.prewarm = lambda: None
     energy.Meter.start = lambda self: None  # type: ignore[method-assign]
@@ -281,7 +281,7 @@ def start() -> None:
         middle = statistics.median(found)
         print(f"{what:14} to the first request: median {middle:.2f} s, {min(found):.2f} to {max(found):.2f} "
               f"(aim {aim}) | {'reached' if middle < aim else 'MISSED'}")  # fmt: skip
-    command = [sys.executable, "-c", "from nbannot.energy import Meter; Meter(None).start()"]
+    command = [sys.executable, "-c", "from nbannot.engine.energy import Meter; Meter(None).start()"]
     with tempfile.TemporaryDirectory() as place:
         for what in ("a processor it has not seen", "one it has seen"):
             began = time.time()

@@ -43,7 +43,7 @@ CHAT = "/v1/chat/completions"
 
 def prepare() -> None:
     """Shorten the waits, and leave out the energy meter, which takes seconds to start."""
-    from nbannot import energy, engine
+    from nbannot.engine import energy, engine
 
     engine.FIRST_WAIT_S = FIRST_WAIT_S
     energy.prewarm = lambda: None
@@ -61,12 +61,12 @@ def annotated(task: Any, url: str, place: str, timeout_s: float) -> Any:
 
 def truth(task: Any) -> dict[str, list[Any]]:
     """Return column -> the answers that the mock model gives in process to the same questions."""
-    from nbannot.answers import read_reply
-    from nbannot.config import RunConfig
-    from nbannot.engine import Engine, Progress
-    from nbannot.ledger import Ledger
+    from nbannot.asking.answers import read_reply
+    from nbannot.asking.ledger import Ledger
+    from nbannot.engine.engine import Engine, Progress
     from nbannot.models.mock import MockModel
-    from nbannot.run import design
+    from nbannot.running.design import design
+    from nbannot.study.config import RunConfig
 
     model = MockModel()
     job = design(task, RunConfig(model="mock", fields=FIELDS), model)[0].job
@@ -88,7 +88,7 @@ def truth(task: Any) -> dict[str, list[Any]]:
 
 def ledger_calls(place: Path) -> Iterator[tuple[dict[str, Any], str]]:
     """Yield every call in a run's ledger with the hash by which the server knows its content."""
-    from nbannot.ledger import messages_of, prefixes_in, read_lines
+    from nbannot.asking.ledger import messages_of, prefixes_in, read_lines
 
     path = place / "responses.jsonl"
     prefixes = prefixes_in(path)

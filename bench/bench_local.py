@@ -22,11 +22,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from nbannot.asking.prompts import compose, prompt_type
+from nbannot.asking.request_reply import Reply, Request
 from nbannot.models import local
-from nbannot.models.base import Reply, Request
 from nbannot.models.local import LocalModel
-from nbannot.prompts import compose, prompt_type
-from nbannot.task import load_task
+from nbannot.study.task import load_task
 
 SCORED = ("checkbox", "dropdown", "likert")
 

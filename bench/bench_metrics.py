@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 
 import nbannot as nba
-from nbannot.metrics.classification import cohen_kappa, f1_macro, f1_per_class, label_counts
-from nbannot.metrics.field import FieldData, score_field
-from nbannot.metrics.paired import compare_many
-from nbannot.metrics.resample import bootstrap, percentile_limits, sample_cells
+from nbannot.measures.classification import cohen_kappa, f1_macro, f1_per_class, label_counts
+from nbannot.measures.field import FieldData, score_field
+from nbannot.measures.paired import compare_many
+from nbannot.measures.resample import bootstrap, percentile_limits, sample_cells
 
 N = 100_000
 RESAMPLES = 10_000
@@ -273,7 +273,7 @@ start = time.perf_counter()
 import nbannot as nba
 run = nba.load_run(sys.argv[1])
 loaded = time.perf_counter() - start
-run.save_scores()
+save_scores(run)
 took, peak = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
 print(f"{len(run.task):>9,} rows x 4 fields from the folder, end to end {took:8.2f} s "
       f"({loaded:.2f} s to read, {time.process_time():.2f} s of CPU; < 30 s)   peak {peak:.2f} GB (< 1.5)")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from nbannot import tables
+from nbannot.record import tables
 
 METRICS_PER_RUN = 100
 

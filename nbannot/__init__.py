@@ -7,43 +7,41 @@ The public names are below; each is imported only when it is used, so that ``imp
 from __future__ import annotations
 
 import sys
-from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "add_prompt": "prompts",
-    "agreement": "reliability",
-    "alt_test": "inference",
-    "bundled_tasks": "task",
-    "checkbox": "codebook",
-    "Codebook": "codebook",
-    "compare": "compare",
-    "configure": "widget",
-    "determinism": "stability",
-    "dropdown": "codebook",
-    "flip_rate": "stability",
-    "joined": "views",
-    "likert": "codebook",
-    "load_coder": "compare",
-    "load_run": "run",
-    "load_task": "task",
-    "metrics": "views",
+    "add_prompt": "asking.prompts",
+    "agreement": "comparing.reliability",
+    "alt_test": "inference.alternative_annotator",
+    "bundled_tasks": "study.task",
+    "checkbox": "study.codebook",
+    "Codebook": "study.codebook",
+    "compare": "comparing.comparison",
+    "configure": "doors.form.configure",
+    "determinism": "comparing.stability",
+    "dropdown": "study.codebook",
+    "flip_rate": "comparing.stability",
+    "joined": "record.views",
+    "likert": "study.codebook",
+    "load_coder": "comparing.coder",
+    "load_run": "record.run",
+    "load_task": "study.task",
+    "metrics": "record.views",
     "NbannotError": "errors",
-    "pivot": "views",
-    "plan": "plan",
-    "prompt_types": "prompts",
-    "rescore": "rescore",
-    "Run": "run",
-    "run": "run",
-    "RunConfig": "config",
-    "runs": "views",
-    "span": "codebook",
-    "sweep": "sweep",
-    "Task": "task",
-    "textbox": "codebook",
+    "pivot": "record.views",
+    "plan": "running.plan",
+    "prompt_types": "asking.prompts",
+    "rescore": "comparing.rescoring.rescore",
+    "Run": "record.run",
+    "run": "running.run",
+    "RunConfig": "study.config",
+    "runs": "record.views",
+    "span": "study.codebook",
+    "sweep": "running.sweep",
+    "Task": "study.task",
+    "textbox": "study.codebook",
 }
 
 __all__ = ["__version__", *_PUBLIC]
@@ -52,7 +50,7 @@ __all__ = ["__version__", *_PUBLIC]
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'nbannot' has no attribute '{name}'")
-    from nbannot.imports import load
+    from nbannot.tools.imports import load
 
     room = f"nbannot.{_PUBLIC[name]}"
     load(room)
@@ -61,31 +59,19 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-class _Package(ModuleType):
-    """Keeps ``nbannot.run`` and ``nbannot.metrics`` the functions when something imports the rooms of these names."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, ModuleType) and name in _PUBLIC:
-            value = getattr(import_module(f"nbannot.{_PUBLIC[name]}"), name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
-
-
 def __dir__() -> list[str]:
     return sorted({*globals(), *_PUBLIC})
 
 
 def load_ipython_extension(ipython: Any) -> None:
     """Register the magics: ``%load_ext nbannot``."""
-    from nbannot import magic
+    from nbannot.doors import magic
 
     magic.load_ipython_extension(ipython)
 
 
 def unload_ipython_extension(ipython: Any) -> None:
     """Take the magics away again: ``%unload_ext nbannot``."""
-    from nbannot import magic
+    from nbannot.doors import magic
 
     magic.unload_ipython_extension(ipython)

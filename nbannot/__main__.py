@@ -2,7 +2,7 @@
 
 import sys
 
-from nbannot.cli import main
+from nbannot.doors.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

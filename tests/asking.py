@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-from nbannot.models import Model
-from nbannot.models.base import Reply, Request
+from nbannot.asking.request_reply import Reply, Request
+from nbannot.models.registry import Model
 
 LABELS = ["for", "against", "neither"]
 SCHEMA = {

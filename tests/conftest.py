@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from nbannot.codebook import Codebook
-from nbannot.task import Task
+from nbannot.study.codebook import Codebook
+from nbannot.study.task import Task
 
 # How long one example takes says more about the machine than about the code.
 # The same examples everywhere, so that a failure can be repeated; HYPOTHESIS_PROFILE=search tries new ones.

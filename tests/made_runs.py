@@ -8,11 +8,11 @@ from typing import Any
 import polars as pl
 from conftest import codebook_of
 
-from nbannot.answers import Answer
-from nbannot.coding import Coding
-from nbannot.config import RunConfig
-from nbannot.run import Run
-from nbannot.task import Task
+from nbannot.asking.answers import Answer
+from nbannot.record.coding import Coding
+from nbannot.record.run import Run
+from nbannot.study.config import RunConfig
+from nbannot.study.task import Task
 
 STANCE = {"name": "Stance", "type": "dropdown", "options": ["pro", "anti", "neutral"]}
 DEGREE = {"name": "Degree", "type": "likert", "min_value": 1, "max_value": 5}

@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nbannot.models.base import Reply, Request
+from nbannot.asking.request_reply import Reply, Request
 from nbannot.models.mock import MockModel
 
 FAULTS = {

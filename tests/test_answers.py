@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nbannot.answers import (
+from nbannot.asking.answers import (
     STATUSES,
     Answer,
     batch_offset,
@@ -20,8 +20,8 @@ from nbannot.answers import (
     read_reply,
     shortened,
 )
-from nbannot.codebook import Field
-from nbannot.models.base import Reply
+from nbannot.asking.request_reply import Reply
+from nbannot.study.codebook import Field
 
 
 def field(kind: Any, name: str = "F", **changes: Any) -> Field:

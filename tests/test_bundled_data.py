@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-TASKS = Path(__file__).parents[1] / "nbannot" / "tasks"
+TASKS = Path(__file__).parents[1] / "nbannot" / "study" / "tasks"
 EXAMPLE = re.compile(r'Text: \n"(?P<text>.+)"\n\nResponse: \n(?P<response>\{.+\})')
 POLICY = "Policy Sentiment_"
 EMOTION = "Discrete Emotions_"

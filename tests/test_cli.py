@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import nbannot
-from nbannot import cli, doctor
-from nbannot.config import SETTINGS
+from nbannot.doors import cli, doctor
+from nbannot.study.config import SETTINGS
 
 QUICK = ["--model", "mock", "--limit", "6", "--fields", "Direction"]
 
@@ -322,7 +322,7 @@ def test_tasks_lists_bundled_ones_and_ones_own(command, tmp_path):
 
 
 def test_models_lists_every_backend(command):
-    from nbannot.models import backends
+    from nbannot.models.registry import backends
 
     code, out, _ = command("models")
     assert code == 0

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbannot.codebook import (
+from nbannot.errors import CodebookError
+from nbannot.study.codebook import (
     Codebook,
     Condition,
     Field,
@@ -22,8 +23,7 @@ from nbannot.codebook import (
     span,
     textbox,
 )
-from nbannot.errors import CodebookError
-from nbannot.task import bundled_tasks, load_task
+from nbannot.study.task import bundled_tasks, load_task
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 YES_NO = {"name": "C", "type": "checkbox"}
@@ -239,7 +239,7 @@ class TestFields:
                 "must be one of None, NA, null, No, 1, nan, no,  blank ; did you mean 'null'?",
             ),
             ("dropdown", "1.0", "must be one of None, NA, null, No, 1, nan, no,  blank "),
-            ("span", "[]", "is read together with its text: nbannot.spans.read_spans"),
+            ("span", "[]", "is read together with its text: nbannot.study.spans.read_spans"),
         ],
     )
     def test_cells_that_hold_none_say_what_is_allowed(self, kind, cell, why):

@@ -13,11 +13,11 @@ import pytest
 from conftest import codebook_of
 from made_runs import answer, made_run, made_task
 
-from nbannot.answers import Answer
-from nbannot.compare import compare, load_coder
+from nbannot.asking.answers import Answer
+from nbannot.comparing.comparison import compare, load_coder
 from nbannot.errors import ScoringError, TaskError
-from nbannot.metrics.significance import adjusted
-from nbannot.task import Task
+from nbannot.measures.significance import adjusted
+from nbannot.study.task import Task
 
 STANCE = {"name": "Stance", "type": "dropdown", "options": ["pro", "anti", "neutral"]}
 DEGREE = {"name": "Degree", "type": "likert", "min_value": 1, "max_value": 5}
@@ -756,7 +756,7 @@ def test_the_display_says_which_correction_it_shows(tmp_path):
 
 def test_a_null_of_two_equally_good_runs_is_rejected_as_rarely_as_promised(tmp_path):
     """300 pairs of runs that are right with the same chance: at most 5 % + 3 standard errors are told apart."""
-    from nbannot.metrics.significance import mcnemar
+    from nbannot.measures.significance import mcnemar
 
     rng = np.random.default_rng(0)
     right = rng.random((300, 2, 80)) < 0.7

@@ -8,9 +8,9 @@ from conftest import GATE, STANCE, codebook_of
 from made_runs import answer, made_run
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
 
-from nbannot.report import report_text
 from nbannot.report.fields import conditional_grid
-from nbannot.task import Task
+from nbannot.report.report import report_text
+from nbannot.study.task import Task
 
 N = 60
 LABELS = ["pro", "anti", "neutral"]

@@ -16,7 +16,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import nbannot
-from nbannot.config import (
+from nbannot.errors import ConfigError, TaskError
+from nbannot.study.config import (
     CHAT_MODES,
     DEFAULTS,
     ELSEWHERE,
@@ -33,7 +34,6 @@ from nbannot.config import (
     refuse_unknown,
     settings_in,
 )
-from nbannot.errors import ConfigError, TaskError
 
 
 @pytest.fixture(autouse=True)

@@ -30,14 +30,14 @@ from made_runs import (
 
 import nbannot
 from nbannot import displays
-from nbannot.displays.figure import Dot, Words
-from nbannot.displays.fragment import Fragment
-from nbannot.displays.html import as_html, element, escape, page_html, tint
 from nbannot.displays.plots import PANEL, Point, nice_ticks, pareto, points
-from nbannot.engine import Progress
+from nbannot.engine.engine import Progress
 from nbannot.errors import NbannotError, ScoringError
-from nbannot.report.blocks import Cell, Grid, Para
-from nbannot.task import Task
+from nbannot.page.blocks import Cell, Grid, Para
+from nbannot.page.figure import Dot, Words
+from nbannot.page.fragment import Fragment
+from nbannot.page.html import as_html, element, escape, page_html, tint
+from nbannot.study.task import Task
 
 VOID = {"img", "br", "wbr"}
 TAGS = {"div", "style", "h3", "h4", "h5", "small", "p", "b", "ul", "li", "table", "caption", "thead", "tbody", "tr",
@@ -601,7 +601,7 @@ def test_a_comparison_of_two_runs(rich, tmp_path):
         run_id="b1b2c3d4",
         model_id="good",
     )
-    from nbannot.compare import compare
+    from nbannot.comparing.comparison import compare
 
     fragment = displays.comparison(
         compare([rich, other], metric="accuracy", column="Stance", n_resamples=200)
@@ -614,7 +614,7 @@ def test_a_comparison_of_two_runs(rich, tmp_path):
 
 
 def test_every_plot_of_a_comparison_is_saved_by_its_metric(rich, tmp_path):
-    from nbannot.compare import compare
+    from nbannot.comparing.comparison import compare
 
     better = {"Stance": ["pro", "anti", "pro", "anti", "pro", "pro"]}
     other = made_run(rich.task, better, tmp_path, run_id="b1b2c3d4", model_id="good")
@@ -627,9 +627,9 @@ def test_every_plot_of_a_comparison_is_saved_by_its_metric(rich, tmp_path):
 
 
 def test_an_interval_without_0_beside_a_large_p_is_explained_once(rich, tmp_path, monkeypatch):
-    from nbannot.compare import compare
+    from nbannot.comparing.comparison import compare
 
-    monkeypatch.setattr(sys.modules["nbannot.compare.verdict"], "sure_alone", lambda pair: True)
+    monkeypatch.setattr("nbannot.comparing.verdict.sure_alone", lambda pair: True)
     more = [
         made_run(rich.task, {"Stance": answers}, tmp_path, run_id=run_id, model_id=name)
         for run_id, name, answers in (
@@ -643,8 +643,8 @@ def test_an_interval_without_0_beside_a_large_p_is_explained_once(rich, tmp_path
 
 
 def test_a_sweep_and_a_coder_have_cards(tmp_path):
-    from nbannot.compare import load_coder
-    from nbannot.sweep import sweep
+    from nbannot.comparing.comparison import load_coder
+    from nbannot.running.sweep import sweep
 
     runs = sweep("policy-sentiment", model="mock", temperature=[0, 0.7], limit=6, output_root=str(tmp_path))
     text = displays.runs_card(runs).text
@@ -718,7 +718,7 @@ def test_a_condition_is_told_by_name_where_that_is_enough():
 
 
 def test_displays_of_a_person_do_not_speak_of_a_model(tmp_path):
-    from nbannot.compare import load_coder
+    from nbannot.comparing.comparison import load_coder
     from nbannot.displays import (
         coder_card,
         confusion,

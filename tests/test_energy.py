@@ -9,7 +9,7 @@ import sys
 from conftest import GATE, codebook_of, task_of
 
 import nbannot
-from nbannot.energy import WORLD_AVERAGE_G_PER_KWH, Meter, emissions_csv, processor_known, totals
+from nbannot.engine.energy import WORLD_AVERAGE_G_PER_KWH, Meter, emissions_csv, processor_known, totals
 
 
 def test_a_meter_measures_and_is_silent(capfd):
@@ -88,7 +88,7 @@ def test_the_power_of_a_processor_is_searched_once_per_machine_and_version(tmp_p
     assert powers(cpu) == (wanted, False)
     assert cpu.TDP is Found
     with monkeypatch.context() as other:
-        other.setattr("nbannot.energy.version", lambda name: "0")
+        other.setattr("nbannot.engine.energy.version", lambda name: "0")
         assert powers(cpu) == (wanted, True)
     assert powers(cpu) == (wanted, True)
     [kept] = (tmp_path / "cache").iterdir()
@@ -112,7 +112,7 @@ def test_codecarbon_itself_asks_through_this_door(tmp_path):
 from codecarbon.core import cpu
 search, found = cpu.TDP, []
 cpu.TDP = lambda: found.append(search()) or found[0]
-from nbannot.energy import Meter
+from nbannot.engine.energy import Meter
 meter = Meter(None)
 meter.start()
 record = meter.stop()
@@ -131,7 +131,7 @@ print(record["cpu_model"], record["cpu_count"], len(found), sep="|")
 
 
 def test_a_finished_run_says_that_its_carbon_intensity_stays(tmp_path):
-    from nbannot.run import run
+    from nbannot.running.run import run
 
     task, said = task_of(2, codebook_of(GATE)), []
     asked = [

@@ -18,17 +18,18 @@ import pytest
 from conftest import DEGREE, GATE, MARKS, QUOTE, STANCE, codebook_of, task_of
 
 import nbannot
-from nbannot.config import RunConfig
-from nbannot.engine import LONGEST_WAIT_S, annotate, group_fields
+from nbannot.asking.ledger import Ledger, messages_of, prefixes_in, read_lines
+from nbannot.asking.request_reply import ModelInfo, Reply
+from nbannot.engine.engine import LONGEST_WAIT_S, annotate, group_fields
 from nbannot.engine.pace import Pace
 from nbannot.engine.schedule import CALIBRATION_TEXTS
 from nbannot.errors import ConfigError, RunError, RunInterrupted
-from nbannot.ledger import Ledger, messages_of, prefixes_in, read_lines
-from nbannot.models.base import ModelInfo, Reply
-from nbannot.run import design, load_run
-from nbannot.run import run as run_it
-from nbannot.tables import read_long
-from nbannot.task import Task
+from nbannot.record.run import load_run
+from nbannot.record.tables import read_long
+from nbannot.running.design import design
+from nbannot.running.run import run as run_it
+from nbannot.study.config import RunConfig
+from nbannot.study.task import Task
 
 
 class Scripted:
@@ -71,7 +72,7 @@ def with_model(monkeypatch):
     """Return a function that makes `run` use a scripted model."""
 
     def use(model):
-        monkeypatch.setattr(sys.modules["nbannot.run"], "get_model", lambda config, say: model)
+        monkeypatch.setattr("nbannot.running.design.get_model", lambda config, say: model)
         return model
 
     return use
@@ -198,7 +199,7 @@ def test_retries_follow_their_strategy_and_the_first_valid_answer_counts(
 def test_a_transport_failure_is_sent_again_and_a_lasting_one_leaves_a_partial_run(
     tmp_path, with_model, monkeypatch
 ):
-    monkeypatch.setattr("nbannot.engine.FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr("nbannot.engine.engine.FIRST_WAIT_S", 0.001)
     seen = {}
 
     def flaky(request):
@@ -219,7 +220,7 @@ def test_a_transport_failure_is_sent_again_and_a_lasting_one_leaves_a_partial_ru
 
 
 def test_a_dead_server_stops_the_run_and_leaves_it_resumable(tmp_path, with_model, monkeypatch):
-    monkeypatch.setattr("nbannot.engine.FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr("nbannot.engine.engine.FIRST_WAIT_S", 0.001)
     task = task_of(200, codebook_of(GATE))
     dead = Scripted(lambda r: Reply(error="connection refused", retriable=True))
     run = run_with(dead, with_model, task, tmp_path)
@@ -253,7 +254,7 @@ class HalfHanging(Scripted):
 
 
 def test_half_of_all_requests_hang_and_the_run_goes_through(tmp_path, with_model, monkeypatch):
-    monkeypatch.setattr("nbannot.engine.FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr("nbannot.engine.engine.FIRST_WAIT_S", 0.001)
     model = HalfHanging(well, parallel=32)
     run = run_with(model, with_model, task_of(150, codebook_of(GATE)), tmp_path)
     assert run.config["stopped"] == ""
@@ -262,7 +263,7 @@ def test_half_of_all_requests_hang_and_the_run_goes_through(tmp_path, with_model
 
 
 def test_a_request_that_waits_to_be_sent_again_leaves_its_place_to_others(tmp_path, with_model, monkeypatch):
-    monkeypatch.setattr("nbannot.engine.FIRST_WAIT_S", 0.2)
+    monkeypatch.setattr("nbannot.engine.engine.FIRST_WAIT_S", 0.2)
     seen = []
 
     def once(request):
@@ -277,7 +278,7 @@ def test_a_request_that_waits_to_be_sent_again_leaves_its_place_to_others(tmp_pa
     assert seen.index("t00000|S_Gate|1", 1) == len(seen) - 1
 
     model = HalfHanging(well, parallel=32)
-    monkeypatch.setattr("nbannot.engine.FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr("nbannot.engine.engine.FIRST_WAIT_S", 0.001)
     run_with(model, with_model, task_of(60, codebook_of(DEGREE)), tmp_path, max_parallel=5)
     assert model.most == 5
 
@@ -368,10 +369,10 @@ def test_a_full_disk_keeps_what_is_done_and_the_run_goes_on_later(tmp_path, with
         return real(handle, data)
 
     full.left = 12
-    monkeypatch.setattr("nbannot.ledger.os.write", full)
+    monkeypatch.setattr("nbannot.asking.ledger.os.write", full)
     with pytest.raises(RunError, match="No space left on device"):
         run_with(Scripted(well), with_model, task, tmp_path)
-    monkeypatch.setattr("nbannot.ledger.os.write", real)
+    monkeypatch.setattr("nbannot.asking.ledger.os.write", real)
     model = Scripted(well)
     run = run_with(model, with_model, task, tmp_path)
     assert run.status == "complete"
@@ -523,9 +524,9 @@ SCRIPT = """
 import sys
 sys.path.insert(0, sys.argv[2])
 from conftest import task_of, codebook_of, GATE, STANCE, DEGREE
-import nbannot, nbannot.energy
-nbannot.energy.prewarm = lambda: None  # CodeCarbon takes seconds to start, and is not what is tried here
-nbannot.energy.Meter.start = lambda self: None
+import nbannot, nbannot.engine.energy
+nbannot.engine.energy.prewarm = lambda: None  # CodeCarbon takes seconds to start, and is not what is tried here
+nbannot.engine.energy.Meter.start = lambda self: None
 task = task_of(int(sys.argv[3]), codebook_of(GATE, STANCE, DEGREE))
 print("go", flush=True)
 run = nbannot.run(task, model=sys.argv[4], output_root=sys.argv[1])
@@ -698,7 +699,7 @@ def test_retry_invalid_gives_only_the_invalid_ones_another_round(tmp_path, with_
 
 
 def test_scored_answers_leave_no_room_for_a_wording_that_reasons(tmp_path, with_model, monkeypatch):
-    from nbannot import prompts
+    from nbannot.asking import prompts
 
     monkeypatch.setattr(prompts, "_REGISTRY", dict(prompts._REGISTRY))
     prompts.add_prompt("think-first", "{{ core_prompt }}\n{{ text }}", reasons=True)
@@ -787,7 +788,7 @@ def test_a_run_stopped_between_its_last_answer_and_its_scores_is_scored_by_the_n
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(nbannot.Run, "save_scores", stopped)
+        patch.setattr("nbannot.running.run.save_scores", stopped)
         with pytest.raises(KeyboardInterrupt):
             run_with(Scripted(well), with_model, task, tmp_path)
     assert not list(tmp_path.glob("metrics/*"))
@@ -807,7 +808,7 @@ def test_a_budget_that_ends_among_the_last_questions_does_not_wait_forever(tmp_p
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_budget_spent_while_many_wait_for_a_place_ends_the_run(tmp_path, monkeypatch, seed):
-    monkeypatch.setattr("nbannot.engine.FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr("nbannot.engine.engine.FIRST_WAIT_S", 0.02)
     drawing = random.Random(seed)
 
     class Troubled(Scripted):

@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nbannot.errors import TableError
-from nbannot.export import to_csv, to_latex, to_markdown
+from nbannot.record.export import to_csv, to_latex, to_markdown
 
 ROWS = [
     {"column": "Policy Sentiment_Direction", "f1_macro": 0.61234, "n": 64, "note": "50% & more"},
@@ -206,7 +206,7 @@ def test_what_cannot_be_exported(other: object) -> None:
 
 def test_rows_need_no_frame_library() -> None:
     code = (
-        "import sys; from nbannot import export; export.to_latex([{'a': 1.5}]);"
+        "import sys; from nbannot.record import export; export.to_latex([{'a': 1.5}]);"
         "print([m for m in ('pandas', 'polars', 'numpy', 'jinja2') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -18,9 +18,9 @@ from conftest import DEGREE, GATE, codebook_of, task_of
 from serving import FAULTS, OF_THE_WIRE, Serving, content_of
 
 import nbannot
-from nbannot.engine import GONE_AFTER
+from nbannot.asking.ledger import messages_of, prefixes_in, read_lines
+from nbannot.engine.engine import GONE_AFTER
 from nbannot.errors import NbannotError
-from nbannot.ledger import messages_of, prefixes_in, read_lines
 
 QUICK = tuple(kind for kind in FAULTS if kind not in ("hang", "slow"))
 SPOILT_REQUEST = ("reset", "schema_400")
@@ -29,9 +29,9 @@ SPOILT_REQUEST = ("reset", "schema_400")
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
-    monkeypatch.setattr("nbannot.engine.FIRST_WAIT_S", 0.001)
-    monkeypatch.setattr("nbannot.energy.prewarm", lambda: None)
-    monkeypatch.setattr("nbannot.energy.Meter.start", lambda self: None)
+    monkeypatch.setattr("nbannot.engine.engine.FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr("nbannot.engine.energy.prewarm", lambda: None)
+    monkeypatch.setattr("nbannot.engine.energy.Meter.start", lambda self: None)
 
 
 def annotated(server, place, n=40, **settings):
@@ -53,8 +53,8 @@ def values(run):
 @pytest.fixture(scope="module")
 def right(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, Serving() as server:
-        patch.setattr("nbannot.energy.prewarm", lambda: None)
-        patch.setattr("nbannot.energy.Meter.start", lambda self: None)
+        patch.setattr("nbannot.engine.energy.prewarm", lambda: None)
+        patch.setattr("nbannot.engine.energy.Meter.start", lambda self: None)
         return values(annotated(server, tmp_path_factory.mktemp("right")))
 
 
@@ -190,7 +190,7 @@ def test_no_key_reaches_a_file_a_log_or_a_display(planted, faults, tmp_path):
 
 
 def test_no_key_stands_in_the_error_or_traceback_of_a_run_that_is_refused(planted, tmp_path, capsys):
-    from nbannot import cli
+    from nbannot.doors import cli
 
     with Serving(key="another-key-0123456789") as server:
         with pytest.raises(NbannotError) as raised:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nbannot.imports import load
+from nbannot.tools.imports import load
 
 SLOW = "import time\ntime.sleep({s})\nvalue = 1\n"
 

@@ -15,7 +15,7 @@ from scipy import stats
 
 import nbannot as nba
 from nbannot.errors import ScoringError
-from nbannot.task import Task
+from nbannot.study.task import Task
 
 OPTIONS = ("pro", "anti", "neutral")
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from nbannot.codebook import Codebook
 from nbannot.errors import RunError, TableError
-from nbannot.lab import SETTINGS, LabRun, lab_metrics, read_lab_folder
+from nbannot.record.lab import SETTINGS, LabRun, lab_metrics, read_lab_folder
+from nbannot.study.codebook import Codebook
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "data" / "codebook_lab_logs"
 TASKS = SAMPLES / "tasks"

@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbannot.errors import RunError
-from nbannot.ledger import (
+from nbannot.asking.ledger import (
     FILE,
     Ledger,
     messages_hash,
@@ -26,7 +25,8 @@ from nbannot.ledger import (
     read_lines,
     reply_of,
 )
-from nbannot.models.base import Message, Reply, Request
+from nbannot.asking.request_reply import Message, Reply, Request
+from nbannot.errors import RunError
 
 BEFORE = "Instructions — with “quotes” and\nlines.\n\nText:\n"
 

@@ -7,8 +7,9 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from nbannot import displays, live
-from nbannot.engine import Progress
+from nbannot import displays
+from nbannot.displays import live
+from nbannot.engine.engine import Progress
 
 
 class Drawn:

@@ -14,11 +14,12 @@ from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
 import nbannot
-from nbannot import magic, prompts
-from nbannot.config import SETTINGS
+from nbannot.asking import prompts
+from nbannot.doors import magic
 from nbannot.errors import ConfigError, ModelError, RunInterrupted, TaskError
-from nbannot.run import Run
-from nbannot.sweep import Runs
+from nbannot.record.run import Run
+from nbannot.running.sweep import Runs
+from nbannot.study.config import SETTINGS
 
 LABEL_FIELDS = 'fields = ["Explicit evaluation", "Direction"]\n'
 
@@ -26,7 +27,7 @@ LABEL_FIELDS = 'fields = ["Explicit evaluation", "Direction"]\n'
 @pytest.fixture
 def shell(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("nbannot.energy.prewarm", lambda: None)
+    monkeypatch.setattr("nbannot.engine.energy.prewarm", lambda: None)
     monkeypatch.setattr(magic, "_told_before", set())
     config = Config()
     config.HistoryManager.enabled = False
@@ -371,7 +372,7 @@ def test_an_interrupt_outside_the_asking_is_one_tidy_line(shell, monkeypatch):
     def interrupted(*_args, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nbannot.scoring.score", interrupted)
+    monkeypatch.setattr("nbannot.record.scoring.score", interrupted)
     _, shown, error = run_cell(shell, "%annotate policy-sentiment --model mock --limit 3 --fields Direction")
     assert type(error) is RunInterrupted
     assert "Every finished answer is kept.\n  The same cell or script goes on from there." in str(error)
@@ -539,7 +540,7 @@ def test_loading_twice_and_unloading(shell):
 
 def test_codecarbon_looks_at_the_processor_after_the_cell_and_once(tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr("nbannot.energy.prewarm", lambda: calls.append(1))
+    monkeypatch.setattr("nbannot.engine.energy.prewarm", lambda: calls.append(1))
     shell = InteractiveShell.instance()
     try:
         shell.run_line_magic("load_ext", "nbannot")

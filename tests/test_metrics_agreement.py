@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbannot.errors import ScoringError
-from nbannot.metrics import agreement
-from nbannot.metrics.agreement import CoderTotals, coder_agreement, value_counts
-from nbannot.metrics.multilabel import score_sets
+from nbannot.measures import agreement
+from nbannot.measures.agreement import CoderTotals, coder_agreement, value_counts
+from nbannot.measures.multilabel import score_sets
 
 CANON = [
     [1, 2, 3, 3, 2, 1, 4, 1, 2, None, None, None],

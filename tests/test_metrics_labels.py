@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbannot.errors import ScoringError
-from nbannot.metrics import classification as cls
-from nbannot.metrics import ordinal
-from nbannot.metrics.accounting import STATUS_NAMES, FieldData
-from nbannot.metrics.field import FieldScore, score_field
-from nbannot.metrics.label_field import LABEL_NAMES, LIKERT_NAMES
-from nbannot.metrics.result import NAN
+from nbannot.measures import classification as cls
+from nbannot.measures import ordinal
+from nbannot.measures.accounting import STATUS_NAMES, FieldData
+from nbannot.measures.field import FieldScore, score_field
+from nbannot.measures.label_field import LABEL_NAMES, LIKERT_NAMES
+from nbannot.measures.result import NAN
 
 LABELS = ("anti", "neutral", "pro", "unclear")
 HUMAN = [LABELS[i] for i in (2, 2, 0, 1, 1, 0, 2, 1, 0, 2, 1, 1)]
@@ -526,7 +526,7 @@ def _table(rows, k):
 def test_every_interval_holds_its_value_and_says_how_it_was_made():
     import random
 
-    from nbannot.metrics.intervals import ONE_SIDED
+    from nbannot.measures.intervals import ONE_SIDED
 
     rng = random.Random(5)
     extended = 0

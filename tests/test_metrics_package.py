@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = importlib.import_module("nbannot.metrics")  # the attribute of that name is a function
-MODULES = [f"nbannot.metrics.{module.name}" for module in pkgutil.iter_modules(PACKAGE.__path__)]
+PACKAGE = importlib.import_module("nbannot.measures")  # the attribute of that name is a function
+MODULES = [f"nbannot.measures.{module.name}" for module in pkgutil.iter_modules(PACKAGE.__path__)]
 HEAVY = (
     "scipy",
     "sklearn",
@@ -46,4 +46,4 @@ def test_the_metrics_know_nothing_of_the_project_but_its_errors(path):
         alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
     }
     own = {name for name in imported if name.startswith("nbannot")}
-    assert all(name == "nbannot.errors" or name.startswith("nbannot.metrics") for name in own)
+    assert all(name == "nbannot.errors" or name.startswith("nbannot.measures") for name in own)

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbannot.errors import ScoringError
-from nbannot.metrics import significance as sig
-from nbannot.metrics.field import FieldData, score_field
-from nbannot.metrics.intervals import ONE_SIDED
-from nbannot.metrics.paired import adjust_pairs, best_run_corrected, compare_many, compare_two
-from nbannot.metrics.paired_statistics import comparable_metrics, runs_statistics
-from nbannot.metrics.result import NAN
+from nbannot.measures import significance as sig
+from nbannot.measures.field import FieldData, score_field
+from nbannot.measures.intervals import ONE_SIDED
+from nbannot.measures.paired import adjust_pairs, best_run_corrected, compare_many, compare_two
+from nbannot.measures.paired_statistics import comparable_metrics, runs_statistics
+from nbannot.measures.result import NAN
 
 ABC = tuple("abc")
 SCALE = (1, 2, 3, 4, 5)
@@ -128,7 +128,7 @@ def test_exact_randomisation_equals_full_enumeration(metric):
 
 
 def test_approximate_randomisation_comes_near_the_exact_p(monkeypatch):
-    from nbannot.metrics import pair_resampling
+    from nbannot.measures import pair_resampling
 
     human, a, b = "aabbccabcabc", "aabbcaabccbc", "abbbccaccabb"
     exact = compare_two(run(human, a), run(human, b), "f1_macro").p

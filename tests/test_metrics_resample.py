@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbannot.metrics import resample
-from nbannot.metrics.classification import cohen_kappa, f1_macro, label_counts
-from nbannot.metrics.intervals import Intervals, Settings, standard_error
-from nbannot.metrics.resample import (
+from nbannot.measures import resample
+from nbannot.measures.classification import cohen_kappa, f1_macro, label_counts
+from nbannot.measures.intervals import Intervals, Settings, standard_error
+from nbannot.measures.resample import (
     bca_limits,
     bootstrap,
     jackknife,

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbannot.errors import ScoringError
-from nbannot.metrics.field import FieldData, score_field
-from nbannot.metrics.span_field import SPAN_NAMES
-from nbannot.metrics.spans import TOKEN, quote_f1, token_bounds
+from nbannot.measures.field import FieldData, score_field
+from nbannot.measures.span_field import SPAN_NAMES
+from nbannot.measures.spans import TOKEN, quote_f1, token_bounds
 
 LABELS = ("ACTOR", "CLAIM")
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nbannot.metrics import text
-from nbannot.metrics.field import FieldData, TextExtras, score_field
-from nbannot.metrics.text_extras import EXTRA_NAMES, UnicodeTokenizer, extra_scores
-from nbannot.metrics.text_field import TEXT_NAMES
+from nbannot.measures import text
+from nbannot.measures.field import FieldData, TextExtras, score_field
+from nbannot.measures.text_extras import EXTRA_NAMES, UnicodeTokenizer, extra_scores
+from nbannot.measures.text_field import TEXT_NAMES
 
 
 def score(human, model, **more):

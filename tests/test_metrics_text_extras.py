@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nbannot.metrics.field import FieldData, TextExtras, score_field
-from nbannot.metrics.text_extras import extra_scores
+from nbannot.measures.field import FieldData, TextExtras, score_field
+from nbannot.measures.text_extras import extra_scores
 
 HUMAN = ["tax cuts for the rich", "the hospital closed last year", "a new school"]
 MODEL = ["lower taxes for wealthy people", "the clinic shut down a year ago", "bananas"]

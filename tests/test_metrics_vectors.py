@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nbannot.metrics import agreement, ordinal, significance, spans, text
-from nbannot.metrics import classification as cls
-from nbannot.metrics.agreement import CoderTotals, value_counts
-from nbannot.metrics.field import FieldData, score_field
-from nbannot.metrics.intervals import Intervals, Settings, standard_error
-from nbannot.metrics.multilabel import score_sets
-from nbannot.metrics.paired import compare_two
-from nbannot.metrics.resample import bca_limits, bootstrap, percentile_limits, sample_cells, wilson
-from nbannot.metrics.text_extras import TextExtras, extra_scores
+from nbannot.measures import agreement, ordinal, significance, spans, text
+from nbannot.measures import classification as cls
+from nbannot.measures.agreement import CoderTotals, value_counts
+from nbannot.measures.field import FieldData, score_field
+from nbannot.measures.intervals import Intervals, Settings, standard_error
+from nbannot.measures.multilabel import score_sets
+from nbannot.measures.paired import compare_two
+from nbannot.measures.resample import bca_limits, bootstrap, percentile_limits, sample_cells, wilson
+from nbannot.measures.text_extras import TextExtras, extra_scores
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 ABSENT = "the reference values (../shared/data) are not on this machine"

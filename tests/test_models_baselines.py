@@ -17,13 +17,13 @@ import pytest
 from asking import ask
 
 import nbannot
-from nbannot.codebook import Codebook
+from nbannot.asking.prompts import reply_schema
+from nbannot.asking.request_reply import Request
 from nbannot.errors import ModelError
-from nbannot.models import Model
-from nbannot.models.base import Request
 from nbannot.models.baselines import LABELLED, BaselineModel, folds
-from nbannot.prompts import reply_schema
-from nbannot.task import Task, load_task
+from nbannot.models.registry import Model
+from nbannot.study.codebook import Codebook
+from nbannot.study.task import Task, load_task
 
 CODEBOOK = {
     "text_column": "text",

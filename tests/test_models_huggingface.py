@@ -13,8 +13,8 @@ from huggingface_hub.errors import HfHubHTTPError
 from serving import Serving
 
 from nbannot.errors import ModelError
-from nbannot.models import Model, backends
 from nbannot.models.huggingface import HuggingFaceModel
+from nbannot.models.registry import Model, backends
 
 TOKEN = "hf_plantedPlantedPlanted01"
 

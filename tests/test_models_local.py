@@ -21,9 +21,9 @@ from typing import Any
 
 import pytest
 
+from nbannot.asking.request_reply import Message, Model, Reply, Request
 from nbannot.errors import ModelError
 from nbannot.models import local, weights
-from nbannot.models.base import Message, Model, Reply, Request
 from nbannot.models.local import DEMO_NOTICE, LocalModel, transcript
 
 DIRECTIONS = ["positive", "negative", "mixed", "no clear sentiment", "not applicable"]

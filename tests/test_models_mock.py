@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from nbannot.asking.request_reply import Model, Reply, Request
 from nbannot.errors import ModelError
-from nbannot.models.base import Model, Reply, Request
 from nbannot.models.mock import FAULTS, NOTE, REFUSAL, MockModel, read_name
 
 TEXT = "The council raised rents again. “A scandal”, said Zoë 🏠 of the tenants' union; the mayor was silent."
@@ -196,7 +196,7 @@ def test_variants_and_seeds_are_other_models_that_agree_more_than_by_chance() ->
 
 def test_repeats_itself_in_another_process() -> None:
     code = (
-        "import asyncio; from nbannot.models.base import Request; from nbannot.models.mock import MockModel;"
+        "import asyncio; from nbannot.asking.request_reply import Request; from nbannot.models.mock import MockModel;"
         "r = Request('k|f|1', ({'role': 'user', 'content': 'hello'},), 0, {'type': 'integer', 'minimum': 0,"
         " 'maximum': 999}); print(asyncio.run(MockModel('').ask(r)).text)"
     )

@@ -17,9 +17,9 @@ from serving import OF_THE_ANSWER, OF_THE_WIRE, Serving
 
 import nbannot
 from nbannot.errors import ModelError
-from nbannot.models import Model, backends
 from nbannot.models.ollama import OllamaModel, estimated_tokens, full_name
 from nbannot.models.ollama_server import SERVERS, host_address, version_numbers
+from nbannot.models.registry import Model, backends
 
 NAME = "tiny:latest"
 
@@ -394,7 +394,7 @@ def test_something_else_answers(monkeypatch):
 
 def test_a_run_with_faults_gives_the_labels_of_one_without(monkeypatch, tmp_path):
     assert "ollama" in backends()
-    monkeypatch.setattr("nbannot.engine.FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr("nbannot.engine.engine.FIRST_WAIT_S", 0.02)
     labels = []
     for faults in ({}, {"http_503": 0.05, "reset": 0.05, "cut_body": 0.05, "prose": 0.2}):
         with ollama(faults=faults) as server:

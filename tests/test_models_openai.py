@@ -13,11 +13,11 @@ from serving import OF_THE_ANSWER, OF_THE_WIRE, Serving
 
 import nbannot
 from nbannot.errors import ModelError
-from nbannot.models import Model, backends, get_model
 from nbannot.models.chat import Dialect, content_text, is_too_long, read_completion, split_thinking
 from nbannot.models.http import Exchange
 from nbannot.models.logprobs import NoScore, option_probabilities
 from nbannot.models.openai_compatible import OpenAIModel
+from nbannot.models.registry import Model, backends, get_model
 
 KEY = "sk-planted-0123456789abcdef"
 OPTIONS = tuple(json.dumps({"response": label}) for label in LABELS)

@@ -7,8 +7,8 @@ import json
 import pytest
 from serving import Serving
 
+from nbannot.asking.request_reply import Reply
 from nbannot.errors import ModelError
-from nbannot.models.base import Reply
 from nbannot.models.mock import MockModel
 from nbannot.models.ollama import OllamaModel
 from nbannot.models.openai_compatible import OpenAIModel

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from nbannot.asking.ledger import Ledger
+from nbannot.asking.request_reply import Model, Reply, Request
 from nbannot.errors import ModelError
-from nbannot.ledger import Ledger
-from nbannot.models.base import Model, Reply, Request
 from nbannot.models.replay import ReplayModel
 
 REPLY = Reply(

@@ -10,12 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbannot import prompts
-from nbannot.answers import read_reply
-from nbannot.codebook import Codebook, Field
-from nbannot.errors import ConfigError
-from nbannot.models.base import Reply
-from nbannot.prompts import (
+from nbannot.asking import prompts
+from nbannot.asking.answers import read_reply
+from nbannot.asking.prompts import (
     PromptType,
     add_prompt,
     answer_format,
@@ -30,7 +27,10 @@ from nbannot.prompts import (
     reprompt,
     with_metadata,
 )
-from nbannot.task import Task, load_task
+from nbannot.asking.request_reply import Reply
+from nbannot.errors import ConfigError
+from nbannot.study.codebook import Codebook, Field
+from nbannot.study.task import Task, load_task
 
 BUILT_IN = ("standard", "persona", "CoT")
 EXAMPLE = "an example of our own"

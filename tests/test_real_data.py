@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from conftest import shared_data
 
-from nbannot.compare import HEADLINE, Coder, compare, load_coder
-from nbannot.reliability import agreement
-from nbannot.scoring import Scores, score
-from nbannot.task import Task, load_task
+from nbannot.comparing.comparison import HEADLINE, Coder, compare, load_coder
+from nbannot.comparing.reliability import agreement
+from nbannot.record.scoring import Scores, score
+from nbannot.study.task import Task, load_task
 
 SETS = {"restaurant_cebab": 20, "uk_manifesto_policy": 6, "uk_group_mentions": 2, "eu_coal_debate": 40}
 STATUSES = ("scored", "missing", "no_reference", "na_na", "missed_gate", "spurious")

@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 from made_runs import answer, made_run, made_task
 
-from nbannot.compare import load_coder
+from nbannot.comparing.comparison import load_coder
+from nbannot.comparing.reliability import agreement
 from nbannot.errors import ScoringError
-from nbannot.reliability import agreement
 
 STANCE = {"name": "Stance", "type": "dropdown", "options": ["pro", "anti", "neutral"]}
 DEGREE = {"name": "Degree", "type": "likert", "min_value": 1, "max_value": 5}

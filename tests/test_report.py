@@ -6,9 +6,8 @@ import re
 import pytest
 from made_runs import DEGREE, MARKS, QUOTE, STANCE, answer, hostile_run, made_run, made_task, stance_run
 
-from nbannot.metrics.result import Result
-from nbannot.report import report_blocks, report_text
-from nbannot.report.blocks import (
+from nbannot.measures.result import Result
+from nbannot.page.blocks import (
     WIDTH,
     Cell,
     Fold,
@@ -22,8 +21,9 @@ from nbannot.report.blocks import (
     width_of,
     wrap,
 )
-from nbannot.report.digits import interval, interval_of, number, value_of
+from nbannot.page.digits import interval, interval_of, number, value_of
 from nbannot.report.fields import class_grid, confusion_grid, metric_grid
+from nbannot.report.report import report_blocks, report_text
 from nbannot.report.words import settings_shown, state_of
 
 
@@ -240,7 +240,7 @@ def test_the_html_report_is_small(tmp_path):
 
 
 def test_settings_off_their_default_are_shown():
-    from nbannot.config import RunConfig
+    from nbannot.study.config import RunConfig
 
     shown = dict(settings_shown(RunConfig(model="mock", seed=7, process_textbox=False, limit=5).to_dict()))
     assert shown == {"model": "mock", "prompt_type": "standard", "use_examples": "true", "temperature": "0",
@@ -316,7 +316,7 @@ def test_long_words_are_cut_at_a_seam():
 
 
 def test_the_report_is_made_of_blocks_that_displays_can_show(tmp_path):
-    from nbannot.displays.html import as_html
+    from nbannot.page.html import as_html
 
     for block in report_blocks(hostile_run(tmp_path)):
         assert "<script" not in as_html(block)

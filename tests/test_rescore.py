@@ -16,13 +16,13 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 import nbannot
+from nbannot.comparing.rescoring.evidence import evidence, lab_coding
+from nbannot.comparing.rescoring.rescore import NOT_REPRODUCED, NOT_THERE, Rescored, rescore
+from nbannot.comparing.rescoring.rules import FAULTS, value_under
 from nbannot.errors import RunError, ScoringError, TaskError
-from nbannot.lab import lab_metrics, read_lab_folder
-from nbannot.rescore import NOT_REPRODUCED, NOT_THERE, Rescored, rescore
-from nbannot.rescore.evidence import evidence, lab_coding
-from nbannot.rescore.rules import FAULTS, value_under
-from nbannot.scoring import score
-from nbannot.task import Task, load_task
+from nbannot.record.lab import lab_metrics, read_lab_folder
+from nbannot.record.scoring import score
+from nbannot.study.task import Task, load_task
 
 FAST = {"n_resamples": 200}
 RUN_ID = "run_2026-01-02_03-04-05_8c6016e4"

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from serving import DATE, FAULTS, OF_THE_WIRE, Serving, in_a_process, place_of_text
 
-from nbannot.models.base import Request
+from nbannot.asking.request_reply import Request
 from nbannot.models.mock import MockModel
 
 SCHEMA = {

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbannot.spans import find_all, locate, make_span, read_spans
+from nbannot.study.spans import find_all, locate, make_span, read_spans
 
 HORSE = "🐎 a horse, a 🐎 horse"
 PIECES = st.sampled_from(

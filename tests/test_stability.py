@@ -4,9 +4,9 @@ import pytest
 from conftest import DEGREE, GATE, STANCE, codebook_of, task_of
 
 import nbannot
-from nbannot.config import RunConfig
+from nbannot.comparing.stability import determinism, flip_rate, repetitions
 from nbannot.errors import ScoringError
-from nbannot.stability import determinism, flip_rate, repetitions
+from nbannot.study.config import RunConfig
 
 
 def test_a_deterministic_model_never_flips(tmp_path):

@@ -6,9 +6,9 @@ import pytest
 from conftest import DEGREE, GATE, codebook_of, task_of
 
 import nbannot
-from nbannot.config import RunConfig
 from nbannot.errors import ConfigError, RunInterrupted
-from nbannot.sweep import configs_of, sweep
+from nbannot.running.sweep import configs_of, sweep
+from nbannot.study.config import RunConfig
 
 
 @pytest.fixture
@@ -100,6 +100,6 @@ def test_an_interrupt_before_anything_is_asked_is_tidy(door, tmp_path, monkeypat
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nbannot.task.Codebook.load", interrupted)
+    monkeypatch.setattr("nbannot.study.task.Codebook.load", interrupted)
     with pytest.raises(RunInterrupted, match="stopped"):
         door("policy-sentiment", model="mock", output_root=str(tmp_path))

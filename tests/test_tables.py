@@ -27,9 +27,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbannot import tables
 from nbannot.errors import TableError
-from nbannot.tables import joined, read_classes, read_long, read_runs, safe_run_id, upsert
+from nbannot.record import tables
+from nbannot.record.tables import joined, read_classes, read_long, read_runs, safe_run_id, upsert
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "data" / "codebook_lab_logs"
 SAMPLE_TASKS = ("restaurant_cebab", "uk_group_mentions", "uk_manifesto_policy")
@@ -57,7 +57,7 @@ CLASSES_HEADER = "run_id,column,annotation_type,label,metric,value,n,ci_low,ci_h
 CHILD = """
     import os, resource, signal, sys
     from pathlib import Path
-    from nbannot import tables
+    from nbannot.record import tables
     from nbannot.errors import TableError
     folder, more = Path(sys.argv[1]), sys.argv[2:]
 
@@ -811,7 +811,7 @@ def test_a_table_that_is_not_there(tmp_path: Path) -> None:
 
 def test_importing_and_writing_need_no_frame_library() -> None:
     code = (
-        "import sys, tempfile; from nbannot import tables;"
+        "import sys, tempfile; from nbannot.record import tables;"
         "tables.upsert(tempfile.mkdtemp(), 't', long=[{'run_id': 'a1b2c3d4', 'metric': 'm'}], runs=[], classes=[]);"
         "print([m for m in ('pandas', 'polars', 'numpy', 'scipy', 'sklearn') if m in sys.modules])"
     )

@@ -16,10 +16,10 @@ from conftest import GATE, codebook_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbannot.codebook import Codebook, checkbox, dropdown, likert, span, textbox
 from nbannot.errors import CodebookError, TaskError
-from nbannot.spans import make_span
-from nbannot.task import Task, bundled_tasks, load_task, read_csv, split_of
+from nbannot.study.codebook import Codebook, checkbox, dropdown, likert, span, textbox
+from nbannot.study.spans import make_span
+from nbannot.study.task import Task, bundled_tasks, load_task, read_csv, split_of
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 SETS = sorted(
@@ -798,7 +798,7 @@ def test_columns_that_are_no_labels_blank_texts_and_names_of_tasks():
 def test_a_mistyped_label_column_empties_nothing_of_a_finished_run(tmp_path):
     import polars as pl
 
-    from nbannot.run import run
+    from nbannot.running.run import run
 
     codebook = codebook_of({"name": "Direction", "type": "dropdown", "options": ["a", "b"]})
     data = {"id": ["t1", "t2"], "text": ["one", "two"]}

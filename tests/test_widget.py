@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import json
-import sys
 import threading
 import time
 
@@ -16,12 +15,12 @@ from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
 import nbannot
-from nbannot.config import RunConfig
+from nbannot.doors.form import sources
 from nbannot.errors import ConfigError, ModelError, RunError, RunInterrupted, TaskError
 from nbannot.models import weights
-from nbannot.run import Run
-from nbannot.sweep import Runs
-from nbannot.widget import sources
+from nbannot.record.run import Run
+from nbannot.running.sweep import Runs
+from nbannot.study.config import RunConfig
 
 SLOW = "mock?slow_s=0.05&parallel=1"
 
@@ -30,7 +29,7 @@ SLOW = "mock?slow_s=0.05&parallel=1"
 def _alone(tmp_path, monkeypatch):
     """No server, no key, no CodeCarbon, and runs in a folder of the test."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("nbannot.energy.prewarm", lambda: None)
+    monkeypatch.setattr("nbannot.engine.energy.prewarm", lambda: None)
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
@@ -466,7 +465,7 @@ def test_an_unexpected_error_in_the_background_is_shown(monkeypatch):
         raise ZeroDivisionError("somewhere deep")
 
     form = form_of()
-    monkeypatch.setattr(sys.modules["nbannot.run"], "run", broken)
+    monkeypatch.setattr("nbannot.running.run.run", broken)
     form._run.click()
     waited(lambda: "somewhere deep" in form.error and not form._working.locked())
     assert "ZeroDivisionError" in form._status.value

@@ -4,17 +4,18 @@ Every function returns a `Fragment`. Importing this room imports neither pandas,
 """
 
 from nbannot.displays.cards import codebook_card, coder_card, plan_card, run_card, task_card
-from nbannot.displays.comparison import comparison
-from nbannot.displays.figure import Figure
+from nbannot.displays.comparisons import comparison
 from nbannot.displays.findings import finding
-from nbannot.displays.fragment import Fragment
+from nbannot.displays.live import progress as live_progress
 from nbannot.displays.plots import forest, tradeoff
-from nbannot.displays.progress import progress
-from nbannot.displays.report import report, rescored
+from nbannot.displays.progress_line import progress
+from nbannot.displays.reports import report, rescored
 from nbannot.displays.spans import span_view
 from nbannot.displays.tables import metric_table, runs_card, runs_table
 from nbannot.displays.texts import disagreements, text_pairs
 from nbannot.displays.views import confusion, label_distribution, likert_view
+from nbannot.page.figure import Figure
+from nbannot.page.fragment import Fragment
 
 __all__ = [
     "Figure",
@@ -28,6 +29,7 @@ __all__ = [
     "forest",
     "label_distribution",
     "likert_view",
+    "live_progress",
     "metric_table",
     "plan_card",
     "progress",

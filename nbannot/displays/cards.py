@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbannot.displays.fragment import Fragment
 from nbannot.displays.rows import shown_value, who_of
-from nbannot.report import cost_facts, model_words, status_blocks
-from nbannot.report.blocks import (
+from nbannot.page.blocks import (
     Block,
     Bullets,
     Cell,
@@ -23,8 +21,10 @@ from nbannot.report.blocks import (
     Verbatim,
     clipped,
 )
-from nbannot.report.digits import NONE, count, duration, share
+from nbannot.page.digits import NONE, count, duration, share
+from nbannot.page.fragment import Fragment
 from nbannot.report.fields import LABEL_TYPES, baseline_value, n_reference, reasons_of, value_cells
+from nbannot.report.report import cost_facts, model_words, status_blocks
 from nbannot.report.words import (
     CARD_METRICS,
     by_number,
@@ -38,13 +38,13 @@ from nbannot.report.words import (
 )
 
 if TYPE_CHECKING:
-    from nbannot.codebook import Codebook, Field
-    from nbannot.compare import Coder
-    from nbannot.metrics.result import FieldScore
-    from nbannot.plan import Plan
-    from nbannot.run import Run
-    from nbannot.scoring import Scored
-    from nbannot.task import Task
+    from nbannot.comparing.comparison import Coder
+    from nbannot.measures.result import FieldScore
+    from nbannot.record.run import Run
+    from nbannot.record.scoring import Scored
+    from nbannot.running.plan import Plan
+    from nbannot.study.codebook import Codebook, Field
+    from nbannot.study.task import Task
 
 LABELS_ON_A_CARD = 6
 BASELINE_NOTE = "baseline: what always giving the most frequent human label would score"
@@ -81,7 +81,7 @@ def run_card(run: Run) -> Fragment:
 
 def _flips(run: Run) -> list[tuple[str, str]]:
     """Return how often answers changed over the repetitions of a run; nothing for one that was not repeated."""
-    from nbannot.stability import flip_rate, flip_words, repetitions
+    from nbannot.comparing.stability import flip_rate, flip_words, repetitions
 
     if run.config.get("repeat", 1) == 1 or len(runs := repetitions(run)) < 2:
         return []
@@ -295,7 +295,7 @@ def task_card(task: Task) -> Fragment:
 
 def _shown_place(task: Task) -> str:
     """Return where a task lies, seen from here; of a bundled one not where the package happens to be."""
-    from nbannot.task import bundled_folder
+    from nbannot.study.task import bundled_folder
 
     place, here = Path(str(task.path)), Path.cwd()
     if place == bundled_folder(task.name):

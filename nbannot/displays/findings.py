@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nbannot.displays.fragment import Fragment
 from nbannot.displays.plots import Point, forest_figure
-from nbannot.report.blocks import Block
+from nbannot.page.blocks import Block
+from nbannot.page.fragment import Fragment
 
 if TYPE_CHECKING:
     from nbannot.inference.finding import Finding

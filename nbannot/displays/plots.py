@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from nbannot.displays.figure import BLUE, INK, ORANGE, QUIET, Dot, Figure, Line, Mark, Words, text_width
-from nbannot.displays.fragment import Fragment
-from nbannot.report.blocks import Block, Bullets, Cell, Grid, Heading, clipped
-from nbannot.report.digits import MINUS, NONE, interval, number
+from nbannot.page.blocks import Block, Bullets, Cell, Grid, Heading, clipped
+from nbannot.page.digits import MINUS, NONE, interval, number
+from nbannot.page.figure import BLUE, INK, ORANGE, QUIET, Dot, Figure, Line, Mark, Words, text_width
+from nbannot.page.fragment import Fragment
 
 NAN = math.nan
 NAME_CHARS = 44

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nbannot.codebook import Field
 from nbannot.errors import ScoringError, listed
-from nbannot.report.blocks import Cell
-from nbannot.report.digits import NONE
+from nbannot.page.blocks import Cell
+from nbannot.page.digits import NONE
 from nbannot.report.words import STATUS_WORDS
+from nbannot.study.codebook import Field
 
 if TYPE_CHECKING:
-    from nbannot.scoring import Scored
+    from nbannot.record.scoring import Scored
 
 
 class Row(NamedTuple):
@@ -52,7 +52,7 @@ def field_of(run: Scored, column: str, kinds: tuple[str, ...] = (), display: str
 
 def rows_of(run: Scored, f: Field) -> Iterator[Row]:
     """Yield every text with the field's two labels, in the order of the texts."""
-    from nbannot.scoring import same_value
+    from nbannot.record.scoring import same_value
 
     task, coding = run.task, run.coding
     columns = (

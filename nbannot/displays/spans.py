@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
-from nbannot.codebook import Field
-from nbannot.displays.fragment import Fragment
-from nbannot.displays.html import as_html, element, escape, isolated
 from nbannot.displays.rows import Row, field_of, rows_of, who_of
 from nbannot.errors import ScoringError, listed, nearest
-from nbannot.report.blocks import WIDTH, Block, Heading, Para, clean, clipped, right_to_left, width_of, wrap
-from nbannot.report.digits import count
+from nbannot.page.blocks import WIDTH, Block, Heading, Para, clean, clipped, right_to_left, width_of, wrap
+from nbannot.page.digits import count
+from nbannot.page.fragment import Fragment
+from nbannot.page.html import as_html, element, escape, isolated
 from nbannot.report.words import STATUS_WORDS, plural
+from nbannot.study.codebook import Field
 
 if TYPE_CHECKING:
-    from nbannot.scoring import Scored
+    from nbannot.record.scoring import Scored
 
 Side = Literal["human", "model"]
 SIGN = {"human": "H", "model": "M"}

@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from nbannot.config import SETTINGS
-from nbannot.displays.fragment import Fragment
-from nbannot.report.blocks import Block, Bullets, Cell, Footnotes, Grid, Heading, Para, Row
-from nbannot.report.digits import NONE, count, duration, energy, number
+from nbannot.page.blocks import Block, Bullets, Cell, Footnotes, Grid, Heading, Para, Row
+from nbannot.page.digits import NONE, count, duration, energy, number
+from nbannot.page.fragment import Fragment
 from nbannot.report.fields import n_reference, value_cells
 from nbannot.report.words import CARD_METRICS, HEADLINES, metric_words, plural, setting_text
+from nbannot.study.config import SETTINGS
 
 if TYPE_CHECKING:
-    from nbannot.run import Run
-    from nbannot.scoring import Scored
-    from nbannot.sweep import Runs
+    from nbannot.record.run import Run
+    from nbannot.record.scoring import Scored
+    from nbannot.running.sweep import Runs
 
 VALUE_CHARS = 40
 HASH_CHARS = 8
@@ -45,7 +45,7 @@ def runs_table(runs_frame: Any) -> Fragment:
     Parameters
     ----------
     runs_frame
-        The runs table (`nbannot.tables.read_runs`), a sweep's frame, pandas or polars, or a list of mappings.
+        The runs table (`nbannot.record.tables.read_runs`), a sweep's frame, pandas or polars, or a list of mappings.
     """
     rows = _records(runs_frame)
     if not rows:
@@ -152,7 +152,7 @@ def metric_table(runs: Scored | Sequence[Scored]) -> Fragment:
     runs
         A `Run` (or `Coder`), or several of the same task.
     """
-    from nbannot.scoring import Scored
+    from nbannot.record.scoring import Scored
 
     if isinstance(runs, Scored):
         return _metrics_of_one(runs)

@@ -6,19 +6,19 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbannot.answers import STATUSES
-from nbannot.codebook import Field
-from nbannot.displays.fragment import Fragment
+from nbannot.asking.answers import STATUSES
 from nbannot.displays.rows import Row, disagreeing, field_of, model_cell, rows_of, shown_value, who_of
 from nbannot.errors import ScoringError, listed, nearest
-from nbannot.report.blocks import Block, Cell, Grid, Heading, Para, clipped
-from nbannot.report.blocks import Row as Cells
-from nbannot.report.digits import NONE, count, number, share
+from nbannot.page.blocks import Block, Cell, Grid, Heading, Para, clipped
+from nbannot.page.blocks import Row as Cells
+from nbannot.page.digits import NONE, count, number, share
+from nbannot.page.fragment import Fragment
 from nbannot.report.fields import LABEL_TYPES
 from nbannot.report.words import plural
+from nbannot.study.codebook import Field
 
 if TYPE_CHECKING:
-    from nbannot.scoring import Scored
+    from nbannot.record.scoring import Scored
 
 TEXT_CHARS = 600
 VALUE_CHARS = 200
@@ -169,7 +169,7 @@ def text_pairs(run: Scored, column: str, *, limit: int = 25) -> Fragment:
         ]
         grid = Grid(["id", who_of(run), "text"], written, "lll")
         return Fragment.of([Heading(f"Texts: {f.name}", 1, plural(len(coded), "text")), Para(note), grid])
-    from nbannot.metrics.text import levenshtein_similarity
+    from nbannot.measures.text import levenshtein_similarity
 
     like = [
         levenshtein_similarity(str(row.human), str(row.model)) if row.model is not None else -1.0

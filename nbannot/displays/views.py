@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nbannot.codebook import Field
-from nbannot.displays.figure import BLUE, INK, ORANGE, QUIET, RULE, Box, Figure, Line, Mark, Words, text_width
-from nbannot.displays.fragment import Fragment
 from nbannot.displays.rows import field_of, rows_of, who_of
-from nbannot.report.blocks import Block, Cell, Facts, Grid, Heading, Para, Row, clipped
-from nbannot.report.digits import count, share, value_of
+from nbannot.page.blocks import Block, Cell, Facts, Grid, Heading, Para, Row, clipped
+from nbannot.page.digits import count, share, value_of
+from nbannot.page.figure import BLUE, INK, ORANGE, QUIET, RULE, Box, Figure, Line, Mark, Words, text_width
+from nbannot.page.fragment import Fragment
 from nbannot.report.fields import (
     LABEL_TYPES,
     MATRIX_AT_MOST,
@@ -23,9 +22,10 @@ from nbannot.report.fields import (
     n_reference,
 )
 from nbannot.report.words import plural
+from nbannot.study.codebook import Field
 
 if TYPE_CHECKING:
-    from nbannot.scoring import Scored
+    from nbannot.record.scoring import Scored
 
 PAIRS = 50
 LABEL_CHARS = 28

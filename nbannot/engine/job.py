@@ -6,11 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nbannot.answers import Answer
-from nbannot.codebook import Codebook, Field
-from nbannot.config import RunConfig
-from nbannot.models.base import AnswerMode
-from nbannot.prompts import PromptType
+from nbannot.asking.answers import Answer
+from nbannot.asking.prompts import PromptType
+from nbannot.asking.request_reply import AnswerMode
+from nbannot.study.codebook import Codebook, Field
+from nbannot.study.config import RunConfig
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nbannot.answers import Answer, batch_offset, calibrate
-from nbannot.codebook import Field
-from nbannot.models.base import Reply
+from nbannot.asking.answers import Answer, batch_offset, calibrate
+from nbannot.asking.request_reply import Reply
+from nbannot.study.codebook import Field
 
 if TYPE_CHECKING:
-    from nbannot.engine import Engine
+    from nbannot.engine.engine import Engine
 
 CALIBRATION_TEXTS = 32
 

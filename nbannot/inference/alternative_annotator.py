@@ -11,19 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nbannot.codebook import Field
-from nbannot.compare import Compared
-from nbannot.compare.align import given_items, refuse_other_fields
+from nbannot.comparing.align import given_items, refuse_other_fields
+from nbannot.comparing.comparison import Compared
 from nbannot.errors import ScoringError, listed
-from nbannot.frames import make_frame
-from nbannot.imports import load
 from nbannot.inference.finding import Finding, p_text
-from nbannot.report.blocks import Block, Bullets, Cell, Grid, Heading, Para, Row
-from nbannot.report.digits import count, decimals, interval, number
+from nbannot.page.blocks import Block, Bullets, Cell, Grid, Heading, Para, Row
+from nbannot.page.digits import count, decimals, interval, number
 from nbannot.report.words import plural
+from nbannot.study.codebook import Field
+from nbannot.tools.frames import make_frame
+from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
-    from nbannot.metrics.result import FloatArray, IntArray
+    from nbannot.measures.result import FloatArray, IntArray
 
 COLUMNS = ("coder", "n", "n_missing", "advantage", "coder_advantage", "difference", "p", "p_adjusted", "beaten",
            "test", "reason")  # fmt: skip
@@ -135,10 +135,10 @@ class AltTest(Finding):
         word = "passes" if self.passed else "does not pass"
         digits = decimals(self.n)
         return (
-            f"{self.candidate} {word} at ε = {self.epsilon:g}: it is shown to do as well as {beaten} of {len(tested)} "
-            f"coders (winning rate {number(self.winning_rate)}; from 0.50 on it passes). On "
-            f"{number(self.advantage, digits)} {interval(self.advantage_low, self.advantage_high, digits)} of the texts "
-            "it agrees with the others as well as a coder does, or better."
+            f"{self.candidate} {word} at ε = {self.epsilon:g}: it is shown to do as well as {beaten} of "
+            f"{len(tested)} coders (winning rate {number(self.winning_rate)}; from 0.50 on it passes). On "
+            f"{number(self.advantage, digits)} {interval(self.advantage_low, self.advantage_high, digits)} of the "
+            "texts it agrees with the others as well as a coder does, or better."
         )
 
     def blocks(self) -> list[Block]:
@@ -382,7 +382,7 @@ def one_sided_p(d: FloatArray, epsilon: float, groups: IntArray | None) -> tuple
 def _adjusted(tested: Sequence[Against], q: float) -> list[Against]:
     from dataclasses import replace
 
-    from nbannot.metrics.significance import adjusted
+    from nbannot.measures.significance import adjusted
 
     every = adjusted([one.p for one in tested], "by").tolist()
     return [

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from nbannot import export
 from nbannot.errors import ScoringError
-from nbannot.report.blocks import Block
-from nbannot.report.digits import NONE, number
-from nbannot.shown import Shown
+from nbannot.page.blocks import Block
+from nbannot.page.digits import NONE, number
+from nbannot.page.shown import Shown
+from nbannot.record import export
 
 Drawn = tuple[str, Sequence[tuple[str, float, float, float]]]
 """A forest plot: what its axis says, and per row a name, a value and the limits of its interval."""
@@ -39,7 +39,7 @@ class Finding(Shown):
         return html
 
     def to_latex(self, caption: str | None = None, label: str | None = None) -> str:
-        """Return the frame as a LaTeX table; see `nbannot.export.to_latex`."""
+        """Return the frame as a LaTeX table; see `nbannot.record.export.to_latex`."""
         return export.to_latex(self.frame, caption, label)
 
     def to_markdown(self) -> str:

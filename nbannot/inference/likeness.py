@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from nbannot.codebook import Field
-from nbannot.metrics.accounting import FieldData, account
-from nbannot.metrics.result import FloatArray
-from nbannot.metrics.span_field import row_statistics
-from nbannot.metrics.span_metrics import COLUMNS
-from nbannot.metrics.text import levenshtein_similarities
+from nbannot.measures.accounting import FieldData, account
+from nbannot.measures.result import FloatArray
+from nbannot.measures.span_field import row_statistics
+from nbannot.measures.span_metrics import COLUMNS
+from nbannot.measures.text import levenshtein_similarities
+from nbannot.study.codebook import Field
 
 SCORES = {
     "checkbox": "agreement",

@@ -26,11 +26,11 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from nbannot.codebook import Field
+from nbannot.asking.prompts import reply_text
+from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, listed, nearest
-from nbannot.models.base import AnswerMode, ModelInfo, Reply, Request
-from nbannot.prompts import reply_text
-from nbannot.task import Task
+from nbannot.study.codebook import Field
+from nbannot.study.task import Task
 
 FOLDS = 5
 SEED = 1

@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from nbannot.models.base import Reply, Request
+from nbannot.asking.request_reply import Reply, Request
 from nbannot.models.http import Exchange
-from nbannot.wire import packed
+from nbannot.tools.json_bytes import packed
 
 Sent = TypeVar("Sent")
 

@@ -27,9 +27,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 
+from nbannot.asking.request_reply import Reply
 from nbannot.errors import ModelError
-from nbannot.models.base import Reply
-from nbannot.wire import unpacked
+from nbannot.tools.json_bytes import unpacked
 
 PARALLEL = 32
 MOST_PARALLEL = 128

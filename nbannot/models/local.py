@@ -35,9 +35,9 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
+from nbannot.asking.request_reply import AnswerMode, Message, ModelInfo, Reply, Request
 from nbannot.errors import ModelError
 from nbannot.models import weights
-from nbannot.models.base import AnswerMode, Message, ModelInfo, Reply, Request
 from nbannot.models.weights import Say, Weights
 
 DEMO_NOTICE = (

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
+from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, nearest, problems
-from nbannot.models.base import AnswerMode, ModelInfo, Reply, Request
 
 NOTE = "Mock model: its answers are made up for tests and demonstrations, and no label of it means anything."
 REFUSAL = "I'm sorry, but I can't help with that."

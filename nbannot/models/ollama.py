@@ -20,8 +20,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from nbannot.asking.request_reply import AnswerMode, Message, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, listed, nearest
-from nbannot.models.base import AnswerMode, Message, ModelInfo, Reply, Request
 from nbannot.models.chat import Bodies, Formats, context_reply, is_too_long, split_thinking, too_long
 from nbannot.models.http import (
     TIMEOUT_S,

@@ -18,8 +18,8 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, listed, nearest
-from nbannot.models.base import AnswerMode, ModelInfo, Reply, Request
 from nbannot.models.chat import Dialect, context_reply, is_too_long, read_completion
 from nbannot.models.http import (
     TIMEOUT_S,

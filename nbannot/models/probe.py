@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from nbannot.models.base import Model, Reply, Request
+from nbannot.asking.request_reply import Model, Reply, Request
 from nbannot.models.http import at_once
 
 COLOURS = ("red", "green", "blue")

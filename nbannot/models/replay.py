@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from nbannot.asking.ledger import FILE, messages_hash, read_lines, reply_of
+from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, RunError, nearest
-from nbannot.ledger import FILE, messages_hash, read_lines, reply_of
-from nbannot.models.base import AnswerMode, ModelInfo, Reply, Request
 
 PARALLEL = 32
 

@@ -31,6 +31,7 @@ from urllib.parse import urljoin
 from urllib.request import Request, urlopen
 
 from nbannot.errors import ModelError, nearest
+from nbannot.tools.files import cache_folder
 
 Say = Callable[[str], None]
 
@@ -101,16 +102,6 @@ class Weights:
     trained_context: int | None
     has_chat_template: bool
     control_tokens: tuple[str, ...]
-
-
-def cache_folder() -> Path:
-    """Return the folder for fetched weights: ``$NBANNOT_CACHE``, else the user's cache folder."""
-    chosen = os.environ.get("NBANNOT_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    from platformdirs import user_cache_dir
-
-    return Path(user_cache_dir("nbannot", appauthor=False))
 
 
 def find(name: str, say: Say | None = None) -> Path:

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbannot.codebook import Field
-from nbannot.report.blocks import (
+from nbannot.page.blocks import (
     Block,
     Bullets,
     Cell,
@@ -20,7 +19,7 @@ from nbannot.report.blocks import (
     Row,
     clipped,
 )
-from nbannot.report.digits import (
+from nbannot.page.digits import (
     NONE,
     count,
     decimals,
@@ -39,10 +38,11 @@ from nbannot.report.words import (
     plural,
     statuses,
 )
+from nbannot.study.codebook import Field
 
 if TYPE_CHECKING:
-    from nbannot.metrics.result import FieldScore, Result
-    from nbannot.run import Run
+    from nbannot.measures.result import FieldScore, Result
+    from nbannot.record.run import Run
 
 MATRIX_AT_MOST = 12
 """With more labels the most frequent confusions are listed instead of the whole matrix."""
@@ -212,7 +212,7 @@ def _answered_value(score: FieldScore, name: str) -> str:
 
 
 def _n_of(name: str, result: Result) -> str:
-    from nbannot.metrics.label_field import ANSWERED_ONLY
+    from nbannot.measures.label_field import ANSWERED_ONLY
 
     if name in ANSWERED_ONLY and result.n_answered < result.n:
         return f"{count(result.n_answered)} of {count(result.n)}"

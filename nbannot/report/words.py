@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nbannot.config import DEFAULTS, SETTINGS
-from nbannot.report.digits import count
+from nbannot.page.digits import count
+from nbannot.study.config import DEFAULTS, SETTINGS
 
 if TYPE_CHECKING:
-    from nbannot.run import Run
+    from nbannot.record.run import Run
 
 METRIC_WORDS = {
     "accuracy": "accuracy",

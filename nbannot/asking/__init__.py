@@ -1,0 +1,1 @@
+"""One question and its answer: prompts, requests and replies, answers, the ledger."""

@@ -1,0 +1,402 @@
+"""The ledger ``responses.jsonl``: one line per model call, written and flushed before the answer counts.
+
+It is what makes resume, audit, replay and re-scoring possible. The part of a prompt that is the same for every text is
+written once, in a line of its own, and referred to by its hash. A torn last line (the process was killed while writing)
+is ignored on reading and cut off before the next line is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nbannot.asking.request_reply import Message, Reply, Request
+from nbannot.errors import RunError
+from nbannot.tools.json_bytes import packed, unpacked
+
+FILE = "responses.jsonl"
+COMPACT = (b'{"text_id":"', b'","columns":', b',"raw":')
+SPACED = (b'{"text_id": "', b'", "columns": ', b', "raw": ')
+"""Where the line of a call begins, where its columns and answers follow, and where the reply and the messages do.
+
+None of them can stand inside a string of JSON, where their quotation marks would be escaped. Lines have spaces where
+they were written with the standard library.
+"""
+MANY_HEADS = 20_000
+READ_AHEAD = 2**17
+
+Found = TypeVar("Found")
+
+
+def messages_hash(messages: Sequence[Message]) -> str:
+    """Return what identifies a list of messages: the first 16 hex characters of the SHA-256 of their JSON."""
+    return hashlib.sha256(packed(messages, sort_keys=True)).hexdigest()[:16]
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a ledger in order; nothing for a file that does not exist, a torn last line left out.
+
+    Raises
+    ------
+    RunError
+        If a line before the last one cannot be read: the file was changed by something else.
+    """
+    for number, line in _whole_lines(path):
+        yield _record(path, number, line)
+
+
+def read_calls(path: Path, read: Callable[[Mapping[str, Any]], Found]) -> Iterator[tuple[str, Found]]:
+    """Yield the text id of every call and what `read` makes of the record, in order; else as `read_lines`.
+
+    Parameters
+    ----------
+    read
+        Gets ``columns``, ``attempt`` and ``answers`` of a record. The rest of a line, what was sent and replied, is
+        not taken apart, and lines that differ in their id alone are read once: of millions, few are different.
+    """
+    known: dict[bytes, Found] = {}
+    for number, line in _whole_lines(path):
+        begin, columns, body = COMPACT if line.startswith(COMPACT[0]) else SPACED
+        middle = line.find(columns)
+        end = line.find(body, middle)
+        name, head = line[len(begin) : middle], line[middle:end]
+        if middle < 0 or end < 0 or not line.startswith(begin) or line[-2:] != b"}\n" or b"\\" in name:
+            record = _record(path, number, line)
+            if "text_id" in record:
+                yield record["text_id"], read(record)
+            continue
+        found = known.get(head)
+        if found is None:
+            if len(known) >= MANY_HEADS:
+                known.clear()
+            found = known[head] = read(_head(head) or _record(path, number, line))
+        try:
+            text_id = name.decode("utf-8")
+        except UnicodeDecodeError:
+            _record(path, number, line)
+            raise
+        yield text_id, found
+
+
+def _head(head: bytes) -> dict[str, Any] | None:
+    """Return columns, attempt and answers of a line, ``None`` if they cannot be read by themselves."""
+    try:
+        record: dict[str, Any] = unpacked(b'{"text_id":"' + head + b"}")
+    except (ValueError, RecursionError):
+        return None
+    return record if _complete(record) else None
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield number and bytes of every line that ends."""
+    try:
+        lines = path.open("rb", buffering=READ_AHEAD)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}.\n  Choose another output_root.") from None
+    with lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith(b"\n"):
+                return
+            yield number, line
+
+
+def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        record = unpacked(line)
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict) or not _complete(record):
+        raise RunError(
+            f"{path}, line {number} is not a record of ours.\n"
+            "  The file was changed by something else; start again with fresh = true, or mend the line."
+        )
+    return record
+
+
+def _complete(record: Mapping[str, Any]) -> bool:
+    """Return whether a record of a call has what identifies it; other records are always complete."""
+    if "text_id" not in record:
+        return True
+    return (
+        isinstance(record["text_id"], str)
+        and isinstance(record.get("columns"), list)
+        and isinstance(record.get("attempt"), int)
+    )
+
+
+def messages_of(record: Mapping[str, Any], prefixes: Mapping[str, str]) -> list[Message]:
+    """Return the messages of a record exactly as they were sent.
+
+    Raises
+    ------
+    RunError
+        If the line with the beginning of a prompt is gone.
+    """
+    messages = []
+    for message in record["messages"]:
+        mark = message.get("prefix")
+        if mark is not None and mark not in prefixes:
+            raise RunError(
+                f"the ledger has lost the line with the shared beginning {mark}.\n"
+                "  The file was changed by something else; start again with fresh = true."
+            )
+        start = prefixes[mark] if mark is not None else ""
+        messages.append({"role": message["role"], "content": start + message["content"]})
+    return messages
+
+
+def prefixes_in(path: Path) -> dict[str, str]:
+    """Return the shared beginnings of prompts that a ledger holds, by their hash."""
+    return {record["prefix"]: record["content"] for record in read_lines(path) if "prefix" in record}
+
+
+def reply_of(record: Mapping[str, Any]) -> Reply:
+    """Return the reply that a record holds."""
+    probabilities = record.get("probabilities")
+    return Reply(
+        text=record.get("raw") or "",
+        reasoning=record.get("reasoning"),
+        error=record.get("error"),
+        finish_reason=record.get("finish_reason"),
+        probabilities=tuple(probabilities) if probabilities else None,
+        input_tokens=record.get("input_tokens"),
+        output_tokens=record.get("output_tokens"),
+        evaluated_tokens=record.get("evaluated_tokens"),
+        seconds=record.get("seconds") or 0.0,
+    )
+
+
+Key = tuple[str, tuple[str, ...], int]
+"""Text id, columns, attempt."""
+
+
+@dataclass
+class Tally:
+    """What all calls of a run add up to, over every session: counts, characters, tokens, seconds.
+
+    Tokens are ``None`` while no reply has told them.
+    """
+
+    calls: int = 0
+    retries: int = 0
+    input_chars: int = 0
+    output_chars: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    evaluated_tokens: int | None = None
+    seconds: array[float] = field(default_factory=lambda: array("d"))
+    first: str = ""
+    last: str = ""
+    reasoned: bool = False
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Add one record of a call."""
+        reasoning = record.get("reasoning") or ""
+        self.calls += 1
+        self.retries += record["attempt"] > 1 or record.get("error") is not None
+        self.input_chars += record.get("input_chars") or 0
+        self.output_chars += len(record.get("raw") or "") + len(reasoning)
+        if (tokens := record.get("input_tokens")) is not None:
+            self.input_tokens = (self.input_tokens or 0) + tokens
+        if (tokens := record.get("output_tokens")) is not None:
+            self.output_tokens = (self.output_tokens or 0) + tokens
+        if (tokens := record.get("evaluated_tokens")) is not None:
+            self.evaluated_tokens = (self.evaluated_tokens or 0) + tokens
+        self.seconds.append(record.get("seconds") or 0.0)
+        time = record.get("time") or ""
+        if time and (time < self.first or not self.first):
+            self.first = time
+        if time > self.last:
+            self.last = time
+        self.reasoned = self.reasoned or bool(reasoning)
+
+
+class Ledger:
+    """The ledger of one run, open for appending.
+
+    Parameters
+    ----------
+    path
+        The file; made if it does not exist.
+
+    Attributes
+    ----------
+    answered
+        The replies that earlier sessions left: key -> record without its messages. Calls that failed are not in it.
+    notes
+        The lines of earlier sessions that are no calls, e.g. calibrations.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.answered: dict[Key, dict[str, Any]] = {}
+        self.notes: list[dict[str, Any]] = []
+        self.tally = Tally()
+        self._prefixes: set[str] = set()
+        self._marks: dict[str, str] = {}
+        self._file = -1
+        self._read()
+        try:
+            self._file = os.open(
+                path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644
+            )
+            self._cut_torn_line()
+        except OSError as error:
+            if self._file >= 0:
+                os.close(self._file)
+            raise RunError(f"cannot write {path}: {error.strerror}.\n  Choose another output_root.") from None
+
+    def _read(self) -> None:
+        for record in read_lines(self.path):
+            if "prefix" in record:
+                self._prefixes.add(record["prefix"])
+                continue
+            if "text_id" not in record:
+                self.notes.append(record)
+                continue
+            self.tally.add(record)
+            if record.get("error") is not None:
+                continue
+            key = (record["text_id"], tuple(record["columns"]), record["attempt"])
+            record.pop("messages", None)
+            self.answered[key] = record  # the last: an earlier one was an answer to other messages
+
+    def _cut_torn_line(self) -> None:
+        size = os.fstat(self._file).st_size
+        end = size
+        while end > 0:
+            start = max(0, end - 65536)
+            block = (
+                os.pread(self._file, end - start, start) if hasattr(os, "pread") else self._block(start, end)
+            )
+            if (at := block.rfind(b"\n")) >= 0:
+                end = start + at + 1
+                break
+            end = start
+        if end < size:
+            os.ftruncate(self._file, end)
+
+    def _block(self, start: int, end: int) -> bytes:
+        os.lseek(self._file, start, os.SEEK_SET)
+        return os.read(self._file, end - start)
+
+    def find(self, request: Request, columns: tuple[str, ...], text_id: str, attempt: int) -> Reply | None:
+        """Return the reply that an earlier session got to exactly this request, or ``None``."""
+        record = self.answered.get((text_id, columns, attempt)) if self.answered else None
+        if record is None or record.get("messages_hash") != messages_hash(request.messages):
+            return None
+        return reply_of(record)
+
+    def append(
+        self,
+        request: Request,
+        reply: Reply,
+        *,
+        text_id: str,
+        columns: Sequence[str],
+        attempt: int,
+        repeat: int,
+        answers: Sequence[Mapping[str, Any]],
+        time: str,
+    ) -> None:
+        """Write one call; on return the line is with the operating system.
+
+        Raises
+        ------
+        RunError
+            If it cannot be written (disk full, folder gone); what was written before stays good.
+        """
+        record: dict[str, Any] = {
+            "text_id": text_id,
+            "columns": list(columns),
+            "attempt": attempt,
+            "repeat": repeat,
+            "status": next((a["status"] for a in answers if a["status"] != "ok"), "ok"),
+            "answers": list(answers),
+            "raw": reply.text,
+            "reasoning": reply.reasoning,
+            "finish_reason": reply.finish_reason,
+            "probabilities": reply.probabilities,
+            "input_tokens": reply.input_tokens,
+            "output_tokens": reply.output_tokens,
+            "evaluated_tokens": reply.evaluated_tokens,
+            "seconds": round(reply.seconds, 6),
+            "input_chars": sum(len(message["content"]) for message in request.messages),
+            "error": reply.error,
+            "time": time,
+            "messages_hash": messages_hash(request.messages),
+            "messages": self._shortened(request),
+        }
+        self._write(record)
+        self.tally.add(record)
+
+    def note(self, **content: Any) -> None:
+        """Write a line that is no call, e.g. the calibration of a field."""
+        self._write(content)
+
+    def _shortened(self, request: Request) -> list[dict[str, str]]:
+        messages: list[dict[str, str]] = [dict(message) for message in request.messages]
+        last = messages[-1]["content"]
+        prefix, rest = last[: request.shared], last[request.shared :]
+        if prefix:
+            mark = self._marks.get(prefix) or self._mark(prefix)
+            messages[-1] = {"role": messages[-1]["role"], "prefix": mark, "content": rest}
+        return messages
+
+    def _mark(self, prefix: str) -> str:
+        """Return the hash of a beginning of prompts, which is written down when it is new."""
+        mark = hashlib.sha256(prefix.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        if mark not in self._prefixes:
+            self._write({"prefix": mark, "content": prefix})
+            self._prefixes.add(mark)
+        self._marks[prefix] = mark
+        return mark
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        try:
+            self._put(packed(record) + b"\n")
+        except OSError as error:
+            raise RunError(
+                f"cannot write {self.path}: {error.strerror}.\n"
+                "  Everything before is kept; make room and run the same again to go on."
+            ) from None
+
+    def _put(self, data: bytes) -> None:
+        """Write a line whole or not at all: a part of one must never have another line behind it."""
+        done = os.write(self._file, data)
+        if done < len(data):
+            self._put_rest(data, done)
+
+    def _put_rest(self, data: bytes, done: int) -> None:
+        """Write what is left of a line, or take back what has been written of it."""
+        end = os.fstat(self._file).st_size
+        start = end - done
+        try:
+            while done < len(data):
+                done += os.write(self._file, data[done:])
+        except OSError:
+            if os.fstat(self._file).st_size == start + done:
+                os.ftruncate(self._file, start)
+            raise
+
+    def close(self) -> None:
+        """Make sure that everything is on the disk, and close the file; closing again does nothing."""
+        if self._file < 0:
+            return
+        file, self._file = self._file, -1
+        try:
+            os.fsync(file)
+        except OSError as error:
+            raise RunError(
+                f"cannot write {self.path}: {error.strerror}.\n"
+                "  The last answers may be missing; run the same again to go on."
+            ) from None
+        finally:
+            os.close(file)

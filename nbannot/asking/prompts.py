@@ -1,0 +1,316 @@
+"""Prompts: config + field + text become messages, which are plain data.
+
+A prompt type is a wording with places in double braces: ``{{ core_prompt }}`` (everything the codebook says about the
+question) and ``{{ text }}``; single braces are literal. What is the same for every text comes first and the text last,
+so that a server can reuse what it has read. Only the text, and metadata columns that were asked for, reach a model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nbannot.errors import ConfigError, listed, nearest
+from nbannot.study.codebook import Field
+
+PLACE = re.compile(r"\{\{\s*(\w[\w -]*?)\s*\}\}")
+PLACES = ("core_prompt", "text")
+
+STANDARD = """\
+You code texts for a study. Follow the codebook exactly and judge only what the text says.
+
+{{ core_prompt }}
+
+Text:
+{{ text }}
+
+Response:
+"""
+
+PERSONA = """\
+You are an experienced researcher in the field that this codebook comes from. You have been trained on it, you have \
+coded many texts with it, and your codings agree with those of your colleagues because you follow its definitions \
+rather than your first impression.
+
+{{ core_prompt }}
+
+Text:
+{{ text }}
+
+Response:
+"""
+
+COT = """\
+You code texts for a study. Follow the codebook exactly and judge only what the text says. Think before you answer: \
+in "reasoning", say in two or three sentences which words of the text matter and which definition of the codebook \
+they meet; then give the answer that follows from it.
+
+{{ core_prompt }}
+
+Text:
+{{ text }}
+
+Response:
+"""
+
+
+@dataclass(frozen=True)
+class PromptType:
+    """A wording of the prompt.
+
+    Attributes
+    ----------
+    template
+        Text with ``{{ core_prompt }}`` and ``{{ text }}``.
+    reasons
+        Whether the answer begins with the model's reasoning.
+    """
+
+    name: str
+    template: str
+    reasons: bool = False
+    built_in: bool = False
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 (hex) of the wording."""
+        return hashlib.sha256(f"{self.reasons}\n{self.template}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+_REGISTRY: dict[str, PromptType] = {
+    "standard": PromptType("standard", STANDARD, built_in=True),
+    "persona": PromptType("persona", PERSONA, built_in=True),
+    "CoT": PromptType("CoT", COT, reasons=True, built_in=True),
+}
+
+
+def prompt_types() -> list[str]:
+    """Return the names of the prompt types, built-in ones first."""
+    return list(_REGISTRY)
+
+
+def prompt_type(name: str) -> PromptType:
+    """Return the prompt type of this name.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    if name not in _REGISTRY:
+        known = {word.casefold(): word for word in _REGISTRY}
+        near = known.get(name.casefold())
+        hint = f"; did you mean '{near}'?" if near else nearest(name, _REGISTRY)
+        raise ConfigError(
+            f"unknown prompt type '{name}'{hint or '.'}\n  Known: {listed(_REGISTRY, 12)}. "
+            "A wording of your own: %%prompt NAME, or nbannot.add_prompt(NAME, TEXT)."
+        )
+    return _REGISTRY[name]
+
+
+def add_prompt(name: str, template: str, *, reasons: bool = False) -> PromptType:
+    """Store a wording under a name, to be used as ``prompt_type = "<name>"``.
+
+    Parameters
+    ----------
+    template
+        The wording, with ``{{ core_prompt }}`` and ``{{ text }}`` once each; single braces are literal.
+    reasons
+        Whether the answer is to begin with the model's reasoning.
+
+    Raises
+    ------
+    ConfigError
+        If a place is missing or unknown, or the name is that of a built-in type.
+    """
+    if name in _REGISTRY and _REGISTRY[name].built_in:
+        raise ConfigError(f"'{name}' is a built-in prompt type.\n  Choose another name.")
+    if not re.fullmatch(r"[A-Za-z][\w-]*", name):
+        raise ConfigError(f"a prompt type's name is letters, digits, - and _. Got {name!r}.")
+    found = PLACE.findall(template)
+    faults = [f"unknown place {{{{ {p} }}}}{nearest(p, PLACES)}" for p in found if p not in PLACES]
+    faults += [
+        f"{{{{ {p} }}}} must stand in the wording once. Found {found.count(p)} times"
+        for p in PLACES
+        if found.count(p) != 1
+    ]
+    if not faults and found.index("text") < found.index("core_prompt"):
+        faults = ["{{ text }} must come after {{ core_prompt }}, so that servers can reuse what is the same"]
+    if faults:
+        raise ConfigError(
+            f"the wording '{name}' needs a change.\n" + "\n".join(f"  {fault}" for fault in faults)
+        )
+    _REGISTRY[name] = PromptType(name, template.strip() + "\n", reasons)
+    return _REGISTRY[name]
+
+
+def question(field: Field) -> str:
+    """Return what the codebook says about one field: name, guidance, and what it can be answered with."""
+    lines = [f"Question: {field.name}"]
+    if field.tooltip:
+        lines.append(f"Guidance: {field.tooltip}")
+    lines.append(f"Answer: {_answers(field)}")
+    described = dict(field.option_descriptions)
+    names = [str(label) for label in field.labels] if described else []
+    lines += [f"- {name}: {described[name]}" for name in names if name in described]
+    return "\n".join(lines)
+
+
+def _answers(field: Field) -> str:
+    if field.type == "checkbox":
+        return "true or false"
+    if field.type == "dropdown":
+        return "one of " + ", ".join(json.dumps(option, ensure_ascii=False) for option in field.options)
+    if field.type == "likert":
+        return f"a whole number from {field.min_value} to {field.max_value}"
+    if field.type == "textbox":
+        return "a short text"
+    what = "a list of passages quoted word for word from the text; an empty list if there is none"
+    if not field.label_options:
+        return what
+    labels = ", ".join(json.dumps(label, ensure_ascii=False) for label in field.label_options)
+    return f"{what}. Each passage gets one label of {labels}"
+
+
+def answer_format(group: Sequence[Field], *, reasons: bool) -> str:
+    """Return the sentence that says how the JSON answer must look."""
+    first = '"reasoning": "…", ' if reasons else ""
+    if len(group) == 1:
+        return (
+            f'Respond with one JSON object and nothing else: {{{first}"response": {_placeholder(group[0])}}}'
+        )
+    inside = ", ".join(f"{json.dumps(f.column, ensure_ascii=False)}: {_placeholder(f)}" for f in group)
+    return f"Respond with one JSON object and nothing else: {{{first}{inside}}}"
+
+
+def _placeholder(field: Field) -> str:
+    if field.type == "span":
+        return '[{"text": "…", "label": "…"}, …]' if field.label_options else '[{"text": "…"}, …]'
+    return {"checkbox": "true or false", "likert": "number"}.get(field.type, '"…"')
+
+
+def reply_schema(group: Sequence[Field], *, reasons: bool) -> dict[str, Any]:
+    """Return the JSON schema of a reply: ``response`` for one field, the columns for several.
+
+    With `reasons` the reasoning comes first, so that the model can think before it answers.
+    """
+    properties: dict[str, Any] = {"reasoning": {"type": "string"}} if reasons else {}
+    if len(group) == 1:
+        properties["response"] = group[0].schema
+    else:
+        properties.update({field.column: field.schema for field in group})
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def reply_options(field: Field) -> tuple[str, ...]:
+    """Return every possible reply of a checkbox, dropdown or likert field as JSON text, in codebook order."""
+    if field.type in ("textbox", "span"):
+        return ()
+    return tuple(reply_text(field, label) for label in field.labels)
+
+
+def reply_text(field: Field, value: Any) -> str:
+    """Return the JSON reply that means `value`.
+
+    >>> reply_text(Field("S_A", "A", "S", "", "checkbox", ""), 1)
+    '{"response": true}'
+    """
+    return json.dumps({"response": field.to_json(value)}, ensure_ascii=False)
+
+
+def _examples(group: Sequence[Field]) -> str:
+    blocks = []
+    for field in group:
+        for example in field.examples:
+            if example.response is None:
+                blocks.append(example.raw)
+                continue
+            answer = reply_text(field, example.response)
+            if len(group) > 1:
+                answer = json.dumps({field.column: field.to_json(example.response)}, ensure_ascii=False)
+            blocks.append(f"Text:\n{example.text}\n\nResponse:\n{answer}")
+    return "\n\n---\n\n".join(blocks)
+
+
+def core_prompt(group: Sequence[Field], *, use_examples: bool, reasons: bool) -> str:
+    """Return everything the codebook says about the questions of one call."""
+    parts: list[str] = []
+    section = None
+    for field in group:
+        if field.section != section:
+            section = field.section
+            parts.append(f"{field.section}\n{field.instruction}".strip())
+        shown = question(field)
+        parts.append(shown if len(group) == 1 else f"[{field.column}]\n{shown}")
+    parts.append(answer_format(group, reasons=reasons))
+    examples = _examples(group) if use_examples else ""
+    if examples:
+        lead = "Examples (the responses alone, without reasoning):" if reasons else "Examples:"
+        parts.append(f"{lead}\n\n{examples}")
+    return "\n\n".join(parts)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The wording of one question (or group of questions), ready to take texts.
+
+    Attributes
+    ----------
+    before, after
+        What stands before and after the text; `before` is the same for every text.
+    """
+
+    before: str
+    after: str
+    schema: Mapping[str, Any]
+    options: tuple[str, ...]
+
+    def about(self, text: str) -> str:
+        """Return the user message for one text."""
+        return f"{self.before}{text}{self.after}"
+
+    @property
+    def again(self) -> str:
+        """The user message about a text that stands earlier in the conversation."""
+        return self.about("(the same text as above)")
+
+
+def compose(kind: PromptType, group: Sequence[Field], *, use_examples: bool) -> Prompt:
+    """Return the `Prompt` of this wording for these fields."""
+    core = core_prompt(group, use_examples=use_examples, reasons=kind.reasons)
+    place = next(match for match in PLACE.finditer(kind.template) if match[1] == "text")
+    before, after = kind.template[: place.start()], kind.template[place.end() :]
+    filled = PLACE.sub(lambda match: core, before)
+    options = reply_options(group[0]) if len(group) == 1 and not kind.reasons else ()
+    return Prompt(filled, after.rstrip("\n") + "\n", reply_schema(group, reasons=kind.reasons), options)
+
+
+def with_metadata(text: str, row: Mapping[str, str]) -> str:
+    """Return the text with metadata that was asked for in front of it."""
+    lines = [f"[{name}: {value}]" for name, value in row.items() if value]
+    return "\n".join([*lines, text])
+
+
+def reprompt(message: str, problem: str) -> str:
+    """Return the message with a closing remark on why the last answer could not be used."""
+    return (
+        f"{message.rstrip()}\n(An earlier answer could not be used: {problem}. Give the JSON object only.)\n"
+    )
+
+
+def prompt_hash(kind: PromptType, prompts: Sequence[Prompt]) -> str:
+    """Return SHA-256 (hex) of everything that is sent but the texts."""
+    parts = [
+        kind.hash,
+        *(f"{p.before}\x1f{p.after}\x1f{json.dumps(p.schema, sort_keys=True)}" for p in prompts),
+    ]
+    return hashlib.sha256("\x1e".join(parts).encode("utf-8", "surrogatepass")).hexdigest()

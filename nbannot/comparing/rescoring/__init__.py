@@ -1,0 +1,1 @@
+"""Older folders scored again, each difference proven."""

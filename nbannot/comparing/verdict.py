@@ -1,0 +1,279 @@
+"""Verdicts: what a comparison says, in plain words; and what each run took."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from nbannot.comparing.align import Compared
+from nbannot.comparing.coder import Coder
+from nbannot.errors import listed
+from nbannot.measures.accounting import account
+from nbannot.measures.label_field import MACRO
+from nbannot.measures.paired import ManyResult, PairResult
+from nbannot.measures.paired_statistics import LOWER_IS_BETTER
+from nbannot.page.digits import MINUS, decimals
+from nbannot.record.run import Run
+from nbannot.report.words import metric_words
+
+if TYPE_CHECKING:
+    from nbannot.comparing.comparison import Comparison
+
+ADJUSTMENT_WORDS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
+SURE = 0.05
+SURE_ALONE = (
+    "An interval without 0 beside a p value that does not tell the runs apart: the interval is of this pair alone, by "
+    "the bootstrap; p is of a test and adjusted for all comparisons shown. The p value decides."
+)
+
+
+def seconds_of(run: Compared) -> float | None:
+    """Return the seconds of model time a run took; ``None`` for a person."""
+    return run.timing.get("total_inference_time") if isinstance(run, Run) else None
+
+
+def tokens_of(run: Compared) -> int | None:
+    """Return the tokens a run sent and received, where the server told."""
+    if not isinstance(run, Run):
+        return None
+    from nbannot.record.folder import CHARS
+    from nbannot.tools.files import read_json
+
+    counts = read_json(run.folder / CHARS)
+    known = [counts.get("input_tokens"), counts.get("output_tokens")]
+    return sum(known) if None not in known else None  # type: ignore[arg-type]
+
+
+def energy_of(run: Compared) -> float | None:
+    """Return the energy a run took, kWh; ``None`` where it was not measured."""
+    return run.energy.get("total_energy_kwh") if isinstance(run, Run) else None
+
+
+def verdict(comparison: Comparison, key: tuple[str, str]) -> str:
+    """Return what a comparison says about one field and metric, in plain words."""
+    found = comparison.results[key]
+    n = found.pairs[0].n
+    start = f"{comparison.field(key[0]).name}, {metric_words(key[1])}"
+    if not n:
+        return f"{start}: no text with a human label, nothing to compare."
+    if found.best is None:
+        return f"{start} on {n:,} texts: not defined for any run."
+    words = _Words(comparison, found, f"{start} on {n:,} texts")
+    sentences = words.of_two() if len(found.runs) == 2 else [*words.of_many(), *words.chosen(key)]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+class _Words:
+    """The sentences about one field and metric; numbers with the decimals that the texts support."""
+
+    def __init__(self, comparison: Comparison, found: ManyResult, start: str) -> None:
+        self.comparison, self.found, self.start = comparison, found, start
+        self.metric = found.metric
+        self.digits = decimals(found.pairs[0].n) - self.metric.startswith("bleu")
+        self.names = list(comparison.names.values())
+
+    def number(self, value: float) -> str:
+        shown = f"{value:.{self.digits}f}"
+        return (shown.lstrip("-") if float(shown) == 0 else shown).replace("-", MINUS)
+
+    def signed(self, value: float) -> str:
+        shown = self.number(value)
+        return shown if shown.startswith(MINUS) or float(shown) == 0 else f"+{shown}"
+
+    def valued(self, index: int) -> str:
+        value = self.found.values[index]
+        return f"{self.names[index]} ({self.signed(value) if self.metric == 'bias' else self.number(value)})"
+
+    # Two runs
+
+    def of_two(self) -> list[str]:
+        pair = self.found.pairs[0]
+        if math.isnan(pair.diff):
+            undefined = [self.names[i] for i, value in enumerate(self.found.values) if math.isnan(value)]
+            return [
+                f"{self.start}: no difference can be computed; it is not defined for {listed(undefined)}."
+            ]
+        if not pair.n_discordant:
+            return [
+                f"{self.start}: {self.names[0]} and {self.names[1]} are the same on every text "
+                f"({self.number(pair.value_a)})."
+            ]
+        lead = 0 if pair.diff >= 0 else 1
+        if self.metric in LOWER_IS_BETTER:
+            lead = 1 - lead
+        return [self._difference(pair, lead), *self._margin_of_two(pair, lead)]
+
+    def _difference(self, pair: PairResult, lead: int) -> str:
+        other = 1 - lead
+        values = [self.signed(v) if self.metric == "bias" else self.number(v) for v in self.found.values]
+        numbers = [f"{values[lead]} against {values[other]}"]
+        if not math.isnan(pair.ci_low):
+            numbers.append(
+                f"95% interval of the difference {' to '.join(map(self.signed, self._lead_by(pair, lead)))}"
+            )
+        numbers.append(self._p(pair))
+        one, two = self.names[lead], self.names[other]
+        if pair.p_adjusted < SURE:
+            by = self.number(abs(pair.diff))
+            decide = f"{pair.n_discordant:,} texts decide" if pair.n_discordant > 1 else "1 text decides"
+            return f"{self.start}: {one} {self._better()} {two} by {by} ({'; '.join([*numbers, decide])})."
+        said = f"{self.start}: {one} and {two} cannot be told apart ({'; '.join(numbers)})."
+        if sure_alone(pair):
+            said = f"{said} {SURE_ALONE}"
+        if math.isnan(pair.mdd):
+            return f"{said} That is not evidence that they are equal."
+        return (
+            f"{said} That is not evidence that they are equal: "
+            f"so many texts would show a difference of about {self.number(pair.mdd)} or more."
+        )
+
+    def _lead_by(self, pair: PairResult, lead: int) -> tuple[float, float]:
+        """Return the limits of how far the leading run is ahead."""
+        if (lead == 0) != (self.metric in LOWER_IS_BETTER):
+            return pair.ci_low, pair.ci_high
+        return -pair.ci_high, -pair.ci_low
+
+    def _better(self) -> str:
+        if self.metric == "bias":
+            return "has a higher bias than"
+        return "is lower (better) than" if self.metric in LOWER_IS_BETTER else "is higher than"
+
+    def _p(self, pair: PairResult) -> str:
+        p = pair.p_adjusted
+        digits = 3 if (round(p, 3) < SURE) == (p < SURE) else 4
+        shown = f"p = {p:.{digits}f}" if p >= 0.001 else "p < 0.001"
+        family = self.comparison.family
+        how = ADJUSTMENT_WORDS[self.comparison.adjust]
+        return f"{shown} after {how} over {family} comparisons" if family > 1 else shown
+
+    def _margin_of_two(self, pair: PairResult, lead: int) -> list[str]:
+        margin = self.comparison.margin
+        shown = self.comparison.not_inferior(pair)[1 - lead]
+        if margin is None or shown is None:
+            return []
+        worse, better = self.names[1 - lead], self.names[lead]
+        if shown:
+            return [f"{worse} is shown to be at most {margin:g} worse than {better}."]
+        return [
+            f"It is not shown that {worse} is at most {margin:g} worse than {better}: "
+            f"it may be {self.number(self._lead_by(pair, lead)[1])} worse."
+        ]
+
+    # More than two
+
+    def of_many(self) -> list[str]:
+        values, best = self.found.values, self.found.best
+        assert best is not None
+        top = [i for i, value in enumerate(values) if value == values[best]]
+        is_what = {"bias": "closest to 0", "mae": "best (lowest)", "invalid_rate": "best (lowest)"}.get(
+            self.metric, "best"
+        )
+        verb = "is" if len(top) == 1 else "are"
+        said = [f"{self.start}: {is_what} {verb} {listed(map(self.valued, top))}."]
+        same = [i for i in self.found.not_distinguishable if i not in top]
+        undefined = [i for i, value in enumerate(values) if math.isnan(value)]
+        told_apart = len(values) - len(self.found.not_distinguishable) - len(undefined)
+        if same:
+            pronoun = "it" if len(top) == 1 else "them"
+            said.append(f"Not distinguishable from {pronoun}: {listed(map(self.valued, same))}.")
+        elif told_apart:
+            subject = "It is" if len(top) == 1 else "They are"
+            said.append(f"{subject} distinguishable from every other run.")
+        if len(self.found.not_distinguishable) > 1:
+            said.append(self._cheapest(self.found.not_distinguishable))
+        if undefined:
+            said.append(f"Not defined for {listed(self.names[i] for i in undefined)}.")
+        return [*said, *self._margin_of_many()]
+
+    def _margin_of_many(self) -> list[str]:
+        margin = self.comparison.margin
+        shown: dict[bool | None, list[str]] = {True: [], False: [], None: []}
+        for pair in self.found.to_best:
+            shown[self.comparison.not_inferior(pair)[1]].append(self.comparison.names[pair.run_b])
+        if margin is None or not (shown[True] or shown[False]):
+            return []
+        said = []
+        if shown[True]:
+            said.append(f"Shown to be at most {margin:g} worse than the best: {listed(shown[True])}.")
+        if shown[False]:
+            said.append(f"Not shown to be at most {margin:g} worse: {listed(shown[False])}.")
+        return said
+
+    def chosen(self, key: tuple[str, str]) -> list[str]:
+        corrected = self.comparison.corrected[key]
+        if math.isnan(corrected):
+            return []
+        return [
+            "Chosen on these same texts, its value is too favourable on average; "
+            f"corrected for the choice: {self.number(corrected)}."
+        ]
+
+    def _cheapest(self, indices: Sequence[int]) -> str:
+        """Return which of the runs that cannot be told from the best takes least; nothing where several do."""
+        told = []
+        costs: list[tuple[str, Callable[[Compared], float | None]]] = [
+            ("model time", seconds_of), ("tokens", tokens_of), ("energy", energy_of)
+        ]  # fmt: skip
+        for what, cost in costs:
+            known = {i: cost(self.comparison.runs[i]) for i in indices}
+            spent = sorted(value for value in known.values() if value is not None)
+            if len(spent) == len(known) > 1 and spent[0] < spent[1]:
+                told.append(f"least {what}: {next(self.names[i] for i in known if known[i] == spent[0])}")
+        return f"Among these, {'; '.join(told)}." if told else ""
+
+
+def sure_alone(pair: PairResult) -> bool:
+    """Return whether the interval of a difference leaves out 0 but p does not tell the runs apart."""
+    return not pair.p_adjusted < SURE and (pair.ci_low > 0 or pair.ci_high < 0)
+
+
+def _without_answers(comparison: Comparison) -> list[str]:
+    notes = []
+    for column, of_runs in comparison.data.items():
+        for run, data in zip(comparison.runs, of_runs, strict=True):
+            counts = account(data).counts
+            if counts["scored"] == 0 and counts["missing"] + counts["missed_gate"]:
+                notes.append(
+                    f"{comparison.field(column).name}: {comparison.names[run.run_id]} has no valid answer on these "
+                    "texts: its value is that of not answering."
+                )
+    return notes
+
+
+def notes_on(comparison: Comparison) -> list[str]:
+    """Return what else a reader of a comparison should know, one sentence each."""
+    notes = _without_answers(comparison)
+    for (column, metric), found in comparison.results.items():
+        rare = found.pairs[0].reason.rpartition("interval unreliable: ")[2] if metric in MACRO else ""
+        if rare.startswith("class "):
+            notes.append(
+                f"{comparison.field(column).name}, {metric_words(metric)}: intervals unreliable, too few texts of some "
+                f"labels ({rare})."
+            )
+        q = found.cochran
+        if q is not None and not math.isnan(q.p):
+            p = f"p = {q.p:.3f}" if q.p >= 0.001 else "p < 0.001"
+            notes.append(
+                f"{comparison.field(column).name}, {metric_words(metric)}: Cochran's Q over all {len(found.runs)} runs "
+                f"= {q.statistic:.2f}, df = {q.df}, {p}."
+            )
+    people = [run.run_id for run in comparison.runs if isinstance(run, Coder)]
+    if people:
+        notes.append(
+            f"Only texts that {' and '.join(people) if len(people) < 3 else 'all coders'} coded count."
+        )
+    if comparison.margin is not None:
+        notes.append(
+            f"Margin {comparison.margin:g}: a run is shown to be good enough where the 95% interval of the difference "
+            "lies within it. That holds only if the margin was declared before looking."
+        )
+    if comparison.family > 1:
+        notes.append(
+            "p values are adjusted for the number of comparisons; each interval stands for itself (95%)."
+        )
+    if comparison.adjust == "bh":
+        notes.append(
+            "Benjamini-Hochberg keeps the share of false findings low, not the chance of any: to explore."
+        )
+    return notes

@@ -1,0 +1,172 @@
+"""A comparison of runs: per field and metric the values, the paired differences, a verdict, and what it costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nbannot.displays.plots import Point, cost_text, forest_figure, pareto, signed, tradeoff_figure
+from nbannot.page.blocks import Block, Cell, Fold, Footnotes, Grid, Heading, Para, Row
+from nbannot.page.digits import NONE, count, decimals, interval, number
+from nbannot.page.figure import Figure
+from nbannot.page.fragment import Fragment
+from nbannot.report.words import metric_words, plural
+
+if TYPE_CHECKING:
+    from nbannot.comparing.comparison import Compared, Comparison
+    from nbannot.measures.paired import ManyResult, PairResult
+
+PAIRS_SHOWN = 60
+
+
+def comparison(compared: Comparison) -> Fragment:
+    """Return a comparison: a verdict in words, a forest plot of values and paired differences, the pairs, the cost."""
+    blocks: list[Block] = [
+        Heading(
+            "Comparison",
+            1,
+            f"{plural(len(compared.runs), 'run')}, {plural(len(compared.results), 'metric')}, "
+            f"{plural(compared.family, 'paired comparison')}",
+        )
+    ]
+    figures: list[Figure] = []
+    names = compared.names
+    for (column, metric), verdict in zip(compared.results, compared.verdicts, strict=True):
+        f = compared.runs[0].task.codebook[column]
+        found = compared.results[column, metric]
+        digits = decimals(found.pairs[0].n if found.pairs else 0)
+        values = _values(compared, (column, metric), names)
+        figure = _forest(compared, found, values, metric, digits)
+        figures.append(figure)
+        blocks += [
+            Heading(f.name, 2, metric_words(metric)),
+            Para(verdict, "notice"),
+            figure,
+            _pairs_grid(found, names, digits, compared.adjust),
+            *_cost(compared, values, metric),
+        ]
+    blocks += [Para(note, "quiet") for note in compared.notes]
+    blocks.append(Para(f"Conventions: {compared.conventions}", "quiet"))
+    return Fragment.of(blocks, *figures)
+
+
+def _values(compared: Comparison, key: tuple[str, str], names: dict[str, str]) -> list[Point]:
+    """Return every run's value with its own interval, on the rows of the comparison."""
+    every = zip(compared.runs, compared.own(*key), strict=True)
+    return [Point(names[run.run_id], own.value, own.ci_low, own.ci_high) for run, own in every]
+
+
+def _forest(compared: Comparison, found: ManyResult, values: list[Point], metric: str, digits: int) -> Figure:
+    """Return the plot: values at the left, differences to the best run at the right; and both as a table."""
+    words = metric_words(metric)
+    best = found.best
+    to_best = {pair.run_b: pair for pair in found.to_best}
+    differences = []
+    for place, (run, point) in enumerate(zip(compared.runs, values, strict=True)):
+        pair = to_best.get(run.run_id)
+        if pair is None:
+            differences.append(Point(point.name, 0.0 if place == best else math.nan))
+        else:
+            differences.append(Point(point.name, -pair.diff, -pair.ci_high, -pair.ci_low))
+    reference = values[best].name if best is not None else ""
+    rows: list[Row] = [
+        [
+            v.name,
+            number(v.value, digits, low=-math.inf, high=math.inf),
+            interval(v.ci_low, v.ci_high, digits),
+            "best" if place == best else signed(d.value, digits),
+            "" if place == best else interval(d.ci_low, d.ci_high, digits),
+        ]
+        for place, (v, d) in enumerate(zip(values, differences, strict=True))
+    ]
+    twin = Grid(["run", words, "95% interval", "to the best", "95% interval"], rows, "lriri")
+    paired = differences if best is not None else []
+    return replace(forest_figure(values, paired, metric=words, reference=reference), twin=twin)
+
+
+def _pairs_grid(found: ManyResult, names: dict[str, str], digits: int, adjust: str) -> Grid:
+    notes = Footnotes()
+    rows: list[Row] = []
+    for pair in found.pairs[:PAIRS_SHOWN]:
+        sure = not math.isnan(pair.p_adjusted) and pair.p_adjusted < 0.05
+        rows.append(
+            [
+                names.get(pair.run_a, pair.run_a),
+                number(pair.value_a, digits, low=-math.inf, high=math.inf),
+                names.get(pair.run_b, pair.run_b),
+                number(pair.value_b, digits, low=-math.inf, high=math.inf),
+                Cell(signed(pair.diff, digits), "strong" if sure else "plain"),
+                Cell(interval(pair.ci_low, pair.ci_high, digits) + notes.mark(_remark(pair, found)), "quiet"),
+                _p(pair.p_adjusted),
+                count(pair.n_discordant),
+                Cell(number(pair.mdd, digits, high=math.inf), "quiet"),
+            ]
+        )
+    rest = len(found.pairs) - len(rows)
+    p = "p (Holm)" if adjust == "holm" else "p (BH)"
+    header = ["A", "", "B", "", "A − B", "95% interval", p, "texts that decide", "detectable"]
+    more = [f"… and {plural(rest, 'more pair')}: see frame()."] if rest > 0 else []
+    detectable = "detectable: the smallest true difference that so many texts would find with a power of 80%."
+    return Grid(header, rows, "lrlrrirrr", notes=[*notes.lines, detectable, *more])
+
+
+def _remark(pair: PairResult, found: ManyResult) -> str:
+    """Return what a reader of an interval should know: why it is unreliable, or why it and p seem to disagree.
+
+    The verdict on two runs says the latter itself.
+    """
+    from nbannot.comparing.verdict import SURE_ALONE, sure_alone
+
+    unsaid = len(found.runs) > 2 and sure_alone(pair)
+    return "; ".join(filter(None, [pair.reason, SURE_ALONE if unsaid else ""]))
+
+
+def _p(p: float) -> str:
+    if math.isnan(p):
+        return NONE
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _cost(compared: Comparison, values: list[Point], metric: str) -> list[Block]:
+    """Return quality against time, tokens and energy, as far as at least two runs tell what they took."""
+    from nbannot.comparing.comparison import energy_of, seconds_of, tokens_of
+
+    known = [
+        (name, costs)
+        for name, costs in (
+            ("model time, s", _spent(compared, seconds_of)),
+            ("tokens", _spent(compared, tokens_of)),
+            _energy(_spent(compared, energy_of)),
+        )
+        if sum(not math.isnan(cost) for cost in costs) > 1
+    ]
+    if not known:
+        return []
+    blocks: list[Block] = []
+    cells: list[list[Cell | str]] = [[str(i + 1), p.name] for i, p in enumerate(values)]
+    for name, costs in known:
+        rows = [p._replace(cost=cost) for p, cost in zip(values, costs, strict=True)]
+        best = pareto(rows)
+        blocks.append(tradeoff_figure(rows, best, metric=metric_words(metric), cost=name))
+        for row, cost, chosen in zip(cells, costs, best, strict=True):
+            row.append(Cell(("◆ " if chosen else "") + cost_text(cost), "strong" if chosen else "plain"))
+    notes = [
+        "◆ in the Pareto set: no other run here is both as good and as cheap, as far as these texts tell."
+    ]
+    header = ["", "run", *(name for name, _ in known)]
+    grid = Grid(header, cells, "ll" + "r" * len(known), notes=notes)
+    return [Fold("Quality against cost", [*blocks, grid])]
+
+
+def _spent(compared: Comparison, cost: Callable[[Compared], float | None]) -> list[float]:
+    every = [cost(run) for run in compared.runs]
+    return [math.nan if value is None else float(value) for value in every]
+
+
+def _energy(kwh: list[float]) -> tuple[str, list[float]]:
+    """Return energies in the unit that suits the largest of them, and its name."""
+    most = max((value for value in kwh if not math.isnan(value)), default=0.0)
+    factor, unit = next(((f, u) for f, u in ((1.0, "kWh"), (1e3, "Wh")) if most * f >= 1), (1e6, "mWh"))
+    return f"energy, {unit}", [value * factor for value in kwh]

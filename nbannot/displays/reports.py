@@ -1,0 +1,22 @@
+"""The report in a notebook: the same blocks as ``classification_reports.txt``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nbannot.page.fragment import Fragment
+from nbannot.report.report import report_blocks
+
+if TYPE_CHECKING:
+    from nbannot.comparing.rescoring.rescore import Rescored
+    from nbannot.record.run import Run
+
+
+def report(run: Run) -> Fragment:
+    """Return the report on a run: scores against the human labels with intervals, per label, with the errors."""
+    return Fragment.of(report_blocks(run))
+
+
+def rescored(found: Rescored) -> Fragment:
+    """Return a run folder scored again: old values beside new ones, and why they differ."""
+    return Fragment.of(found.blocks())

@@ -1,0 +1,1 @@
+"""The ways in: magics, form, command line; each parses and calls."""

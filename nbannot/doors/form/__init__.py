@@ -1,0 +1,1 @@
+"""The form: settings by mouse and keyboard."""

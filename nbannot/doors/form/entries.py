@@ -1,0 +1,171 @@
+"""The entries of the form: one per setting, with its label, and a place beside it for what is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+
+from nbannot.doors import recipe
+from nbannot.page.html import escape
+from nbannot.study.config import REASONING_WORDS, SETTINGS, is_many
+
+if TYPE_CHECKING:
+    from nbannot.study.task import Task
+
+TYPED = {
+    "temperature": "Temperature",
+    "top_p": "Top p",
+    "top_k": "Top k",
+    "seed": "Seed",
+    "max_tokens": "Max tokens",
+    "limit": "Limit (texts)",
+    "repeats": "Repeats",
+    "base_url": "Server address",
+}
+CHOICES: dict[str, tuple[str, tuple[tuple[str, Any], ...]]] = {
+    "prompt_type": ("Prompt", ()),
+    "use_examples": ("Examples", (("with examples", True), ("without", False))),
+    "chat_mode": (
+        "Chat mode",
+        (
+            ("per_query: each question alone", "per_query"),
+            ("per_text: one chat per text", "per_text"),
+            ("continuous: one chat for all", "continuous"),
+        ),
+    ),
+    "reasoning": (
+        "Reasoning",
+        (("as the model likes", None), ("on", True), ("off", False), *((w, w) for w in REASONING_WORDS)),
+    ),
+}
+WIDTHS = {
+    "task": "18em",
+    "model": "18em",
+    "base_url": "18em",
+    "prompt_type": "11em",
+    "use_examples": "11em",
+    "chat_mode": "19em",
+    "reasoning": "13em",
+}
+
+ENTRIES = ("model", *CHOICES, *(name for name in TYPED if name in SETTINGS), "fields")
+"""The settings that have an entry in the form."""
+
+
+class Entry:
+    """One setting in the form: a widget with its label, and a place beside it for what is wrong."""
+
+    def __init__(self, name: str, widget: Any, *beside: Any) -> None:
+        self.name, self.widget = name, widget
+        self._fault = widgets.HTML(layout={"display": "none"})
+        row = widgets.HBox([widget, *beside]).add_class("nbannot-row") if beside else widget
+        self.box = widgets.VBox([row, self._fault]).add_class("nbannot-field").add_class(f"nbannot-{name}")
+
+    def fault(self, what: str) -> None:
+        """Show what is wrong beside the entry; "" for nothing."""
+        self._fault.value = f'<div class="nbannot-fault" role="alert">{escape(what)}</div>' if what else ""
+        self._fault.layout.display = None if what else "none"
+
+    def values(self) -> list[Any]:
+        """Return the values that were entered; none for the default."""
+        return list(self.widget.value)
+
+
+class Typed(Entry):
+    """An entry in which values are typed, parted by commas."""
+
+    def __init__(self, name: str, label: str, shown: str, *beside: Any, **options: Any) -> None:
+        widget = widgets.Text(
+            value=shown,
+            description=label,
+            tooltip=recipe.option_help(name) if name in SETTINGS else "",
+            style={"description_width": "initial"},
+            layout={"width": WIDTHS.get(name, "9.5em"), "max_width": "100%"},
+            **options,
+        )
+        super().__init__(name, widget, *beside)
+
+    def values(self) -> list[Any]:
+        """Return the typed values, each read as its setting wants it."""
+        parts = [part.strip() for part in self.widget.value.split(",")]
+        return [recipe.value_of(self.name, part) if self.name in SETTINGS else part for part in parts if part]
+
+
+class Chosen(Entry):
+    """An entry in which one or more known values are chosen."""
+
+    def __init__(
+        self, name: str, label: str, options: Sequence[tuple[str, Any]], values: Sequence[Any]
+    ) -> None:
+        more = [(str(v), v) for v in values if v not in [value for _, value in options]]
+        widget = widgets.SelectMultiple(
+            options=[*options, *more],
+            value=tuple(values),
+            rows=3,
+            description=label,
+            tooltip=f"{recipe.option_help(name)}. Several together make a sweep.",
+            style={"description_width": "initial"},
+            layout={"width": WIDTHS[name], "max_width": "100%"},
+        )
+        super().__init__(name, widget)
+
+
+class Checked(Entry):
+    """The fields of the codebook, each with a box to tick."""
+
+    def __init__(self, task: Task, chosen: Sequence[str] | None) -> None:
+        asked = None if chosen is None else {task.codebook[name].column for name in chosen}
+        self.boxes = {
+            f.column: widgets.Checkbox(
+                value=asked is None or f.column in asked,
+                description=f"{f.name} ({f.type})",
+                tooltip=f.column,
+                indent=False,
+                style={"description_width": "initial"},
+                layout={"width": "auto"},
+            )
+            for f in task.codebook
+        }
+        names = [f.name for f in task.codebook]
+        self._names = {f.column: f.name if names.count(f.name) == 1 else f.column for f in task.codebook}
+        widget = widgets.HBox(list(self.boxes.values())).add_class("nbannot-row").add_class("nbannot-checks")
+        super().__init__("fields", widget)
+
+    def values(self) -> list[Any]:
+        """Return one list of names; nothing where every field is asked."""
+        ticked = [self._names[column] for column, box in self.boxes.items() if box.value]
+        return [] if len(ticked) == len(self.boxes) else [ticked]
+
+
+def listed(value: Any, name: str) -> list[Any]:
+    """Return the values of a default: several where it is a list of them."""
+    return list(value) if is_many(name, value) else [value]
+
+
+def shown_value(value: Any) -> str:
+    """Return a value as it is typed.
+
+    >>> shown_value(0.0), shown_value(None), shown_value(True)
+    ('0', 'false', 'true')
+    """
+    if value is None or isinstance(value, bool):
+        return json.dumps(bool(value))
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+
+
+def picker(label: str, names: Sequence[str]) -> Any:
+    made = widgets.Dropdown(
+        options=[("choose …", ""), *((name, name) for name in names)],
+        description=label,
+        value="",
+        style={"description_width": "initial"},
+        layout={"width": "13em", "max_width": "100%"},
+    )
+    return made.add_class("nbannot-pick")
+
+
+def title(words: str) -> Any:
+    return widgets.HTML(f'<h4 class="nbannot-title">{words}</h4>')

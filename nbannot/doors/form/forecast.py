@@ -1,0 +1,131 @@
+"""From entries to settings: what is wrong with them, what they would take, and the cell that says the same."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbannot.page.blocks import Facts
+from nbannot.page.digits import count, duration
+from nbannot.report.words import plural
+from nbannot.study.config import DEFAULTS, SETTINGS, Fault, RunConfig, _toml, faults_in, is_many
+
+if TYPE_CHECKING:
+    from nbannot.running.plan import Plan
+    from nbannot.study.task import Task
+
+RUNS_AT_MOST = 200
+
+
+def faults_of(settings: Mapping[str, Any]) -> list[Fault]:
+    """Return everything that is wrong with settings in which a list stands for several values."""
+    axes = {name: value for name, value in settings.items() if name in SETTINGS and is_many(name, value)}
+    single = {name: value for name, value in settings.items() if name not in axes}
+    found = faults_in(single)
+    for name, values in axes.items():
+        found += [fault for value in values for fault in faults_in({name: value})]
+        if None in values and DEFAULTS[name] is None:
+            found.append((name, f"{name}: what is left to the model cannot stand among several values."))
+    combinations = itertools.product(*axes.values())
+    if not found:
+        for values in itertools.islice(combinations, RUNS_AT_MOST):
+            found += faults_in({**single, **dict(zip(axes, values, strict=True))})
+        if next(combinations, None) is not None:
+            found.append(("", f"the values combine to more than {RUNS_AT_MOST} runs, too many for one form."))
+    return list(dict.fromkeys(found))
+
+
+def cell_of(words: str, settings: Mapping[str, Any], missing: str = "") -> str:
+    """Return the text of the ``%%annotate`` cell with these settings; those at their default are left out."""
+    lines = [f"%%annotate {words}"]
+    if missing:
+        lines.append(f"# first put the {missing} that the form was given into a variable of this name")
+    for name in SETTINGS:
+        if name not in settings:
+            continue
+        value = settings[name]
+        if is_many(name, value):
+            shown = [list(v) if isinstance(v, tuple) else v for v in value]
+            lines.append(f"{name} = {_toml([False if v is None else v for v in shown])}")
+        elif name == "model":
+            lines.append(f"model = {_toml(value)}")
+        else:
+            lines += RunConfig.of({name: value}).to_toml().splitlines() if value != DEFAULTS[name] else []
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What some configs would take, and their first prompts.
+
+    Attributes
+    ----------
+    first
+        The plan of a single run as the model itself tells it; ``None`` for a sweep, or while it was not asked.
+    note
+        What could not be told, and why.
+    """
+
+    runs: int
+    least: int
+    most: int
+    tokens: int
+    seconds: float | None
+    prompts: dict[str, str]
+    first: Plan | None = None
+    note: str = ""
+
+    def facts(self) -> Facts:
+        """Return it as names and values."""
+        calls = count(self.most) if self.least == self.most else f"{count(self.least)} to {count(self.most)}"
+        runs = f"{plural(self.runs, 'run')}, " if self.runs > 1 else ""
+        time = "no earlier run with this model to estimate from"
+        if self.seconds is not None:
+            time = f"about {duration(self.seconds)} at most, as in the last run"
+        pairs = [
+            ("calls", f"{runs}{calls} calls, about {count(self.tokens)} tokens to be sent at most"),
+            ("time", time),
+        ]
+        if self.first is not None:
+            pairs.append(("run", f"{self.first.run_id}, {self.first.state}"))
+        return Facts(pairs)
+
+    def notes(self) -> list[str]:
+        """Return what the model says of itself, and what could not be told."""
+        said = self.first.design.info.notes if self.first else ()
+        return [*said, *([self.note] if self.note else [])]
+
+
+def forecast(task: Task, configs: Sequence[RunConfig]) -> Forecast:
+    """Return what the configs would take, as far as it can be said without asking a model."""
+    from nbannot.running.plan import plan, seconds_per_call
+
+    plans = [plan(task, config.change(model="mock")) for config in configs]
+    paces = {
+        (config.output_root, config.model): seconds_per_call(
+            Path(config.output_root) / task.name, config.model
+        )
+        for config in configs
+    }
+    seconds: float | None = 0.0
+    for config, one in zip(configs, plans, strict=True):
+        pace = paces[config.output_root, config.model]
+        seconds = None if seconds is None or pace is None else seconds + pace * one.calls_at_most
+    kinds = list(dict.fromkeys(config.prompt_type for config in configs))
+    prompts = {}
+    for kind in kinds:
+        one = next(p for p, config in zip(plans, configs, strict=True) if config.prompt_type == kind)
+        for columns, messages in one.first_messages.items():
+            label = f"{kind}: {columns}" if len(kinds) > 1 else columns
+            prompts[label] = "\n".join(message["content"] for message in messages)
+    return Forecast(
+        runs=len(configs),
+        least=sum(p.calls_at_least for p in plans),
+        most=sum(p.calls_at_most for p in plans),
+        tokens=sum(p.input_tokens for p in plans),
+        seconds=seconds,
+        prompts=prompts,
+    )

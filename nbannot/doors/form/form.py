@@ -1,0 +1,598 @@
+"""The form itself: entries laid out, checked as one types, and a run in a thread of its own."""
+
+from __future__ import annotations
+
+import json
+import threading
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+
+from nbannot.asking.prompts import prompt_types
+from nbannot.displays import Fragment, progress, run_card, runs_card
+from nbannot.doors import recipe
+from nbannot.doors.form.entries import (
+    CHOICES,
+    ENTRIES,
+    TYPED,
+    Checked,
+    Chosen,
+    Entry,
+    Typed,
+    listed,
+    picker,
+    shown_value,
+    title,
+)
+from nbannot.doors.form.forecast import RUNS_AT_MOST, Forecast, cell_of, faults_of, forecast
+from nbannot.doors.form.sources import Source, known_tasks, known_without_asking, models_here
+from nbannot.doors.form.style import CSS
+from nbannot.errors import ConfigError, NbannotError, RunError, RunInterrupted
+from nbannot.models.registry import get_model, split_name
+from nbannot.page.blocks import Block, Fold, Para, Verbatim
+from nbannot.page.html import STYLE, escape
+from nbannot.report.words import plural
+from nbannot.study.config import DEFAULTS, SETTINGS, Fault, RunConfig, expand, is_many
+
+if TYPE_CHECKING:
+    from nbannot.engine.engine import Progress
+    from nbannot.record.run import Run
+    from nbannot.running.sweep import Runs
+    from nbannot.study.task import Task
+
+PAUSE_S = 0.25
+"""Pause in typing after which the plan is made anew."""
+HINT = (
+    "Several values, parted by commas or chosen together (Ctrl or ⌘), make a sweep; empty means the default."
+)
+NO_PLAN = "The plan comes back when every entry is right."
+COPY = """(() => {
+  const text = %s;
+  const byHand = () => {
+    const area = document.createElement("textarea");
+    area.value = text; document.body.append(area); area.select(); document.execCommand("copy"); area.remove();
+  };
+  if (navigator.clipboard) navigator.clipboard.writeText(text).catch(byHand); else byHand();
+})()"""
+"""JavaScript that puts a text on the clipboard, where the notebook lets a display do so."""
+KEYS = """document.addEventListener("focusin", ({target}) => {
+  if (target.matches(".nbannot-form select, .nbannot-form pre"))
+    target.setAttribute("data-lm-suppress-shortcuts", "true");
+})"""
+"""JavaScript that leaves arrows and letters to the lists of the form; Jupyter's command mode would take them."""
+
+
+Order = tuple["Task", list[RunConfig], str]
+"""The task, the configs, and the cell that does the same."""
+
+
+class Form:
+    """A form for runs of a task; show it by naming it on the last line of a cell.
+
+    Made by `configure`. The form lives as long as its kernel; what its runs leave (card, report, the cell that makes
+    the same run) is an output of its own below it, which stays in a saved notebook.
+
+    Attributes
+    ----------
+    widget
+        The ipywidgets box, to be put into a layout of one's own.
+    last
+        The `Run`, or `Runs` of a sweep, that was made last; a stopped run as far as it got; ``None`` before.
+    error
+        What went wrong last, as a text; "" when nothing did.
+    """
+
+    def __init__(self, task: Any, *, codebook: Any = None, **defaults: Any) -> None:
+        repeats = defaults.pop("repeats", 1)
+        expand(defaults)
+        self.last: Run | Runs | None = None
+        self.error = ""
+        self._task_fault = ""
+        self._source = Source.of(task, codebook, defaults.get("task_root"))
+        self._given = {self._source.words: self._source}
+        several_fields = is_many("fields", defaults.get("fields"))
+        shown = {name for name in ENTRIES if name != "fields" or not several_fields}
+        self._kept = {name: value for name, value in defaults.items() if name not in shown}
+        self._models: list[tuple[str, str]] = []
+        self._stop = threading.Event()
+        self._working = threading.Lock()
+        self._planning = threading.Lock()
+        self._turn = 0
+        self._later: threading.Timer | None = None
+        self._forecast: Forecast | None = None
+        self._place: Any = None
+        self._make_entries(defaults, repeats)
+        self._make_outlets()
+        self.widget = self._laid_out()
+        self._listen()
+        threading.Thread(target=self._look_for_models, daemon=True).start()
+        self._changed()
+
+    # ---- what it says ----
+
+    @property
+    def task(self) -> Task:
+        """The task whose texts are annotated."""
+        return self._source.task
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings as entered; a list stands for several values. Entries left empty are at their default."""
+        found = dict(self._kept)
+        for name, entry in self._entries.items():
+            values = entry.values()
+            if name in SETTINGS and values:
+                found[name] = values[0] if len(values) == 1 else values
+        found = {name: value for name, value in found.items() if name == "model" or value is not None}
+        times = self._repeats()
+        if times > 1:
+            first = found.get("repeat", 1)
+            found["repeat"] = list(range(first, first + times)) if isinstance(first, int) else first
+        return {name: found[name] for name in SETTINGS if name in found}
+
+    @property
+    def config(self) -> RunConfig | list[RunConfig]:
+        """The `RunConfig` of the form; a list of them for a sweep.
+
+        Raises
+        ------
+        ConfigError
+            Listing every entry that needs a change.
+        """
+        configs = self._configs()
+        return configs[0] if len(configs) == 1 else configs
+
+    @property
+    def cell(self) -> str:
+        """The ``%%annotate`` cell that does the same.
+
+        Raises
+        ------
+        ConfigError
+            Listing every entry that needs a change.
+        """
+        self._configs()
+        return cell_of(self._source.words, self.settings, self._source.missing)
+
+    def run(self) -> Run | Runs:
+        """Run what the form says and wait for it; as the button Run, which does not wait.
+
+        Raises
+        ------
+        NbannotError
+            As `nbannot.run`; `RunInterrupted` if it was stopped.
+        """
+        order = self._order()
+        with self._busy():
+            return self._work(*order)
+
+    def __repr__(self) -> str:
+        return f"<Form for '{self.task.name}': {len(self.task)} texts>"
+
+    # ---- how it is made ----
+
+    def _make_entries(self, defaults: Mapping[str, Any], repeats: int) -> None:
+        def shown(name: str) -> str:
+            if name == "repeats":
+                return str(repeats) if repeats != 1 else ""
+            given = defaults.get(name, DEFAULTS[name])
+            return (
+                "" if given is None and name != "seed" else ", ".join(map(shown_value, listed(given, name)))
+            )
+
+        self._pick_task = picker("or choose a task", known_tasks())
+        self._pick_model = picker("or choose what is here", [])
+        entries: dict[str, Entry] = {
+            "task": Typed("task", "Task", self._source.words, self._pick_task, continuous_update=False),
+            "model": Typed("model", "Model", shown("model"), self._pick_model),
+        }
+        for name, (label, options) in CHOICES.items():
+            known = [(p, p) for p in prompt_types()] if name == "prompt_type" else options
+            values = listed(defaults.get(name, DEFAULTS[name]), name)
+            entries[name] = Chosen(name, label, list(known), values)
+        entries |= {name: Typed(name, label, shown(name)) for name, label in TYPED.items()}
+        entries["fields"] = Checked(self.task, None if "fields" in self._kept else defaults.get("fields"))
+        self._entries = entries
+
+    def _make_outlets(self) -> None:
+        def button(label: str, kind: str, tooltip: str, icon: str, **more: Any) -> Any:
+            made = widgets.Button(
+                description=label, tooltip=tooltip, icon=icon, layout={"width": "auto"}, **more
+            )
+            return made.add_class(f"nbannot-{kind}")
+
+        self._run = button("Run", "run", "Run in the background; the notebook stays free", "play")
+        self._run.button_style = "primary"
+        self._stop_button = button("Stop", "stop", "Stop; what is done is kept", "stop", disabled=True)
+        self._copy = button("Copy cell", "copy", "Show the cell that makes the same run, and copy it", "copy")
+        self._plan_box = widgets.HTML().add_class("nbannot-plan")
+        self._first = widgets.Dropdown(
+            options=[],
+            description="First prompt of",
+            style={"description_width": "initial"},
+            layout={"width": "30em", "max_width": "100%"},
+        )
+        self._prompt = widgets.HTML().add_class("nbannot-prompt")
+        self._status = widgets.HTML().add_class("nbannot-status")
+        self._cell_box = widgets.Textarea(
+            description="Cell",
+            tooltip="Paste it into a cell of its own",
+            style={"description_width": "initial"},
+            layout={"display": "none", "width": "auto"},
+        ).add_class("nbannot-cell")
+        self._clipboard = widgets.Output(layout={"height": "0", "overflow": "hidden"})
+        self._keys = widgets.Output(layout={"height": "0", "overflow": "hidden"}, outputs=_script(KEYS))
+        self._results = widgets.HTML().add_class("nbannot-results")
+
+    def _laid_out(self) -> Any:
+        e = self._entries
+
+        def row(*names: str) -> Any:
+            return widgets.HBox([e[name].box for name in names]).add_class("nbannot-row")
+
+        self._style = widgets.HTML(f"<style>{STYLE}{CSS}</style>", layout={"display": "none"})
+        kept = ", ".join(f"{name} = {value}" for name, value in self._kept.items())
+        also = [widgets.HTML(f"<small>also set: {escape(kept)}</small>")] if kept else []
+        buttons = widgets.HBox([self._run, self._stop_button, self._copy]).add_class("nbannot-row")
+        parts = [
+            self._style,
+            row("task", "model", "base_url"),
+            title("Asking"),
+            widgets.HTML(f"<small>{HINT}</small>"),
+            row("prompt_type", "use_examples", "chat_mode", "reasoning"),
+            row("temperature", "top_p", "top_k", "seed", "max_tokens"),
+            title("Texts and fields"),
+            row("limit", "repeats", "fields"),
+            *also,
+            title("What it would take"),
+            self._plan_box,
+            self._first,
+            self._prompt,
+            buttons,
+            self._status,
+            self._cell_box,
+            self._clipboard,
+            self._keys,
+            self._results,
+        ]
+        return widgets.VBox(parts).add_class("nbannot-form")
+
+    def _listen(self) -> None:
+        for name, entry in self._entries.items():
+            if name == "task":
+                entry.widget.observe(self._task_changed, "value")
+            elif isinstance(entry, Checked):
+                self._listen_to_boxes(entry)
+            else:
+                entry.widget.observe(self._changed, "value")
+        self._pick_task.observe(lambda change: self._picked(change, "task"), "value")
+        self._pick_model.observe(lambda change: self._picked(change, "model"), "value")
+        self._first.observe(self._show_prompt, "value")
+        self._run.on_click(self._on_run)
+        self._stop_button.on_click(self._on_stop)
+        self._copy.on_click(self._on_copy)
+
+    def _listen_to_boxes(self, entry: Checked) -> None:
+        for box in entry.boxes.values():
+            box.observe(self._changed, "value")
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        bundle = {**self.widget._repr_mimebundle_(), "text/plain": self._twin()}
+        display(bundle, raw=True)  # type: ignore[no-untyped-call]
+        before = Fragment.of(
+            [Para("What the form runs appears here and stays in the saved notebook.", "quiet")]
+        )
+        self._place = display(before.bundle(), raw=True, display_id=True)  # type: ignore[no-untyped-call]
+
+    def _twin(self) -> str:
+        """Return what stands for the form where widgets cannot be shown."""
+        try:
+            cell = self.cell
+        except NbannotError as error:
+            cell = f"{error}\n"
+        return f"A form for runs of '{self.task.name}'; it needs a running kernel. As a cell:\n\n{cell}"
+
+    # ---- checking, as one types ----
+
+    def _repeats(self) -> int:
+        values = self._entries["repeats"].values()
+        text = values[0] if len(values) == 1 else ("1" if not values else "")
+        return int(text) if text.isdecimal() and 0 < int(text) <= RUNS_AT_MOST else 0
+
+    def _faults(self) -> list[Fault]:
+        faults = faults_of(self.settings)
+        if self._task_fault:
+            faults.insert(0, ("task", self._task_fault))
+        if not self._repeats():
+            shown = self._entries["repeats"].widget.value.strip()
+            faults.append(
+                ("repeats", f"repeats must be one integer from 1 to {RUNS_AT_MOST}. Got {shown!r}.")
+            )
+        if not any(isinstance(box, widgets.Checkbox) and box.value for box in self._boxes()):
+            faults = [fault for fault in faults if fault[0] != "fields"]
+            faults.append(("fields", "fields: tick at least one field."))
+        return faults
+
+    def _boxes(self) -> list[Any]:
+        entry = self._entries["fields"]
+        return list(entry.boxes.values()) if isinstance(entry, Checked) else []
+
+    def _configs(self) -> list[RunConfig]:
+        faults = self._faults()
+        if faults:
+            number = plural(len(faults), "entry needs", "entries need")
+            raise ConfigError("\n".join([f"{number} a change.", *(f"  {what}" for _, what in faults)]))
+        return expand(self.settings)
+
+    def _changed(self, change: Any = None) -> None:
+        """Check everything, and make the plan anew once the typing pauses."""
+        faults = self._faults()
+        self._show_faults(faults)
+        self._show_address()
+        self._show_cell()
+        self._turn += 1
+        if self._later is not None:
+            self._later.cancel()
+        self._later = threading.Timer(PAUSE_S, self._plan, [self._turn])
+        self._later.daemon = True
+        self._later.start()
+
+    def _show_faults(self, faults: Sequence[Fault]) -> None:
+        for name, entry in self._entries.items():
+            entry.fault("\n".join(what for of, what in faults if of == name))
+        self._run.disabled = bool(faults) or self._working.locked()
+        if faults and not self._working.locked():
+            elsewhere = [what for name, what in faults if name not in self._entries]
+            self._say(
+                ". ".join([f"{plural(len(faults), 'entry needs', 'entries need')} a change", *elsewhere]),
+                True,
+            )
+        elif not self._working.locked():
+            self._say("")
+
+    def _show_address(self) -> None:
+        """Show the entry for a server's address where a model may have one."""
+        wanted = any(split_name(str(m))[0] in ("openai", "ollama") for m in self._entries["model"].values())
+        box = self._entries["base_url"]
+        box.box.layout.display = None if wanted or box.values() else "none"
+
+    def _task_changed(self, change: Any) -> None:
+        word = change["new"].strip()
+        try:
+            root = self._kept.get("task_root")
+            self._source = self._given.get(word) or Source.of(word.strip('"'), None, root)
+            self._task_fault = ""
+            self._change_fields()
+        except NbannotError as error:
+            self._task_fault = str(error)
+        self._changed()
+
+    def _change_fields(self) -> None:
+        old, new = self._entries["fields"], Checked(self.task, None)
+        self._listen_to_boxes(new)
+        self._entries["fields"] = new
+        for parent in self.widget.children:
+            if old.box in getattr(parent, "children", ()):
+                parent.children = tuple(new.box if child is old.box else child for child in parent.children)
+
+    def _picked(self, change: Any, name: str) -> None:
+        """Put what was picked into its entry: instead of what stands there, or behind a comma."""
+        if not change["new"]:
+            return
+        entry = self._entries[name].widget
+        kept = entry.value.rstrip() + " " if entry.value.rstrip().endswith(",") and name == "model" else ""
+        entry.value = kept + change["new"]
+        change["owner"].value = ""
+
+    def _look_for_models(self) -> None:
+        address = self._kept.get("base_url") or self._entries["base_url"].widget.value.strip()
+        self._models = models_here(address or None)
+        self._pick_model.options = [("choose …", ""), *self._models]
+        self._changed()
+
+    # ---- the plan ----
+
+    def _plan(self, turn: int) -> None:
+        """Show what the form would send and take; in a thread of its own.
+
+        While something is wrong there is no plan, and the prompts are those of the entries that are right.
+        """
+        with self._planning:
+            if turn != self._turn:
+                return
+            wrong = {name for name, _ in self._faults()}
+            try:
+                configs = expand({name: value for name, value in self.settings.items() if name not in wrong})
+                if wrong:
+                    made = replace(forecast(self.task, configs[:1]), note=NO_PLAN)
+                else:
+                    made = self._asked(configs, forecast(self.task, configs))
+            except NbannotError as error:
+                self._plan_box.value = Fragment.of([Para(str(error), "warning")], styled=False).html
+                return
+            if turn == self._turn:
+                self._show_plan(made)
+
+    def _asked(self, configs: Sequence[RunConfig], made: Forecast) -> Forecast:
+        """Return the forecast with what the models themselves say, where they say it without being sent anything."""
+        from nbannot.running.plan import plan
+
+        listed = [name for _, name in self._models]
+        try:
+            for model in dict.fromkeys(config.model for config in configs):
+                get_model(next(config for config in configs if config.model == model))
+            if len(configs) == 1 and known_without_asking(configs[0].model, listed):
+                made = replace(made, first=plan(self.task, configs[0]))
+        except NbannotError as error:
+            return replace(made, note=str(error))
+        if len(configs) == 1 and made.first is None and split_name(configs[0].model)[0] == "local":
+            return replace(made, note="The weights are fetched once, when it runs.")
+        return made
+
+    def _show_plan(self, made: Forecast) -> None:
+        self._forecast = made
+        notes = [Para(note, "warning" if note == made.note else "notice") for note in made.notes()]
+        shown: list[Block] = [*([] if made.note == NO_PLAN else [made.facts()]), *notes]
+        self._plan_box.value = Fragment.of(shown, styled=False).html
+        chosen = self._first.value
+        self._first.options = list(made.prompts)
+        self._first.value = chosen if chosen in made.prompts else next(iter(made.prompts), None)
+        self._show_prompt()
+        state = made.first.state if made.first else "new"
+        self._run.description = {"complete": "Show", "can be continued": "Continue"}.get(state, "Run")
+
+    def _show_prompt(self, change: Any = None) -> None:
+        prompts = self._forecast.prompts if self._forecast else {}
+        text = prompts.get(self._first.value, "")
+        self._prompt.value = Fragment.of([Verbatim(text)], styled=False).html if text else ""
+
+    # ---- running ----
+
+    def _order(self) -> Order:
+        """Return what is to be run as the form stands now; what is typed later does not change it."""
+        return self.task, self._configs(), self.cell
+
+    def _on_run(self, button: Any) -> None:
+        try:
+            order = self._order()
+        except ConfigError as error:
+            self._say(str(error), True)
+            return
+        threading.Thread(target=self._in_background, args=order, name="nbannot-form", daemon=True).start()
+
+    def _in_background(self, *order: Any) -> None:
+        try:
+            with self._busy():
+                self._work(*order)
+        except RunInterrupted:
+            return  # it said so itself, and how to go on
+        except NbannotError as error:
+            self.error = str(error)
+            self._say(self.error, True)
+        except Exception:  # noqa: BLE001 - nobody stands above this thread: say it, lose nothing
+            self.error = traceback.format_exc()
+            self._say(self.error, True)
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        """Hold the form while it works: one piece of work at a time."""
+        if not self._working.acquire(blocking=False):
+            raise RunError("the form is running already.\n  Wait for it, or press Stop.")
+        self._stop.clear()
+        self.error = ""
+        self._run.disabled, self._stop_button.disabled = True, False
+        try:
+            yield
+        finally:
+            self._working.release()
+            self._run.disabled, self._stop_button.disabled = bool(self._faults()), True
+            self._turn += 1
+            self._plan(self._turn)
+
+    def _work(self, task: Task, configs: Sequence[RunConfig], cell: str) -> Run | Runs:
+        from nbannot.running.run import run
+        from nbannot.running.sweep import sweep
+
+        self._say("starting …")
+        try:
+            if len(configs) == 1:
+                done: Run | Runs = run(task, configs[0], stop=self._stop, tick=self._tick, say=self._say)
+            else:
+                done = sweep(task, configs, stop=self._stop, tick=self._tick, say=self._say)
+        except RunInterrupted as error:
+            self.error = str(error)
+            self._show_stopped(task, configs, cell)
+            self._say(f"{str(error).splitlines()[0]} Press Continue to go on from there.")
+            raise
+        except NbannotError as error:
+            self.error = str(error)
+            self._say(self.error, True)
+            raise
+        self._show_result(done, cell)
+        return done
+
+    def _show_stopped(self, task: Task, configs: Sequence[RunConfig], cell: str) -> None:
+        """Show how far a stopped run got; of a sweep nothing, as its finished runs are found again."""
+        from nbannot.record.run import load_run
+        from nbannot.running.plan import plan
+
+        if len(configs) > 1:
+            return
+        try:
+            self._show_result(load_run(plan(task, configs[0]).design.folder, task=task), cell)
+        except NbannotError:
+            return  # stopped before there was anything to show
+
+    def _show_result(self, done: Run | Runs, cell: str) -> None:
+        from nbannot.record.run import Run
+
+        self.last = done
+        if isinstance(done, Run):
+            card, said = run_card(done), recipe.summary(done)
+            folds = [Fold("Report", _report(done)), Fold("As a cell", [Verbatim(cell)])]
+        else:
+            card, said = runs_card(done), f"{plural(len(done), 'run')} made, {len(done.failures)} failed"
+            folds = [Fold("As a cell", [Verbatim(cell)])]
+        html = card.html + Fragment.of(folds, styled=False).html
+        self._say(said)
+        if self._place is None:
+            self._results.value = html
+        else:
+            self._place.update(
+                {"text/html": html, "text/plain": f"{card.text}\nAs a cell:\n\n{cell}"}, raw=True
+            )
+
+    def _tick(self, state: Progress) -> None:
+        if self._stop.is_set():
+            return
+        self._status.value = f'<div role="status">{progress(state, self.task.name).html}</div>'
+
+    def _say(self, line: str, warning: bool = False) -> None:
+        shown = (
+            Fragment.of([Para(line, "warning" if warning else "plain")], styled=False).html if line else ""
+        )
+        self._status.value = f'<div role="{"alert" if warning else "status"}">{shown}</div>'
+
+    def _on_stop(self, button: Any) -> None:
+        self._stop.set()
+        self._stop_button.disabled = True
+        self._say("stopping …")
+
+    # ---- the cell ----
+
+    def _show_cell(self) -> None:
+        if self._cell_box.layout.display == "none":
+            return
+        try:
+            self._cell_box.value = self.cell
+        except ConfigError as error:
+            self._cell_box.value = str(error)
+        self._cell_box.rows = self._cell_box.value.count("\n") + 1
+
+    def _on_copy(self, button: Any) -> None:
+        """Show the cell, to be selected and copied by hand, and put it on the clipboard where that is allowed."""
+        self._cell_box.layout.display = None
+        self._show_cell()
+        if self._faults():
+            return
+        script = COPY % json.dumps(self.cell)
+        self._say("The cell stands below, and is on the clipboard where the browser allows it.")
+        self._clipboard.outputs = _script(script)
+
+
+def _script(source: str) -> tuple[dict[str, Any]]:
+    """Return what makes an `Output` run JavaScript."""
+    data = {"application/javascript": source, "text/plain": ""}
+    return ({"output_type": "display_data", "data": data, "metadata": {}},)
+
+
+def _report(run: Run) -> Sequence[Any]:
+    from nbannot.report.report import report_blocks
+
+    return report_blocks(run)

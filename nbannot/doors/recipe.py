@@ -1,0 +1,267 @@
+"""What the three doors share: a setting typed as an option, a file of settings, and the words that sum a run up."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbannot.errors import ConfigError, RunError, TaskError
+from nbannot.study.config import (
+    DEFAULTS,
+    LISTS,
+    SETTINGS,
+    RunConfig,
+    expand,
+    lines_of,
+    read_toml,
+    refuse_unknown,
+    settings_in,
+)
+
+if TYPE_CHECKING:
+    from nbannot.measures.result import Result
+    from nbannot.record.run import Run
+    from nbannot.study.task import Task
+
+
+def option_help(name: str) -> str:
+    """Return what `SETTINGS` says of a setting, its values and its default, for the help of an option."""
+    setting, default = SETTINGS[name], DEFAULTS[name]
+    says = setting.meaning
+    if setting.values and not all(word in says for word in setting.values):
+        says = f"{says} ({', '.join(setting.values)})"
+    return says if default is None else f"{says}; default {json.dumps(default)}"
+
+
+def value_of(name: str, text: str) -> Any:
+    """Return the value that an option's text stands for: read as TOML where that fits the setting, else as text.
+
+    >>> value_of("temperature", "0.7"), value_of("model", "mock/7"), value_of("temperature", "[0, 0.7]")
+    (0.7, 'mock/7', [0, 0.7])
+    >>> value_of("fields", "Direction,Intensity"), value_of("use_examples", "False")
+    (['Direction', 'Intensity'], False)
+    """
+    if text.startswith(("[", "{")):
+        listed = _toml(text)
+        return _items(name, text) if listed is None and text.startswith("[") else listed or text
+    if name in LISTS:
+        return [part.strip() for part in text.split(",")]
+    check = SETTINGS[name].check
+    for candidate in (_toml(text.lower()), text):
+        if candidate is not None and not check(candidate):
+            return candidate
+    read = _toml(text.lower())
+    return text if read is None else read
+
+
+def normal_option(word: str, known: Collection[str]) -> str:
+    """Return an option as it is declared, whichever of - and _ it was written with.
+
+    >>> normal_option("--use-examples=false", ["--use_examples"])
+    '--use_examples=false'
+    """
+    name, equals, value = word.partition("=")
+    other = "--" + name.removeprefix("--").replace("-", "_")
+    return other + equals + value if name.startswith("--") and name not in known and other in known else word
+
+
+def _toml(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError):
+        return None
+
+
+def _items(name: str, text: str) -> list[Any]:
+    """Return the items of a list whose texts lost their quotation marks to a shell: ``[mock, local]``."""
+    parts = [part.strip() for part in text.strip("[]").split(",")]
+    return parts if name in LISTS else [value_of(name, part) for part in parts]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a file of settings says: a run's ``config.json``, or a TOML file with ``task = "..."``.
+
+    Attributes
+    ----------
+    task
+        Bundled name, folder or address of the task; ``""`` if the file names none.
+    lines
+        Setting -> its line in the file.
+    """
+
+    path: Path
+    task: str
+    settings: Mapping[str, Any]
+    lines: Mapping[str, int]
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it is the ``config.json`` of a run."""
+        return self.path.suffix == ".json"
+
+
+def is_recipe(source: str) -> bool:
+    """Return whether a word names a file of settings rather than a task."""
+    return source.endswith((".json", ".toml")) and not Path(source).expanduser().is_dir()
+
+
+def read_recipe(source: str) -> Recipe:
+    """Return what a file of settings says.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, or a name in it is no setting; with the line.
+    """
+    path = Path(source).expanduser()
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(
+            f"cannot read {path}: {why}.\n"
+            "  A run is started from a task, a TOML file with its settings, or the config.json of an earlier run."
+        ) from None
+    return _read_run(path, text) if path.suffix == ".json" else _read_toml(path, text)
+
+
+def _read_run(path: Path, text: str) -> Recipe:
+    try:
+        stored = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path} is not JSON: {error.msg}, line {error.lineno}.") from None
+    if not isinstance(stored, dict):
+        raise ConfigError(f"{path} holds no settings: they are one object, {{...}}.")
+    if "run_id" in stored:
+        return Recipe(path, "", settings_in(stored), {})
+    task = stored.pop("task", "")
+    with _in_file(path):
+        refuse_unknown(stored)
+    return Recipe(path, _task_word(path, task), stored, {})
+
+
+def _read_toml(path: Path, text: str) -> Recipe:
+    with _in_file(path):
+        settings = read_toml(text)
+        task = settings.pop("task", "")
+        lines = lines_of(settings, text)
+        expand(settings, lines)
+    return Recipe(path, _task_word(path, task), settings, lines)
+
+
+def _task_word(path: Path, task: Any) -> str:
+    if not isinstance(task, str):
+        raise ConfigError(f'{path}: task must be a text, e.g. task = "policy-sentiment". Got {task!r}.')
+    return task
+
+
+class _in_file:  # noqa: N801 - reads as a phrase
+    """Puts the file's name in front of a `ConfigError`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, ConfigError):
+            raise ConfigError(f"{self.path}: {error}") from None
+
+
+def task_of(recipe: Recipe, config: RunConfig) -> Task:
+    """Return the task that a file of settings names, or that the run of a ``config.json`` was made from.
+
+    Raises
+    ------
+    TaskError, RunError
+        If it cannot be found any more.
+    """
+    from nbannot.record.run import task_of_run
+    from nbannot.running.design import as_task
+    from nbannot.tools.files import read_json
+
+    if recipe.task:
+        return as_task(recipe.task, config)
+    stored = read_json(recipe.path) if recipe.is_run else {}
+    if "run_id" not in stored:
+        raise TaskError(f'{recipe.path} names no task.\n  Add a line: task = "policy-sentiment".')
+    if "codebook" not in stored:
+        raise RunError(f"{recipe.path} holds no codebook: it is not the config.json of one of our runs.")
+    return task_of_run(recipe.path.parent, stored)
+
+
+def title(task: Task, configs: Sequence[RunConfig]) -> str:
+    """Return what is being worked on, in a few words that leave room for the progress beside them."""
+    return f"{task.name} · {configs[0].model if len(configs) == 1 else f'{len(configs)} runs'}"
+
+
+def headline(run: Run) -> dict[str, tuple[str, Result]]:
+    """Return column -> (metric, result) of the fields that people coded: the first metric to read of each."""
+    from nbannot.report.words import HEADLINES
+
+    found = {}
+    for column, score in run.scores.fields.items():
+        name = HEADLINES[run.task.codebook[column].type][0]
+        if score.results[name].n:
+            found[column] = (name, score.results[name])
+    return found
+
+
+def headline_words(run: Run) -> list[str]:
+    """Return one short line per scored field: ``Direction: macro F1 0.31 [0.22, 0.40], n = 64``."""
+    from nbannot.page.digits import interval_of, value_of
+    from nbannot.report.words import metric_words, plural
+
+    lines = []
+    for column, (name, result) in headline(run).items():
+        shown = f"{metric_words(name)} {value_of(name, result)}"
+        shown += f" {interval_of(name, result)}" if result.ci_method else ""
+        shown += f" ({result.reason})" if result.reason else ""
+        lines.append(f"{run.task.codebook[column].name}: {shown}, {plural(result.n, 'text')}")
+    return lines
+
+
+def summary(run: Run) -> str:
+    """Return what one line can say of a run: id, state, texts, answers and where it is."""
+    from nbannot.report.words import plural, state_of, statuses
+
+    state, _ = state_of(run)
+    return f"run {run.run_id}: {state}; {plural(len(run.task), 'text')}, {statuses(run.coding.count())}; {run.folder}"
+
+
+def split_line(line: str) -> list[str]:
+    """Return the words of a line: quotation marks and brackets hold together, # begins a remark.
+
+    Backslashes are kept as they are, so that a path of Windows can be written.
+
+    >>> split_line('"my task" --temperature [0, 0.7] --model=mock  # try')
+    ['my task', '--temperature', '[0, 0.7]', '--model=mock']
+    """
+    words = []
+    for match in _WORD.finditer(line):
+        word = match[0]
+        if word.startswith("#"):
+            break
+        name, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        words.append(name + equals + _unquoted(value))
+    return words
+
+
+_WORD = re.compile(r"""(?:"[^"]*"|'[^']*'|\[(?:[^\[\]]|\[[^\[\]]*\])*\]|\{[^{}]*\}|\S)+""")
+
+
+def _unquoted(word: str) -> str:
+    return word[1:-1] if len(word) > 1 and word[0] in "\"'" and word[-1] == word[0] else word
+
+
+def is_frame(thing: Any) -> bool:
+    """Return whether something is a pandas or polars DataFrame, without importing either."""
+    names = {f"{kind.__module__.split('.')[0]}.{kind.__name__}" for kind in type(thing).__mro__}
+    return bool(names & {"pandas.DataFrame", "polars.DataFrame"})

@@ -1,0 +1,185 @@
+"""Energy: CodeCarbon's estimate of what a session of work used on this machine, silent and without the network.
+
+It measures this machine only; a remote model's energy is unknown and is never written as if it were measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import logging
+import os
+import platform
+import threading
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from nbannot.errors import NbannotError
+from nbannot.tools.files import write_json
+
+WORLD_AVERAGE_G_PER_KWH = 475.0
+"""CodeCarbon's own default factor: IEA, Global Energy & CO2 Status Report 2019."""
+
+_lock = threading.Lock()
+_warm: threading.Thread | None = None
+_machine_known = threading.Event()
+
+
+def _tracker(country_iso_code: str | None) -> Any:
+    from codecarbon import OfflineEmissionsTracker
+
+    # After the import and before the constructor, or two lines still reach the notebook.
+    logging.getLogger("codecarbon").setLevel(logging.ERROR)
+    place: dict[str, Any] = {"force_carbon_intensity_g_co2e_kwh": WORLD_AVERAGE_G_PER_KWH}
+    if country_iso_code is not None:
+        place = {"country_iso_code": country_iso_code}
+    return OfflineEmissionsTracker(
+        log_level="error",
+        output_methods=[],
+        tracking_mode="process",
+        allow_multiple_runs=True,
+        measure_power_secs=15,
+        **place,
+    )
+
+
+def prewarm() -> None:
+    """Let CodeCarbon look at the machine in the background, once per process.
+
+    It takes two to three seconds where it has not seen the processor before, see `processor_known`.
+    """
+    _look_once()
+
+
+def _look_once() -> None:
+    global _warm
+
+    def look() -> None:
+        try:
+            tracker = _tracker(None)
+            with processor_known():
+                tracker.start()
+            tracker.stop()  # before anybody measures: its first time, it imports half a second of code
+        finally:
+            _machine_known.set()
+
+    with _lock:
+        if _warm is None:
+            _warm = threading.Thread(target=look, name="nbannot-energy", daemon=True)
+            _warm.start()
+
+
+@contextlib.contextmanager
+def processor_known() -> Iterator[None]:
+    """Spare CodeCarbon the search for the processor's power (W) in its list where it has done it before.
+
+    What it found is kept in the cache folder, for this version of CodeCarbon on this machine. It is CodeCarbon that
+    asks, and only where the processor does not say itself what it uses.
+    """
+    cpu: Any = import_module("codecarbon.core.cpu")
+    search = cpu.TDP
+    place, machine = _processor_file(), _machine()
+
+    def known() -> Any:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            kept = json.loads(place.read_text(encoding="utf-8"))
+            if kept["machine"] == machine:
+                return SimpleNamespace(model=kept["model"], tdp=kept["tdp"])
+        found = search()
+        with contextlib.suppress(NbannotError):
+            write_json(place, {"machine": machine, "model": found.model, "tdp": found.tdp})
+        return found
+
+    cpu.TDP = known
+    try:
+        yield
+    finally:
+        cpu.TDP = search
+
+
+def _processor_file() -> Path:
+    from nbannot.tools.files import cache_folder
+
+    return cache_folder() / "processor.json"
+
+
+def _machine() -> list[str]:
+    """Return what CodeCarbon's answer depends on: its version, the system, the processor and how many there are."""
+    named = [platform.platform(), platform.machine(), platform.processor(), str(os.cpu_count())]
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        named += [line for line in lines if line.startswith(("model name", "Hardware"))][:1]
+    return [version("codecarbon"), *named]
+
+
+class Meter:
+    """Measures one session of work, from `start` to `stop`.
+
+    Parameters
+    ----------
+    country_iso_code
+        ISO 3166-1 alpha-3 code for the carbon intensity; ``None`` = world average.
+    """
+
+    def __init__(self, country_iso_code: str | None) -> None:
+        self._country = country_iso_code
+        self._tracker: Any = None
+
+    def start(self) -> None:
+        """Begin to measure; waits until CodeCarbon knows the machine."""
+        _look_once()
+        _machine_known.wait()
+        self._tracker = _tracker(self._country)
+        self._tracker.start()
+
+    def kwh(self) -> float:
+        """Return the energy used so far, kWh; measured anew at each call."""
+        self._tracker.flush()
+        # The public record exists only after stop(); the running total has no public name.
+        return float(self._tracker._total_energy.kWh)
+
+    def stop(self) -> dict[str, Any] | None:
+        """Return CodeCarbon's record of the session: its own columns, kWh, kg CO2e, seconds.
+
+        ``None`` if nothing was measured because it was never started.
+        """
+        if self._tracker is None:
+            return None
+        self._tracker.stop()
+        return dict(self._tracker.final_emissions_data.values)
+
+
+def emissions_csv(earlier: str, record: dict[str, Any]) -> str:
+    """Return the text of ``emissions.csv`` with one more session; `earlier` is what it held before."""
+    rows = list(csv.DictReader(io.StringIO(earlier))) if earlier else []
+    out = io.StringIO()
+    writer = csv.DictWriter(
+        out, fieldnames=list(record), lineterminator="\n", restval="", extrasaction="ignore"
+    )
+    writer.writeheader()
+    writer.writerows([*rows, record])
+    return out.getvalue()
+
+
+def totals(path: Path) -> dict[str, Any]:
+    """Return energy (kWh), emissions (kg CO2e) and the hardware over all sessions in an ``emissions.csv``.
+
+    An empty dictionary where there is no such file: nothing was measured.
+    """
+    if not path.exists():
+        return {}
+    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+    if not rows:
+        return {}
+    return {
+        "total_energy_kwh": sum(float(row["energy_consumed"]) for row in rows),
+        "total_emissions_kg": sum(float(row["emissions"]) for row in rows),
+        "cpu_model": rows[-1].get("cpu_model") or None,
+        "gpu_model": rows[-1].get("gpu_model") or None,
+    }

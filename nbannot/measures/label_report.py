@@ -1,0 +1,76 @@
+"""What is said about a label field beside its numbers: the per-class rows and the sentences that guide and warn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from nbannot.measures.accounting import Account, FieldData, count_table
+from nbannot.measures.classification import LabelCounts
+from nbannot.measures.intervals import SMALL_CLASS, Intervals, class_row
+
+IMBALANCED = 0.8
+"""From this share of one human label on, the field is called imbalanced."""
+
+
+def small_classes(data: FieldData, rows: Account) -> list[str]:
+    """Return the classes that humans used, but too rarely, as ``class X has n=3``."""
+    n_k = np.bincount(rows.human[rows.reference], minlength=len(data.labels))
+    return [
+        f"class {label} has n={n}" for label, n in zip(data.labels, n_k, strict=True) if 0 < n < SMALL_CLASS
+    ]
+
+
+def class_rows(data: FieldData, headline: Intervals, rows: Account) -> Iterator[dict[str, Any]]:
+    """Yield one dictionary per codebook label."""
+    table = count_table(rows, len(data.labels))
+    for index, label in enumerate(data.labels):
+        support = int(table[index].sum())
+        predicted = int(table[: len(data.labels), index].sum())
+        never = "never predicted" if support else "no human instance, never predicted"
+        parts = {
+            "precision": headline.result(
+                "precision_per_class", index, proportion_of=predicted, if_undefined=never
+            ),
+            "recall": headline.result(
+                "recall_per_class", index, proportion_of=support, if_undefined="no human instance"
+            ),
+            "f1": headline.result("f1_per_class", index, if_undefined="no human instance, never predicted"),
+        }
+        yield class_row(label, parts, support, predicted)
+
+
+def notes_of(
+    data: FieldData, rows: Account, counts: LabelCounts, headline: Intervals, small: list[str]
+) -> list[str]:
+    """Return guidance and warnings, one sentence each."""
+    notes = [
+        "Likert: read Spearman, quadratic kappa and ordinal alpha beside exact agreement and the bias; "
+        "a neighbour is a smaller error than the other end of the scale."
+        if data.type == "likert"
+        else "Look at F1 and percentage agreement first; per-class precision and recall where labels are rare."
+    ]
+    n = float(counts.n)
+    most = int(counts.row.argmax())
+    if n and counts.row[most] / n >= IMBALANCED:
+        share = counts.row[most] / n
+        notes.append(
+            f"Imbalanced: {share:.0%} of the human labels are {data.labels[most]!s}; always answering it would "
+            f"score an accuracy of {share:.2f}."
+        )
+    if small:
+        notes.append(f"Interval for macro F1 unreliable: {'; '.join(small)}.")
+    for label, row, col in zip(data.labels, counts.row, counts.col, strict=True):
+        if row == 0 and col > 0:
+            notes.append(
+                f"{label!s} was predicted but never used by humans; it is not in the macro averages."
+            )
+    if data.type == "likert" and n and float(headline.values["coverage"]) < 1:
+        notes.append("Rank and distance metrics are of the answered rows; read them with the coverage.")
+    if headline.few_clusters:
+        notes.append(f"{headline.few_clusters.capitalize()}.")
+    if rows.ignored_human:
+        notes.append(f"{rows.ignored_human} human labels where the field does not apply were not used.")
+    return notes

@@ -1,0 +1,234 @@
+"""Which additive statistics of a row a metric needs, so that runs on the same rows can be resampled together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nbannot.errors import ScoringError, listed, nearest
+from nbannot.measures import ordinal
+from nbannot.measures.accounting import MISSING, Account, FieldData, account
+from nbannot.measures.classification import LABEL_METRICS, LabelCounts, f1_per_class, ratio
+from nbannot.measures.label_field import LABEL_NAMES, LIKERT_NAMES, label_values
+from nbannot.measures.result import BoolArray, FloatArray
+from nbannot.measures.span_field import SPAN_NAMES, row_statistics
+from nbannot.measures.span_metrics import COLUMNS, EXTRA_SPAN_METRICS, SPAN_METRICS
+from nbannot.measures.text_extras import EXTRA_NAMES, TextExtras
+from nbannot.measures.text_field import TEXT_NAMES, TextRows, text_statistics
+
+Positions = NDArray[np.intp]
+Formula = Callable[[FloatArray], FloatArray]
+
+LOWER_IS_BETTER = ("mae", "invalid_rate")
+SHARES = ("accuracy", "percentage_agreement")
+NOT_COMPARED = ("baseline_accuracy", "baseline_f1_macro")
+
+
+@dataclass(frozen=True)
+class RowStatistics:
+    """The additive statistics of one run's reference rows for one metric.
+
+    Attributes
+    ----------
+    rows : (n, d) statistics.
+    formula : (..., d) totals to (...) values.
+    """
+
+    rows: FloatArray
+    formula: Formula
+
+
+def comparable_metrics(kind: str) -> tuple[str, ...]:
+    """Return the metrics in which runs of a field of this type can be compared."""
+    names = {"likert": LIKERT_NAMES, "textbox": TEXT_NAMES, "span": (*SPAN_NAMES, *EXTRA_SPAN_METRICS)}
+    return tuple(name for name in names.get(kind, LABEL_NAMES) if name not in NOT_COMPARED)
+
+
+def goodness(metric: str, values: FloatArray) -> FloatArray:
+    """Return values that are higher for better runs."""
+    if metric not in ("bias", *LOWER_IS_BETTER):
+        return values
+    return np.negative(np.abs(values) if metric == "bias" else values).astype(np.float64)
+
+
+def runs_statistics(
+    runs: Sequence[FieldData], metric: str, extras: bool | TextExtras = False
+) -> list[RowStatistics]:
+    """Return the statistics of each run for one metric, with the same columns in all.
+
+    Raises
+    ------
+    ScoringError
+        The metric is not one of the field's type, or the runs are not on the same rows.
+    """
+    known = comparable_metrics(runs[0].type)
+    if metric not in known:
+        raise ScoringError(
+            f"unknown metric {metric!r} for a {runs[0].type}{nearest(metric, known) or '.'}\n"
+            f"  Compare one of {', '.join(known)}."
+        )
+    accounts = [account(run) for run in runs]
+    _same_rows(runs, accounts)
+    if runs[0].type == "textbox":
+        return [_text(run, rows, metric, extras) for run, rows in zip(runs, accounts, strict=True)]
+    if runs[0].type == "span":
+        return [_spans(run, rows, metric) for run, rows in zip(runs, accounts, strict=True)]
+    if runs[0].type == "likert" and metric in ("spearman_corr", "krippendorff_alpha"):
+        return _tables(runs, accounts, metric)
+    return [_labels(run, rows, metric) for run, rows in zip(runs, accounts, strict=True)]
+
+
+def correct_rows(run: FieldData) -> FloatArray:
+    """Return (n,) 1 where a label run has the human label, 0 elsewhere, over its reference rows."""
+    rows = account(run)
+    used = rows.reference
+    right: BoolArray = rows.human[used] == rows.model[used]
+    return right.astype(np.float64)
+
+
+def _same_rows(runs: Sequence[FieldData], accounts: Sequence[Account]) -> None:
+    """Raise a ScoringError naming the first run that is not on the rows of the first."""
+    first = runs[0]
+    for number, (run, rows) in enumerate(zip(runs, accounts, strict=True)):
+        reason = ""
+        if run.n_rows != first.n_rows:
+            reason = f"{run.n_rows} rows instead of {first.n_rows}"
+        elif (run.type, run.labels) != (first.type, first.labels):
+            reason = "another field type or other labels"
+        elif (rows.reference != accounts[0].reference).any():
+            different = np.flatnonzero(rows.reference != accounts[0].reference).tolist()
+            reason = f"other rows with a human label (rows {listed(different)})"
+        elif (rows.human != accounts[0].human).any() or _other_human_texts(run, first):
+            reason = "other human labels"
+        elif not _same(run.clusters, first.clusters) or not _same(run.weights, first.weights):
+            reason = "other clusters or weights"
+        if reason:
+            raise ScoringError(
+                f"the runs are not on the same rows: run {number} has {reason}.\n"
+                "  Score all runs against the same ground truth and the same selection of texts, then compare."
+            )
+
+
+def _other_human_texts(run: FieldData, first: FieldData) -> bool:
+    if run.type not in ("textbox", "span") or run.human is first.human:
+        return False
+    return list(run.human) != list(first.human)
+
+
+def _same(one: object, two: object) -> bool:
+    if one is None or two is None:
+        return one is two
+    return one is two or bool(np.array_equal(np.asarray(one), np.asarray(two)))
+
+
+def _labels(run: FieldData, rows: Account, metric: str) -> RowStatistics:
+    used, k = rows.reference, len(run.labels)
+    human, model = rows.human[used], rows.model[used]
+    n, answered = len(human), model >= 0
+    if metric in SHARES:
+        return _shares((human == model).astype(float))
+    if metric == "coverage":
+        return _shares(answered.astype(float))
+    if metric == "invalid_rate":
+        return _shares((rows.status[used] == MISSING).astype(float))
+    if run.type == "likert" and metric not in LABEL_METRICS:
+        return _distances(run, human.astype(np.intp), model.astype(np.intp), metric)
+    parts = np.zeros((4, n, k))
+    row = np.arange(n)
+    parts[0, row[human == model], human[human == model]] = 1
+    parts[1, row, human] = 1
+    parts[2, row[answered], model[answered]] = 1
+    parts[3, row[~answered], human[~answered]] = 1
+
+    def formula(totals: FloatArray) -> FloatArray:
+        return LABEL_METRICS[metric](LabelCounts(*(totals[..., i * k : (i + 1) * k] for i in range(4))))
+
+    return RowStatistics(np.hstack(list(parts)), formula)
+
+
+def _shares(hits: FloatArray) -> RowStatistics:
+    return RowStatistics(
+        np.column_stack([hits, np.ones(len(hits))]), lambda totals: ratio(totals[..., 0], totals[..., 1])
+    )
+
+
+def _distances(run: FieldData, human: Positions, model: Positions, metric: str) -> RowStatistics:
+    values = label_values(run.labels)
+    values = values - values.mean()
+    answered = (model >= 0).astype(float)
+    x, y = values[human] * answered, values[model] * answered
+    if metric == "quadratic_kappa":
+        return RowStatistics(
+            np.column_stack([answered, x, y, x * x, y * y, x * y]), _quadratic_kappa_of_moments
+        )
+    per_row = {
+        "mae": np.abs(y - x),
+        "bias": y - x,
+        "within_one": (np.abs(y - x) <= 1) * answered,
+    }
+    return RowStatistics(
+        np.column_stack([per_row[metric], answered]), lambda totals: ratio(totals[..., 0], totals[..., 1])
+    )
+
+
+def _quadratic_kappa_of_moments(totals: FloatArray) -> FloatArray:
+    n, x, y, xx, yy, xy = np.moveaxis(totals, -1, 0)
+    expected = n * (xx + yy) - 2 * x * y
+    tiny = 1e-12 * n * (xx + yy)
+    return 1 - ratio(n * (xx + yy - 2 * xy), np.where(expected > tiny, expected, 0.0))
+
+
+def _tables(runs: Sequence[FieldData], accounts: Sequence[Account], metric: str) -> list[RowStatistics]:
+    """Return one-hot cells of the answered rows; columns are the cells that any run uses."""
+    k = len(runs[0].labels)
+    cells = []
+    for rows in accounts:
+        human, model = rows.human[rows.reference].astype(np.int64), rows.model[rows.reference]
+        cells.append(np.where(model >= 0, human * k + model, -1))
+    columns = np.unique(np.concatenate(cells))
+    columns = columns[columns >= 0] if columns.max(initial=-1) >= 0 else np.zeros(1, dtype=np.int64)
+    measure = ordinal.spearman if metric == "spearman_corr" else ordinal.alpha_ordinal
+
+    def formula(totals: FloatArray) -> FloatArray:
+        tables = totals
+        if len(columns) < k * k:
+            tables = np.zeros((*totals.shape[:-1], k * k))
+            tables[..., columns] = totals
+        return measure(tables.reshape(*totals.shape[:-1], k, k))
+
+    return [RowStatistics((cell[:, None] == columns[None]).astype(float), formula) for cell in cells]
+
+
+def _text(run: FieldData, rows: Account, metric: str, extras: bool | TextExtras) -> RowStatistics:
+    stats = text_statistics(TextRows.of(run, rows), extras if metric in EXTRA_NAMES else False)
+    column = stats.columns
+    if metric == "coverage":
+        return _shares(column["presence_model"] + column["absence_model"])
+    if metric == "presence_f1":
+        presence = [column[f"presence_{part}"] for part in ("tp", "human", "model")]
+        return RowStatistics(np.column_stack(presence), _presence_f1)
+    if metric in stats.reasons:
+        raise ScoringError(f"{metric} cannot be compared: {stats.reasons[metric]}.")
+    return RowStatistics(
+        np.column_stack([column[metric], column["n"]]), lambda totals: ratio(totals[..., 0], totals[..., 1])
+    )
+
+
+def _presence_f1(totals: FloatArray) -> FloatArray:
+    tp, human, model = (totals[..., i : i + 1] for i in range(3))
+    return f1_per_class(LabelCounts(tp, human, model, np.zeros_like(tp)))[..., 0]
+
+
+def _spans(run: FieldData, rows: Account, metric: str) -> RowStatistics:
+    stats = row_statistics(run, rows)[0]
+    column = {name: stats[:, index] for index, name in enumerate(COLUMNS)}
+    if metric == "coverage":
+        return _shares(column["presence_model"] + column["absence_model"])
+    needed, compute = (SPAN_METRICS | EXTRA_SPAN_METRICS)[metric]
+    return RowStatistics(
+        np.column_stack([column[name] for name in needed]),
+        lambda totals: compute(*np.moveaxis(totals, -1, 0)),
+    )

@@ -1,0 +1,81 @@
+"""The models: one protocol, a registry, and the backends behind it (each imported only when it is named).
+
+A model's name is ``<backend>/<name>``; the backend is an entry point of the group ``nbannot.models``, which other
+packages can add to. ``local`` alone is the embedded default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from nbannot.asking.request_reply import Model, ModelInfo, Reply, Request
+from nbannot.errors import ModelError, NbannotError, listed, nearest
+from nbannot.study.config import RunConfig
+
+__all__ = ["Model", "ModelInfo", "Reply", "Request", "backends", "get_model", "split_name"]
+
+GROUP = "nbannot.models"
+
+
+@cache
+def backends() -> dict[str, EntryPoint]:
+    """Return the backends by name: those of nbannot and those that other packages add."""
+    return {point.name: point for point in sorted(entry_points(group=GROUP), key=lambda point: point.name)}
+
+
+def split_name(model: str) -> tuple[str, str]:
+    """Return backend and name of ``<backend>/<name>``; the name may be empty.
+
+    >>> split_name("ollama/gemma3:270m"), split_name("mock?wrong=0.1")
+    (('ollama', 'gemma3:270m'), ('mock', '?wrong=0.1'))
+    """
+    backend, slash, name = model.partition("/")
+    if not slash and "?" in model:
+        backend, _, rest = model.partition("?")
+        return backend, f"?{rest}"
+    return backend, name
+
+
+def get_model(config: RunConfig, say: Callable[[str], None] | None = None) -> Model:
+    """Return the model that a config names, not yet loaded or contacted.
+
+    Parameters
+    ----------
+    say
+        Told in a sentence what takes time, e.g. that weights are fetched.
+
+    Raises
+    ------
+    ModelError
+        If the backend is unknown, or what it needs is not installed.
+    """
+    backend, name = split_name(config.model)
+    known = backends()
+    if backend not in known:
+        raise ModelError(
+            f"unknown model '{config.model}'{nearest(backend, known) or '.'}\n"
+            f"  A model is <backend>/<name>; backends here: {listed(known, 12)}.\n"
+            '  The embedded one is "local"; one on an Ollama server is "ollama/<name>".'
+        )
+    settings: dict[str, Any] = {
+        "context_size": config.context_size,
+        "threads": config.threads,
+        "seed": config.seed,
+        "base_url": config.base_url,
+        "timeout_s": config.timeout_s,
+        "max_parallel": config.max_parallel,
+        "say": say,
+    }
+    try:
+        model: Model = known[backend].load()(name, **settings)
+    except NbannotError:
+        raise
+    except ImportError as error:
+        raise ModelError(
+            f"the backend '{backend}' needs the package '{error.name}', which is not installed.\n"
+            f'  pip install "nbannot[{backend}]"'
+        ) from None
+    return model

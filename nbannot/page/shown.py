@@ -1,0 +1,50 @@
+"""How objects of the core appear in a notebook without knowing that notebooks exist.
+
+An object that can be shown inherits `Shown` and names its display; the display itself lives in `nbannot.displays`,
+which is imported only when something asks for a picture of the object. `_displays` is the one hop of the house: every
+other import runs towards rooms that are read earlier.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+
+class Shown:
+    """Mixin: HTML in a notebook and the same words as plain text everywhere else."""
+
+    _display: ClassVar[str]
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        bundle: dict[str, str] = self._fragment().bundle()
+        return bundle
+
+    def _fragment(self) -> Any:
+        return show(self._display, self)
+
+    def __str__(self) -> str:
+        return str(self._fragment().text)
+
+
+def show(display: str, *things: Any) -> Any:
+    """Return the fragment that a display of `nbannot.displays` makes of these things."""
+    return getattr(_displays(), display)(*things)
+
+
+def _displays() -> Any:
+    from nbannot import displays
+
+    return displays
+
+
+@contextmanager
+def watching(title: str, tick: Any) -> Iterator[Any]:
+    """Give the tick that was asked for; where there is none and IPython is running, one that shows progress."""
+    if tick is not None or "IPython" not in sys.modules:
+        yield tick
+        return
+    with _displays().live_progress(title) as shown:
+        yield shown

@@ -1,0 +1,272 @@
+"""A coding: one coder's labels of a task's texts, whoever the coder is: a model's run or a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nbannot.asking.answers import Answer
+from nbannot.asking.ledger import read_calls
+from nbannot.errors import ScoringError, listed
+from nbannot.record.folder import LEDGER, OUTPUT
+from nbannot.study.codebook import Field
+from nbannot.study.spans import read_spans
+from nbannot.study.task import Task, read_csv
+from nbannot.tools.frames import make_frame
+
+NOT_REACHED = "the run did not get this far"
+LABEL_COLUMNS = ("text_id", "column", "value", "status", "reason", "repaired", "unaligned", "attempt")
+
+
+@dataclass(frozen=True)
+class Coding:
+    """One coder's answers, aligned with the texts of a task.
+
+    Attributes
+    ----------
+    answers
+        column -> one `Answer` per text of the task, in the task's order. A column that was not asked is not there.
+    coder
+        A run id or a person's name.
+    by_person
+        Whether the coder is a person: a text that a person was not given is no error of theirs.
+    """
+
+    task: Task
+    answers: Mapping[str, Sequence[Answer]]
+    coder: str = ""
+    by_person: bool = False
+
+    @property
+    def fields(self) -> list[Field]:
+        """The fields that were asked, in codebook order."""
+        return [f for f in self.task.codebook if f.column in self.answers]
+
+    def values(self, column: str) -> list[Any]:
+        """Return the values of one field, one per text; ``None`` where there is no valid answer."""
+        return [answer.value for answer in self.answers[column]]
+
+    def given(self, column: str) -> list[bool]:
+        """Return per text whether the coder was given the question: always, except for a person who left it blank."""
+        return [not self.by_person or answer.status != "not_asked" for answer in self.answers[column]]
+
+    def count(self, column: str | None = None) -> dict[str, int]:
+        """Return how many answers have each status, for one field or all."""
+        counts: dict[str, int] = {}
+        for name in [column] if column else self.answers:
+            for answer in self.answers[name]:
+                counts[answer.status] = counts.get(answer.status, 0) + 1
+        return counts
+
+    @property
+    def complete(self) -> bool:
+        """Whether every answer is final: nothing left that asking again could still bring."""
+        return not any(
+            answer.status == "failed" or answer.reason == NOT_REACHED
+            for answers in self.answers.values()
+            for answer in answers
+        )
+
+    def frame(self, statuses: Iterable[str] | None = None) -> Any:
+        """Return one row per text and field: id, column, value, status, reason, repaired, unaligned, attempt."""
+        wanted = None if statuses is None else set(statuses)
+        rows = [
+            {
+                "text_id": text_id,
+                "column": column,
+                "value": answer.value,
+                "status": answer.status,
+                "reason": answer.reason,
+                "repaired": answer.repaired,
+                "unaligned": len(answer.unaligned),
+                "attempt": answer.attempt,
+            }
+            for column, answers in self.answers.items()
+            for text_id, answer in zip(self.task.ids, answers, strict=True)
+            if wanted is None or answer.status in wanted
+        ]
+        return make_frame(rows, LABEL_COLUMNS)
+
+    def output_rows(self) -> tuple[list[str], list[list[str]]]:
+        """Return header and rows of ``output.csv``: every input column but the labels, then one per field."""
+        codebook, data = self.task.codebook, self.task.data
+        kept = self.task.other_columns
+        header = kept + [f.column for f in codebook]
+        columns = [list(data[name]) for name in kept]
+        for f in codebook:
+            answers = self.answers.get(f.column)
+            blank = [""] * len(self.task)
+            columns.append([f.to_cell(a.value) for a in answers] if answers is not None else blank)
+        return header, [list(row) for row in zip(*columns, strict=True)]
+
+
+def from_session(task: Task, answers: Mapping[str, Sequence[Answer | None]], coder: str = "") -> Coding:
+    """Return the coding that a session of the engine left; what it did not reach gets a status that says so."""
+    filled = {
+        f.column: [a or Answer(f.column, "not_asked", reason=NOT_REACHED) for a in answers[f.column]]
+        for f in task.codebook
+        if f.column in answers
+    }
+    return Coding(task, filled, coder)
+
+
+def from_folder(task: Task, folder: Path, columns: Sequence[str], coder: str = "") -> Coding:
+    """Return the coding that a run folder holds: values from ``output.csv``, statuses from the ledger.
+
+    Raises
+    ------
+    ScoringError
+        If the texts of the folder are not those of the task.
+    """
+    output = _output(task, folder, columns)
+    stored = _last_answers(folder / LEDGER, task, columns)
+    answers: dict[str, list[Answer]] = {}
+    for f in task.codebook.in_order:
+        if f.column in columns:
+            answers[f.column] = _stored(f, task, list(output[f.column]), stored.pop(f.column), answers)
+    return Coding(task, {f.column: answers[f.column] for f in task.codebook if f.column in answers}, coder)
+
+
+def _output(task: Task, folder: Path, columns: Sequence[str]) -> Any:
+    output = read_csv(folder / OUTPUT)
+    missing = [name for name in columns if name not in output.columns]
+    if missing:
+        raise ScoringError(f"{folder / OUTPUT} has no column {listed(missing)}.")
+    text_column = task.codebook.text_column
+    if text_column in output.columns and not output[text_column].equals(task.data[text_column]):
+        raise ScoringError(
+            f"the texts in {folder / OUTPUT} are not those of task '{task.name}'.\n"
+            "  The data changed after the run; score it against the data it was made from."
+        )
+    return output.select(columns)
+
+
+class _Record(NamedTuple):
+    """What the ledger says of one answer; its value stands in ``output.csv``."""
+
+    status: Any
+    reason: str
+    repaired: bool
+    unaligned: tuple[str, ...]
+    attempt: int
+
+
+def _last_answers(ledger: Path, task: Task, columns: Sequence[str]) -> dict[str, list[_Record | None]]:
+    """Return column -> per text the answer that counts: the first valid one, else the last one.
+
+    Equal records are one object: a million answers with a few statuses stay small.
+    """
+    row_of = {text_id: row for row, text_id in enumerate(task.ids)}
+    found: dict[str, list[_Record | None]] = {column: [None] * len(task) for column in columns}
+    same: dict[_Record, _Record] = {}
+
+    def read(call: Mapping[str, Any]) -> list[tuple[list[_Record | None], _Record]]:
+        records = []
+        for answer in call.get("answers", ()):
+            if (of_column := found.get(answer["column"])) is not None:
+                record = _Record(
+                    answer["status"],
+                    answer.get("reason", ""),
+                    answer.get("repaired", False),
+                    tuple(answer.get("unaligned", ())),
+                    call["attempt"],
+                )
+                records.append((of_column, same.setdefault(record, record)))
+        return records
+
+    for text_id, records in read_calls(ledger, read):
+        row = row_of.get(text_id, -1)
+        for of_column, record in records if row >= 0 else ():
+            before = of_column[row]
+            if before is None or before.status != "ok":
+                of_column[row] = record
+    return found
+
+
+def _stored(
+    f: Field,
+    task: Task,
+    cells: Sequence[str],
+    records: Sequence[_Record | None],
+    above: Mapping[str, Sequence[Answer]],
+) -> list[Answer]:
+    """Return the answers of one field; equal ones are one object, except spans, which belong to their text."""
+    known: dict[tuple[str, _Record | None], Answer] = {}
+    answers = []
+    for row, (cell, record) in enumerate(zip(cells, records, strict=True)):
+        if record is None and not cell:
+            answers.append(_never_asked(f, task.texts[row], above, row))
+            continue
+        answer = known.get((cell, record))
+        if answer is None:
+            answer = _answer(f, cell, record, task.texts[row])
+            if f.type != "span":
+                known[cell, record] = answer
+        answers.append(answer)
+    return answers
+
+
+def _answer(f: Field, cell: str, record: _Record | None, text: str) -> Answer:
+    """Return the answer that a cell and its record hold; a value without a record is a valid answer."""
+    if record is None:
+        record = _Record("ok", "", False, (), 1)
+    if record.status != "ok":
+        return Answer(f.column, record.status, reason=record.reason, attempt=record.attempt)
+    value: Any = ""
+    if cell or f.type != "textbox":
+        value = read_spans(cell, text, f.label_options)[0] if f.type == "span" else f.read(cell)
+    return Answer(
+        f.column, "ok", value, repaired=record.repaired, unaligned=record.unaligned, attempt=record.attempt
+    )
+
+
+def _never_asked(f: Field, text: str, above: Mapping[str, Sequence[Answer]], row: int) -> Answer:
+    if not text.strip():
+        return Answer(f.column, "not_asked", reason="the text is blank")
+    if f.condition is not None and f.condition.column in above:
+        parent = above[f.condition.column][row]
+        if parent.status == "not_applicable" or (parent.status == "ok" and parent.value != f.condition.value):
+            return Answer(f.column, "not_applicable")
+        if parent.status != "ok":
+            return Answer(f.column, "not_asked", reason="no valid answer to the field on which it depends")
+    return Answer(f.column, "not_asked", reason=NOT_REACHED)
+
+
+def from_labels(task: Task, coder_task: Task, coder: str) -> Coding:
+    """Return a person's labels as a coding of `task`, joined by id; texts the person did not code are missing.
+
+    Parameters
+    ----------
+    coder_task
+        The person's labels as a task with the same codebook; it may hold fewer texts, in any order.
+
+    Raises
+    ------
+    ScoringError
+        If the person coded no text of the task.
+    """
+    place = {text_id: row for row, text_id in enumerate(coder_task.ids)}
+    if not any(text_id in place for text_id in task.ids):
+        raise ScoringError(
+            f"coder '{coder}' shares no text with task '{task.name}': the ids differ "
+            f"({listed(coder_task.ids, 3)} against {listed(task.ids, 3)})."
+        )
+    answers: dict[str, list[Answer]] = {}
+    for f in task.codebook:
+        if f.column not in coder_task.label_columns:
+            continue
+        values, applies = coder_task.human(f.column), coder_task.human_applies(f.column)
+        answers[f.column] = [_said(f, values, applies, place.get(text_id)) for text_id in task.ids]
+    return Coding(task, answers, coder, by_person=True)
+
+
+def _said(f: Field, values: Sequence[Any], applies: Sequence[bool], row: int | None) -> Answer:
+    if row is None:
+        return Answer(f.column, "not_asked", reason="not coded by this coder")
+    if not applies[row]:
+        return Answer(f.column, "not_applicable")
+    if values[row] is None:
+        return Answer(f.column, "not_asked", reason="not coded by this coder")
+    return Answer(f.column, "ok", values[row])

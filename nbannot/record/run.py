@@ -1,0 +1,197 @@
+"""A run: a folder on disk and everything that can be said of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from nbannot.engine import energy
+from nbannot.engine.job import Outcome, Progress
+from nbannot.errors import NbannotError, RunError
+from nbannot.page.shown import Shown, show
+from nbannot.record import folder, tables
+from nbannot.record.coding import Coding, from_folder
+from nbannot.record.scoring import Scored
+from nbannot.study.codebook import Codebook
+from nbannot.study.config import settings_in
+from nbannot.study.task import Task, load_task, read_csv
+from nbannot.tools.files import read_json
+
+COMPLETE, PARTIAL, FAILED, RUNNING = "complete", "partial", "failed", "running"
+HUMAN_LABELS = "human_labels.csv"
+
+
+@dataclass(frozen=True, repr=False)
+class Run(Scored, Shown):
+    """A run and everything that can be said of it; made by `run` or `load_run`.
+
+    Attributes
+    ----------
+    folder
+        Its folder on disk.
+    config
+        The content of its ``config.json``.
+    coding
+        Its answers, aligned with the texts.
+    """
+
+    _display: ClassVar[str] = "run_card"
+
+    folder: Path
+    config: Mapping[str, Any]
+    task: Task
+    coding: Coding
+    outcome: Outcome | None = field(default=None, compare=False)
+
+    @property
+    def run_id(self) -> str:
+        """8 hex characters; the name of the folder and the key of the tables."""
+        return str(self.config["run_id"])
+
+    @property
+    def status(self) -> str:
+        """complete, partial (some answers failed or are missing) or failed (none came)."""
+        return str(self.config.get("status", COMPLETE))
+
+    @property
+    def model_id(self) -> str:
+        """Short readable name of the settings."""
+        return str(self.config.get("model_id") or self.config["model"])
+
+    @property
+    def progress(self) -> Progress:
+        """How this session went; empty for a run that was loaded."""
+        return self.outcome.progress if self.outcome else Progress()
+
+    @cached_property
+    def timing(self) -> dict[str, Any]:
+        """The content of ``timing_data.json``, seconds."""
+        return read_json(self.folder / folder.TIMING)
+
+    @cached_property
+    def energy(self) -> dict[str, Any]:
+        """Total energy (kWh), emissions (kg CO2e) and hardware; empty where nothing was measured."""
+        return energy.totals(self.folder / folder.EMISSIONS)
+
+    def report(self) -> Any:
+        """Return the report: scores against the human labels, to read (text, and HTML in a notebook)."""
+        return show("report", self)
+
+    @property
+    def metrics_dir(self) -> Path:
+        """Where the task's tidy tables are."""
+        return self.folder.parent.parent / "metrics"
+
+    def table_row(self) -> dict[str, Any]:
+        """Return the run's row of the runs table."""
+        config, timing = self.config, self.timing
+        chars = read_json(self.folder / folder.CHARS)
+        n = timing.get("inference_count") or 0
+        energy_kwh, emissions = self.energy.get("total_energy_kwh"), self.energy.get("total_emissions_kg")
+
+        def per_query(value: float | None) -> float | None:
+            return value / n if n and value is not None else None
+
+        settings = settings_in(config)
+        return {
+            **{name: settings.get(name) for name in tables.RUNS_COLUMNS if name in settings},
+            "run_id": self.run_id,
+            "timestamp": config.get("created"),
+            "label": self.task.name,
+            "model_id": self.model_id,
+            "quantization_type": config["model_info"].get("quantization"),
+            "codebook_path": config.get("codebook_path"),
+            "experiment_directory": str(self.folder),
+            "n_queries": n,
+            "total_inference_time_s": timing.get("total_inference_time"),
+            "avg_inference_time_per_query_s": per_query(timing.get("total_inference_time")),
+            "total_input_chars": chars.get("input_chars"),
+            "avg_input_chars_per_query": per_query(chars.get("input_chars")),
+            "total_output_chars": chars.get("output_chars"),
+            "avg_output_chars_per_query": per_query(chars.get("output_chars")),
+            "total_energy_kwh": energy_kwh,
+            "avg_energy_kwh_per_query": per_query(energy_kwh),
+            "total_emissions_kg": emissions,
+            "avg_emissions_kg_per_query": per_query(emissions),
+            "cpu_model": self.energy.get("cpu_model"),
+            "gpu_model": self.energy.get("gpu_model"),
+            "ground_truth_path": config.get("ground_truth_path"),
+            "n_texts": len(self.task),
+            "n_labels_valid": self.coding.count().get("ok", 0),
+            "input_tokens": chars.get("input_tokens"),
+            "output_tokens": chars.get("output_tokens"),
+            "wall_time_s": timing.get("wall_time"),
+            **{
+                name: config.get(name)
+                for name in (
+                    "status",
+                    "codebook_hash",
+                    "data_hash",
+                    "prompt_hash",
+                    "model_digest",
+                    "nbannot_version",
+                )
+            },
+        }
+
+    def __repr__(self) -> str:
+        return f"<Run {self.run_id} of '{self.task.name}': {self.model_id}, {self.status}>"
+
+
+def load_run(place: str | Path, *, task: Task | None = None) -> Run:
+    """Return a run from its folder, ready to be scored, shown and compared; no model is needed.
+
+    Parameters
+    ----------
+    place
+        The run folder.
+    task
+        The task it was made from; found through the folder's ``config.json`` when left out.
+
+    Raises
+    ------
+    RunError
+        If the folder holds no run, or its data cannot be found.
+    """
+    path = Path(place).expanduser()
+    config = read_json(path / folder.CONFIG)
+    if "run_id" not in config or not (path / folder.OUTPUT).exists():
+        raise RunError(
+            f"{path} is not a finished run folder: it has no {folder.OUTPUT} or no {folder.CONFIG}."
+        )
+    whole = task or task_of_run(path, config)
+    chosen = whole.select(config.get("limit"), config.get("ids"), config.get("split"))
+    coding = from_folder(chosen, path, config["columns_asked"], config["run_id"])
+    return Run(path, config, chosen, coding)
+
+
+def task_of_run(path: Path, config: Mapping[str, Any]) -> Task:
+    """Return the task a run was made from: its own folder if it is still there and the same, else the run's copy."""
+    source = config.get("ground_truth_path")
+    if source and Path(source).exists():
+        try:
+            task = load_task(Path(source).parent)
+            chosen = task.select(config.get("limit"), config.get("ids"), config.get("split"))
+            same = chosen.data_hash(config.get("metadata_columns") or ()) == config["data_hash"]
+            if same and task.codebook.hash == config["codebook_hash"]:
+                return task
+        except NbannotError:
+            pass
+    return _task_in_folder(path, config)
+
+
+def _task_in_folder(path: Path, config: Mapping[str, Any]) -> Task:
+    """Return the task as the run folder itself holds it: texts from ``output.csv``, people's labels from its copy."""
+    codebook = Codebook.from_dict(config["codebook"], where=str(path / folder.CONFIG))
+    output = read_csv(path / folder.OUTPUT)
+    data = output.drop([f.column for f in codebook if f.column in output.columns])
+    if (path / HUMAN_LABELS).exists():
+        labels = read_csv(path / HUMAN_LABELS).drop("text_id")
+        data = data.hstack(labels)
+    task = Task(data, codebook, config["task_name"], path=None)
+    # The folder holds the selected texts only: selecting again must find them all.
+    return dataclasses.replace(task, rows=tuple(range(len(task))))

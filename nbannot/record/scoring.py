@@ -1,0 +1,266 @@
+"""Scoring: one coding against the human labels of its task, field by field.
+
+Rows are all texts with a human label; a missing or unusable answer is an error in the headline values, and coverage is
+always beside them. The numbers come from `nbannot.metrics`; here they get their names, rows and words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from nbannot.errors import ScoringError, listed, nearest
+from nbannot.record.coding import Coding
+from nbannot.study.codebook import Field
+from nbannot.study.task import Task
+from nbannot.tools.frames import make_frame
+from nbannot.tools.imports import load
+
+if TYPE_CHECKING:
+    from nbannot.measures.field import FieldData, FieldScore, Result
+
+METRIC_COLUMNS = ("column", "annotation_type", "metric", "value", "ci_low", "ci_high", "ci_method", "n",
+                  "n_answered", "reason")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All numbers of one coding.
+
+    Attributes
+    ----------
+    fields
+        column -> `FieldScore`, in codebook order.
+    """
+
+    coding: Coding
+    fields: Mapping[str, FieldScore]
+    settings: Mapping[str, Any]
+
+    def type_of(self, column: str) -> str:
+        """Return the type of a scored field."""
+        return self.coding.task.codebook[column].type
+
+    def long_rows(self, run_id: str) -> list[dict[str, Any]]:
+        """Return the rows of the long table: one per column and metric."""
+        return [
+            {
+                "run_id": run_id,
+                "column": column,
+                "annotation_type": self.type_of(column),
+                "metric": name,
+                **_row(result),
+            }
+            for column, score in self.fields.items()
+            for name, result in score.results.items()
+        ]
+
+    def class_rows(self, run_id: str) -> list[dict[str, Any]]:
+        """Return the rows of the class table: one per column, label and metric."""
+        return [
+            {
+                "run_id": run_id,
+                "column": column,
+                "annotation_type": self.type_of(column),
+                "label": entry["label"],
+                "metric": metric,
+                "value": entry[metric],
+                "n": entry["support"],
+                "ci_low": entry.get(f"{metric}_ci_low"),
+                "ci_high": entry.get(f"{metric}_ci_high"),
+                "reason": entry.get(f"{metric}_reason", ""),
+            }
+            for column, score in self.fields.items()
+            for entry in score.per_class
+            for metric in ("precision", "recall", "f1", "support", "predicted")
+        ]
+
+    def frame(self) -> Any:
+        """Return one row per field and metric, with interval, n and reason."""
+        return make_frame(self.long_rows(""), METRIC_COLUMNS)
+
+
+def _row(result: Result) -> dict[str, Any]:
+    return {
+        "value": result.value,
+        "n": result.n,
+        "n_answered": result.n_answered,
+        "ci_low": result.ci_low,
+        "ci_high": result.ci_high,
+        "ci_method": result.ci_method,
+        "reason": result.reason,
+    }
+
+
+class Scored:
+    """What everything with a coding can tell: its labels, their scores, and where it differs from people."""
+
+    task: Task
+    coding: Coding
+
+    @property
+    def labels(self) -> Any:
+        """Every answer: one row per text and field with value, status, reason, attempts (pandas; ``.to_polars()``)."""
+        return self.coding.frame()
+
+    @property
+    def failures(self) -> Any:
+        """The answers that are neither valid nor not applicable, and why."""
+        return self.coding.frame(("invalid", "refused", "truncated", "failed", "not_asked"))
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Every metric of every field against the human labels."""
+        return score(self.coding)
+
+    @property
+    def metrics(self) -> Any:
+        """One row per field and metric with interval, n and reason (pandas; ``.to_polars()``)."""
+        return self.scores.frame()
+
+    def disagreements(self, column: str | None = None) -> Any:
+        """Return the texts on which the coder and people differ, one row per text and field (pandas).
+
+        Parameters
+        ----------
+        column
+            A field's name or column; every scored field when left out.
+
+        Raises
+        ------
+        ScoringError
+            If the field was not asked.
+        """
+        fields = [self.task.codebook[column]] if column else self.coding.fields
+        rows = [row for f in fields for row in self._differing(f)]
+        return make_frame(rows, ("text_id", "column", "human", "model", "status", "reason", "text"))
+
+    def _differing(self, f: Field) -> list[dict[str, Any]]:
+        if f.column not in self.coding.answers:
+            raise ScoringError(f"'{f.column}' was not asked by {self.coding.coder}.")
+        people, applies = self.task.human(f.column), self.task.human_applies(f.column)
+        given = self.coding.given(f.column)
+        every = zip(
+            self.coding.answers[f.column], people, applies, given, self.task.ids, self.task.texts, strict=True
+        )
+        return [
+            {
+                "text_id": text_id,
+                "column": f.column,
+                "human": human,
+                "model": answer.value,
+                "status": answer.status,
+                "reason": answer.reason,
+                "text": text,
+            }
+            for answer, human, applicable, asked, text_id, text in every
+            if human is not None and applicable and asked and not same_value(f, answer.value, human)
+        ]
+
+
+def same_value(f: Field, one: Any, other: Any) -> bool:
+    """Return whether two values of a field are the same; spans by offsets and labels, in any order."""
+    if f.type != "span" or one is None or other is None:
+        return bool(one == other)
+    return {(s["start"], s["end"], s["label"]) for s in one} == {
+        (s["start"], s["end"], s["label"]) for s in other
+    }
+
+
+def field_data(coding: Coding, f: Field, clusters: Sequence[Any] | None = None) -> FieldData:
+    """Return one field of a coding beside the human labels, row by row."""
+    load("nbannot.measures.field", "scipy.stats")
+    import numpy as np
+
+    from nbannot.measures.field import FieldData
+
+    task = coding.task
+    answers = coding.answers[f.column]
+    given = coding.given(f.column)
+    human = [v if g else None for v, g in zip(task.human(f.column), given, strict=True)]
+    applies = [a or not g for a, g in zip(task.human_applies(f.column), given, strict=True)]
+    model = [answer.value for answer in answers]
+    if f.type == "span":
+        human, model = [_triples(v) for v in human], [_triples(v) for v in model]
+    return FieldData(
+        type=f.type,
+        labels=f.labels,
+        human=human,
+        model=model,
+        human_applies=np.array(applies, dtype=bool),
+        model_applies=np.array([a.status != "not_applicable" for a in answers], dtype=bool),
+        gate_unanswered=_gate_unanswered(coding, f),
+        texts=task.texts if f.type == "span" else None,
+        missing_reason=[_why_missing(a.status, a.reason) for a in answers],
+        clusters=clusters,
+        unaligned=[list(a.unaligned) for a in answers] if f.type == "span" else None,
+    )
+
+
+def _gate_unanswered(coding: Coding, f: Field) -> Any:
+    """Return per text whether there is no valid answer to the question on which the field depends; None: no such."""
+    import numpy as np
+
+    if f.condition is None or f.condition.column not in coding.answers:
+        return None
+    above = coding.answers[f.condition.column]
+    return np.array([a.status not in ("ok", "not_applicable") for a in above], dtype=bool)
+
+
+def _triples(spans: Any) -> list[tuple[int, int, str | None]] | None:
+    return None if spans is None else [(s["start"], s["end"], s["label"]) for s in spans]
+
+
+def _why_missing(status: str, reason: str) -> str:
+    if status in ("ok", "not_applicable"):
+        return ""
+    kind = reason.split(":")[0]
+    return f"{status}: {kind}" if kind and status in ("invalid", "not_asked") else status
+
+
+def score(
+    coding: Coding,
+    *,
+    cluster: str | None = None,
+    n_resamples: int = 10_000,
+    seed: int = 1,
+    extras: bool = False,
+) -> Scores:
+    """Return every metric of every field that was asked, against the task's human labels.
+
+    Parameters
+    ----------
+    cluster
+        Column of the data that says which texts belong together (document, author, thread): they are resampled
+        together for the intervals.
+    n_resamples, seed
+        Of the bootstrap.
+    extras
+        Compute the optional text metrics where the extra `textbox` is installed.
+
+    Raises
+    ------
+    ScoringError
+        If the cluster column does not exist.
+    """
+    load("nbannot.measures.field")
+    from nbannot.measures.field import score_field
+
+    clusters = None
+    if cluster is not None:
+        columns = coding.task.data.columns
+        if cluster not in columns:
+            raise ScoringError(
+                f"the data has no column '{cluster}'{nearest(cluster, columns) or '.'}\n"
+                f"  Its columns: {listed(columns, 12)}."
+            )
+        clusters = list(coding.task.data[cluster])
+    fields = {
+        f.column: score_field(
+            field_data(coding, f, clusters), n_resamples=n_resamples, seed=seed, extras=extras
+        )
+        for f in coding.fields
+    }
+    return Scores(coding, fields, {"n_resamples": n_resamples, "seed": seed, "cluster": cluster})

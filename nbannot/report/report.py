@@ -1,0 +1,137 @@
+"""The report: what a run's labels are worth, in words and tables that a person enjoys reading.
+
+`report_blocks` says it once; `report_text` writes it as plain text, `nbannot.displays.report` as HTML.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nbannot.page.blocks import Block, Bullets, Facts, Heading, Para, page_text
+from nbannot.page.digits import count, duration, emissions, energy
+from nbannot.report.fields import field_blocks
+from nbannot.report.words import (
+    model_notes,
+    plural,
+    settings_shown,
+    state_of,
+    statuses,
+    where_texts_went,
+    why_failed,
+)
+
+if TYPE_CHECKING:
+    from nbannot.record.run import Run
+
+
+def report_text(run: Run) -> str:
+    """Return the text of ``classification_reports.txt``: lines of at most 110 characters."""
+    return page_text(report_blocks(run))
+
+
+def report_blocks(run: Run) -> list[Block]:
+    """Return what there is to say of a run: head, one part per field, what the intervals cover."""
+    blocks: list[Block] = [
+        Heading(f"Report on {run.task.name}", 1, aside=f"run {run.run_id}"),
+        *(Para(note, "notice") for note in model_notes(run.config)),
+        *(Para(notice, "notice") for notice in run.task.notices),
+        *status_blocks(run),
+        Facts(head_facts(run)),
+    ]
+    if not run.task.has_human_labels:
+        blocks.append(
+            Para(
+                "The texts have no human labels: this report says what the model answered, not how far to trust it.",
+                "notice",
+            )
+        )
+    for f in run.coding.fields:
+        blocks += field_blocks(run, f)
+    if run.task.has_human_labels:
+        blocks += [Heading("What the intervals cover"), Bullets(covered(run), "quiet")]
+    return blocks
+
+
+def covered(run: Run) -> list[str]:
+    """Return what the intervals cover and what they do not."""
+    cluster = run.scores.settings.get("cluster")
+    together = (
+        f"Texts with the same {cluster} were resampled together."
+        if cluster
+        else "Texts are taken as independent: where several come from one document or author, score with cluster= that "
+        "column, or the intervals are too narrow."
+    )
+    return [
+        "The intervals say how far the numbers would move with other texts of the same kind. They do not cover chance "
+        "in the model or the wording of the prompt (repeat the run, vary the prompt), nor errors in the human labels.",
+        "They hold for a corpus only if the labelled texts are a random sample of it; otherwise they describe these "
+        f"texts only. {together}",
+        "A run that was chosen because it scored best on these texts scores too well here: judge it on texts that "
+        "played no part in the choice.",
+    ]
+
+
+def status_blocks(run: Run) -> list[Block]:
+    """Return a warning where a run is not complete: what is open, why, and how to go on."""
+    said, go_on = state_of(run)
+    if not go_on:
+        return []
+    why = "; ".join(why_failed(run))
+    reasons = f" Calls without a reply: {why}." if why else ""
+    return [Para(f"This run is {said}.{reasons} {go_on}", "warning")]
+
+
+def head_facts(run: Run) -> list[tuple[str, str]]:
+    """Return what was run, on what, when, with which settings."""
+    config = run.config
+    fields = run.coding.fields
+    return [
+        ("run", f"{run.run_id}, {run.model_id}"),
+        ("model", model_words(run)),
+        ("texts", f"{count(len(run.task))} × {plural(len(fields), 'field')}; {statuses(run.coding.count())}"),
+        ("status", state_of(run)[0]),
+        ("date", _date(run)),
+        ("settings", ", ".join(f"{name} = {value}" for name, value in settings_shown(config))),
+    ]
+
+
+def model_words(run: Run) -> str:
+    """Return the model with size, quantisation and the beginning of its digest, as far as they are known."""
+    info = run.config.get("model_info") or {}
+    name = str(run.config["model"])
+    if info.get("name") and info["name"] not in name:
+        name = f"{info['backend']}/{info['name']}"
+    digest = info.get("digest")
+    more = [info.get("parameters"), info.get("quantization"), digest and digest[:19]]
+    return ", ".join([name, *(str(part) for part in more if part)])
+
+
+def _date(run: Run) -> str:
+    date = str(run.config.get("last_call") or run.config.get("created") or "")
+    return (
+        date[:16].replace("T", " ") + (" UTC" if date.endswith("+00:00") else "") if date else "not recorded"
+    )
+
+
+def cost_facts(run: Run) -> list[tuple[str, str]]:
+    """Return where the texts went, and the time and energy it took."""
+    timing, spent = run.timing, run.energy
+    n = timing.get("inference_count") or 0
+    calls = f"{plural(n, 'call')} in {duration(timing.get('wall_time'))}"
+    if n:
+        calls += f", {duration(timing['total_inference_time'] / n)} each"
+    if timing.get("retry_count"):
+        calls += f", {plural(timing['retry_count'], 'retry', 'retries')}"
+    used = "not measured"
+    if "total_energy_kwh" in spent:
+        used = f"{energy(spent['total_energy_kwh'])}, {emissions(spent['total_emissions_kg'])}"
+    words = str(run.config.get("energy") or "")
+    if words.startswith("not measured"):
+        used = words
+    elif words and "total_energy_kwh" in spent:
+        used = f"{used} ({words})"
+    return [
+        ("texts went", where_texts_went(run.config.get("model_info") or {})),
+        ("time", calls),
+        ("energy", used),
+    ]

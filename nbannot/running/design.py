@@ -1,0 +1,197 @@
+"""The design of a run: what task and settings mean for a model, before any answer is asked for, and the run's id."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from nbannot.asking import prompts
+from nbannot.engine.job import Job, group_fields
+from nbannot.errors import ConfigError, TaskError, listed
+from nbannot.models.registry import Model, ModelInfo, get_model
+from nbannot.record import tables
+from nbannot.study.codebook import Codebook, Field
+from nbannot.study.config import RunConfig
+from nbannot.study.task import Task, load_task
+
+Say = Callable[[str], None]
+"""Shows one line about what is going on."""
+
+REPLY_TOKENS = 1024
+"""Longest reply where neither the settings nor the model say."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a config means for a task and a model: everything that decides the answers, before any is asked for."""
+
+    task: Task
+    whole: Task
+    config: RunConfig
+    info: ModelInfo
+    job: Job
+    prompt_hash: str
+
+    @cached_property
+    def data_hash(self) -> str:
+        """SHA-256 of ids, texts and metadata that are sent."""
+        return self.task.data_hash(self.config.metadata_columns or ())
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """The canonical form of everything that decides the answers."""
+        decided = {
+            name: value
+            for name, value in self.config.to_dict().items()
+            if name in IDENTITY and name not in ("model", "max_tokens")
+        }
+        return {
+            **decided,
+            "model": self.info.full_name,
+            "model_digest": self.info.digest,
+            "max_tokens": self.job.max_tokens,
+            "answer_mode": self.job.answer_mode,
+            "calibration": "batch" if self.job.calibrated else "none",
+            "fields": [f.column for f in self.job.fields],
+            "codebook_hash": self.task.codebook.hash,
+            "data_hash": self.data_hash,
+            "prompt_hash": self.prompt_hash,
+        }
+
+    @cached_property
+    def run_id(self) -> str:
+        """First 8 hex characters of the SHA-256 of `identity`, none that a table reader takes for a number."""
+        text = json.dumps(self.identity, ensure_ascii=False, sort_keys=True)
+        number = 0
+        while True:
+            mark = f"{text}{number}" if number else text
+            run_id = hashlib.sha256(mark.encode()).hexdigest()[:8]
+            if tables.safe_run_id(run_id):
+                return run_id
+            number += 1
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is kept."""
+        return Path(self.config.output_root) / self.task.name / self.run_id
+
+    @property
+    def model_id(self) -> str:
+        """The run's short readable name."""
+        kind = self.job.kind
+        return self.config.model_id("" if kind.built_in else kind.hash[:6])
+
+
+IDENTITY = frozenset(
+    name
+    for name in (
+        "model", "prompt_type", "use_examples", "temperature", "top_p", "top_k", "seed", "max_tokens", "context_size",
+        "chat_mode", "reasoning", "process_textbox", "process_span", "fields_per_query", "retries", "retry_strategy",
+        "retry_temperature", "metadata_columns", "base_url", "repeat",
+    )
+)  # fmt: skip
+"""The settings that are part of a run's identity as they stand; rows and fields enter by what they select."""
+
+
+def as_task(
+    task: Task | str | Path | Any,
+    config: RunConfig,
+    codebook: Codebook | Mapping[str, Any] | str | Path | None = None,
+) -> Task:
+    """Return what `run` was given as a `Task`."""
+    if codebook is not None and isinstance(task, Task | str | Path):
+        raise TaskError(
+            "codebook= goes with a DataFrame; a task or a folder has a codebook of its own.\n"
+            "  To use another one: Task(task.data, codebook, name=...)."
+        )
+    if isinstance(task, Task):
+        return task
+    if isinstance(task, str | Path):
+        return load_task(task, task_root=config.task_root)
+    if codebook is None:
+        raise TaskError(
+            "a DataFrame needs a codebook: run(frame, codebook=...), or make a Task(frame, codebook)."
+        )
+    return Task(task, cast(Codebook, codebook))  # which makes one of the others
+
+
+def design(
+    task: Task, config: RunConfig, model: Model | None = None, say: Say | None = None
+) -> tuple[Design, Model]:
+    """Return what the config means for this task, and the model, which is asked what it is.
+
+    Raises
+    ------
+    ConfigError, ModelError, TaskError
+        If the settings do not fit the task or the model.
+    """
+    chosen = task.select(config.limit, config.ids, config.split)
+    if not len(chosen):
+        raise TaskError(f"no text of task '{task.name}' is selected by limit, ids and split.")
+    fields = _fields(task.codebook, config)
+    kind = prompts.prompt_type(config.prompt_type)
+    model = model or get_model(config, say)
+    learn = getattr(model, "fit", None)
+    if learn is not None:  # a supervised baseline: the only kind of model that is given human labels
+        learn(task, fields)
+    info = model.info()
+    mode = config.answer_mode or (
+        model.answer_modes[0] if not kind.reasons and config.fields_per_query == "one" else "generate"
+    )
+    if mode not in model.answer_modes:
+        raise ConfigError(
+            f'{info.full_name} cannot answer with answer_mode = "{mode}".\n  It has: {listed(model.answer_modes)}.'
+        )
+    if mode == "score" and kind.reasons:
+        raise ConfigError(
+            f'answer_mode = "score" leaves no room to reason. Got prompt_type = "{kind.name}", which reasons.'
+        )
+    scored = mode == "score" and any(f.type in ("checkbox", "dropdown", "likert") for f in fields)
+    calibrated = scored and config.chat_mode == "per_query" and config.calibration != "none"
+    if config.calibration == "batch" and not scored:
+        raise ConfigError(
+            f'calibration = "batch" needs scored answers; {info.full_name} answers with "{mode}".'
+        )
+    missing = [name for name in config.metadata_columns or () if name not in task.other_columns]
+    if missing:
+        raise ConfigError(
+            f"metadata_columns that cannot be sent: {listed(missing)}.\n  There are: {listed(task.other_columns, 12)}."
+        )
+    texts: Sequence[str] = chosen.texts
+    if config.metadata_columns:
+        rows = chosen.data.select(list(config.metadata_columns)).iter_rows(named=True)
+        texts = [prompts.with_metadata(text, row) for text, row in zip(texts, rows, strict=True)]
+    job = Job(
+        codebook=task.codebook,
+        config=config,
+        kind=kind,
+        ids=chosen.ids,
+        texts=texts,
+        originals=chosen.texts,
+        groups=group_fields(task.codebook, fields, config.fields_per_query),
+        answer_mode=mode,
+        calibrated=calibrated,
+        max_tokens=config.max_tokens or _reply_tokens(model, reasons=kind.reasons or bool(config.reasoning)),
+    )
+    wording = [prompts.compose(kind, group, use_examples=config.use_examples) for group in job.groups]
+    return Design(chosen, task, config, info, job, prompts.prompt_hash(kind, wording)), model
+
+
+def _reply_tokens(model: Model, *, reasons: bool) -> int:
+    """Return the longest reply to allow where `max_tokens` is unset; a small model that runs on is cut early."""
+    plain: int = getattr(model, "reply_tokens", REPLY_TOKENS)
+    return 4 * plain if reasons else plain
+
+
+def _fields(codebook: Codebook, config: RunConfig) -> list[Field]:
+    chosen = [codebook[name] for name in config.fields] if config.fields is not None else list(codebook)
+    left_out = {"textbox": not config.process_textbox, "span": not config.process_span}
+    fields = [f for f in codebook if f in chosen and not left_out.get(f.type)]
+    if not fields:
+        raise ConfigError("no field is left to ask: see fields, process_textbox and process_span.")
+    return fields

@@ -1,0 +1,1 @@
+"""What is studied: the codebook, the texts and people's labels, the settings."""

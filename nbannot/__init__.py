@@ -32,6 +32,7 @@ _PUBLIC = {
     "NbannotError": "errors",
     "pivot": "record.views",
     "plan": "running.plan",
+    "prevalence": "inference.prevalence",
     "prompt_types": "asking.prompts",
     "rescore": "comparing.rescoring.rescore",
     "Run": "record.run",

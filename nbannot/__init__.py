@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from nbannot.comparing.stability import flip_rate as flip_rate
     from nbannot.doors.form.configure import configure as configure
     from nbannot.errors import NbannotError as NbannotError
+    from nbannot.inference.alternative_annotator import alt_test as alt_test
+    from nbannot.inference.planning import how_many as how_many
+    from nbannot.inference.prevalence import prevalence as prevalence
     from nbannot.record.run import Run as Run
     from nbannot.record.run import load_run as load_run
     from nbannot.record.views import joined as joined
@@ -57,6 +60,7 @@ _PUBLIC = {
     "determinism": "comparing.stability",
     "dropdown": "study.codebook",
     "flip_rate": "comparing.stability",
+    "how_many": "inference.planning",
     "joined": "record.views",
     "likert": "study.codebook",
     "load_coder": "comparing.coder",

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_corpora import corpus_of, run_of
+from made_runs import made_run
 
 import nbannot as nba
 from nbannot.errors import ScoringError
 from nbannot.inference.shares import GoldTable, post_stratified, ppi
+from nbannot.study.task import Task
 
 KINDS = ("a", "b", "c")
 
@@ -142,7 +145,11 @@ def test_texts_chosen_by_hand_are_refused_and_known_designs_are_not(tmp_path):
         [800, 200],
     )  # 75 of 100 coded texts are what the model calls yes, 20 % of the corpus
     with pytest.raises(ScoringError, match="no random sample"):
-        nba.prevalence(corpus_of(*chosen, tmp_path))
+        nba.prevalence(corpus_of(*chosen, tmp_path), sampled="random")
+    with pytest.raises(ScoringError, match="no random sample"):
+        nba.prevalence(corpus_of([[0, 5], [0, 70]], [800, 200], tmp_path))
+    undeclared = nba.prevalence(corpus_of(*chosen, tmp_path))
+    assert "no simple random sample" in str(undeclared)
     drawn = nba.prevalence(corpus_of(*chosen, tmp_path), sampled="by label")
     assert by_label(drawn)["yes"] == pytest.approx(0.8 * 0.2 + 0.2 * 70 / 75)
     assert by_label(drawn, "gold_only")["yes"] == pytest.approx(by_label(drawn)["yes"])
@@ -169,13 +176,8 @@ def test_gold_made_otherwise_is_refused(tmp_path):
     model = ["no"] * 630 + ["yes"] * 270
     corpus = run_of(model, [""] * 900, tmp_path, ("no", "yes"))
     ids = [f"c{i}" for i in range(900)]
-    import polars as pl
-
-    from nbannot.study.task import Task
 
     task = Task(pl.DataFrame({"id": ids, "text": ids}), corpus.task.codebook, "corpus")
-    from made_runs import made_run
-
     corpus = made_run(task, {"Kind": model}, tmp_path, run_id="b0b0b0b0")
     found = nba.prevalence(corpus, gold=gold)
     assert by_label(found)["yes"] == pytest.approx(0.7 * 0.1 + 0.3 * 0.8)

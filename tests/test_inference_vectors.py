@@ -83,3 +83,25 @@ def test_prevalence_worked(tmp_path):
     assert 1 - row["false_positive_rate"] == pytest.approx(wanted["specificity"], abs=tol)
     inverted = matrix_inversion(GoldTable.of_counts(gold, corpus))[0, 1]
     assert inverted == pytest.approx(wanted["rogan_gladen"], abs=tol)
+
+
+def test_planning():
+    given, wanted, _ = vector("plan.n_for_width")
+    for half in given["half_width"]:
+        found = [nba.how_many(half_width=half, share=p).n for p in given["p"]]
+        assert found == wanted[f"{half:g}"]
+    given, wanted, _ = vector("plan.n_for_kappa")
+    found = [
+        nba.how_many(half_width=half, table=given["expected_confusion"]).n for half in given["half_width"]
+    ]
+    assert found == wanted["n"]
+    given, wanted, _ = vector("plan.mcnemar_n")
+    pairs = zip(given["delta"], given["discordant"], strict=True)
+    found = [nba.how_many(difference=d, discordant=s, power=given["power"]).n for d, s in pairs]
+    assert found == wanted["n"]
+    given, wanted, tol = vector("plan.ppi")
+    found = [
+        nba.how_many(half_width=given["half_width"], share=given["p"], phi=phi, corpus=given["N"]).exact
+        for phi in given["phi"]
+    ]
+    assert found == pytest.approx(wanted["n_with_llm"], abs=tol)

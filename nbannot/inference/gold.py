@@ -7,63 +7,30 @@ not shape the prompt.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from nbannot.comparing.align import column_of, weights_of
 from nbannot.comparing.coder import Coder
 from nbannot.errors import ScoringError, listed
-from nbannot.measures.accounting import unit_codes
-from nbannot.measures.result import FloatArray, IntArray
+from nbannot.inference.drawn import (
+    SAMPLED,
+    SAMPLED_WORDS,
+    Measured,
+    checked,
+    sample_weights,
+    weighted_by_label,
+)
+from nbannot.measures.result import IntArray
 from nbannot.record.run import Run
 from nbannot.report.words import plural
 from nbannot.study.codebook import Field
-from nbannot.study.task import Task, read_csv
+from nbannot.study.task import Task
 
 NOT_APPLICABLE = "not applicable"
 NONE_AT_ALL, ANY = "none", "any"
-SAMPLED = ("random", "by label", "known")
-NOT_RANDOM = 0.001
-"""Below this p value, labelled texts are said not to be a random sample of the corpus."""
-SAMPLE_FILE = "sample.csv"
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One field of a corpus.
-
-    Attributes
-    ----------
-    labels : what people and the model could say; ``not applicable`` last where the field has a condition.
-    model, human : (N,) positions in `labels`; -1: no valid answer of the model, no human label.
-    weights : (N,) 1 / sampling probability of the texts with a human label; all 1 where that is the same for all.
-    equal : whether the weights are all the same.
-    task : the texts, those added from the gold run included.
-    notes : what was checked, and what was left out, one sentence each.
-    """
-
-    field: Field
-    labels: tuple[str, ...]
-    model: IntArray
-    human: IntArray
-    weights: FloatArray
-    equal: bool
-    task: Task
-    sampled: str
-    notes: tuple[str, ...]
-
-    @property
-    def gold(self) -> IntArray:
-        """Positions of the texts with a human label."""
-        return np.flatnonzero(self.human >= 0)
-
-    def column(self, name: str) -> list[str]:
-        """Return a column of the data."""
-        return column_of(self.task, name) or []
 
 
 def measured(
@@ -71,7 +38,7 @@ def measured(
     column: str | None,
     *,
     gold: Run | Task | Coder | None = None,
-    sampled: str = "random",
+    sampled: str | None = None,
     weights: str | None = None,
     probability: str | None = None,
     groups: str | None = None,
@@ -85,7 +52,7 @@ def measured(
     """
     if not isinstance(corpus, Run):
         raise ScoringError(f"the corpus is a Run of the model on all its texts. Got {type(corpus).__name__}.")
-    if sampled not in SAMPLED:
+    if sampled is not None and sampled not in SAMPLED:
         hint = (
             "\n  Texts chosen by hand describe themselves only: no share of a corpus can be corrected with them."
             if sampled == "convenience"
@@ -109,22 +76,18 @@ def measured(
             f"no text of the corpus has a human label in {f.column}, so nothing can be said of the model's errors.\n"
             "  Have a random sample of these texts coded (put the labels into the data, or give gold=...)."
         )
-    weighting, sampled = _weights(corpus.task, human, weights, probability, sampled, notes)
-    found = Measured(f, labels, model, human, weighting, True, corpus.task, sampled, ())
+    weighting, sampled = sample_weights(corpus.task, human, weights, probability, sampled, notes)
+    found = Measured(f, labels, model, human, weighting, True, corpus.task, sampled or "", ())
     chosen = weighting[found.gold]
     equal = bool(np.ptp(chosen) <= 1e-9 * chosen.max())
     found = replace(found, equal=equal, weights=np.ones(len(human)) if equal else weighting)
-    if sampled == "random":
-        _refuse_chosen(found, groups)
-        notes.append(
-            "The texts with a human label are taken to be a random sample of this corpus; the model's labels of both "
-            "do not speak against it."
-        )
-    elif sampled == "by label":
-        notes.append(
-            "The texts with a human label are taken to be random among those with the same label of the model."
-        )
-        found = _weighted_by_label(found)
+    if sampled in (None, "random"):
+        sampled = checked(found, groups, declared=sampled == "random")
+        said = "random" if sampled == "random" else "by label, which nobody declared"
+        found = replace(found, sampled=said)
+    notes.append(SAMPLED_WORDS[sampled])
+    if sampled == "by label":
+        found = weighted_by_label(found, groups)
     return replace(found, notes=tuple(notes))
 
 
@@ -257,128 +220,3 @@ def _usable(task: Task, human: IntArray, notes: list[str]) -> IntArray:
             f"{plural(int(shown.sum()), 'text')} with a human label are examples of the codebook: left out."
         )
     return np.where(shown, -1, human)
-
-
-def _weights(
-    task: Task, human: IntArray, weights: str | None, probability: str | None, sampled: str, notes: list[str]
-) -> tuple[FloatArray, str]:
-    """Return the weight of every text, and how the sample was drawn."""
-    if weights is not None and probability is not None:
-        raise ScoringError(
-            "weights= and probability= say the same (weight = 1 / probability): give one of them."
-        )
-    gold = np.flatnonzero(human >= 0)
-    if probability is None and weights is None:
-        stored = _sample_file(task)
-        if stored is None:
-            return np.ones(len(human)), sampled
-        outside = [task.ids[row] for row in gold.tolist() if task.ids[row] not in stored]
-        if outside:
-            raise ScoringError(
-                f"{plural(len(outside), 'text')} have a human label but are not in {SAMPLE_FILE}: "
-                f"{listed(outside, 3)}.\n"
-                "  Only texts drawn with a known probability can correct a share: blank the others, or say "
-                'sampled="random" with weights=... of your own.'
-            )
-        found = np.array([stored.get(i, 1.0) for i in task.ids])
-        notes.append(f"Sampling probabilities from {SAMPLE_FILE}.")
-        return 1 / found, "known"
-    if weights is not None:
-        chosen = task.select(ids=[task.ids[row] for row in gold.tolist()])
-        found = np.ones(len(human))
-        found[gold] = np.array(weights_of(chosen, weights))
-        notes.append(f"Weights (1 / probability of being sampled) from the column '{weights}'.")
-        return found, "known"
-    cells = column_of(task, probability) or []
-    found = np.ones(len(human))
-    wrong = []
-    for row in gold.tolist():
-        value = _float(cells[row])
-        if not 0 < value <= 1:
-            wrong.append(repr(cells[row]))
-        found[row] = 1 / value if value else math.inf
-    if wrong:
-        raise ScoringError(
-            f"probabilities must be above 0 and at most 1. Column '{probability}' has {listed(dict.fromkeys(wrong))}."
-        )
-    notes.append(f"Sampling probabilities from the column '{probability}'.")
-    return found, "known"
-
-
-def _sample_file(task: Task) -> dict[str, float] | None:
-    """Return id -> probability of the sample that was drawn for people in the task's folder; None without one."""
-    path = None if task.path is None else task.path / SAMPLE_FILE
-    if path is None or not path.exists():
-        return None
-    table = read_csv(path)
-    if not {"text_id", "probability"} <= set(table.columns):
-        raise ScoringError(
-            f"{path} needs the columns text_id and probability. It has {listed(table.columns)}."
-        )
-    found = {i: _float(p) for i, p in zip(table["text_id"], table["probability"], strict=True)}
-    wrong = [i for i, p in found.items() if not 0 < p <= 1]
-    if wrong:
-        raise ScoringError(
-            f"{path}: probabilities must be above 0 and at most 1. Wrong at {listed(wrong, 3)}."
-        )
-    return found
-
-
-def _float(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return math.nan
-
-
-def _weighted_by_label(found: Measured) -> Measured:
-    """Return the field with weights N_k / n_k, as in a sample that is random within each label of the model."""
-    size = len(found.labels) + 1
-    corpus = np.bincount(found.model + 1, minlength=size)
-    chosen = np.bincount(found.model[found.gold] + 1, minlength=size)
-    weight = np.where(chosen > 0, corpus / np.maximum(chosen, 1), 1.0)[found.model + 1]
-    return replace(found, weights=weight, equal=False)
-
-
-def _refuse_chosen(found: Measured, groups: str | None) -> None:
-    """Raise a ScoringError where the labelled texts differ from the others more than chance allows."""
-    _refuse_uneven(found, found.model, [*found.labels, "no valid answer"], "the model says", "")
-    if groups is not None:
-        names = found.column(groups)
-        codes = unit_codes(names)
-        _refuse_uneven(found, codes, list(dict.fromkeys(names)), f"'{groups}' is", f' ("{groups}")')
-
-
-def _refuse_uneven(found: Measured, codes: IntArray, names: Sequence[str], what: str, where: str) -> None:
-    from scipy.stats import chi2_contingency
-
-    is_gold = found.human >= 0
-    if is_gold.all():
-        return
-    k = len(names)
-    table = np.array([np.bincount(codes[rows] % k, minlength=k) for rows in (is_gold, ~is_gold)])
-    expected = table.sum(0) * is_gold.mean()
-    rare = expected < 5
-    kept = np.column_stack([table[:, ~rare], table[:, rare].sum(1)]) if rare.any() else table
-    kept = kept[:, kept.sum(0) > 0]
-    if kept.shape[1] < 2 or not float(chi2_contingency(kept, correction=False).pvalue) < NOT_RANDOM:
-        return
-    shares = table / table.sum(1, keepdims=True)
-    worst = int(np.argmax(abs(shares[0] - shares[1])))
-    raise ScoringError(
-        f"the {int(is_gold.sum()):,} texts with a human label are no random sample of the {len(is_gold):,} of the "
-        f"corpus{where}: {what} {names[worst]!r} in {shares[0, worst]:.0%} of them and in {shares[1, worst]:.0%} of "
-        "the others, more than chance allows.\n"
-        '  Drawn per label of the model: sampled="by label". Drawn with known probabilities: probability="column" or '
-        'weights="column".\n  Chosen otherwise: they describe themselves only; draw a random sample.'
-    )
-
-
-def group_codes(names: Sequence[str]) -> tuple[IntArray, list[str]]:
-    """Return each text's group as a position, and the groups in order: numbers by size, words by alphabet."""
-    known = sorted(
-        set(names),
-        key=lambda n: (math.isnan(_float(n)), _float(n) if n and not math.isnan(_float(n)) else 0, n),
-    )
-    place = {name: code for code, name in enumerate(known)}
-    return np.fromiter((place[n] for n in names), dtype=np.int64, count=len(names)), known

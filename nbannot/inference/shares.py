@@ -25,7 +25,7 @@ class GoldTable:
     counts : (G, X, K) number of texts with a human label.
     weight, weight2 : (G, X, K) sums of their weights (1 / sampling probability) and of the squared weights.
     corpus : (G, K) texts of the corpus by the model's label, those with a human label among them.
-    equal : whether all weights are the same, so that the finite corpus narrows the interval.
+    equal : whether all weights are the same.
     """
 
     counts: FloatArray
@@ -71,6 +71,7 @@ def post_stratified(table: GoldTable, *, population: bool = False, ordered: bool
     Notes
     -----
     ``p_x = sum_k w_k r_xk``; ``SE² = sum_k w_k² r~(1 - r~) / n_k (1 - n_k / N_k)`` with ``r~ = (s + 1) / (n_k + 2)``.
+    Where weights differ within a stratum, n_k is the effective number and the last factor is left out.
     """
     table, stratum = _merged(table, ordered)
     n, corpus = table.counts.sum(1), table.corpus
@@ -79,8 +80,10 @@ def post_stratified(table: GoldTable, *, population: bool = False, ordered: bool
     used = corpus > 0
     mass, mass2 = table.weight.sum(1), table.weight2.sum(1)
     r = np.where(used[:, None], ratio(table.weight, mass[:, None]), 0.0)
-    n_eff = n if table.equal else ratio(mass**2, mass2)
-    finite = 1 - ratio(n, corpus) if table.equal and not population else np.ones_like(corpus)
+    n_eff = ratio(mass**2, mass2)
+    alike = abs(n_eff - n) <= 1e-9 * n
+    n_eff = np.where(alike, n, n_eff)
+    finite = np.where(alike & (not population), 1 - ratio(n, corpus), 1.0)
     smooth = (r * n_eff[:, None] + 1) / (n_eff[:, None] + 2)
     parts = {}
     for name, p, size in (("se", smooth, n_eff), ("classical", r, np.maximum(n_eff - 1, 0))):

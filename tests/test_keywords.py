@@ -48,4 +48,5 @@ def test_a_type_checker_sees_slips_and_what_comes_back(tmp_path):
         "nbannot.tools.frames.Frame",
         "nbannot.page.fragment.Fragment",
     ]
-    assert shown[3].startswith("pandas") and shown[3].endswith("DataFrame")
+    assert shown[3].startswith("pandas")
+    assert shown[3].endswith("DataFrame")

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from nbannot.comparing.stability import flip_rate as flip_rate
     from nbannot.doors.form.configure import configure as configure
     from nbannot.errors import NbannotError as NbannotError
+    from nbannot.inference.alternative_annotator import alt_test as alt_test
+    from nbannot.inference.planning import how_many as how_many
+    from nbannot.inference.prevalence import prevalence as prevalence
     from nbannot.record.run import Run as Run
     from nbannot.record.run import load_run as load_run
     from nbannot.record.views import joined as joined
@@ -48,6 +51,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "add_prompt": "asking.prompts",
     "agreement": "comparing.reliability",
+    "alt_test": "inference.alternative_annotator",
     "bundled_tasks": "study.task_sources",
     "checkbox": "study.questions",
     "Codebook": "study.codebook",
@@ -56,6 +60,7 @@ _PUBLIC = {
     "determinism": "comparing.stability",
     "dropdown": "study.questions",
     "flip_rate": "comparing.stability",
+    "how_many": "inference.planning",
     "joined": "record.views",
     "likert": "study.questions",
     "load_coder": "comparing.coder",
@@ -65,6 +70,7 @@ _PUBLIC = {
     "NbannotError": "errors",
     "pivot": "record.views",
     "plan": "running.plan",
+    "prevalence": "inference.prevalence",
     "prompt_types": "asking.prompts",
     "rescore": "comparing.rescoring.rescore",
     "Run": "record.run",

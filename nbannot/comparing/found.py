@@ -129,7 +129,15 @@ class Comparison(Shown):
     def _where_both_answered(self, key: Key, pair: PairResult) -> dict[str, Any]:
         share = dict(zip(self.results[key].runs, self.coverage(key[0]), strict=True))
         both = self.both(key, pair)
-        values = (share[pair.run_a], share[pair.run_b], both.n, both.diff, both.ci_low, both.ci_high, both.p_adjusted)
+        values = (
+            share[pair.run_a],
+            share[pair.run_b],
+            both.n,
+            both.diff,
+            both.ci_low,
+            both.ci_high,
+            both.p_adjusted,
+        )
         return dict(zip(BOTH_COLUMNS, values, strict=True))
 
     def both(self, key: Key, pair: PairResult) -> PairResult:

@@ -5,6 +5,7 @@ Every function returns a `Fragment`. Importing this room imports neither pandas,
 
 from nbannot.displays.cards import codebook_card, coder_card, plan_card, run_card, task_card
 from nbannot.displays.comparisons import comparison
+from nbannot.displays.findings import finding
 from nbannot.displays.live import progress as live_progress
 from nbannot.displays.plots import forest, tradeoff
 from nbannot.displays.progress_line import progress
@@ -24,6 +25,7 @@ __all__ = [
     "comparison",
     "confusion",
     "disagreements",
+    "finding",
     "forest",
     "label_distribution",
     "likert_view",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nbannot.desk.kept_csv import labels_in
-from nbannot.desk.labels import Key, applicable
+from nbannot.desk.labels import Key, applicable, said
 from nbannot.desk.session import Desk
 from nbannot.errors import DeskError
 
@@ -44,11 +44,23 @@ class ClassDesk(Desk):
 
     def after(self, key: Key) -> Mapping[str, Any] | None:
         """Return the feedback on a text that is done."""
-        return {"feedback": self.feedback(key.text_id, repeat=key.repeat)} if self.is_done(key) else None
+        if not self.is_done(key):
+            return None
+        told = self.feedback(key.text_id, repeat=key.repeat)
+        tables = [{"title": t["name"], "rows": self._rows_told(t), "words": t["guidance"]} for t in told]
+        return {"tables": tables, "hint": "The answer stays as it is. Enter goes on."}
+
+    def _rows_told(self, told: Mapping[str, Any]) -> list[list[str]]:
+        f = self.task.codebook[told["column"]]
+        gold = "not coded" if told["gold"] is None else said(f, told["gold"])
+        rows = [["you", said(f, told["answer"])], ["gold", gold]]
+        if told["class_n"]:
+            rows.append(["class", f"{told['class_agreed']} of {told['class_n']} others said the same"])
+        return rows
 
     def _told(self, key: Key) -> list[dict[str, Any]]:
         values = self.coded(key).values
-        row = self._row_of_text[key.text_id]
+        row = self.row_number(key.text_id)
         others = [labels.get(key.text_id, {}) for labels in self._labels_of_others()]
         found = []
         for f in applicable(self.task.codebook, values):
@@ -65,10 +77,6 @@ class ClassDesk(Desk):
                 }
             )
         return found
-
-    @property
-    def _row_of_text(self) -> dict[str, int]:
-        return {text_id: row for row, text_id in enumerate(self.task.ids)}
 
     def _labels_of_others(self) -> list[dict[str, dict[str, Any]]]:
         """Return the labels of the other coders; a file is read again when it has changed."""

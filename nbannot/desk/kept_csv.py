@@ -75,15 +75,15 @@ def import_csv(task: Task, path: Path, ledger: Ledger) -> tuple[list[Line], list
         return [], []
     found = labels_in(task, path)
     if ledger.opened is None:
+        texts = dict(zip(task.ids, task.texts, strict=True))
         lines = [
-            _import_line(task, i, column, value) for i, row in found.items() for column, value in row.items()
+            _import_line(task, texts.get(text_id), text_id, column, value)
+            for text_id, row in found.items()
+            for column, value in row.items()
         ]
-        n = sum(bool(row) for row in found.values())
-        return lines, (
-            [f"{plural(len(lines), 'label')} of {plural(n, 'text')} were in {path.name} already."]
-            if n
-            else []
-        )
+        n = sum(map(bool, found.values()))
+        said = f"{plural(len(lines), 'label')} of {plural(n, 'text')} were in {path.name} already."
+        return lines, [said] if n else []
     other = [i for i, row in found.items() if _never_so(task, ledger, i, row)]
     if not other:
         return [], []

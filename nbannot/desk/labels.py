@@ -187,6 +187,15 @@ def _span(f: Field, text: str, item: Any) -> Span:
     return make_span(text, start, end, known)  # type: ignore[arg-type]
 
 
+def said(f: Field, value: Any) -> str:
+    """Return a value in words."""
+    if f.type == "checkbox":
+        return "yes" if value else "no"
+    if f.type == "span":
+        return ", ".join(f"“{s['text']}” {s['label'] or ''}".strip() for s in value) or "nothing found"
+    return str(value) if value != "" else "nothing"
+
+
 def still_fits(f: Field, text: str, value: Any) -> bool:
     """Return whether a kept value is one that the field and the text can have as they are now."""
     try:
@@ -207,8 +216,9 @@ def row_of(codebook: Codebook, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def question_hash(f: Field) -> str:
     """Return a short hash of everything in a field that can change a person's answer."""
-    content = [f.section, f.instruction, f.name, f.type, f.tooltip, [e.raw for e in f.examples],
-               list(f.labels), list(f.option_descriptions), [f.condition.column, f.condition.value] if f.condition else None]  # fmt: skip
+    condition = [f.condition.column, f.condition.value] if f.condition else None
+    words = [f.section, f.instruction, f.name, f.type, f.tooltip, [e.raw for e in f.examples]]
+    content = [*words, list(f.labels), list(f.option_descriptions), condition]
     return _short(json.dumps(content, ensure_ascii=False))
 
 

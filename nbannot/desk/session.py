@@ -69,6 +69,7 @@ class Desk:
         self.items, self.context = list(items), list(context)
         self.trouble = ""
         self._texts = dict(zip(task.ids, task.texts, strict=True))
+        self._row_numbers = {text_id: row for row, text_id in enumerate(task.ids)}
         self._given = set(items)
         earlier = _open_here.get(log_path)
         if earlier is not None:
@@ -236,6 +237,10 @@ class Desk:
         """Return the text of a coding."""
         return self._texts[key.text_id]
 
+    def row_number(self, text_id: str) -> int:
+        """Return a text's place in the task."""
+        return self._row_numbers[text_id]
+
     def open_fields(self, key: Key) -> list[str]:
         """Return the columns that apply to a text and have no answer yet."""
         values = self._ledger.of(key).values
@@ -302,8 +307,15 @@ class Desk:
         return {text_id: self._row(text_id) for text_id in dict.fromkeys([*given, *coded])}
 
     def after(self, key: Key) -> Mapping[str, Any] | None:
-        """Return what is shown of a text once it is done, ``None`` for nothing; a desk is blind."""
+        """Return what is shown of a text once it is done, ``None`` for nothing: a desk is blind.
+
+        Else ``tables``, each with a ``title``, ``rows`` of two cells and ``words``; a ``hint``; and
+        ``reasons``, where a decision is asked for.
+        """
         return None
+
+    def settle(self, key: Key, reason: int | None) -> None:
+        """Take the decision on a text, where the desk asks for one."""
 
     # ---- how it appears -----------------------------------------------------------------------------------------
 

@@ -15,7 +15,8 @@ from conftest import codebook_of
 from made_runs import answer, made_run, made_task
 
 from nbannot.asking.answers import Answer
-from nbannot.comparing.comparison import compare, load_coder
+from nbannot.comparing.coder import load_coder
+from nbannot.comparing.comparison import compare
 from nbannot.errors import ScoringError, TaskError
 from nbannot.measures.significance import adjusted
 from nbannot.study.task import Task

@@ -31,7 +31,7 @@ from made_runs import (
 import nbannot
 from nbannot import displays
 from nbannot.displays.plots import PANEL, Point, nice_ticks, pareto, points
-from nbannot.engine.engine import Progress
+from nbannot.engine.job import Progress
 from nbannot.errors import NbannotError, ScoringError
 from nbannot.page.blocks import Cell, Grid, Para
 from nbannot.page.figure import Dot, Words
@@ -630,7 +630,7 @@ def test_every_plot_of_a_comparison_is_saved_by_its_metric(rich, tmp_path):
 
 
 def test_a_sweep_and_a_coder_have_cards(tmp_path):
-    from nbannot.comparing.comparison import load_coder
+    from nbannot.comparing.coder import load_coder
     from nbannot.running.sweep import sweep
 
     runs = sweep("policy-sentiment", model="mock", temperature=[0, 0.7], limit=6, output_root=str(tmp_path))
@@ -705,16 +705,11 @@ def test_a_condition_is_told_by_name_where_that_is_enough():
 
 
 def test_displays_of_a_person_do_not_speak_of_a_model(tmp_path):
-    from nbannot.comparing.comparison import load_coder
-    from nbannot.displays import (
-        coder_card,
-        confusion,
-        disagreements,
-        label_distribution,
-        likert_view,
-        span_view,
-        text_pairs,
-    )
+    from nbannot.comparing.coder import load_coder
+    from nbannot.displays.cards import coder_card
+    from nbannot.displays.spans import span_view
+    from nbannot.displays.texts import disagreements, text_pairs
+    from nbannot.displays.views import confusion, label_distribution, likert_view
 
     n = 12
     people = {

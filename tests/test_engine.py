@@ -20,7 +20,8 @@ from conftest import DEGREE, GATE, MARKS, QUOTE, STANCE, codebook_of, task_of
 import nbannot
 from nbannot.asking.ledger import Ledger, messages_of, prefixes_in, read_lines
 from nbannot.asking.request_reply import ModelInfo, Reply
-from nbannot.engine.engine import annotate, group_fields
+from nbannot.engine.engine import annotate
+from nbannot.engine.job import group_fields
 from nbannot.engine.pace import Pace
 from nbannot.engine.schedule import CALIBRATION_TEXTS
 from nbannot.engine.sending import LONGEST_WAIT_S

@@ -13,12 +13,13 @@ from serving import OF_THE_ANSWER, OF_THE_WIRE, Serving
 
 import nbannot
 from nbannot.asking.reply_parts import split_thinking
+from nbannot.asking.request_reply import Model
 from nbannot.errors import ModelError
 from nbannot.models.chat import Dialect, content_text, is_too_long, read_completion
 from nbannot.models.exchange import Exchange
 from nbannot.models.logprobs import NoScore, option_probabilities
 from nbannot.models.openai_compatible import OpenAIModel
-from nbannot.models.registry import Model, backends, get_model
+from nbannot.models.registry import backends, get_model
 
 KEY = "sk-planted-0123456789abcdef"
 OPTIONS = tuple(json.dumps({"response": label}) for label in LABELS)

@@ -41,7 +41,7 @@ from nbannot.report.words import (
 )
 
 if TYPE_CHECKING:
-    from nbannot.comparing.comparison import Coder
+    from nbannot.comparing.coder import Coder
     from nbannot.measures.result import FieldScore
     from nbannot.record.run import Run
     from nbannot.record.scoring import Scored

@@ -26,7 +26,7 @@ from nbannot.inference.drawn import (
 from nbannot.measures.result import IntArray
 from nbannot.record.run import Run
 from nbannot.report.words import plural
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 from nbannot.study.task import Task
 
 NOT_APPLICABLE = "not applicable"

@@ -16,12 +16,12 @@ from typing import Any, Literal, Unpack
 from nbannot import __version__
 from nbannot.asking import ledger
 from nbannot.asking.reply_parts import thinking_in
+from nbannot.asking.request_reply import Model
 from nbannot.engine import energy
 from nbannot.engine.drive import Tick
 from nbannot.engine.engine import annotate
 from nbannot.engine.job import Outcome, Progress
 from nbannot.errors import GO_ON, ConfigError, RunError, RunInterrupted, listed, tidy_interrupt
-from nbannot.models.registry import Model
 from nbannot.page.shown import watching
 from nbannot.record import folder
 from nbannot.record.coding import Coding, from_session

@@ -19,14 +19,13 @@ from nbannot.page.blocks import (
     Heading,
     Para,
     Row,
-    Scale,
     Verbatim,
     clipped,
 )
 from nbannot.page.digits import NONE, count, duration, share
 from nbannot.page.fragment import Fragment
 from nbannot.report.fields import LABEL_TYPES, baseline_value, n_reference, reasons_of, value_cells
-from nbannot.report.headline import BASELINE_WORDS, MARKS, Headline, headlines, scale_of, verdict
+from nbannot.report.headline import look_blocks, verdict
 from nbannot.report.report import cost_facts, model_name, model_words, status_blocks
 from nbannot.report.words import (
     CARD_METRICS,
@@ -71,7 +70,7 @@ def run_card(run: Run) -> Fragment:
             Para(verdict(run), "strong"),
             *(Para(notice, "notice") for notice in run.task.notices),
             *status_blocks(run),
-            *_looks(run),
+            *look_blocks(run),
             Fold("All metrics, labels and answers", [Facts([("answers", _answers(run))]), *_scores(run)]),
             Fold(
                 f"Settings, time, energy, folder: run {run.run_id}",
@@ -98,51 +97,6 @@ def _badges(run: Run) -> str:
     """Return what stands beside the title: the state, and what the model says of itself, cut to its first words."""
     said = [clipped(re.split(r"[.:]", note)[0], BADGE_CHARS) for note in model_notes(run.config)]
     return " · ".join([run.status, *said])
-
-
-def _looks(of: Scored) -> list[Block]:
-    """Return the table of a card: per field the headline metric, drawn beside its baseline, and what was answered."""
-    if not of.task.has_human_labels:
-        return []
-    found = headlines(of)
-    scale = scale_of(found)
-    notes = Footnotes()
-    rows: list[Row | str] = []
-    for one in found:
-        name = Cell(one.field.name, "strong", title=one.field.column)
-        if not one.n or one.result is None:
-            rows.append([name, Cell("no human labels", "quiet"), "", "", "", "", ""])
-            continue
-        value, limits = value_cells(one.metric, one.result, notes)
-        drawn = Scale(*scale, one.result.value, (one.result.ci_low, one.result.ci_high), one.baseline)
-        words = f"{value.text} {limits.text}" + (
-            "" if one.baseline is None else f", baseline {one.baseline:.2f}"
-        )
-        rows.append(
-            [
-                name,
-                Cell(metric_words(one.metric), "quiet"),
-                Cell(value.text, "strong"),
-                limits,
-                Cell(words, scale=drawn),
-                _against(one),
-                Cell(
-                    f"{count(one.answered)} of {count(one.n)}", "quiet" if one.answered == one.n else "plain"
-                ),
-            ]
-        )
-    ends = f"{scale[0]:g} to {scale[1]:g}"
-    header = ["field", "metric", "value", "95% interval", ends, "baseline", "answered"]
-    marks = [f"{mark} {words}" for mark, words in MARKS.items() if any(one.mark == mark for one in found)]
-    return [Grid(header, rows, "llriirr", notes=[*notes.lines, f"{BASELINE_WORDS}; {', '.join(marks)}"])]
-
-
-def _against(one: Headline) -> Cell:
-    """Return how a value lies to its baseline, in words and, where it is not above it, tinted."""
-    if one.baseline is None:
-        return Cell(NONE, "quiet")
-    said = f"{one.baseline:.2f} {one.mark}"
-    return Cell(said, "quiet" if one.better else "plain", 0.0 if one.better else -0.45, title=MARKS[one.mark])
 
 
 def _flips(run: Run) -> list[tuple[str, str]]:

@@ -310,6 +310,20 @@ class Fold:
 
 
 @dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a page that can be folded where pages fold; in plain text it stands under its heading."""
+
+    title: str
+    blocks: Sequence[Block]
+    aside: str = ""
+    opened: bool = False
+
+    def lines(self, width: int = WIDTH) -> list[str]:
+        """Return the heading and the blocks, not indented."""
+        return page_lines([Heading(self.title, 2, self.aside), *self.blocks], width)
+
+
+@dataclass(frozen=True, slots=True)
 class Grid:
     """A table.
 

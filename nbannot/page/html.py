@@ -24,6 +24,7 @@ from nbannot.page.blocks import (
     Heading,
     Para,
     Scale,
+    Section,
     Verbatim,
     as_cell,
 )
@@ -68,12 +69,15 @@ text-align:left;line-height:1.4}
 padding:.5em .7em;background:rgba(128,128,128,.1);border:0;color:inherit;max-height:32em;overflow:auto}
 .nbannot details{margin:.5em 0}
 .nbannot summary{cursor:pointer}
+.nbannot details.n{margin:.6em 0;padding-top:.55em;border-top:1px solid rgba(128,128,128,.35)}
+.nbannot details.n>summary{font-size:15px}.nbannot summary small{font-size:12px;opacity:.72;margin-left:.5em}
 .nbannot img{max-width:100%;height:auto;background:none}
 @media (max-width:600px){.nbannot img{max-width:none}
 .nbannot th,.nbannot td{padding-right:.5em}.nbannot td.l{min-width:12em}}
 @media print{.nbannot,.nbannot table{color:#1b1b1b;background:#fff}.nbannot td{overflow-wrap:anywhere}
 .nbannot td.l,.nbannot td.w{min-width:0}.nbannot pre{max-height:none;overflow:visible}
 .nbannot,.nbannot .t{overflow:visible;max-width:none}
+.nbannot details::details-content{content-visibility:visible;block-size:auto}
 .nbannot table{font-size:11px}.nbannot tr,.nbannot img{break-inside:avoid}}
 """.replace("\n", "")
 """The style sheet: every rule stands below ``.nbannot``."""
@@ -203,6 +207,14 @@ def _(block: Verbatim) -> str:
 def _(block: Fold) -> str:
     inside = "".join(as_html(part) for part in block.blocks)
     return f"<details><summary>{isolated(block.title)}</summary>{inside}</details>"
+
+
+@register
+def _(block: Section) -> str:
+    inside = "".join(as_html(part) for part in block.blocks)
+    aside = f" <small>{isolated(block.aside)}</small>" if block.aside else ""
+    title = f"<summary><b>{isolated(block.title)}</b>{aside}</summary>"
+    return f'<details class="n"{" open" if block.opened else ""}>{title}{inside}</details>'
 
 
 @register

@@ -82,9 +82,20 @@ class Run(Scored, Shown):
         """Total energy (kWh), emissions (kg CO2e) and hardware; empty where nothing was measured."""
         return energy.totals(self.folder / folder.EMISSIONS)
 
-    def report(self) -> Fragment:
-        """Return the report: scores against the human labels, to read (text, and HTML in a notebook)."""
-        return show("report", self)
+    def report(self, field: str | None = None) -> Fragment:
+        """Return the report: scores against the human labels, to read (text, and HTML in a notebook).
+
+        Parameters
+        ----------
+        field
+            Name or column of one field, to report on it alone.
+
+        Raises
+        ------
+        CodebookError, ScoringError
+            If the codebook has no such field, or it was not asked.
+        """
+        return show("report", self, field)
 
     @property
     def metrics_dir(self) -> Path:

@@ -9,8 +9,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nbannot.page.digits import count, interval_of, share, value_of
-from nbannot.report.fields import n_reference
+from nbannot.page.blocks import Block, Cell, Footnotes, Grid, Row, Scale
+from nbannot.page.digits import NONE, count, interval_of, share, value_of
+from nbannot.report.fields import n_reference, value_cells
 from nbannot.report.words import BASELINE, HEADLINES, metric_words, plural
 
 if TYPE_CHECKING:
@@ -131,7 +132,52 @@ def scale_of(found: list[Headline]) -> tuple[float, float]:
     return (-1.0 if least < -0.5 else -0.5 if least < 0 else 0.0), 1.0
 
 
-def line(of: Scored) -> list[str]:
+def look_blocks(of: Scored) -> list[Block]:
+    """Return the table that comes first: per field the headline metric beside its baseline, and what was answered."""
+    if not of.task.has_human_labels:
+        return []
+    found = headlines(of)
+    scale = scale_of(found)
+    notes = Footnotes()
+    rows: list[Row | str] = []
+    for one in found:
+        name = Cell(one.field.name, "strong", title=one.field.column)
+        if not one.n or one.result is None:
+            rows.append([name, Cell("no human labels", "quiet"), "", "", "", "", ""])
+            continue
+        value, limits = value_cells(one.metric, one.result, notes)
+        drawn = Scale(*scale, one.result.value, (one.result.ci_low, one.result.ci_high), one.baseline)
+        words = f"{value.text} {limits.text}" + (
+            "" if one.baseline is None else f", baseline {one.baseline:.2f}"
+        )
+        rows.append(
+            [
+                name,
+                Cell(metric_words(one.metric), "quiet"),
+                Cell(value.text, "strong"),
+                limits,
+                Cell(words, scale=drawn),
+                _against(one),
+                Cell(
+                    f"{count(one.answered)} of {count(one.n)}", "quiet" if one.answered == one.n else "plain"
+                ),
+            ]
+        )
+    ends = f"{scale[0]:g} to {scale[1]:g}"
+    header = ["field", "metric", "value", "95% interval", ends, "baseline", "answered"]
+    marks = [f"{mark} {words}" for mark, words in MARKS.items() if any(one.mark == mark for one in found)]
+    return [Grid(header, rows, "llriirr", notes=[*notes.lines, f"{BASELINE_WORDS}; {', '.join(marks)}"])]
+
+
+def _against(one: Headline) -> Cell:
+    """Return how a value lies to its baseline, in words and, where it is not above it, tinted."""
+    if one.baseline is None:
+        return Cell(NONE, "quiet")
+    said = f"{one.baseline:.2f} {one.mark}"
+    return Cell(said, "quiet" if one.better else "plain", 0.0 if one.better else -0.45, title=MARKS[one.mark])
+
+
+def lines(of: Scored) -> list[str]:
     """Return one short line per field for a terminal or a log, with baseline, coverage and n."""
     said = []
     for one in headlines(of):

@@ -21,10 +21,7 @@ if TYPE_CHECKING:
     from nbannot.comparing.rescoring.rescore import rescore as rescore
     from nbannot.comparing.stability import determinism as determinism
     from nbannot.comparing.stability import flip_rate as flip_rate
-    from nbannot.desk.adjudication import adjudicate as adjudicate
     from nbannot.desk.assignment import assign as assign
-    from nbannot.desk.classroom import class_page as class_page
-    from nbannot.desk.consensus import consensus as consensus
     from nbannot.desk.opening import code as code
     from nbannot.desk.sample import sample as sample
     from nbannot.doors.form.configure import configure as configure
@@ -56,18 +53,15 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "add_prompt": "asking.prompts",
-    "adjudicate": "desk.adjudication",
     "agreement": "comparing.reliability",
     "alt_test": "inference.alternative_annotator",
     "assign": "desk.assignment",
     "bundled_tasks": "study.task_sources",
     "checkbox": "study.questions",
-    "class_page": "desk.classroom",
     "code": "desk.opening",
     "Codebook": "study.codebook",
     "compare": "comparing.comparison",
     "configure": "doors.form.configure",
-    "consensus": "desk.consensus",
     "determinism": "comparing.stability",
     "dropdown": "study.questions",
     "flip_rate": "comparing.stability",

@@ -42,7 +42,7 @@ from nbannot.study.task import Task
 VOID = {"img", "br", "wbr"}
 TAGS = {"div", "style", "h3", "h4", "h5", "small", "p", "b", "ul", "li", "table", "caption", "thead", "tbody", "tr",
         "th", "td", "bdi", "wbr", "pre", "details", "summary", "progress", "img", "span"}  # fmt: skip
-ATTRIBUTES = {"class", "style", "title", "align", "colspan", "value", "max", "src", "alt", "width"}
+ATTRIBUTES = {"class", "style", "title", "align", "colspan", "value", "max", "src", "alt", "width", "open"}
 
 
 class Checker(HTMLParser):

@@ -52,9 +52,7 @@ def report_blocks(run: Run, field: str | None = None) -> list[Block]:
         *(look_blocks(run) if field is None else []),
         *(field_section(run, f, opened=place == 0) for place, f in enumerate(shown)),
         *([Section("What the intervals cover", [Bullets(covered(run), "quiet")])] if labelled else []),
-        Section(
-            "How the run was made", [Facts([*head_facts(run), *cost_facts(run), ("folder", str(run.folder))])]
-        ),
+        Section("How the run was made", [Facts([*head_facts(run), *cost_facts(run)])]),
     ]
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from nbannot.errors import listed, nearest
 
 FieldType = Literal["checkbox", "dropdown", "likert", "textbox", "span"]
+MINUS = "−"  # as typesetters and spreadsheets write it
 TYPES: tuple[FieldType, ...] = ("checkbox", "dropdown", "likert", "textbox", "span")
 LEVELS = {
     "checkbox": "nominal",
@@ -27,7 +28,8 @@ LEVELS = {
 
 YES = {"1", "true", "yes", "1.0"}
 NO = {"0", "false", "no", "0.0"}
-INTEGER = re.compile(r"([+-]?\d{1,15})(\.0+)?")
+INTEGER = re.compile(r"([+-]?\d{1,15})(\.0+|,00?)?")
+"""A whole number, also as spreadsheets write it: 3.0, or 3,0 where the comma is the decimal sign (3,000 is none)."""
 
 Value = int | str | list[dict[str, Any]]
 """One coder's value: checkbox 0/1, dropdown the option, likert an integer, textbox text, span a list of spans."""
@@ -139,7 +141,7 @@ class Field:
                 return int(word.casefold() in YES)
             raise ValueError("must be 1 or 0 (or true/false, yes/no)")
         if self.type == "likert":
-            number = INTEGER.fullmatch(word)
+            number = INTEGER.fullmatch(word.replace(MINUS, "-"))
             if number and self.min_value <= int(number[1]) <= self.max_value:
                 return int(number[1])
             raise ValueError(f"must be an integer from {self.min_value} to {self.max_value}")

@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from nbannot.errors import CodebookError, listed, nearest, problems
-from nbannot.study.field import INTEGER, TYPES, Condition, Example, Field, Section, plain_word, read_example
+from nbannot.study.field import (
+    INTEGER,
+    TYPES,
+    Condition,
+    Example,
+    Field,
+    Section,
+    example_blocks,
+    plain_word,
+    read_example,
+)
 
 MOST_SCALE_POINTS = 10_001
 TEXT_SETTINGS = ("header_column", "id_column", "codebook_id", "version", "language")
@@ -226,8 +236,7 @@ class CodebookReader:
         if not isinstance(raw, str):
             self.faults.append(f"{where}: example must be one string. Got {type(raw).__name__}")
             return ()
-        blocks = [block.strip() for block in re.split(r"(?m)^\s*---\s*$", raw) if block.strip()]
-        examples = tuple(read_example(field, block) for block in blocks)
+        examples = tuple(read_example(field, block) for block in example_blocks(raw))
         unread = sum(example.response is None for example in examples)
         if unread:
             self.notes.append(f"{where}: {unread} of {len(examples)} examples are sent as they stand "

@@ -297,15 +297,18 @@ class CodebookReader:
 
     def check_circles(self, fields: list[Field], found: Mapping[str, Condition]) -> None:
         by_column = {field.column: field for field in fields}
-        reported: set[str] = set()
+        done: set[str] = set()
         for start in found:
-            path = [start]
-            while path[-1] in found and found[path[-1]].column not in path:
-                path.append(found[path[-1]].column)
-            if path[-1] in found and found[path[-1]].column == start and not reported & set(path):
-                reported |= set(path)
-                names = " → ".join(f"{by_column[c].where} '{by_column[c].name}'" for c in [*path, start])
+            path: dict[str, None] = {}
+            column = start
+            while column in found and column not in done and column not in path:
+                path[column] = None
+                column = found[column].column
+            if column in path:
+                circle = list(path)[list(path).index(column) :]
+                names = " → ".join(f"{by_column[c].where} '{by_column[c].name}'" for c in [*circle, column])
                 self.faults.append(f"conditions go in a circle: {names}")
+            done |= set(path)
 
 
 def _with_condition(field: Field, conditions: Mapping[str, Condition]) -> Field:

@@ -121,8 +121,8 @@ def _question(
     written = "\n\n---\n\n".join(blocks)
     if example_blocks(written) != [block.strip() for block in blocks]:
         raise CodebookError(
-            f"the examples of '{name}' cannot be told apart: a text holds a line --- and, above it, what reads as the end "
-            "of an example.\n  Shorten that text, or leave its line of dashes out."
+            f"the examples of '{name}' cannot be told apart: a text holds a line --- and, above it, what reads as the "
+            "end of an example.\n  Shorten that text, or leave its line of dashes out."
         )
     question = {
         "name": name,

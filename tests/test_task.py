@@ -176,10 +176,6 @@ class TestReadCsv:
                 b"text,v\na,1\nGr\xf6\xdfe,1\n",
                 '{p} is not utf-8: byte 0xf6 in line 3.\n  Save it as UTF-8, or say what it is: load_task(..., encoding="cp1252").',
             ),
-            (
-                "text,v\na,1\n".encode("utf-16"),
-                '{p} is not utf-8: byte 0xff in line 1.\n  Save it as UTF-8, or say what it is: load_task(..., encoding="utf-16").',
-            ),
         ],
     )
     def test_files_that_are_no_table_say_where_and_what_to_do(self, tmp_path, content, letter):

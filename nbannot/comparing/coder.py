@@ -80,7 +80,7 @@ def load_coder(
         shared with the task, or a label is outside the codebook.
     """
     is_path = isinstance(labels, str | Path)
-    data: Any = read_csv(labels, encoding=encoding) if is_path else labels
+    data: Any = read_csv(labels, encoding=encoding, delimiter=None) if is_path else labels
     name = name or (Path(labels).stem if is_path else "coder")
     columns = [str(column) for column in data.columns]
     if not any(f.column in columns for f in task.codebook):

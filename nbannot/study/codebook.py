@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import heapq
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -195,26 +196,38 @@ class Codebook(Shown):
 
         A field whose parent does not apply does not apply either, and neither does one whose parent has no value.
         """
-        condition = field.condition
-        if condition is None:
-            return True
-        parent = self._by_column[condition.column]
-        return self.applies(parent, values) and values.get(parent.column) == condition.value
+        while field.condition is not None:
+            condition, parent = field.condition, self._by_column[field.condition.column]
+            if values.get(parent.column) != condition.value:
+                return False
+            field = parent
+        return True
 
     def depth(self, field: Field) -> int:
         """Return how many conditions stand above the field: 0 for one that always applies."""
-        return 0 if field.condition is None else 1 + self.depth(self._by_column[field.condition.column])
+        return self._depths[field.column]
+
+    @cached_property
+    def _depths(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for field in self.in_order:
+            found[field.column] = 0 if field.condition is None else 1 + found[field.condition.column]
+        return found
 
     @cached_property
     def in_order(self) -> tuple[Field, ...]:
         """The fields so that a parent always comes before the fields that depend on it, else in file order."""
+        children: dict[str, list[int]] = {}
+        for i, field in enumerate(self.fields):
+            if field.condition is not None:
+                children.setdefault(field.condition.column, []).append(i)
+        ready = [i for i, field in enumerate(self.fields) if field.condition is None]  # sorted, and so a heap
         placed: list[Field] = []
-        waiting = list(self.fields)
-        while waiting:
-            done = {field.column for field in placed}
-            ready = next(f for f in waiting if f.condition is None or f.condition.column in done)
-            placed.append(ready)
-            waiting.remove(ready)
+        while ready:
+            field = self.fields[heapq.heappop(ready)]
+            placed.append(field)
+            for i in children.get(field.column, ()):
+                heapq.heappush(ready, i)
         return tuple(placed)
 
     @cached_property

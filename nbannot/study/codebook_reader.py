@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from nbannot.errors import CodebookError, listed, nearest, problems
-from nbannot.study.field import INTEGER, TYPES, Condition, Example, Field, Section, plain_word, read_example
+from nbannot.study.field import (
+    INTEGER,
+    TYPES,
+    Condition,
+    Example,
+    Field,
+    Section,
+    example_blocks,
+    plain_word,
+    read_example,
+)
 
 MOST_SCALE_POINTS = 10_001
 TEXT_SETTINGS = ("header_column", "id_column", "codebook_id", "version", "language")
@@ -226,8 +236,7 @@ class CodebookReader:
         if not isinstance(raw, str):
             self.faults.append(f"{where}: example must be one string. Got {type(raw).__name__}")
             return ()
-        blocks = [block.strip() for block in re.split(r"(?m)^\s*---\s*$", raw) if block.strip()]
-        examples = tuple(read_example(field, block) for block in blocks)
+        examples = tuple(read_example(field, block) for block in example_blocks(raw))
         unread = sum(example.response is None for example in examples)
         if unread:
             self.notes.append(f"{where}: {unread} of {len(examples)} examples are sent as they stand "
@@ -288,15 +297,18 @@ class CodebookReader:
 
     def check_circles(self, fields: list[Field], found: Mapping[str, Condition]) -> None:
         by_column = {field.column: field for field in fields}
-        reported: set[str] = set()
+        done: set[str] = set()
         for start in found:
-            path = [start]
-            while path[-1] in found and found[path[-1]].column not in path:
-                path.append(found[path[-1]].column)
-            if path[-1] in found and found[path[-1]].column == start and not reported & set(path):
-                reported |= set(path)
-                names = " → ".join(f"{by_column[c].where} '{by_column[c].name}'" for c in [*path, start])
+            path: dict[str, None] = {}
+            column = start
+            while column in found and column not in done and column not in path:
+                path[column] = None
+                column = found[column].column
+            if column in path:
+                circle = list(path)[list(path).index(column) :]
+                names = " → ".join(f"{by_column[c].where} '{by_column[c].name}'" for c in [*circle, column])
                 self.faults.append(f"conditions go in a circle: {names}")
+            done |= set(path)
 
 
 def _with_condition(field: Field, conditions: Mapping[str, Condition]) -> Field:

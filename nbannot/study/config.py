@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +18,9 @@ from nbannot.errors import ConfigError
 from nbannot.study.faults import complete, cut, faults_in, plain, refuse, value_fault
 from nbannot.study.settings import DEFAULTS, LISTS, SETTINGS, SettingFields
 from nbannot.study.toml import as_toml, lines_of, read_toml
+
+MOST_RUNS = 10_000
+"""Of one sweep: each is a folder and a call per text and field."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,13 @@ def expand(settings: Mapping[str, Any], lines: Mapping[str, int] | None = None) 
     >>> [c.temperature for c in expand({"temperature": [0, 0.7]})]
     [0.0, 0.7]
     """
-    axes = {name: list(v) for name, v in settings.items() if name in SETTINGS and is_many(name, v)}
+    axes = {name: v for name, v in settings.items() if name in SETTINGS and is_many(name, v)}
+    runs = math.prod(len(values) for values in axes.values() if len(values))
+    if runs > MOST_RUNS:
+        sizes = " × ".join(f"{len(values):,} of {name}" for name, values in axes.items())
+        raise ConfigError(
+            f"a sweep makes at most {MOST_RUNS:,} runs. Got {runs:,}: {sizes}.\n  Give fewer values, or sweep in parts."
+        )
     single = {name: value for name, value in settings.items() if name not in axes}
     faults = faults_in(single)
     for name, values in axes.items():

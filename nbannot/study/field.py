@@ -16,6 +16,7 @@ from typing import Any, Literal
 from nbannot.errors import listed, nearest
 
 FieldType = Literal["checkbox", "dropdown", "likert", "textbox", "span"]
+MINUS = "−"  # as typesetters and spreadsheets write it
 TYPES: tuple[FieldType, ...] = ("checkbox", "dropdown", "likert", "textbox", "span")
 LEVELS = {
     "checkbox": "nominal",
@@ -27,7 +28,8 @@ LEVELS = {
 
 YES = {"1", "true", "yes", "1.0"}
 NO = {"0", "false", "no", "0.0"}
-INTEGER = re.compile(r"([+-]?\d{1,15})(\.0+)?")
+INTEGER = re.compile(r"([+-]?\d{1,15})(\.0+|,00?)?")
+"""A whole number, also as spreadsheets write it: 3.0, or 3,0 where the comma is the decimal sign (3,000 is none)."""
 
 Value = int | str | list[dict[str, Any]]
 """One coder's value: checkbox 0/1, dropdown the option, likert an integer, textbox text, span a list of spans."""
@@ -139,7 +141,7 @@ class Field:
                 return int(word.casefold() in YES)
             raise ValueError("must be 1 or 0 (or true/false, yes/no)")
         if self.type == "likert":
-            number = INTEGER.fullmatch(word)
+            number = INTEGER.fullmatch(word.replace(MINUS, "-"))
             if number and self.min_value <= int(number[1]) <= self.max_value:
                 return int(number[1])
             raise ValueError(f"must be an integer from {self.min_value} to {self.max_value}")
@@ -193,6 +195,44 @@ def known_word(word: str, known: Sequence[str]) -> str | None:
     return next((label for label in known if plain_word(label) == plain), None)
 
 
+RULE = re.compile(r"[^\S\n]*---[^\S\n]*")
+"""The line between two examples."""
+
+
+def example_blocks(raw: str) -> list[str]:
+    """Return the examples of a codebook's ``example`` string, which stand between lines of three dashes.
+
+    A text may hold such a line itself (a signature, Markdown). A line parts two examples only where a quoted text
+    before it is closed and the one before it has its response, or where the next one begins.
+    """
+    pieces: list[str] = [""]
+    for line in raw.splitlines(keepends=True):
+        if RULE.fullmatch(line.rstrip("\r\n")):
+            pieces += [line, ""]
+        else:
+            pieces[-1] += line
+    blocks = [pieces[0]]
+    for rule, piece in zip(pieces[1::2], pieces[2::2], strict=True):
+        if _is_open(blocks[-1]) or not (piece.lstrip().startswith("Text:") or _has_response(blocks[-1])):
+            blocks[-1] += rule + piece
+        else:
+            blocks.append(piece)
+    return [block.strip() for block in blocks if block.strip()]
+
+
+def _is_open(block: str) -> bool:
+    """Return whether a quotation mark opens the text of an example and none closes it before a response."""
+    match = re.match(r"\s*Text:\s*\"", block)
+    return bool(match) and not _has_response(block) and not re.search(r"\"\s*Response:", block[match.end() :])  # type: ignore[union-attr]
+
+
+def _has_response(block: str) -> bool:
+    """Return whether an example has a response in JSON, behind a text whose quotation mark is closed."""
+    match = re.match(r"\s*Text:\s*", block)
+    half, response = _halves(block[match.end() :]) if match else ("", None)
+    return response is not None and (not half.startswith('"') or (len(half) > 1 and half.endswith('"')))
+
+
 def read_example(field: Field, block: str) -> Example:
     """Return one ``Text: … Response: …`` block as an `Example`; its response is ``None`` if it does not fit."""
     match = re.search(r"Text:\s*(.*)", block, flags=re.DOTALL)
@@ -217,15 +257,19 @@ def read_example(field: Field, block: str) -> Example:
 
 
 def _text_and_response(block: str) -> tuple[str, Any]:
+    half, response = _halves(block)
+    return _unquoted(half), response
+
+
+def _halves(block: str) -> tuple[str, Any]:
     """Return the two halves of an example; either may speak of a ``Response:`` itself, but only one cut gives JSON."""
-    first = re.split(r"\s*Response:", block, maxsplit=1)[0]
-    for cut in re.finditer(r"\s*Response:\s*", block):
+    for cut in re.finditer(r"Response:\s*", block):
         try:
             response = json.loads(block[cut.end() :])["response"]
-        except (json.JSONDecodeError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
-        return _unquoted(block[: cut.start()]), response
-    return _unquoted(first), None
+        return block[: cut.start()].strip(), response
+    return block.split("Response:", maxsplit=1)[0].strip(), None
 
 
 def _unquoted(text: str) -> str:

@@ -25,6 +25,7 @@ SECOND_HEADER = frozenset({"open-ended response", "response"})
 
 def notices_of(task: Task) -> Iterator[str]:
     """Yield what deserves a look, most of it about human labels that may not be what was meant."""
+    labelled = [task.codebook[column] for column in task.label_columns]
     yield from _like_label_columns(task)
     if task.texts and task.texts[0].strip().casefold() in SECOND_HEADER:
         yield (
@@ -39,17 +40,18 @@ def notices_of(task: Task) -> Iterator[str]:
             f"The task has no name: its runs are kept under '{UNNAMED}', with those of all others that have none. "
             'Name it: Task(data, codebook, name="...").'
         )
-    yield from _ticks_only(task)
-    yield from _marks_only(task)
-    yield from _eaten_options(task)
-    yield from _answers_of_closed_questions(task)
+    yield from _ticks_only(task, labelled)
+    yield from _marks_only(task, labelled)
+    yield from _eaten_options(task, labelled)
+    yield from _answers_of_closed_questions(task, labelled)
 
 
 def _like_label_columns(task: Task) -> Iterator[str]:
     """Yield a question for every column that looks like the mistyped label column of a field that has none."""
     book = task.codebook
     used = {book.text_column, task.id_source, book.header_column, *book.metadata_columns}
-    absent = [f for f in book if f.column not in task.data.columns]
+    columns = set(task.data.columns)
+    absent = [f for f in book if f.column not in columns]
     for name in task.other_columns:
         word = _plain_name(name).removeprefix("human_")
         named = {_plain_name(form): f.column for f in absent for form in (f.name, f.column)}
@@ -71,11 +73,11 @@ def _blank(task: Task, field: Field) -> int:
     return sum(value is None and asked for value, asked in zip(values, applies, strict=True))
 
 
-def _ticks_only(task: Task) -> Iterator[str]:
+def _ticks_only(task: Task, labelled: Sequence[Field]) -> Iterator[str]:
     """Yield a notice for checkboxes that people only ever ticked, beside blank cells."""
     found: dict[str, int] = {}
-    for field in task.codebook:
-        if field.type == "checkbox" and field.column in task.label_columns:
+    for field in labelled:
+        if field.type == "checkbox":
             values = {value for value in task.human(field.column) if value is not None}
             if values == {1} and (blank := _blank(task, field)):
                 found[field.column] = blank
@@ -87,11 +89,11 @@ def _ticks_only(task: Task) -> Iterator[str]:
         )
 
 
-def _marks_only(task: Task) -> Iterator[str]:
+def _marks_only(task: Task, labelled: Sequence[Field]) -> Iterator[str]:
     """Yield a notice for span fields in which no text is coded as having no passage, beside blank cells."""
     found: dict[str, int] = {}
-    for field in task.codebook:
-        if field.type == "span" and field.column in task.label_columns:
+    for field in labelled:
+        if field.type == "span":
             values = [value for value in task.human(field.column) if value is not None]
             if values and all(values) and (blank := _blank(task, field)):
                 found[field.column] = blank
@@ -103,10 +105,10 @@ def _marks_only(task: Task) -> Iterator[str]:
         )
 
 
-def _eaten_options(task: Task) -> Iterator[str]:
+def _eaten_options(task: Task, labelled: Sequence[Field]) -> Iterator[str]:
     """Yield a notice for options that pandas reads as missing and that no text has, beside blank cells."""
-    for field in task.codebook:
-        if field.type != "dropdown" or field.column not in task.label_columns:
+    for field in labelled:
+        if field.type != "dropdown":
             continue
         values = task.human(field.column)
         eaten = [word for word in field.options if word.strip() in MISSING_WORDS and word not in values]
@@ -119,10 +121,10 @@ def _eaten_options(task: Task) -> Iterator[str]:
             )
 
 
-def _answers_of_closed_questions(task: Task) -> Iterator[str]:
+def _answers_of_closed_questions(task: Task, labelled: Sequence[Field]) -> Iterator[str]:
     """Yield a notice for labels of a question that does not apply by the label of the question above it."""
-    for field in task.codebook:
-        if field.condition is None or field.column not in task.label_columns:
+    for field in labelled:
+        if field.condition is None:
             continue
         values, applies = task.human(field.column), task.human_applies(field.column)
         rows = [i for i, value in enumerate(values) if value not in (None, []) and not applies[i]]

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nbannot.errors import listed, nearest
-from nbannot.study.field import FieldType
+from nbannot.errors import CodebookError, listed, nearest
+from nbannot.study.field import FieldType, example_blocks
 
 Question = dict[str, Any]
 """One question for `Codebook.build`: an annotation in Studio's format, its condition by name."""
@@ -118,11 +118,17 @@ def _question(
         f'Text: \n"{text}"\n\nResponse: \n{json.dumps({"response": response}, ensure_ascii=False)}'
         for text, response in examples
     ]
+    written = "\n\n---\n\n".join(blocks)
+    if example_blocks(written) != [block.strip() for block in blocks]:
+        raise CodebookError(
+            f"the examples of '{name}' cannot be told apart: a text holds a line --- and, above it, what reads as the "
+            "end of an example.\n  Shorten that text, or leave its line of dashes out."
+        )
     question = {
         "name": name,
         "type": kind,
         "tooltip": tooltip,
-        "example": "\n\n---\n\n".join(blocks),
+        "example": written,
         **further,
     }
     return question if condition is None else {**question, "condition": condition}

@@ -194,7 +194,8 @@ class Task(Shown):
     @property
     def label_columns(self) -> list[str]:
         """The codebook's columns that the data has, in codebook order."""
-        return [f.column for f in self.codebook if f.column in self.data.columns]
+        columns = set(self.data.columns)
+        return [f.column for f in self.codebook if f.column in columns]
 
     @property
     def other_columns(self) -> list[str]:
@@ -240,13 +241,21 @@ class Task(Shown):
 
         A field whose parent was not coded counts as applying: nobody said that it does not.
         """
-        field = self.codebook[column]
-        if field.condition is None:
-            return [True] * len(self)
-        above = self.human_applies(field.condition.column)
-        parent = self.human(field.condition.column)
-        wanted = field.condition.value
-        return [up and (value is None or value == wanted) for up, value in zip(above, parent, strict=True)]
+        return list(self._applies[self.codebook[column].column])
+
+    @cached_property
+    def _applies(self) -> dict[str, list[bool]]:
+        found: dict[str, list[bool]] = {}
+        for field in self.codebook.in_order:
+            if field.condition is None:
+                found[field.column] = [True] * len(self)
+                continue
+            above, parent = found[field.condition.column], self.human(field.condition.column)
+            wanted = field.condition.value
+            found[field.column] = [
+                up and (value is None or value == wanted) for up, value in zip(above, parent, strict=True)
+            ]
+        return found
 
     def select(
         self,

@@ -56,7 +56,7 @@ def load_task(
         folder = _find_folder(text, task_root)
         name = folder.name
     codebook = Codebook.load(folder)
-    data = read_csv(folder / DATA_FILE, encoding=encoding)
+    data = read_csv(folder / DATA_FILE, encoding=encoding, delimiter=None)
     return Task(data, codebook, name, id_column, outside_labels, path=folder, blank_means_no=blank_means_no)
 
 

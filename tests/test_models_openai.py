@@ -13,7 +13,8 @@ from serving import OF_THE_ANSWER, OF_THE_WIRE, Serving
 
 import nbannot
 from nbannot.errors import ModelError
-from nbannot.models.chat import Dialect, content_text, is_too_long, read_completion, split_thinking
+from nbannot.models.chat import content_text, is_too_long, read_completion, split_thinking
+from nbannot.models.dialect import Dialect
 from nbannot.models.exchange import Exchange
 from nbannot.models.logprobs import NoScore, option_probabilities
 from nbannot.models.openai_compatible import OpenAIModel

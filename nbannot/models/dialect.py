@@ -129,12 +129,15 @@ class Dialect:
         Parameter -> the server's words when it refused it.
     most_tokens
         The longest reply that the server allows, where it has said so.
+    schema_as_value
+        Whether the server is Hugging Face's own, which takes a schema as the ``value`` of ``json_object``.
     """
 
     token_limit: str | None = "max_tokens"
     switch: str = "chat_template_kwargs"
     dropped: dict[str, str] = field(default_factory=dict)
     most_tokens: int | None = None
+    schema_as_value: bool = False
     formats: Formats = field(default_factory=Formats)
     _bodies: Bodies = field(default_factory=Bodies)
 
@@ -153,7 +156,9 @@ class Dialect:
         if request.answer_mode == "score":
             sent.update(logprobs=True, top_logprobs=TOP_LOGPROBS)
         form = self.formats.of(request.schema)
-        if form == "json_schema":
+        if form == "json_schema" and self.schema_as_value:
+            sent["response_format"] = {"type": "json_object", "value": request.schema}
+        elif form == "json_schema":
             inner = {"name": "answer", "strict": True, "schema": request.schema}
             sent["response_format"] = {"type": form, "json_schema": inner}
         elif form == "json_object":

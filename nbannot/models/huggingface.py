@@ -86,7 +86,7 @@ class HuggingFaceModel:
         self.parallel = min(parallel_for(max_parallel), MOST_PARALLEL)
         self._context_size = context_size
         self._timeout_s = timeout_s
-        self._dialect = Dialect()
+        self._dialect = Dialect(schema_as_value=self.address is not None)
         self._client: Any = None
         self._info: ModelInfo | None = None
 

@@ -122,11 +122,11 @@ class OpenAIModel:
                 k: entry[k] for k in ("owned_by", "root", "created") if isinstance(entry.get(k), str | int)
             }
             local = is_loopback(self.address)
-            notes = (
-                []
-                if models is not None and entry
-                else ["The server does not list its models by name: the name was not checked."]
-            )
+            notes = []
+            if models is None:
+                notes.append("The server does not list its models: the name was not checked.")
+            elif not entry:
+                notes.append("The server lists models by kind, not by name: the name was not checked.")
             if not local and self.address.startswith("http://"):
                 notes.append("Texts and key go to the server unencrypted (http).")
             return ModelInfo(

@@ -303,9 +303,12 @@ def test_how_many_at_once(monkeypatch):
 
 def test_keys_go_to_servers_elsewhere_only(monkeypatch):
     monkeypatch.setenv("OLLAMA_API_KEY", "planted-key-0123456789")
-    assert OllamaModel("x")._key is None
+    assert OllamaModel("x").key.key is None
     elsewhere = OllamaModel("x", base_url="https://ollama.com")
-    assert elsewhere._key is not None
+    assert elsewhere.key.key is not None
+    assert OllamaModel("x", base_url="https://ollama.com.example").key.key is None
+    monkeypatch.setenv("OLLAMA_HOST", "gpu.example:11434")
+    assert OllamaModel("x").key.variable == "OLLAMA_API_KEY"
     assert "planted" not in repr(vars(elsewhere))
 
 

@@ -18,16 +18,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from nbannot.asking.answers import Answer, read_reply
+from nbannot.asking.answers import Answer
 from nbannot.asking.ledger import Ledger
 from nbannot.asking.prompts import Prompt, compose, reply_text, reprompt
 from nbannot.asking.request_reply import Message, Model, Reply, Request
 from nbannot.engine.drive import Tick, drive
 from nbannot.engine.job import Job, Outcome, Progress, group_fields
-from nbannot.engine.pace import BudgetSpent, handed_out, pool
+from nbannot.engine.pace import Halted, handed_out, pool
 from nbannot.engine.schedule import Schedule
-from nbannot.engine.sending import Sender, ServerGone
+from nbannot.engine.sending import Sender, ServerGone, read_safely
 from nbannot.errors import NbannotError, RunError
+from nbannot.models.endings import is_refused
 from nbannot.study.field import Field
 
 __all__ = ["Engine", "Job", "Outcome", "Progress", "Tick", "annotate", "group_fields"]
@@ -224,6 +225,8 @@ class Engine:
             reply, answers = await self._one_call(row, left, columns, request, attempt, stored)
             found.update(answers)
             left = [f for f in left if answers[f.column].status in ASK_AGAIN[self.job.config.retry_strategy]]
+            if is_refused(reply):
+                break  # a filter refuses the same text again, however it is asked
             if request.answer_mode == "score":
                 break
             problem = answers[left[0].column].reason if left else ""
@@ -241,7 +244,7 @@ class Engine:
         """Return the reply to one request and what it answers: the stored one of an earlier session, or a new one."""
         if stored is not None:
             self.progress.cached += 1
-            return stored, read_reply(group, self.job.originals[row], stored, attempt)
+            return stored, read_safely(group, self.job.originals[row], stored, attempt)
         return await self.sender.send(row, group, columns, request, attempt)
 
 
@@ -267,12 +270,13 @@ def annotate(
 ) -> Outcome:
     """Do the job and return what came of it.
 
-    An interrupt, a dead server or a spent budget is in the outcome, not raised.
+    An interrupt, a dead server, a spent budget or an error in `tick` is in the outcome, not raised.
 
     Parameters
     ----------
     tick
-        Called in the caller's thread about every `every_s` seconds, and once at the end.
+        Called in the caller's thread about every `every_s` seconds, and once at the end. If it raises, nothing more
+        is sent, and what is in flight is waited for.
     stop
         An event that another thread can set to end the work early.
     ask_again
@@ -292,8 +296,8 @@ def annotate(
     progress = Progress()
     engine = Engine(job, model, ledger, progress, ask_again, kwh, ready)
     outcome = Outcome(engine.answers, progress, offsets=engine.offsets)
-    error = drive(engine.run, progress, tick, stop, every_s, grace_s, outcome)
-    if isinstance(error, ServerGone | BudgetSpent):
+    error = drive(engine.run, engine.sender.halt, progress, tick, stop, every_s, grace_s, outcome)
+    if isinstance(error, ServerGone | Halted):
         outcome.stopped = str(error)
     elif isinstance(error, NbannotError):
         raise error

@@ -1,11 +1,12 @@
 """How model servers are reached: one pool of HTTP connections per model, and what every server has in common.
 
 The pool sends each request once and says how it went; asking again is the engine's business. The one exception is a
-connection that the server had closed while it lay idle: then the request goes out once more on a new one.
+connection that the server had closed while it lay idle: then the request goes out once more on a new one, and the
+exchange says so.
 
 Texts go to the configured address and nowhere else: redirections are refused, and the loopback address is never
-reached through a proxy. Keys come from the environment, are sent in a header, and are taken out of everything that is
-handed on.
+reached through a proxy. Keys are sent in a header, and are taken out of every error. A reply is read up to a limit,
+also where it is compressed.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ import os
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine
+import zlib
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
 
-from nbannot.models.addresses import proxy_for
-from nbannot.models.exchange import RETRIABLE, Exchange, code_in, parsed, retry_after, server_words, spent
-from nbannot.models.keys import Secret, masked, without
+from nbannot.models.addresses import joined, proxy_for
+from nbannot.models.exchange import Exchange, code_in, error_in, failure, parsed, retry_after
+from nbannot.models.keys import Secret, masked
 
 PARALLEL = 32
 MOST_PARALLEL = 128
@@ -36,7 +39,18 @@ KEEPALIVE_S = 4.0
 WORDS = 300
 """Most characters of a server's own words in an error."""
 
+MOST_BYTES = 16 << 20
+"""The largest reply that is read, unpacked; the longest answers with log-probabilities stay below."""
+READ_BYTES = 1 << 16
+"""As much of an error page as is looked at."""
+PACKED = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+"""The ways in which a reply may be compressed, and what zlib calls them."""
+
 T = TypeVar("T")
+
+
+class TooLarge(ValueError):
+    """A reply is larger than `MOST_BYTES`."""
 
 
 ON_A_NEW_CONNECTION: ContextVar[bool] = ContextVar("on_a_new_connection", default=True)
@@ -62,6 +76,8 @@ class Pool:
         Sent as a bearer token.
     timeout_s
         Longest time from sending to the last byte.
+    headers
+        Sent with every request, besides those that every request has.
 
     Raises
     ------
@@ -69,8 +85,16 @@ class Pool:
         If the proxy that the environment names cannot be used.
     """
 
-    def __init__(self, address: str, *, key: Secret | None = None, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        key: Secret | None = None,
+        timeout_s: float = TIMEOUT_S,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self.address = address
+        self._headers = dict(headers or {})
         self.timeout_s = timeout_s
         self._key = key
         self._proxy = proxy_for(address)
@@ -97,9 +121,16 @@ class Pool:
                 await session.close()
 
     def _new_session(self, **options: Any) -> aiohttp.ClientSession:
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+        }
         if self._key is not None:
             headers["Authorization"] = f"Bearer {self._key.reveal()}"
+            if (urlsplit(self.address).hostname or "").endswith(".azure.com"):
+                headers["api-key"] = self._key.reveal()  # what Azure's older addresses ask for
+        headers |= self._headers
         if not options:
             options["keepalive_timeout"] = KEEPALIVE_S
         secure: Any = ssl.create_default_context() if self.address.startswith("https") else False
@@ -109,6 +140,7 @@ class Pool:
             headers=headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=self._proxy,
+            auto_decompress=False,
         )
 
     async def post(self, path: str, body: bytes, timeout_s: float | None = None) -> Exchange:
@@ -125,13 +157,14 @@ class Pool:
         start = time.perf_counter()
         try:
             async with self._session.post(
-                self.address + path,
+                joined(self.address, path),
                 data=body,
                 allow_redirects=False,
                 timeout=limit,
+                headers={"Accept-Encoding": "identity"},
             ) as response:
                 if response.status != 200:
-                    yield self._read(response, await response.read(), time.perf_counter() - start)
+                    yield self._read(response, await _body(response), time.perf_counter() - start)
                     return
                 async for line in response.content:
                     yield self._read(response, line, time.perf_counter() - start)
@@ -144,36 +177,36 @@ class Pool:
 
     async def _send(self, method: str, path: str, body: bytes | None, timeout_s: float | None) -> Exchange:
         further: dict[str, Any] = {} if timeout_s is None else {"timeout": self._limit(timeout_s)}
-        for session in (self._session, self._anew):
+        for unanswered, session in enumerate((self._session, self._anew)):
             assert session is not None, "the pool is not open"
             ON_A_NEW_CONNECTION.set(False)
             start = time.perf_counter()
             try:
                 response = await session.request(
-                    method, self.address + path, data=body, allow_redirects=False, **further
+                    method, joined(self.address, path), data=body, allow_redirects=False, **further
                 )
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                 if not ON_A_NEW_CONNECTION.get():
                     continue  # closed by the server while it lay idle: once more, on a connection of its own
-                return self._broken(error, start, timeout_s)
+                return replace(self._broken(error, start, timeout_s), unanswered=unanswered)
             except (aiohttp.ClientError, OSError, ValueError) as error:
-                return self._broken(error, start, timeout_s)
+                return replace(self._broken(error, start, timeout_s), unanswered=unanswered)
             try:
-                raw = await response.read()
-            except (aiohttp.ClientError, OSError, ValueError) as error:
+                raw = await _body(response)
+                found = self._read(response, raw, time.perf_counter() - start)
+            except (aiohttp.ClientError, OSError, ValueError, zlib.error) as error:
                 response.close()
-                return self._broken(error, start, timeout_s)
+                found = self._broken(error, start, timeout_s)
             except asyncio.CancelledError:
                 response.close()
                 raise
-            return self._read(response, raw, time.perf_counter() - start)
+            return replace(found, unanswered=unanswered) if unanswered else found
         raise AssertionError("a connection of its own is never used again")
 
     def _read(self, response: aiohttp.ClientResponse, raw: bytes, seconds: float) -> Exchange:
-        if self._key is not None:
-            raw = without(self._key.reveal().encode(), raw)
         data, status = parsed(raw), response.status
-        if status == 200 and data is not None and not (data.get("error") and "choices" not in data):
+        wrong = error_in(data) if data is not None else None
+        if status == 200 and data is not None and (wrong is None or data.get("choices")):
             return Exchange(status, data, seconds=seconds)
         wait = retry_after(response.headers)
         if 300 <= status < 400:
@@ -181,31 +214,31 @@ class Pool:
             return Exchange(
                 status, error=f"the server redirects to {target}; give that as base_url", seconds=seconds
             )
+        page = raw[:READ_BYTES].decode("utf-8", "replace")
         if status == 200 and data is None:
-            shown = self._cut(raw.decode("utf-8", "replace"))
+            shown = self._cut(page)
             what = f"the server's reply is not JSON: {shown!r}" if shown else "the server's reply is empty"
             return Exchange(status, error=what, retriable=True, retry_after_s=wait, seconds=seconds)
-        if status == 200 and data is not None:
-            status = code_in(data)
-        words = self._cut(server_words(data, raw.decode("utf-8", "replace"))) or response.reason or ""
-        return Exchange(
-            status,
-            data or {},
-            f"HTTP {status}: {words}",
-            status in RETRIABLE and not spent(data),
-            wait,
-            seconds,
+        if status == 200:
+            status = code_in(wrong)
+        return failure(
+            status, data or {}, page, self._cut, wait=wait, seconds=seconds, reason=response.reason or ""
         )
 
     def _broken(self, error: Exception, start: float, timeout_s: float | None) -> Exchange:
         seconds = time.perf_counter() - start
-        passing = not isinstance(error, aiohttp.InvalidURL | aiohttp.ClientSSLError | ssl.SSLError)
+        lasting = aiohttp.InvalidURL | aiohttp.ClientSSLError | ssl.SSLError | TooLarge
+        passing = not isinstance(error, lasting)
         what = self.masked(self._said(error, timeout_s or self.timeout_s))
         return Exchange(error=what, retriable=passing, seconds=seconds)
 
     def _said(self, error: Exception, timeout_s: float) -> str:
         host = urlsplit(self.address).netloc
         match error:
+            case TooLarge():
+                return f"the server's reply is larger than {MOST_BYTES >> 20} MB"
+            case zlib.error():
+                return "the server's reply cannot be unpacked"
             case aiohttp.ConnectionTimeoutError():
                 return f"no connection to {host} within {min(CONNECT_S, timeout_s):g} s"
             case TimeoutError():
@@ -243,6 +276,40 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"<Pool of {self.address}>"
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """Return the body of a reply, unpacked, up to `MOST_BYTES`; a few packed bytes can stand for gigabytes.
+
+    Raises
+    ------
+    TooLarge
+        If it is larger.
+    zlib.error
+        If it is packed in a way that is not known, or is not whole.
+    """
+    packing = response.headers.get("Content-Encoding", "identity").strip().casefold()
+    unpack = None
+    if packing not in ("", "identity"):
+        if packing not in PACKED:
+            response.close()
+            raise zlib.error(f"packed as {packing}")
+        unpack = zlib.decompressobj(PACKED[packing])
+    parts: list[bytes] = []
+    size = 0
+    async for block in response.content.iter_any():
+        if unpack is not None:
+            if not parts and packing == "deflate" and block[:1] and block[0] & 0x0F != 8:
+                unpack = zlib.decompressobj(-zlib.MAX_WBITS)  # some servers leave out the frame of deflate
+            block = unpack.decompress(block, MOST_BYTES + 1 - size)
+        size += len(block)
+        if size > MOST_BYTES:
+            response.close()
+            raise TooLarge
+        parts.append(block)
+    if unpack is not None and not unpack.eof and size:
+        raise zlib.error("not whole")
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 # ---- from plain calls -------------------------------------------------------------------------------------------

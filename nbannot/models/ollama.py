@@ -14,17 +14,19 @@ import asyncio
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from nbannot.asking.reply_parts import split_thinking
 from nbannot.asking.request_reply import AnswerMode, Message, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, listed, nearest
 from nbannot.models.addresses import checked_address, is_loopback
-from nbannot.models.chat import Bodies, Formats, context_reply, is_too_long, too_long
+from nbannot.models.chat import failed_reply, is_too_long, too_long
+from nbannot.models.dialect import Bodies, Formats
+from nbannot.models.endings import ending
 from nbannot.models.exchange import Exchange
 from nbannot.models.http import TIMEOUT_S, Pool, at_once, parallel_for
-from nbannot.models.keys import key_from
+from nbannot.models.keys import KeyChoice, key_for
 from nbannot.models.ollama_server import HOST_VARIABLE, Say, fetch, host_address, json_bytes, reach
 
 PULL_VARIABLE = "NBANNOT_OLLAMA_PULL"
@@ -107,9 +109,9 @@ class OllamaModel:
         self._context_size = context_size
         self._threads = threads
         self._say: Say = say or (lambda _: None)
-        host = urlsplit(self.address).hostname or ""
-        names = (f"NBANNOT_API_KEY_{re.sub(r'[^A-Z0-9]', '_', host.upper())}", "OLLAMA_API_KEY")
-        self._key = None if is_loopback(self.address) else key_from(*names)
+        self.key = key_for(self.address, "OLLAMA_API_KEY")
+        if is_loopback(self.address):
+            self.key = KeyChoice(None, "", self.key.host)
         self._pool = self._new_pool(timeout_s)
         self._info: ModelInfo | None = None
         self._version: tuple[int, ...] = ()
@@ -247,8 +249,8 @@ class OllamaModel:
         loaded = await self._loaded()
         exchange = loaded if loaded.error is not None else await self._exchange(request)
         if exchange.error is not None:
-            return context_reply(exchange) if is_too_long(exchange) else self._failed(exchange)
-        return self._read(exchange)
+            return self._failed(exchange)
+        return replace(self._read(exchange), unanswered=exchange.unanswered)
 
     def _make_room(self, request: Request, tokens: int) -> Reply | None:
         """Make the context window large enough for a prompt; return the reply if that is impossible."""
@@ -277,7 +279,7 @@ class OllamaModel:
         while True:
             body = self._bodies.body(request, lambda: self._parameters(request), self._room)
             exchange = await self._pool.post("/api/chat", body)
-            refused = exchange.status in (400, 500) and FORMAT_WORDS.search(exchange.error or "")
+            refused = exchange.status in (400, 500) and FORMAT_WORDS.search(exchange.said)
             if not refused or is_too_long(exchange):
                 return exchange
             learned_meanwhile = (
@@ -317,8 +319,8 @@ class OllamaModel:
         return sent
 
     def _failed(self, exchange: Exchange) -> Reply:
-        reply = exchange.failed()
-        if "does not support thinking" in (exchange.error or ""):
+        reply = failed_reply(exchange)
+        if reply.error is not None and "does not support thinking" in (exchange.error or ""):
             words = f"{exchange.error}: leave the setting reasoning out"
             return Reply(error=words, finish_reason="error", seconds=exchange.seconds)
         return reply
@@ -332,18 +334,22 @@ class OllamaModel:
         thinking, text = split_thinking(str(message.get("content") or ""))
         said = message.get("thinking")
         self._thought = self._thought or bool(said or thinking)
-        finish = data.get("done_reason")
+        finish = ending(data.get("done_reason"))
+        if (finish or "").partition(":")[0] == "error":
+            what = f"the model failed while it wrote ({finish})"
+            return Reply(error=what, retriable=True, finish_reason="error", seconds=exchange.seconds)
         return Reply(
             text=text,
             reasoning=said if isinstance(said, str) and said else thinking,
-            finish_reason=str(finish) if finish else None,
+            finish_reason=finish,
             input_tokens=_count(data.get("prompt_eval_count")),
             output_tokens=_count(data.get("eval_count")),
             seconds=exchange.seconds,
+            model=str(data["model"])[:200] if data.get("model") else None,
         )
 
     def _new_pool(self, timeout_s: float) -> Pool:
-        return Pool(self.address, key=self._key, timeout_s=timeout_s)
+        return Pool(self.address, key=self.key.key, timeout_s=timeout_s)
 
     def __repr__(self) -> str:
         return f"<OllamaModel '{self.name}' at {self.address}>"

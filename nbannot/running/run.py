@@ -107,6 +107,8 @@ def run(
         if stored == {}:
             _begin(plan)
         done = _work(plan, model, tick, stop, say, ask_again=retry == "invalid")
+    if done.outcome is not None and done.outcome.raised is not None:
+        raise done.outcome.raised
     if done.outcome is not None and done.outcome.interrupted:
         raise RunInterrupted(
             f"stopped: {done.progress.done:,} of {done.progress.total:,} answers are kept in {plan.folder}.\n"

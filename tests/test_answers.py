@@ -256,7 +256,7 @@ def test_a_quote_that_occurs_more_than_once() -> None:
     assert spans(LABELLED, {**quote, "start": 30, "end": 31}) == [second]
     assert spans(LABELLED, {**quote, "start": 10**30}) == [second]
     assert spans(LABELLED, {**quote, "start": -5}) == [first]
-    assert spans(LABELLED, {**quote, "start": "30"}) == [first]
+    assert spans(LABELLED, {**quote, "start": "30"}) == [second]
     assert spans(LABELLED, {**quote, "start": None, "end": [1]}) == [first]
     other = {"text": "mayor", "label": "claim"}
     assert spans(LABELLED, quote, other) == [first, (4, 9, "mayor", "claim")]

@@ -65,7 +65,7 @@ RARE = (
         for breaks in ("", "\n", "\r\n")
         for unit in (*UNITS, "bytes")
     ),
-    *(Counting("", "blanks", unit) for unit in UNITS),
+    *(Counting("", "blanks", unit) for unit in (*UNITS, "bytes")),
     *(Counting(b, "", unit, 0, 1) for b in ("", "\n", "\r\n") for unit in UNITS),
     *(Counting(b, "", unit, 1, 0) for b in ("", "\n", "\r\n") for unit in UNITS),
 )
@@ -126,7 +126,7 @@ def ways_that_fit(marks: Sequence[Mark], text: str) -> set[Counting]:
 
 
 def proven(marks: Sequence[Mark], text: str, ways: set[Counting]) -> tuple[list[Place] | None, str]:
-    """Return the places that the likeliest of these ways agree on; ``None`` and why if they do not, or there is none."""
+    """Return the places that the likeliest of these ways agree on; ``None`` and why if there are none."""
     for tier in TIERS:
         found: dict[tuple[Place, ...], Counting] = {}
         for way in tier:

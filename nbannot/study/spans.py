@@ -183,7 +183,7 @@ def _only_place(mark: Mark, text: str, why: str) -> Place:
 
 
 def _spans_at(marks: Sequence[Mark], places: Sequence[Place], text: str) -> tuple[list[Span], int]:
-    """Return the spans and how many were moved; a mark that is given twice counts once, two on one place are refused."""
+    """Return the spans and how many were moved; a mark given twice counts once, two on one place are refused."""
     spans, repaired = [], 0
     taken: dict[tuple[Place, str | None], Mark] = {}
     for mark, place in zip(marks, places, strict=True):

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from nbannot.errors import TaskError, listed, nearest, problems
 from nbannot.page.shown import Shown
 from nbannot.study.codebook import Codebook, Field
-from nbannot.study.spans import read_spans
+from nbannot.study.spans import read_span_column
 from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
@@ -316,14 +316,12 @@ class Task(Shown):
         values: list[Any] = []
         wrong: list[tuple[str, str, int]] = []
         repaired = 0
-        for i, (cell, text) in enumerate(zip(cells, self.texts, strict=True)):
-            try:
-                spans, moved = read_spans(cell, text, field.label_options)
-            except ValueError as error:
-                spans, moved = None, 0
-                wrong.append((cell, str(error), i))
-            values.append(spans)
-            repaired += moved
+        for i, found in enumerate(read_span_column(cells, self.texts, field.label_options)):
+            if isinstance(found, ValueError):
+                wrong.append((cells[i], str(found), i))
+                found = None, 0
+            values.append(found[0])
+            repaired += found[1]
         return values, self._faults(field, wrong), repaired
 
     def _faults(self, field: Field, wrong: list[tuple[str, str, int]]) -> list[str]:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from nbannot.comparing.align import (
     Compared,
@@ -36,6 +36,9 @@ from nbannot.page.shown import Shown
 from nbannot.record import export
 from nbannot.study.codebook import Field
 from nbannot.tools.frames import make_frame
+
+if TYPE_CHECKING:
+    from nbannot.tools.frames import Frame
 
 __all__ = ["Coder", "Compared", "Comparison", "compare", "energy_of", "load_coder", "seconds_of", "tokens_of"]
 
@@ -102,7 +105,7 @@ class Comparison(Shown):
         """Return a compared field by its column."""
         return self.runs[0].task.codebook[column]
 
-    def frame(self) -> Any:
+    def frame(self) -> Frame:
         """Return one row per pair of runs: values, difference with interval, p, p adjusted, n, n_discordant, mdd.
 
         With a margin also ``a_not_inferior`` and ``b_not_inferior``: whether the run is shown to be at most the margin
@@ -120,7 +123,7 @@ class Comparison(Shown):
         ]
         return make_frame(rows, (*PAIR_COLUMNS, *more))
 
-    def ranking(self) -> Any:
+    def ranking(self) -> Frame:
         """Return one row per run: value, difference to the best with interval, whether it is as good, and its cost.
 
         With a margin also ``not_inferior_to_best``.

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from nbannot.errors import TaskError, listed, nearest, problems
 from nbannot.page.shown import Shown
 from nbannot.study.codebook import Codebook, Field
+from nbannot.study.prompt_marks import marks_notice
 from nbannot.study.spans import read_span_column
 from nbannot.tools.imports import load
 
@@ -169,6 +170,7 @@ class Task(Shown):
         blank = sum(not text.strip() for text in self.texts)
         if blank:
             found.append(f"{blank:,} of {len(self):,} texts are blank: no model is asked about them.")
+        found += marks_notice(self.texts, self.ids)
         if self.name == UNNAMED and self.path is None:
             found.append(
                 f"The task has no name: its runs are kept under '{UNNAMED}', with those of all others that have none. "

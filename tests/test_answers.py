@@ -615,12 +615,8 @@ def test_the_form_of_an_answer_is_no_answer(f: Field) -> None:
     said = "the reply repeats the format and gives no answer"
     for reasons in (True, False):
         assert seen(f, f"Like this: {answer_object([f], reasons=reasons)}") == ("invalid", said)
-    assert (
-        read_reply(
-            (f, field("textbox", "Z")), TEXT, Reply(answer_object([f, field("textbox", "Z")], reasons=False))
-        )["S_Z"].reason
-        == said
-    )
+    group = (f, field("textbox", "Z"))
+    assert read_reply(group, TEXT, Reply(answer_object(group, reasons=False)))["S_Z"].reason == said
     if f.type == "textbox":
         assert seen(f, '{"response": "..."}') == ("invalid", said)
     if f.type == "span":

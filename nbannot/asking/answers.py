@@ -96,16 +96,24 @@ def read_reply(group: Sequence[Field], text: str, reply: Reply, attempt: int = 1
     if reply.finish_reason in ("refusal", "content_filter"):
         return all_of("refused", "the server reports a refusal")
     if reply.probabilities and not are_probabilities(reply.probabilities):
-        return all_of("failed", f"label probabilities that are none: {listed(reply.probabilities, 4)}")
+        return all_of("invalid", f"label probabilities that are none: {listed(reply.probabilities, 4)}")
     keys = ["response"] if len(group) == 1 else [field.column for field in group]
-    formats = [answer_object(group, reasons=reasons) for reasons in (True, False)]
-    parts = parts_of(reply.text or "", keys, formats)
+    raw = reply.text or ""
+    parts = parts_of(raw, keys, _formats(group, raw))
     if not parts.objects:
         return all_of(*_why_none(reply, parts, keys))
     return {
         field.column: _answer(field, key, parts.objects, text, reply, attempt)
         for field, key in zip(group, keys, strict=True)
     }
+
+
+def _formats(group: Sequence[Field], raw: str) -> list[str]:
+    """Return the prompt's lines that show how an answer looks, if the reply may quote one."""
+    shown = any(word in raw for word in ("…", placeholder(group[0])))
+    if not shown or any(word in field.options for field in group for word in PLACEHOLDERS):
+        return []
+    return [answer_object(group, reasons=reasons) for reasons in (True, False)]
 
 
 def _why_none(reply: Reply, parts: Parts, keys: Sequence[str]) -> tuple[Status, str]:
@@ -165,8 +173,10 @@ def _only_value(field: Field, key: str, objects: Sequence[Mapping[str, Any]], te
     """
     if key not in objects[0]:
         raise _Bad(f"the answer has no key {key!r}")
-    given = {json.dumps(item[key]): item[key] for item in objects if key in item}
-    answers = [raw for raw in given.values() if not _is_placeholder(field, raw)]
+    given = [item[key] for item in objects if key in item]
+    if len(given) > 1:
+        given = list({json.dumps(raw): raw for raw in given}.values())
+    answers = [raw for raw in given if not _is_placeholder(field, raw)]
     if not answers:
         raise _Bad("the reply repeats the format and gives no answer")
     first, *others = answers

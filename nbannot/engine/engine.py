@@ -164,7 +164,9 @@ class Engine:
         """Return the prompt for these fields, made once."""
         key = tuple(f.column for f in group)
         if key not in self._prompts:
-            self._prompts[key] = compose(self.job.kind, group, use_examples=self.job.config.use_examples)
+            self._prompts[key] = compose(
+                self.job.kind, group, use_examples=self.job.config.use_examples, code=self.job.code
+            )
         return self._prompts[key]
 
     def request(

@@ -26,6 +26,8 @@ class Job:
         The texts themselves, in which quotes are located.
     groups
         Fields that are asked in one call, in an order in which parents come before what depends on them.
+    code
+        The code of the marks between which every text stands.
     """
 
     codebook: Codebook
@@ -38,6 +40,7 @@ class Job:
     answer_mode: AnswerMode
     calibrated: bool
     max_tokens: int
+    code: str = ""
 
     @property
     def fields(self) -> tuple[Field, ...]:

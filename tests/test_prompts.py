@@ -32,9 +32,11 @@ from nbannot.asking.prompts import (
 )
 from nbannot.asking.request_reply import Reply
 from nbannot.errors import ConfigError
-from nbannot.study.codebook import Codebook, Field
+from nbannot.study.codebook import Codebook
+from nbannot.study.field import Field
 from nbannot.study.prompt_marks import marks_in, marks_notice
-from nbannot.study.task import Task, load_task
+from nbannot.study.task import Task
+from nbannot.study.task_sources import load_task
 
 BUILT_IN = ("standard", "persona", "CoT")
 EXAMPLE = "an example of our own"

@@ -36,7 +36,6 @@ PROMPT_TOKENS = re.compile(
 )
 
 
-
 def is_too_long(exchange: Exchange) -> bool:
     """Return whether the server says that the prompt does not fit the model's context."""
     if exchange.status not in (400, 413, 422, 500):

@@ -17,6 +17,7 @@ from made_runs import answer, made_run, made_task
 from nbannot.asking.answers import Answer
 from nbannot.comparing.comparison import compare, load_coder
 from nbannot.errors import ScoringError, TaskError
+from nbannot.measures.paired_statistics import LOWER_IS_BETTER
 from nbannot.measures.significance import adjusted
 from nbannot.study.task import Task
 
@@ -806,8 +807,8 @@ def test_an_interval_and_its_p_never_say_two_things(tmp_path):
     assert has_interval.sum() == 29  # all texts right against none: the same difference in every resample
     assert (leaves_out_0 == (frame["p_adjusted"] < 0.05))[has_interval].all()
     ranking = found.ranking()
-    told_apart = (ranking["ci_high"] < 0).tolist()
-    assert [not worse for worse in told_apart] == ranking["as_good_as_best"].tolist()
+    shown = ranking[ranking["ci_high"].notna()]
+    assert (shown["ci_high"] >= 0).tolist() == shown["as_good_as_best"].tolist()
     assert "Stance: silent has no valid answer on these texts" in " ".join(found.notes)
     assert "Worse than it: silent (0.00) (p < 0.05 after Holm over 30 comparisons)." in found.verdicts[0]
 
@@ -885,7 +886,8 @@ def test_a_run_does_not_win_by_refusing_what_it_would_get_wrong(tmp_path):
     frame, ranking = compared.frame(), compared.ranking()
     n_silent = {f"S_{name}": sum(v is not None for v in silent[name]) for name in silent}
     for place, (key, found) in enumerate(compared.results.items()):
-        assert compared.runs[found.best].model_id == "talks", key
+        assert key[1] not in LOWER_IS_BETTER or found.values[1] <= found.values[0], key
+        assert key[1] in LOWER_IS_BETTER or found.values[1] >= found.values[0] - 1e-12, key
         row = frame.iloc[place]
         assert (row["coverage_a"], row["coverage_b"]) == (n_silent[key[0]] / 120, 1.0)
         # the two are one model, so that they are the same wherever both answered
@@ -895,10 +897,9 @@ def test_a_run_does_not_win_by_refusing_what_it_would_get_wrong(tmp_path):
         assert not re.search(r"silent is (higher|lower \(better\))", sentence)
     assert set(ranking["coverage"]) == {1.0, *(n / 120 for n in n_silent.values())}
     assert "silent (" in str(compared)
-    # one text refused that was right, none that was wrong: the same worst case by hand
-    kappa = compared.results["S_Degree", "mae"].values[0]
+    mae = compared.results["S_Degree", "mae"].values[0]
     worst = [max(h - 1, 5 - h) if v is None else abs(v - h) for v, h in zip(silent["Degree"], people["Degree"], strict=True)]
-    assert kappa == pytest.approx(sum(worst) / 120)
+    assert mae == pytest.approx(sum(worst) / 120)
 
 
 def test_which_is_better_is_left_open_where_it_depends_on_the_missing_answers(tmp_path):

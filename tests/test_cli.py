@@ -448,10 +448,10 @@ def test_doctor_shows_no_password_of_an_address(command, monkeypatch):
 
 
 def test_score_of_older_folders_compares_and_saves_only_where_told(tmp_path, capsys):
-    from conftest import shared_data
+    from conftest import DATA
 
     root = tmp_path / "old"
-    shutil.copytree(shared_data("codebook_lab_logs"), root)
+    shutil.copytree(DATA / "codebook_lab_logs", root)
     before = {p: p.read_bytes() for p in root.rglob("*") if p.is_file()}
     table = root / "1.4.0" / "metrics" / "restaurant_cebab_metrics_log.csv"
     one = next((root / "1.4.0" / "restaurant_cebab").iterdir())

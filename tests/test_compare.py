@@ -813,7 +813,6 @@ def test_an_interval_and_its_p_never_say_two_things(tmp_path):
     assert "Worse than it: silent (0.00) (p < 0.05 after Holm over 30 comparisons)." in found.verdicts[0]
 
 
-
 def test_no_line_explains_what_does_not_disagree(tmp_path):
     from made_runs import stance_run
 
@@ -868,14 +867,22 @@ def test_a_text_that_a_coder_left_blank_is_no_answer_where_people_say_it_does_no
 def test_a_run_does_not_win_by_refusing_what_it_would_get_wrong(tmp_path):
     """The same model twice: once it answers all of 120 texts, once it refuses two of three that it gets wrong."""
     rng = np.random.default_rng(5)
-    people = {"Stance": rng.choice(["pro", "anti", "neutral"], 120).tolist(), "Degree": rng.integers(1, 6, 120).tolist()}
+    people = {
+        "Stance": rng.choice(["pro", "anti", "neutral"], 120).tolist(),
+        "Degree": rng.integers(1, 6, 120).tolist(),
+    }
     task = made_task(texts(120), STANCE, DEGREE, **people)
     said = {
-        "Stance": [v if rng.random() < 0.7 else str(rng.choice(["pro", "anti", "neutral"])) for v in people["Stance"]],
+        "Stance": [
+            v if rng.random() < 0.7 else str(rng.choice(["pro", "anti", "neutral"])) for v in people["Stance"]
+        ],
         "Degree": [v if rng.random() < 0.6 else int(rng.integers(1, 6)) for v in people["Degree"]],
     }
     silent = {
-        name: [v if v == h or i % 3 == 0 else None for i, (v, h) in enumerate(zip(said[name], people[name], strict=True))]
+        name: [
+            v if v == h or i % 3 == 0 else None
+            for i, (v, h) in enumerate(zip(said[name], people[name], strict=True))
+        ]
         for name in said
     }
     runs = [run_on(task, tmp_path, "silent", **silent), run_on(task, tmp_path, "talks", **said)]
@@ -898,7 +905,10 @@ def test_a_run_does_not_win_by_refusing_what_it_would_get_wrong(tmp_path):
     assert set(ranking["coverage"]) == {1.0, *(n / 120 for n in n_silent.values())}
     assert "silent (" in str(compared)
     mae = compared.results["S_Degree", "mae"].values[0]
-    worst = [max(h - 1, 5 - h) if v is None else abs(v - h) for v, h in zip(silent["Degree"], people["Degree"], strict=True)]
+    worst = [
+        max(h - 1, 5 - h) if v is None else abs(v - h)
+        for v, h in zip(silent["Degree"], people["Degree"], strict=True)
+    ]
     assert mae == pytest.approx(sum(worst) / 120)
 
 
@@ -916,12 +926,16 @@ def test_which_is_better_is_left_open_where_it_depends_on_the_missing_answers(tm
     assert row["n_both_answered"] == 60
     assert row["diff_both_answered"] < 0 < row["diff"]
     assert "On the 60 texts that both few and all answered it is the other way round" in compared.verdicts[0]
-    assert compared.verdicts[0].endswith("Which is better depends on the texts that one of them did not answer.")
+    assert compared.verdicts[0].endswith(
+        "Which is better depends on the texts that one of them did not answer."
+    )
 
 
 def test_people_who_used_one_label_make_every_comparison_say_so(tmp_path):
     task = made_task(texts(30), STANCE, Stance=["pro"] * 30)
-    runs = [run_on(task, tmp_path, k, Stance=["pro"] * n + ["anti"] * (30 - n)) for k, n in (("A", 30), ("B", 27))]
+    runs = [
+        run_on(task, tmp_path, k, Stance=["pro"] * n + ["anti"] * (30 - n)) for k, n in (("A", 30), ("B", 27))
+    ]
     compared = compare(runs, **FAST)
     words = "People gave all 30 texts the same label (pro): no agreement measure means anything here."
     assert compared.notes[0] == f"Stance: {words}"

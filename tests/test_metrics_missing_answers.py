@@ -85,7 +85,9 @@ def test_closed_gates_are_missing_answers_too():
 
 def test_texts_that_all_answered():
     people = list("abca")
-    runs = [FieldData("dropdown", ABC, people, model) for model in (["a", None, "c", "b"], list("abb") + [None])]
+    runs = [
+        FieldData("dropdown", ABC, people, model) for model in (["a", None, "c", "b"], list("abb") + [None])
+    ]
     for data in answered_by_all(runs):
         assert data.human == ["a", None, "c", None]
 

@@ -87,6 +87,18 @@ def test_every_public_name_can_be_had():
     assert done.stdout.strip() == "ok", done.stderr
 
 
+def test_editors_see_the_same_public_names():
+    import nbannot
+
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.asname: node.module for node in ast.walk(block) if isinstance(node, ast.ImportFrom)
+            for alias in node.names}  # fmt: skip
+    assert seen.pop("displays") == "nbannot"
+    assert seen == {name: f"nbannot.{home}" for name, home in nbannot._PUBLIC.items()}
+    assert dir(nbannot) == sorted([*nbannot.__all__, "displays"])
+
+
 def test_no_folder_bears_a_public_name_and_faces_only_hand_on():
     import nbannot
 

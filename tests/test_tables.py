@@ -24,6 +24,7 @@ from pathlib import Path
 import pandas as pd
 import polars as pl
 import pytest
+from conftest import DATA
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,11 +32,8 @@ from nbannot.errors import TableError
 from nbannot.record import tables
 from nbannot.record.tables import joined, read_classes, read_long, read_runs, safe_run_id, upsert
 
-SAMPLES = Path(__file__).parents[2] / "shared" / "data" / "codebook_lab_logs"
+SAMPLES = DATA / "codebook_lab_logs"
 SAMPLE_TASKS = ("restaurant_cebab", "uk_group_mentions", "uk_manifesto_policy")
-needs_samples = pytest.mark.skipif(
-    not SAMPLES.exists(), reason="the sample logs of older packages are not here"
-)
 
 LONG = "t_metrics_log.csv"
 RUNS = "t_metrics_log_runs.csv"
@@ -250,7 +248,6 @@ def test_a_task_name_is_one_folder_name(tmp_path: Path) -> None:
 # Older and foreign tables
 
 
-@needs_samples
 @pytest.mark.parametrize("version", ["1.3.0", "1.4.0"])
 @pytest.mark.parametrize("task", SAMPLE_TASKS)
 def test_an_older_table_is_brought_up_to_date_without_losing_a_cell(
@@ -282,7 +279,6 @@ def test_an_older_table_is_brought_up_to_date_without_losing_a_cell(
     assert list(read_long(folder, task)["run_id"]).count(again) == 1
 
 
-@needs_samples
 @pytest.mark.parametrize("version", ["1.3.0", "1.4.0"])
 def test_older_tables_are_read_as_they_are_and_with_the_names_of_today_on_request(version: str) -> None:
     folder, task = SAMPLES / version / "metrics", "uk_manifesto_policy"

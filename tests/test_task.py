@@ -21,7 +21,7 @@ from nbannot.study.codebook import Codebook, checkbox, dropdown, likert, span, t
 from nbannot.study.spans import make_span
 from nbannot.study.task import Task, bundled_tasks, load_task, read_csv, split_of
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(__file__).parent / "data"
 SETS = sorted(
     path.parent for path in DATA.rglob("ground-truth.csv") if (path.parent / "codebook.json").exists()
 )
@@ -629,10 +629,8 @@ class TestLoad:
     def test_there_are_two(self):
         assert bundled_tasks() == ["discrete-emotions", "policy-sentiment"]
 
-    @pytest.mark.parametrize("folder", SETS or [None], ids=lambda p: p and str(p.relative_to(DATA)))
+    @pytest.mark.parametrize("folder", SETS, ids=lambda p: str(p.relative_to(DATA)))
     def test_real_sets(self, folder):
-        if folder is None:
-            pytest.skip("no ../shared/data beside this checkout")
         task = load_task(folder)
         with (folder / "ground-truth.csv").open(encoding="utf-8-sig", newline="") as lines:
             rows = list(csv.DictReader(lines))

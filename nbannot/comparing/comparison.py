@@ -44,6 +44,7 @@ MANY_PAIRS = 20
 FEWER_RESAMPLES = 2_000
 """With more pairs than these, the texts that both runs of each answered are resampled so often."""
 
+
 def compare(
     runs: Sequence[Compared],
     metric: str | Sequence[str] | None = None,
@@ -111,7 +112,10 @@ def compare(
     }
     tested = {key: paired(runs, key[1], names=names, **settings) for key, runs in scored.items()}
     fewer = min(n_resamples, FEWER_RESAMPLES) if math.comb(len(items), 2) > MANY_PAIRS else n_resamples
-    both = {key: _where_both_answered(data[key[0]], key[1], names, settings | {"n_resamples": fewer}) for key in tested}
+    both = {
+        key: _where_both_answered(data[key[0]], key[1], names, settings | {"n_resamples": fewer})
+        for key in tested
+    }
     results: dict[Key, ManyResult] = {}
     both_answered: dict[Key, dict[tuple[str, str], PairResult]] = {}
     families: dict[str, int] = {}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from nbannot.comparing.align import Compared
 from nbannot.comparing.names import names_of
@@ -21,6 +21,9 @@ from nbannot.page.shown import Shown
 from nbannot.record import export
 from nbannot.study.codebook import Field
 from nbannot.tools.frames import make_frame
+
+if TYPE_CHECKING:
+    from nbannot.tools.frames import Frame
 
 PAIR_COLUMNS = ("column", "metric", "run_a", "run_b", "value_a", "value_b", "diff", "ci_low", "ci_high", "ci_method",
                 "ci_level", "p", "p_adjusted", "p_method", "n", "n_discordant", "mdd", "reason")  # fmt: skip
@@ -102,7 +105,7 @@ class Comparison(Shown):
         n = int(answered_rows(self.data[column][0])[0].sum())
         return tuple(answers / n if n else math.nan for answers in self.answered[column])
 
-    def frame(self) -> Any:
+    def frame(self) -> Frame:
         """Return one row per pair of runs: values, difference with interval, p, p adjusted, n, n_discordant, mdd.
 
         Values are with every missing answer counted as a wrong one; ``coverage_a`` and ``coverage_b`` say how many
@@ -126,14 +129,22 @@ class Comparison(Shown):
     def _where_both_answered(self, key: Key, pair: PairResult) -> dict[str, Any]:
         share = dict(zip(self.results[key].runs, self.coverage(key[0]), strict=True))
         both = self.both(key, pair)
-        values = (share[pair.run_a], share[pair.run_b], both.n, both.diff, both.ci_low, both.ci_high, both.p_adjusted)
+        values = (
+            share[pair.run_a],
+            share[pair.run_b],
+            both.n,
+            both.diff,
+            both.ci_low,
+            both.ci_high,
+            both.p_adjusted,
+        )
         return dict(zip(BOTH_COLUMNS, values, strict=True))
 
     def both(self, key: Key, pair: PairResult) -> PairResult:
         """Return a pair on the texts that both answered: itself where no answer is missing."""
         return self.both_answered[key].get((pair.run_a, pair.run_b), pair)
 
-    def ranking(self) -> Any:
+    def ranking(self) -> Frame:
         """Return one row per run: value, coverage, difference to the best with interval, whether as good, its cost.
 
         The value is with every missing answer counted as a wrong one.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbannot.comparing.align import column_of, given_items, refuse_other_fields
 from nbannot.comparing.comparison import Compared
@@ -22,6 +22,9 @@ from nbannot.measures.resample import sample_cells
 from nbannot.measures.result import Result
 from nbannot.study.codebook import Field
 from nbannot.tools.frames import make_frame
+
+if TYPE_CHECKING:
+    from nbannot.tools.frames import Frame
 
 COLUMNS = (
     "column",
@@ -73,7 +76,7 @@ class Agreement:
     majority: Mapping[str, Result]
     notes: tuple[str, ...]
 
-    def frame(self) -> Any:
+    def frame(self) -> Frame:
         """Return one row per measure: of all coders (``all``), of each pair, of each coder against the others."""
         every = [(ALL, ALL, name, result, result.n_answered) for name, result in self.overall.items()]
         every += [(*pair, name, r, r.n) for pair, found in self.pairs.items() for name, r in found.items()]

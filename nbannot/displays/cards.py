@@ -34,6 +34,7 @@ from nbannot.report.words import (
     settings_shown,
     state_of,
     statuses,
+    variation_of,
     where_texts_go,
 )
 
@@ -154,6 +155,7 @@ def _field_rows(f: Field, score: FieldScore, notes: Footnotes, who: str) -> list
         people = [(str(entry["label"]), int(entry["support"])) for entry in score.per_class]
         model = [(str(entry["label"]), int(entry["predicted"])) for entry in score.per_class]
         rows.append(f"people: {_spread(people)} | {who}: {_spread(model)}")
+        rows += [words] if (words := variation_of(score)) else []
     return rows
 
 

@@ -57,7 +57,12 @@ def _values(compared: Comparison, key: tuple[str, str], names: dict[str, str]) -
     every = zip(compared.runs, compared.own(*key), coverage, strict=True)
     missing = min(coverage, default=1.0) < 1
     return [
-        Point(names[run.run_id] + (f" ({_answered(of)} answered)" if missing else ""), own.value, own.ci_low, own.ci_high)
+        Point(
+            names[run.run_id] + (f" ({_answered(of)} answered)" if missing else ""),
+            own.value,
+            own.ci_low,
+            own.ci_high,
+        )
         for run, own, of in every
     ]
 
@@ -127,7 +132,17 @@ def _pairs_grid(compared: Comparison, key: tuple[str, str], digits: int) -> Grid
         )
     rest = len(found.pairs) - len(rows)
     p = "p (Holm)" if compared.adjust == "holm" else "p (BH)"
-    header = ["A", "", "B", "", "A − B", _interval_words(compared, key[0]), p, "texts that decide", "detectable"]
+    header = [
+        "A",
+        "",
+        "B",
+        "",
+        "A − B",
+        _interval_words(compared, key[0]),
+        p,
+        "texts that decide",
+        "detectable",
+    ]
     more = [f"… and {plural(rest, 'more pair')}: see frame()."] if rest > 0 else []
     detectable = "detectable: the smallest true difference that so many texts would find with a power of 80%."
     return Grid(header, rows, "lrlrrirrr", notes=[*notes.lines, detectable, *more])

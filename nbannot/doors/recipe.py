@@ -217,14 +217,18 @@ def headline(run: Run) -> dict[str, tuple[str, Result]]:
 def headline_words(run: Run) -> list[str]:
     """Return one short line per scored field: ``Direction: macro F1 0.31 [0.22, 0.40], n = 64``."""
     from nbannot.page.digits import interval_of, value_of
-    from nbannot.report.words import metric_words, plural
+    from nbannot.report.words import metric_words, plural, variation_of
 
     lines = []
     for column, (name, result) in headline(run).items():
         shown = f"{metric_words(name)} {value_of(name, result)}"
         shown += f" {interval_of(name, result)}" if result.ci_method else ""
         shown += f" ({result.reason})" if result.reason else ""
-        lines.append(f"{run.task.codebook[column].name}: {shown}, {plural(result.n, 'text')}")
+        score = run.scores.fields[column]
+        n, answered = score.results["coverage"].n, score.results["coverage"].n_answered
+        texts = plural(n, "text") if answered == n else f"{answered:,} of {plural(n, 'text')} answered"
+        said = f"{run.task.codebook[column].name}: {shown}, {texts}"
+        lines.append(". ".join(filter(None, [said, variation_of(score)])))
     return lines
 
 

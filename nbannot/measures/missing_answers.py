@@ -246,7 +246,9 @@ def _answered_table(rows: Account, k: int) -> FloatArray:
 def _candidates(support: FloatArray) -> IntArray:
     """Return the labels that are tried as wrong answers, the most frequent first; of very many the two ends."""
     order = np.argsort(-support, kind="stable").astype(np.int64)
-    return order if len(order) <= 2 * CANDIDATES else np.concatenate([order[:CANDIDATES], order[-CANDIDATES:]])
+    return (
+        order if len(order) <= 2 * CANDIDATES else np.concatenate([order[:CANDIDATES], order[-CANDIDATES:]])
+    )
 
 
 # Texts and spans

@@ -210,9 +210,7 @@ def compare_many(
     ScoringError
         Fewer than two runs, runs on different rows, or an unknown metric.
     """
-    found = paired(
-        runs, metric, n_resamples=n_resamples, seed=seed, level=level, names=names, extras=extras
-    )
+    found = paired(runs, metric, n_resamples=n_resamples, seed=seed, level=level, names=names, extras=extras)
     return adjust_family([found], method)[0]
 
 
@@ -418,9 +416,7 @@ def _by_bootstrap(base: PairResult, differences: FloatArray, level: float) -> _T
         same = "no interval: the difference is the same in nearly every resample"
         return _Tested(replace(base, reason="; ".join(filter(None, (base.reason, same)))))
     doubt = f"interval unreliable: not defined in {1 - share:.0%} of the resamples" if share < 0.99 else ""
-    pair = replace(
-        base, ci_method="paired bootstrap", reason="; ".join(filter(None, (base.reason, doubt)))
-    )
+    pair = replace(base, ci_method="paired bootstrap", reason="; ".join(filter(None, (base.reason, doubt))))
     se = standard_error(differences)
     return _Tested(
         pair,

@@ -10,7 +10,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from nbannot.page.fragment import Fragment
 
 
 class Shown:
@@ -22,16 +25,17 @@ class Shown:
         bundle: dict[str, str] = self._fragment().bundle()
         return bundle
 
-    def _fragment(self) -> Any:
+    def _fragment(self) -> Fragment:
         return show(self._display, self)
 
     def __str__(self) -> str:
         return str(self._fragment().text)
 
 
-def show(display: str, *things: Any) -> Any:
+def show(display: str, *things: Any) -> Fragment:
     """Return the fragment that a display of `nbannot.displays` makes of these things."""
-    return getattr(_displays(), display)(*things)
+    fragment: Fragment = getattr(_displays(), display)(*things)
+    return fragment
 
 
 def _displays() -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbannot.asking.answers import Answer
 from nbannot.asking.ledger import read_calls
@@ -15,6 +15,9 @@ from nbannot.study.codebook import Field
 from nbannot.study.spans import read_spans
 from nbannot.study.task import Task, read_csv
 from nbannot.tools.frames import make_frame
+
+if TYPE_CHECKING:
+    from nbannot.tools.frames import Frame
 
 NOT_REACHED = "the run did not get this far"
 LABEL_COLUMNS = ("text_id", "column", "value", "status", "reason", "repaired", "unaligned", "attempt")
@@ -69,7 +72,7 @@ class Coding:
             for answer in answers
         )
 
-    def frame(self, statuses: Iterable[str] | None = None) -> Any:
+    def frame(self, statuses: Iterable[str] | None = None) -> Frame:
         """Return one row per text and field: id, column, value, status, reason, repaired, unaligned, attempt."""
         wanted = None if statuses is None else set(statuses)
         rows = [

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbannot.engine import energy
 from nbannot.engine.job import Outcome, Progress
@@ -20,6 +20,9 @@ from nbannot.study.codebook import Codebook
 from nbannot.study.config import settings_in
 from nbannot.study.task import Task, load_task, read_csv
 from nbannot.tools.files import read_json
+
+if TYPE_CHECKING:
+    from nbannot.page.fragment import Fragment
 
 COMPLETE, PARTIAL, FAILED, RUNNING = "complete", "partial", "failed", "running"
 HUMAN_LABELS = "human_labels.csv"
@@ -77,7 +80,7 @@ class Run(Scored, Shown):
         """Total energy (kWh), emissions (kg CO2e) and hardware; empty where nothing was measured."""
         return energy.totals(self.folder / folder.EMISSIONS)
 
-    def report(self) -> Any:
+    def report(self) -> Fragment:
         """Return the report: scores against the human labels, to read (text, and HTML in a notebook)."""
         return show("report", self)
 

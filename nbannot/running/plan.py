@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from nbannot.asking.prompts import compose
 from nbannot.asking.request_reply import Message
@@ -16,6 +16,7 @@ from nbannot.record.run import COMPLETE
 from nbannot.running.design import Design, as_task, design
 from nbannot.running.run import run
 from nbannot.study.config import RunConfig
+from nbannot.study.keywords import Settings
 from nbannot.tools.files import read_json
 
 CHARS_PER_TOKEN = 4.0
@@ -84,7 +85,7 @@ def plan(
     *,
     codebook: Any = None,
     pilot: int = 0,
-    **settings: Any,
+    **settings: Unpack[Settings],
 ) -> Plan:
     """Return what `run` with the same arguments would send.
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from nbannot import __version__
 from nbannot.asking import ledger
@@ -29,6 +29,7 @@ from nbannot.running.design import Design, Say, as_task, design
 from nbannot.running.scores import labels_text, save_scores, scores_are_saved
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
+from nbannot.study.keywords import Settings
 from nbannot.study.task import Task
 from nbannot.tools.files import csv_text, read_json, write_atomic, write_json
 
@@ -48,7 +49,7 @@ def run(
     tick: Tick | None = None,
     stop: threading.Event | None = None,
     say: Say | None = None,
-    **settings: Any,
+    **settings: Unpack[Settings],
 ) -> Run:
     """Annotate a task's texts and score the labels against people's. The same call finds, or continues, the same run.
 

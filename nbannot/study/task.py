@@ -26,6 +26,7 @@ from nbannot.study.spans import read_spans
 from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
+    import pandas as pd
     import polars as pl
 
 ID_COLUMNS = ("sample_id", "doc_id", "item_id", "text_id", "id")
@@ -287,7 +288,7 @@ class Task(Shown):
             digest.update("".join(f"{len(cell)}:{cell}" for cell in row).encode())
         return digest.hexdigest()
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pd.DataFrame:
         """Return the data as a pandas DataFrame; every cell is a string."""
         import pandas as pd
 

@@ -136,9 +136,13 @@ def test_every_comparison_shown_is_in_the_family(tmp_path):
         for _, of_field in frame.groupby("column"):
             assert of_field["p_adjusted"].tolist() == pytest.approx(adjusted(of_field["p"], method).tolist())
     assert compared.families == {"S_Stance": 3, "S_Degree": 6}
-    how = "same rows, A minus B · 95% paired bootstrap, B=500, seed 1, resampling unit=row · p and intervals: Holm over "
-    assert compared.conventions == how + "the comparisons of each field (3 in S_Stance, 6 in S_Degree)"
-    assert compare(runs, "mae", **FAST).conventions == how + "all 3 comparisons"
+    how = (
+        "same rows, A minus B · 95% paired bootstrap, B=500, seed 1, resampling unit=row · p and intervals: "
+    )
+    assert (
+        compared.conventions == how + "Holm over the comparisons of each field (3 in S_Stance, 6 in S_Degree)"
+    )
+    assert compare(runs, "mae", **FAST).conventions == how + "Holm over all 3 comparisons"
     assert (
         "after Holm over 9 comparisons" not in compared.verdicts[0]
     )  # sentences of three runs name the best
@@ -298,7 +302,8 @@ def test_three_runs_one_ahead(tmp_path):
     compared = compare(runs, "accuracy")
     assert sentence(compared) == (
         "Stance, accuracy on 60 texts: best is good (0.95). Worse than it, every other run: poor (0.50), poorer (0.40) "
-        "(p < 0.05 after Holm over 3 comparisons). Chosen on these same texts, its value is too favourable on average; corrected for the choice: 0.95."
+        "(p < 0.05 after Holm over 3 comparisons). Chosen on these same texts, its value is too favourable on "
+        "average; corrected for the choice: 0.95."
     )
     # right by 57, 30, 24; 24 texts by all, 6 by two, 27 by one: 2 (3 x 4725 - 111^2) / (3 x 111 - 267)
     assert compared.notes == [
@@ -941,4 +946,4 @@ def test_people_who_used_one_label_make_every_comparison_say_so(tmp_path):
     assert compared.notes[0] == f"Stance: {words}"
     assert words in " ".join(str(compared).split())
     assert words in " ".join(str(runs[0]).split())
-    assert words in runs[0].report().replace("\n", " ")
+    assert words in " ".join(str(runs[0].report()).split())

@@ -86,7 +86,7 @@ def test_closed_gates_are_missing_answers_too():
 def test_texts_that_all_answered():
     people = list("abca")
     runs = [
-        FieldData("dropdown", ABC, people, model) for model in (["a", None, "c", "b"], list("abb") + [None])
+        FieldData("dropdown", ABC, people, model) for model in (["a", None, "c", "b"], ["a", "b", "b", None])
     ]
     for data in answered_by_all(runs):
         assert data.human == ["a", None, "c", None]

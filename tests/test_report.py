@@ -91,6 +91,7 @@ answers          18 valid · 2 invalid
 no valid answer  2 × invalid: not an option
 rows             20 = 18 scored + 2 without a valid answer
 
+• People gave no text the label neutral: no agreement measure means anything about it here.
 • Look at F1 and percentage agreement first; per-class precision and recall where labels are rare.
 • Interval for macro F1 unreliable: class anti has n=8.
 • neutral was predicted but never used by humans; it is not in the macro averages.

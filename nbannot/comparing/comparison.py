@@ -106,7 +106,7 @@ def compare(
     if column is None:
         data = _coded_by_all(data)
     names = [item.run_id for item in items]
-    settings = {"n_resamples": n_resamples, "seed": seed, "extras": extras}
+    settings: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed, "extras": extras}
     scored = {
         (key, name): _all_answered(of_runs, name) for key, of_runs in data.items() for name in chosen[key]
     }

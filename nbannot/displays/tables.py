@@ -239,7 +239,9 @@ def runs_card(runs: Runs) -> Fragment:
     align = "l" + "l" * len(runs.differing) + "r" * len(fields) + "lr"
     blocks: list[Block] = [Heading("Runs of a sweep", 1, plural(len(runs), "run"))]
     if rows:
-        blocks.append(Grid([*header, "status", "time"], rows, align))
+        partly = any("/" in str(cell) for row in rows for cell in row[1 + len(runs.differing) : -2])
+        notes = ["(5/6): of 6 texts with a human label 5 have a valid answer."] if partly else []
+        blocks.append(Grid([*header, "status", "time"], rows, align, notes=notes))
     else:
         blocks.append(Para("No run came about."))
     if runs.failures:
@@ -266,8 +268,8 @@ def _headlines(run: Run, runs: Runs) -> list[str]:
             continue
         name = HEADLINES[f.type][0]
         value = value_cells(name, score.results[name], Footnotes())[0].text.rstrip("¹")
-        whole = score.results["coverage"].n_answered == n_reference(score)
-        found.append(value if whole else f"{value} ({answered_of(score)} answered)")
+        n, answered = n_reference(score), score.results["coverage"].n_answered
+        found.append(value if answered == n else f"{value} ({count(answered)}/{count(n)})")
     return found
 
 

@@ -132,7 +132,7 @@ def _farthest(data: FieldData, rows: Account, missing: BoolArray, metric: str) -
         "spearman_corr": ordinal.spearman,
     }[metric]
     answered_table = _answered_table(rows, len(values))
-    of_label, points = rows.human[missing], np.arange(len(values))
+    of_label, points = rows.human[missing].astype(np.int64), np.arange(len(values))
     ends = [np.where(of_label == end, top - end, end).astype(np.int64) for end in (0, top)]
     found = []
     for first in (start, *ends):
@@ -147,20 +147,20 @@ def _costliest(rows: Account, missing: BoolArray, metric: str, k: int) -> IntArr
     """Return labels for the missing rows, none of them right, each portion where it lowers the metric most."""
     used = rows.reference
     human, model = rows.human, rows.model
-    of_label = human[missing]
+    of_label = human[missing].astype(np.int64)
     row = np.bincount(human[used], minlength=k).astype(float)
     tp = np.bincount(human[used & (human == model)], minlength=k).astype(float)
     answered = np.bincount(model[used & (model >= 0)], minlength=k).astype(float)
     candidates = _candidates(row)
 
     def measure(col: FloatArray) -> FloatArray:
-        rest = (np.broadcast_to(side, col.shape) for side in (tp, row))
-        return LABEL_METRICS[metric](LabelCounts(*rest, col, np.zeros_like(col)))
+        same = [np.broadcast_to(side, col.shape) for side in (tp, row)]
+        return LABEL_METRICS[metric](LabelCounts(same[0], same[1], col, np.zeros_like(col)))
 
     found = []
     for place, first in enumerate(candidates[:STARTS]):  # the most frequent labels draw most chance agreement
         start = np.where(of_label == first, candidates[place - 1], first).astype(np.int64)
-        col = answered + np.bincount(start, minlength=k)
+        col = answered + np.bincount(start, minlength=k).astype(float)
         chosen = _moved_to_the_worst(of_label, start, candidates, *_moves_in_counts(col, measure))
         found.append((float(measure(col)), chosen))
     return min(found, key=lambda one: (math.isnan(one[0]), one[0]))[1]

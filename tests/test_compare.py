@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import unicodedata
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,9 @@ from conftest import codebook_of
 from made_runs import answer, made_run, made_task
 
 from nbannot.asking.answers import Answer
+from nbannot.comparing.coder import load_outputs
 from nbannot.comparing.comparison import compare, load_coder
+from nbannot.comparing.reliability import agreement
 from nbannot.errors import ScoringError, TaskError
 from nbannot.measures.paired_statistics import LOWER_IS_BETTER
 from nbannot.measures.significance import adjusted
@@ -490,7 +493,7 @@ def test_only_texts_that_every_person_coded_count(tmp_path):
     frame = compared.frame()
     assert frame["n"].tolist() == [4, 4, 4]  # 6-9
     assert frame["value_a"].tolist() == [1.0, 1.0, 1.0]
-    assert "Only texts that Ada and Bo coded count." in compared.notes
+    assert "Only texts that Ada and Bo coded count: 4 of 20 in Stance." in compared.notes
     assert compare([run, ada], "accuracy").frame()["n"].tolist() == [10]
 
 
@@ -617,11 +620,16 @@ def test_a_file_of_labels(tmp_path):
     assert coder.coding.count() == {"not_asked": 1, "ok": 2}
     assert compare([coder, run], "accuracy").frame().iloc[0][["n", "value_a"]].tolist() == [2, 0.5]
     path.write_text("sample_id,S_Stance\nt3,pro\nt0,maybe\n")
-    with pytest.raises(TaskError, match="'maybe' must be one of pro, anti, neutral"):
+    with pytest.raises(TaskError, match="'maybe' must be one of pro, anti, neutral") as caught:
         load_coder(task, path)
+    assert "coder 'ada'" in str(caught.value)
+    assert "ada.csv" in str(caught.value)
+    assert "row 3 (text t0)" in str(caught.value)
     assert load_coder(task, path, outside_labels="not_coded").coding.count() == {"not_asked": 1, "ok": 1}
     path.write_text("sample_id,S_Stance\nt3,pro\nt3,anti\n")
-    with pytest.raises(TaskError, match="1 repeated: 't3'"):
+    with pytest.raises(
+        TaskError, match=r"coder 'ada' \(.*ada.csv\) must be unique. Got 1 repeated: 't3' \(rows 2, 3\)"
+    ):
         load_coder(task, path)
     path.write_text("sample_id,S_Stance\nq3,pro\n")
     with pytest.raises(
@@ -947,3 +955,121 @@ def test_people_who_used_one_label_make_every_comparison_say_so(tmp_path):
     assert words in " ".join(str(compared).split())
     assert words in " ".join(str(runs[0]).split())
     assert words in " ".join(str(runs[0].report()).split())
+
+
+# Ids that travelled
+
+
+def test_ids_are_joined_whatever_a_system_did_to_them(tmp_path):
+    """Taken apart (macOS), with white space and a byte-order mark (spreadsheets), as floats (a blank beside them)."""
+    names = ["Käthe.txt", "Ångström.txt", "7", "plain.txt"]
+    task = Task(
+        pl.DataFrame({"id": names, "text": texts(4), "S_Stance": ["pro", "anti", "pro", "anti"]}),
+        codebook_of(STANCE),
+        "names",
+    )
+    travelled = [
+        unicodedata.normalize("NFD", names[0]),
+        f"\ufeff{unicodedata.normalize('NFD', names[1])} ",
+        "7.0",
+        "plain.txt\u00a0",
+        "who",
+    ]
+    coder = load_coder(
+        task, pl.DataFrame({"id": travelled, "S_Stance": ["pro", "anti", "anti", "anti", "pro"]}), "Mac"
+    )
+    assert coder.task.ids == names
+    assert coder.coding.values("S_Stance") == ["pro", "anti", "anti", "anti"]
+    assert coder.unknown_ids == ("who",)
+    card = " ".join(str(coder).split())
+    assert "left out 1 row with ids that the task does not have: 'who'" in card
+    assert "texts 4 of 4 of the task" in card
+    both = agreement(
+        [coder, load_coder(task, pl.DataFrame({"id": names, "S_Stance": ["pro"] * 4}), "Win")], "Stance"
+    )
+    # pro pro, anti pro, anti pro, anti pro
+    assert both.pairs["Mac", "Win"]["percentage_agreement"].value == 0.25
+    assert "4 of 4 texts have two coders or more" in both.notes[0]
+    assert "Mac: 1 row with ids that the task does not have: 'who', left out." in both.notes
+
+
+def test_two_texts_that_one_id_could_mean_are_not_guessed():
+    ids = ["é", unicodedata.normalize("NFD", "é"), "b"]
+    task = Task(
+        pl.DataFrame({"id": ids, "text": texts(3), "S_Stance": ["pro"] * 3}), codebook_of(STANCE), "twins"
+    )
+    coder = load_coder(
+        task, pl.DataFrame({"id": [ids[1], "é ", "b"], "S_Stance": ["anti", "pro", "pro"]}), "A"
+    )
+    assert coder.coding.values("S_Stance") == ["anti", "pro"]
+    assert coder.unknown_ids == ("é ",)
+
+
+def test_texts_without_ids_are_joined_however_they_are_encoded():
+    task = Task(
+        pl.DataFrame({"text": ["Schön.", "Schön.", "Und so"], "S_Stance": ["pro", "anti", "pro"]}),
+        codebook_of(STANCE),
+        "german",
+    )
+    apart = unicodedata.normalize("NFD", "Schön.")
+    coder = load_coder(
+        task,
+        pl.DataFrame(
+            {"text": [apart, "Und  so\r\n", apart, apart], "S_Stance": ["pro", "anti", "anti", "pro"]}
+        ),
+        "Mac",
+    )
+    assert coder.coding.values("S_Stance") == ["pro", "anti", "anti"]
+    assert len(coder.unknown_ids) == 1
+
+
+def test_agreement_joins_coders_of_two_copies_of_a_task():
+    ids = ["Zoë", "Max"]
+    tasks = [
+        Task(
+            pl.DataFrame({"id": [unicodedata.normalize(form, i) for i in ids], "text": texts(2)}),
+            codebook_of(STANCE),
+            form,
+        )
+        for form in ("NFC", "NFD")
+    ]
+    coders = [
+        load_coder(task, pl.DataFrame({"id": task.ids, "S_Stance": ["pro", last]}), task.name)
+        for task, last in zip(tasks, ("anti", "pro"), strict=True)
+    ]
+    assert agreement(coders, "Stance").pairs["NFC", "NFD"]["percentage_agreement"].value == 0.5
+
+
+# Outputs of models run elsewhere
+
+
+def test_what_a_model_left_blank_elsewhere_is_an_error(tmp_path):
+    """10 texts: 5 right, 2 wrong, 1 blank, 1 that the codebook does not have, 1 not in the file."""
+    task = stance_task(10)
+    people = task.human("S_Stance")
+    said = [*people[:5], "anti" if people[5] == "pro" else "pro", "neutral", "", "pro-ish"]
+    path = tmp_path / "gpt.csv"
+    pl.DataFrame({"id": task.ids[:9], "S_Stance": said}).write_csv(path)
+    outputs = load_outputs(task, path)
+    assert outputs.coding.count() == {"ok": 7, "invalid": 3}
+    scores = outputs.metrics.set_index("metric")
+    assert scores.loc["accuracy", "value"] == 0.5
+    assert (scores.loc["coverage", "value"], scores.loc["accuracy", "n"]) == (0.7, 10)
+    assert load_coder(task, path, outside_labels="not_coded").metrics.set_index("metric").loc[
+        "accuracy", "value"
+    ] == pytest.approx(5 / 7)
+    run = run_on(task, tmp_path, "M", Stance=right_in(task, range(6)))
+    compared = compare([outputs, run], "accuracy")
+    assert compared.frame().iloc[0][["value_a", "value_b", "n", "coverage_a"]].tolist() == [0.5, 0.6, 10, 0.7]
+    assert not [note for note in compared.notes if note.startswith("Only texts that")]
+    assert "demo: gpt" in str(outputs)
+    assert "coder" not in str(outputs)
+
+
+def test_a_child_of_outputs_does_not_apply_where_the_model_closed_the_gate():
+    task = made_task(texts(3), GATE, HOW, Gate=[1, 1, 0], How=["x", "y", ""])
+    outputs = load_outputs(
+        task, pd.DataFrame({"id": task.ids, "S_Gate": [1, 0, None], "S_How": ["x", None, None]}), "m"
+    )
+    assert [a.status for a in outputs.coding.answers["S_Gate"]] == ["ok", "ok", "invalid"]
+    assert [a.status for a in outputs.coding.answers["S_How"]] == ["ok", "not_applicable", "invalid"]

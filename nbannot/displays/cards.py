@@ -95,9 +95,17 @@ def coder_card(coder: Coder) -> Fragment:
     counts = coder.coding.count()
     return Fragment.of(
         [
-            Heading(f"{coder.task.name}: coder {coder.run_id}", 1, plural(len(coder.task), "text")),
+            Heading(f"{coder.task.name}: {coder.model_id}", 1, plural(len(coder.task), "text")),
             Facts(
-                [("labels", f"{count(counts.get('ok', 0))} in {plural(len(coder.coding.fields), 'field')}")]
+                [
+                    (
+                        "labels",
+                        f"{count(counts.get('ok', 0))} in {plural(len(coder.coding.fields), 'field')}",
+                    ),
+                    *([("texts", f"{count(len(coder.task))} of {count(coder.n_given)} of the task")]),
+                    *([("answers", statuses(counts))] if not coder.by_person else []),
+                    *([("left out", coder.left_out)] if coder.left_out else []),
+                ]
             ),
             *_scores(coder),
         ]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nbannot.asking.prompts import add_prompt as add_prompt
     from nbannot.asking.prompts import prompt_types as prompt_types
     from nbannot.comparing.coder import load_coder as load_coder
+    from nbannot.comparing.coder import load_outputs as load_outputs
     from nbannot.comparing.comparison import compare as compare
     from nbannot.comparing.reliability import agreement as agreement
     from nbannot.comparing.rescoring.rescore import rescore as rescore
@@ -69,6 +70,7 @@ _PUBLIC = {
     "joined": "record.views",
     "likert": "study.questions",
     "load_coder": "comparing.coder",
+    "load_outputs": "comparing.coder",
     "load_run": "record.run",
     "load_task": "study.task_sources",
     "metrics": "record.views",

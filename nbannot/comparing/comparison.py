@@ -33,7 +33,7 @@ from nbannot.measures.paired import ManyResult, Paired, PairResult, adjust_famil
 from nbannot.measures.paired_statistics import comparable_metrics
 from nbannot.measures.text_extras import EXTRA_NAMES, TextExtras
 from nbannot.report.words import HEADLINES
-from nbannot.study.field import Field
+from nbannot.study.codebook import Field
 
 __all__ = ["Coder", "Compared", "Comparison", "compare", "energy_of", "load_coder", "seconds_of", "tokens_of"]
 
@@ -106,7 +106,7 @@ def compare(
     if column is None:
         data = _coded_by_all(data)
     names = [item.run_id for item in items]
-    settings = {"n_resamples": n_resamples, "seed": seed, "extras": extras}
+    settings: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed, "extras": extras}
     scored = {
         (key, name): _all_answered(of_runs, name) for key, of_runs in data.items() for name in chosen[key]
     }

@@ -31,8 +31,8 @@ PAIR_COLUMNS = ("column", "metric", "run_a", "run_b", "value_a", "value_b", "dif
 BOTH_COLUMNS = ("coverage_a", "coverage_b", "n_both_answered", "diff_both_answered", "ci_low_both_answered",
                 "ci_high_both_answered", "p_adjusted_both_answered")  # fmt: skip
 MARGIN_COLUMNS = ("a_not_inferior", "b_not_inferior")
-RUN_COLUMNS = ("column", "metric", "run", "name", "value", "coverage", "diff_to_best", "ci_low", "ci_high", "p_adjusted",
-               "as_good_as_best", "seconds", "tokens", "energy_kwh")  # fmt: skip
+RUN_COLUMNS = ("column", "metric", "run", "name", "value", "coverage", "diff_to_best", "ci_low", "ci_high",
+               "p_adjusted", "as_good_as_best", "seconds", "tokens", "energy_kwh")  # fmt: skip
 
 Key = tuple[str, str]
 """A column and a metric."""

@@ -329,11 +329,7 @@ def notes_on(comparison: Comparison) -> list[str]:
                 f"{comparison.field(column).name}, {metric_words(metric)}: Cochran's Q over all {len(found.runs)} runs "
                 f"= {q.statistic:.2f}, df = {q.df}, {p}."
             )
-    people = [run.run_id for run in comparison.runs if isinstance(run, Coder)]
-    if people:
-        notes.append(
-            f"Only texts that {' and '.join(people) if len(people) < 3 else 'all coders'} coded count."
-        )
+    notes += _of_people(comparison)
     if comparison.margin is not None:
         notes.append(
             f"Margin {comparison.margin:g}: a run is shown to be good enough where the 95% interval of the difference "
@@ -350,6 +346,22 @@ def notes_on(comparison: Comparison) -> list[str]:
             "Benjamini-Hochberg keeps the share of false findings low, not the chance of any: to explore."
         )
     return notes
+
+
+def _of_people(comparison: Comparison) -> list[str]:
+    """Return which texts count where people are compared, and what was left out of anybody's table."""
+    coders = [run for run in comparison.runs if isinstance(run, Coder)]
+    people = [coder for coder in coders if coder.by_person]
+    notes = []
+    if people:
+        names = " and ".join(coder.run_id for coder in people) if len(people) < 3 else "all coders"
+        of = max(coder.n_given for coder in people)
+        counts = [
+            f"{int(answered_rows(runs[0])[0].sum()):,} of {of:,} in {comparison.field(column).name}"
+            for column, runs in comparison.data.items()
+        ]
+        notes.append(f"Only texts that {names} coded count: {listed(counts)}.")
+    return [*notes, *(f"{coder.run_id}: {coder.left_out}, left out." for coder in coders if coder.left_out)]
 
 
 def _too_few_resamples(comparison: Comparison) -> list[str]:

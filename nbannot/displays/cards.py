@@ -36,6 +36,7 @@ from nbannot.report.words import (
     settings_shown,
     state_of,
     statuses,
+    variation_of,
     where_texts_go,
 )
 
@@ -114,9 +115,17 @@ def coder_card(coder: Coder) -> Fragment:
     counts = coder.coding.count()
     return Fragment.of(
         [
-            Heading(f"{coder.task.name}: coder {coder.run_id}", 1, plural(len(coder.task), "text")),
+            Heading(f"{coder.task.name}: {coder.model_id}", 1, plural(len(coder.task), "text")),
             Facts(
-                [("labels", f"{count(counts.get('ok', 0))} in {plural(len(coder.coding.fields), 'field')}")]
+                [
+                    (
+                        "labels",
+                        f"{count(counts.get('ok', 0))} in {plural(len(coder.coding.fields), 'field')}",
+                    ),
+                    *([("texts", f"{count(len(coder.task))} of {count(coder.n_given)} of the task")]),
+                    *([("answers", statuses(counts))] if not coder.by_person else []),
+                    *([("left out", coder.left_out)] if coder.left_out else []),
+                ]
             ),
             *_scores(coder),
         ]
@@ -174,6 +183,7 @@ def _field_rows(f: Field, score: FieldScore, notes: Footnotes, who: str) -> list
         people = [(str(entry["label"]), int(entry["support"])) for entry in score.per_class]
         model = [(str(entry["label"]), int(entry["predicted"])) for entry in score.per_class]
         rows.append(f"people: {_spread(people)} | {who}: {_spread(model)}")
+        rows += [words] if (words := variation_of(score)) else []
     return rows
 
 

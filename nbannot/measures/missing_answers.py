@@ -8,12 +8,14 @@ rows without an answer as badly as can be.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from nbannot.measures import ordinal
 from nbannot.measures.accounting import LABEL_TYPES, Account, FieldData, account
 from nbannot.measures.classification import LABEL_METRICS, LabelCounts
 from nbannot.measures.label_field import ANSWERED_ONLY, label_values
@@ -25,13 +27,19 @@ WORST_ALREADY = (
 """Metrics in which no answer is as bad as any wrong one, or which are about the missing answers themselves."""
 STEPS = 10
 """The missing answers of one human label are dealt out in at most so many portions."""
+STARTS = 6
+"""From so many first guesses (all of them one label), the worst end counts."""
+PASSES = 4
+"""How often every portion is put where it costs most, the others standing."""
+SMALL_SCALE = 25
+"""Up to so many scale points, all of them are tried as wrong answers."""
 CANDIDATES = 20
 """Of very many labels, so many of the rarest and of the most frequent are tried as wrong answers."""
 
 WORDS = {
     "checkbox": "as the wrong value",
     "dropdown": "as the wrong option that costs most",
-    "likert": "as the scale point farthest from people's",
+    "likert": "as the wrong scale point that costs most",
     "textbox": "as a text that shares nothing with people's",
     "span": "as marks of the run's usual length where people marked nothing",
 }
@@ -55,9 +63,9 @@ def counted_as_wrong(data: FieldData, metric: str) -> FieldData:
 
     Parameters
     ----------
-    metric : a metric of the field's type. Scale: the point farthest from people's (``bias``: the end towards which
-        the run errs); other labels: the wrong ones that lower this metric most; texts: similarity 0; spans: as many
-        characters as the run marks on average, where people marked nothing.
+    metric : a metric of the field's type. Labels and scale points: the wrong ones that lower this metric most (a
+        distance: those farthest from people's); texts: similarity 0; spans: as many characters as the run marks on
+        average, where people marked nothing.
     """
     rows = account(data)
     missing = rows.reference & (rows.model < 0)
@@ -102,59 +110,145 @@ def _wrong_labels(data: FieldData, rows: Account, missing: BoolArray, metric: st
 
 
 def _farthest(data: FieldData, rows: Account, missing: BoolArray, metric: str) -> IntArray:
-    """Return the scale points of the missing rows; a human in the exact middle gets the upper end."""
+    """Return scale points for the missing rows: those farthest from people's; a human in the middle gets the upper end.
+
+    For ``bias`` the end of the scale that makes the whole bias larger. Chance-corrected and rank measures can fall
+    lower still when the points are not all at the ends: from there on, each portion is moved as in `_costliest`.
+    """
     values = label_values(data.labels)
     top = len(values) - 1
     human = values[rows.human[missing]]
     if metric == "bias":
         answered = rows.reference & (rows.model >= 0)
         error = (values[rows.model[answered]] - values[rows.human[answered]]).sum()
-        # Without a sign of its own, the end that lies farther from people on the whole.
-        up = error > 0 or (error == 0 and (values[top] - human).sum() >= (human - values[0]).sum())
+        up = error + (values[top] - human).sum() >= abs(error - (human - values[0]).sum())
         return np.full(len(human), top if up else 0, dtype=np.int64)
-    return np.where(human - values[0] > values[top] - human, 0, top).astype(np.int64)
+    start = np.where(human - values[0] > values[top] - human, 0, top).astype(np.int64)
+    if metric in ("mae", "within_one") or len(values) > SMALL_SCALE:
+        return start
+    measure = {
+        "quadratic_kappa": lambda tables: ordinal.quadratic_kappa(tables, values),
+        "krippendorff_alpha": ordinal.alpha_ordinal,
+        "spearman_corr": ordinal.spearman,
+    }[metric]
+    answered_table = _answered_table(rows, len(values))
+    of_label, points = rows.human[missing].astype(np.int64), np.arange(len(values))
+    ends = [np.where(of_label == end, top - end, end).astype(np.int64) for end in (0, top)]
+    found = []
+    for first in (start, *ends):
+        table = answered_table.copy()
+        np.add.at(table, (of_label, first), 1)
+        chosen = _moved_to_the_worst(of_label, first, points, *_moves_in_table(table, measure))
+        found.append((float(measure(table)), chosen))
+    return min(found, key=lambda one: (math.isnan(one[0]), one[0]))[1]
 
 
 def _costliest(rows: Account, missing: BoolArray, metric: str, k: int) -> IntArray:
     """Return labels for the missing rows, none of them right, each portion where it lowers the metric most."""
     used = rows.reference
     human, model = rows.human, rows.model
-    counts = LabelCounts(
-        tp=np.bincount(human[used & (human == model)], minlength=k).astype(float),
-        row=np.bincount(human[used], minlength=k).astype(float),
-        col=np.bincount(model[used & (model >= 0)], minlength=k).astype(float),
-        miss=np.bincount(human[missing], minlength=k).astype(float),
-    )
-    candidates = _candidates(counts.row)
-    chosen = np.zeros(int(missing.sum()), dtype=np.int64)
-    of_label = human[missing]
+    of_label = human[missing].astype(np.int64)
+    row = np.bincount(human[used], minlength=k).astype(float)
+    tp = np.bincount(human[used & (human == model)], minlength=k).astype(float)
+    answered = np.bincount(model[used & (model >= 0)], minlength=k).astype(float)
+    candidates = _candidates(row)
+
+    def measure(col: FloatArray) -> FloatArray:
+        same = [np.broadcast_to(side, col.shape) for side in (tp, row)]
+        return LABEL_METRICS[metric](LabelCounts(same[0], same[1], col, np.zeros_like(col)))
+
+    found = []
+    for place, first in enumerate(candidates[:STARTS]):  # the most frequent labels draw most chance agreement
+        start = np.where(of_label == first, candidates[place - 1], first).astype(np.int64)
+        col = answered + np.bincount(start, minlength=k).astype(float)
+        chosen = _moved_to_the_worst(of_label, start, candidates, *_moves_in_counts(col, measure))
+        found.append((float(measure(col)), chosen))
+    return min(found, key=lambda one: (math.isnan(one[0]), one[0]))[1]
+
+
+Harm = Callable[[int, int, int, IntArray], FloatArray]
+Move = Callable[[int, int, int, int], None]
+
+
+def _moves_in_table(table: FloatArray, measure: Callable[[FloatArray], FloatArray]) -> tuple[Harm, Move]:
+    """Return what a metric is when answers of one human label move in a (K, K) table, and how to move them."""
+
+    def harm(label: int, part: int, before: int, others: IntArray) -> FloatArray:
+        tried = np.tile(table, (len(others), 1, 1))
+        tried[:, label, before] -= part
+        tried[np.arange(len(others)), label, others] += part
+        return measure(tried)
+
+    def move(label: int, part: int, before: int, after: int) -> None:
+        table[label, before] -= part
+        table[label, after] += part
+
+    return harm, move
+
+
+def _moves_in_counts(col: FloatArray, measure: Callable[[FloatArray], FloatArray]) -> tuple[Harm, Move]:
+    """Return the same for (K,) totals of the model, which are all that a wrong answer changes."""
+
+    def harm(label: int, part: int, before: int, others: IntArray) -> FloatArray:
+        tried = np.tile(col, (len(others), 1))
+        tried[:, before] -= part
+        tried[np.arange(len(others)), others] += part
+        return measure(tried)
+
+    def move(label: int, part: int, before: int, after: int) -> None:
+        col[before] -= part
+        col[after] += part
+
+    return harm, move
+
+
+def _moved_to_the_worst(
+    of_label: IntArray,
+    start: IntArray,
+    candidates: IntArray,
+    harm: Harm,
+    move: Move,
+) -> IntArray:
+    """Return answers for rows without one, moved in portions of one human label until no move does more harm."""
+    chosen = start.copy()
     portions = [
         (label, part)
         for label in np.unique(of_label).tolist()
-        for part in np.array_split(np.flatnonzero(of_label == label), STEPS)
+        for wrong in np.unique(start[of_label == label]).tolist()
+        for part in np.array_split(np.flatnonzero((of_label == label) & (start == wrong)), STEPS)
         if len(part)
     ]
-    for label, part in portions:
-        others = candidates[candidates != label]
-        col = np.tile(counts.col, (len(others), 1))
-        col[np.arange(len(others)), others] += len(part)
-        miss = counts.miss.copy()
-        miss[label] -= len(part)
-        rest = (np.broadcast_to(side, col.shape) for side in (counts.tp, counts.row))
-        value: FloatArray = LABEL_METRICS[metric](LabelCounts(*rest, col, np.broadcast_to(miss, col.shape)))
-        worst = int(others[np.argmin(np.nan_to_num(value, nan=np.inf))])
-        chosen[part] = worst
-        counts = counts._replace(miss=miss, col=col[np.flatnonzero(others == worst)[0]])
+    for _ in range(PASSES):
+        moved = False
+        for label, part in portions:
+            before = int(chosen[part[0]])
+            others = candidates[candidates != label]
+            value = np.nan_to_num(harm(label, len(part), before, others), nan=np.inf)
+            here = np.flatnonzero(others == before)
+            worst = int(others[np.argmin(value)])
+            if len(here) and value.min() >= value[here[0]] - 1e-12:
+                continue
+            move(label, len(part), before, worst)
+            chosen[part] = worst
+            moved = True
+        if not moved:
+            break
     return chosen
 
 
+def _answered_table(rows: Account, k: int) -> FloatArray:
+    """Return the (K, K) counts of the answered rows."""
+    answered = rows.reference & (rows.model >= 0)
+    cells = rows.human[answered].astype(np.int64) * k + rows.model[answered]
+    return np.bincount(cells, minlength=k * k).reshape(k, k).astype(float)
+
+
 def _candidates(support: FloatArray) -> IntArray:
-    """Return the labels that are tried as wrong answers: those that people used, or any two where they used one."""
-    order = np.argsort(-support, kind="stable")
-    used = order[: max(2, int((support > 0).sum()))]
-    if len(used) > 2 * CANDIDATES:
-        used = np.concatenate([used[:CANDIDATES], used[-CANDIDATES:]])
-    return used.astype(np.int64)
+    """Return the labels that are tried as wrong answers, the most frequent first; of very many the two ends."""
+    order = np.argsort(-support, kind="stable").astype(np.int64)
+    return (
+        order if len(order) <= 2 * CANDIDATES else np.concatenate([order[:CANDIDATES], order[-CANDIDATES:]])
+    )
 
 
 # Texts and spans

@@ -17,9 +17,10 @@ from nbannot.errors import ScoringError, TaskError, listed, problems
 from nbannot.page.shown import Shown
 from nbannot.record.coding import Coding, from_labels
 from nbannot.record.scoring import Scored
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
+from nbannot.study.reading import read_csv
 from nbannot.study.spans import read_spans
-from nbannot.study.task import ID_COLUMNS, OutsideLabels, Task, read_csv
+from nbannot.study.task import ID_COLUMNS, OutsideLabels, Task
 
 
 @dataclass(frozen=True, repr=False)

@@ -33,7 +33,7 @@ from nbannot.measures.paired import ManyResult, Paired, PairResult, adjust_famil
 from nbannot.measures.paired_statistics import comparable_metrics
 from nbannot.measures.text_extras import EXTRA_NAMES, TextExtras
 from nbannot.report.words import HEADLINES
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 __all__ = ["Coder", "Compared", "Comparison", "compare", "energy_of", "load_coder", "seconds_of", "tokens_of"]
 

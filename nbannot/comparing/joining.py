@@ -13,7 +13,7 @@ from typing import Any
 
 from nbannot.asking.answers import shortened
 from nbannot.errors import ScoringError, TaskError, listed
-from nbannot.study.task import LARGEST_EXACT
+from nbannot.study.reading import LARGEST_EXACT
 
 
 def plain(text: str) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from nbannot.comparing.align import column_of, given_items, refuse_other_fields
-from nbannot.comparing.comparison import Coder, Compared
+from nbannot.comparing.align import Compared, column_of, given_items, refuse_other_fields
+from nbannot.comparing.coder import Coder
 from nbannot.comparing.joining import plain
 from nbannot.errors import ScoringError, listed
 from nbannot.measures.accounting import FieldData, unit_codes

@@ -1,4 +1,4 @@
-"""Which questions are asked of a text: one rule, for the engine while it asks and for whoever reads a ledger after it."""
+"""Which questions are asked of a text: one rule, for the engine that asks and for whoever reads its ledger."""
 
 from __future__ import annotations
 

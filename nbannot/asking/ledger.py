@@ -374,6 +374,8 @@ class Ledger:
 
     def _put(self, data: bytes) -> None:
         """Write a line whole or not at all: a part of one must never have another line behind it."""
+        if os.fstat(self._file).st_size < self._size:
+            self.check()  # cut by something else: what follows must not be joined to the rest of a line
         done = os.write(self._file, data)
         if done < len(data):
             self._put_rest(data, done)

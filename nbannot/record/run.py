@@ -40,6 +40,8 @@ class Run(Scored, Shown):
         The content of its ``config.json``.
     coding
         Its answers, aligned with the texts.
+    calls
+        Number of calls in its ledger.
     unfitting
         How many answers could not be asked for because of a setting or the server, e.g. its context window.
     """
@@ -51,6 +53,7 @@ class Run(Scored, Shown):
     task: Task
     coding: Coding
     outcome: Outcome | None = field(default=None, compare=False)
+    calls: int = field(default=0, compare=False)
     unfitting: int = field(default=0, compare=False)
 
     @property
@@ -177,7 +180,7 @@ def load_run(place: str | Path, *, task: Task | None = None) -> Run:
     state = state_of_folder(chosen, path, config)
     if state.calls:
         config = {**config, "status": status_of(state.coding)}
-    return Run(path, config, chosen, state.coding, unfitting=state.unfitting)
+    return Run(path, config, chosen, state.coding, calls=state.calls, unfitting=state.unfitting)
 
 
 def status_of(coding: Coding) -> str:

@@ -64,9 +64,10 @@ def read_state(task: Task, ledger: Path, config: Mapping[str, Any], coder: str =
     found = _Found(task, config["columns_asked"], int(config.get("retries") or 0) + 1, ledger)
     scored = config.get("answer_mode_used") == "score"
     calibrated = config.get("calibration_used") == "batch"
-    for text_id, answers in found.whole_lines() if scored or calibrated else found.heads():
-        found.take(text_id, answers)
-    answers, unfitting = {}, 0
+    for text_id, given in found.whole_lines() if scored or calibrated else found.heads():
+        found.take(text_id, given)
+    answers: dict[str, list[Answer]] = {}
+    unfitting = 0
     for f in task.codebook.in_order:
         if f.column in found.of:
             above = answers.get(f.condition.column) if f.condition else None

@@ -285,7 +285,15 @@ def _finish(
     before = read_json(place / folder.CONFIG)
     kept = {name: before[name] for name in KEPT if name in before}
     write_json(place / folder.CONFIG, config | details | kept)
-    done = Run(place, read_json(place / folder.CONFIG), plan.task, state.coding, outcome=outcome)
+    done = Run(
+        place,
+        read_json(place / folder.CONFIG),
+        plan.task,
+        state.coding,
+        outcome,
+        state.calls,
+        state.unfitting,
+    )
     save_scores(done)
     return dataclasses.replace(done, config=read_json(place / folder.CONFIG))
 

@@ -15,10 +15,7 @@ from typing import Any
 
 from nbannot.errors import RunError
 
-
-CHANGED = (
-    "The file was changed by something else; put it back, or remove it and run the same again, which writes it anew."
-)
+CHANGED = "The file was changed by something else; put it back, or remove it and run the same again, which writes it."
 
 
 def write_atomic(path: Path, text: str) -> None:

@@ -22,7 +22,6 @@ from nbannot.engine.drive import Tick
 from nbannot.engine.engine import annotate
 from nbannot.engine.job import Outcome, Progress
 from nbannot.errors import GO_ON, ConfigError, NbannotError, RunError, RunInterrupted, listed, tidy_interrupt
-from nbannot.models.registry import Model
 from nbannot.page.shown import watching
 from nbannot.record import folder
 from nbannot.record.run import COMPLETE, RUNNING, Run, load_run, status_of

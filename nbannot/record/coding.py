@@ -12,6 +12,7 @@ from nbannot.asking.applies import NOT_REACHED, why_not_asked
 from nbannot.errors import ScoringError, listed
 from nbannot.record.folder import OUTPUT
 from nbannot.study.field import Field
+from nbannot.study.reading import read_csv
 from nbannot.study.spans import read_spans
 from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame

@@ -1,4 +1,4 @@
-"""What is said first: the verdict in one sentence, and each field beside its baseline. Ten runs whose truth is known."""
+"""What is said first: a verdict in one sentence, each field beside its baseline. Runs whose truth is known."""
 
 import random
 

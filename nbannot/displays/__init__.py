@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nbannot.displays.cards import task_card as task_card
     from nbannot.displays.comparisons import comparison as comparison
     from nbannot.displays.findings import finding as finding
+    from nbannot.displays.single_text import one_text as one_text
     from nbannot.displays.plots import forest as forest
     from nbannot.displays.plots import tradeoff as tradeoff
     from nbannot.displays.progress_line import progress as progress
@@ -46,6 +47,7 @@ _HOME = {
     "label_distribution": "displays.views",
     "likert_view": "displays.views",
     "metric_table": "displays.tables",
+    "one_text": "displays.single_text",
     "plan_card": "displays.cards",
     "progress": "displays.progress_line",
     "report": "displays.reports",

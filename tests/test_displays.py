@@ -311,7 +311,7 @@ def test_label_distribution_is_on_the_same_texts(rich):
 def test_disagreements_are_those_of_the_run(rich):
     for column in (None, "Stance", "Degree", "Quote", "Marks"):
         fragment = displays.disagreements(rich, column, per_page=100)
-        frame = rich.disagreements(column)
+        frame = rich.disagreements(column).frame
         assert f"{len(frame)} of " in fragment.text
         assert fragment.html.count("<tr") - 1 == len(frame)
 
@@ -336,7 +336,7 @@ def test_pages_hold_every_disagreement_once(run):
             r"\bt\d+", displays.disagreements(run, "Stance", page=page, per_page=3).text
         )
     ]
-    assert seen == list(run.disagreements("Stance")["text_id"])
+    assert seen == list(run.disagreements("Stance").frame["text_id"])
     assert "Page 1 of 3. Next: page=2." in displays.disagreements(run, "Stance", per_page=3).text
 
 

@@ -16,17 +16,18 @@ if TYPE_CHECKING:
     from nbannot.displays.cards import task_card as task_card
     from nbannot.displays.comparisons import comparison as comparison
     from nbannot.displays.findings import finding as finding
-    from nbannot.displays.single_text import one_text as one_text
     from nbannot.displays.plots import forest as forest
     from nbannot.displays.plots import tradeoff as tradeoff
     from nbannot.displays.progress_line import progress as progress
     from nbannot.displays.reports import report as report
     from nbannot.displays.reports import rescored as rescored
+    from nbannot.displays.single_text import one_text as one_text
     from nbannot.displays.spans import span_view as span_view
     from nbannot.displays.tables import metric_table as metric_table
     from nbannot.displays.tables import runs_card as runs_card
     from nbannot.displays.tables import runs_table as runs_table
     from nbannot.displays.texts import disagreements as disagreements
+    from nbannot.displays.texts import disagreements_page as disagreements_page
     from nbannot.displays.texts import text_pairs as text_pairs
     from nbannot.displays.views import confusion as confusion
     from nbannot.displays.views import label_distribution as label_distribution
@@ -40,6 +41,7 @@ _HOME = {
     "comparison": "displays.comparisons",
     "confusion": "displays.views",
     "disagreements": "displays.texts",
+    "disagreements_page": "displays.texts",
     "Figure": "page.figure",
     "finding": "displays.findings",
     "forest": "displays.plots",

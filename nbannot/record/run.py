@@ -103,6 +103,16 @@ class Run(Scored, Shown):
         """
         return show("report", self, field)
 
+    def show(self, text_id: str) -> Fragment:
+        """Return one text: both labels of every field, the probability, and below it every message and reply.
+
+        Raises
+        ------
+        ScoringError
+            If the run has no such text.
+        """
+        return show("one_text", self, text_id)
+
     @property
     def metrics_dir(self) -> Path:
         """Where the task's tidy tables are."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.record.coding import Coding
+from nbannot.record.looks import Looks
 from nbannot.study.field import Field
 from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
@@ -96,7 +97,7 @@ def _row(result: Result) -> dict[str, Any]:
     }
 
 
-class Scored:
+class Scored(Looks):
     """What everything with a coding can tell: its labels, their scores, and where it differs from people."""
 
     task: Task
@@ -122,7 +123,7 @@ class Scored:
         """One row per field and metric with interval, n and reason (pandas; ``.to_polars()``)."""
         return self.scores.frame()
 
-    def disagreements(self, column: str | None = None) -> Frame:
+    def differing(self, column: str | None = None) -> Frame:
         """Return the texts on which the coder and people differ, one row per text and field (pandas).
 
         Parameters

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nbannot.asking.answers import shortened
-from nbannot.errors import ScoringError, listed
+from nbannot.errors import ScoringError, harmless, listed
 from nbannot.page.shown import Shown
 from nbannot.record.coding import Coding, from_labels
 from nbannot.record.scoring import Scored
@@ -48,7 +48,7 @@ class Coder(Scored, Shown):
     def __repr__(self) -> str:
         unknown = f", {len(self.unknown_ids)} rows with unknown ids left out" if self.unknown_ids else ""
         n = self.coding.count().get("ok", 0)
-        return f"<Coder '{self.run_id}' on '{self.task.name}': {n} labels{unknown}>"
+        return f"<Coder '{harmless(self.run_id)}' on '{self.task.name}': {n} labels{unknown}>"
 
 
 def load_coder(

@@ -8,6 +8,8 @@ from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from nbannot.tools.given import path_fault
+
 REASONING_WORDS = ("minimal", "low", "medium", "high")
 SECRET = re.compile("key|token|passw|secret", re.IGNORECASE)
 
@@ -40,6 +42,13 @@ def word(value: Any) -> str:
     if not isinstance(value, str) or not value.strip() or not _writable(value):
         return "must be a text"
     return "must be a text without line breaks or tabs" if re.search("[\x00-\x1f\x7f]", value) else ""
+
+
+def folder(value: Any) -> str:
+    """Check for a path that a folder can have."""
+    if fault := word(value):
+        return fault
+    return f"must be a path of a folder; this one {fault}" if (fault := path_fault(value)) else ""
 
 
 def _writable(text: str) -> bool:

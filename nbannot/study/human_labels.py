@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nbannot.errors import TaskError, listed, nearest, problems
 from nbannot.study.codebook import Codebook
 from nbannot.study.field import Field, plain_word
-from nbannot.study.spans import read_spans
+from nbannot.study.spans import read_span_column
 
 if TYPE_CHECKING:
     import polars as pl
@@ -77,14 +77,12 @@ def _read_spans(field: Field, cells: Sequence[str], texts: Sequence[str]) -> tup
     values: list[Any] = []
     wrong: Wrong = []
     repaired = 0
-    for i, (cell, text) in enumerate(zip(cells, texts, strict=True)):
-        try:
-            spans, moved = read_spans(cell, text, field.label_options)
-        except ValueError as error:
-            spans, moved = None, 0
-            wrong.append((cell, str(error), i))
-        values.append(spans)
-        repaired += moved
+    for i, found in enumerate(read_span_column(cells, texts, field.label_options)):
+        if isinstance(found, ValueError):
+            wrong.append((cells[i], str(found), i))
+            found = None, 0
+        values.append(found[0])
+        repaired += found[1]
     return values, wrong, repaired
 
 

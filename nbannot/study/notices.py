@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nbannot.errors import listed
 from nbannot.study.field import Field
+from nbannot.study.prompt_marks import marks_notice
 
 if TYPE_CHECKING:
     from nbannot.study.task import Task
@@ -35,6 +36,7 @@ def notices_of(task: Task) -> Iterator[str]:
     blank = sum(not text.strip() for text in task.texts)
     if blank:
         yield f"{blank:,} of {len(task):,} texts are blank: no model is asked about them."
+    yield from marks_notice(task.texts, task.ids)
     if task.name == UNNAMED and task.path is None:
         yield (
             f"The task has no name: its runs are kept under '{UNNAMED}', with those of all others that have none. "

@@ -15,7 +15,7 @@ SECRET_PARAMETERS = re.compile(
     r"(key|token|secret|sig|signature|password|passwd|pwd|auth|authorization|code|credential|sas)s?$", re.I
 )
 """How the parameters of an address end that hold keys."""
-PARAMETER = re.compile(r"([\w.~-]+)=([^;&/?#\s\"']+)")
+PARAMETER = re.compile(r"([\w.~-]+)(=|%3D)([^;&/?#\s\"']+)", re.I)
 MASK = "…"
 
 
@@ -40,7 +40,7 @@ def key_place(parts: SplitResult, known: Iterable[str] = ()) -> str:
         plain = unquote(part)
         if IN_ADDRESS.search(plain) or any(_stands_in(key, plain) for key in keys):
             return place
-        if place != "host" and any(SECRET_PARAMETERS.search(name) for name, _ in PARAMETER.findall(plain)):
+        if place != "host" and any(SECRET_PARAMETERS.search(name) for name, *_ in PARAMETER.findall(plain)):
             return place
     held = any(SECRET_PARAMETERS.search(name) and value for name, value in parse_qsl(parts.query))
     return "query" if held else ""
@@ -59,6 +59,6 @@ def without_keys(line: str) -> str:
     line = re.sub(r"//[^/\s@]*@", f"//{MASK}@", line)
     line = re.sub(r"(//[^\s#\"']*#)[^\s\"']+", rf"\1{MASK}", line)
     line = PARAMETER.sub(
-        lambda match: f"{match[1]}={MASK}" if SECRET_PARAMETERS.search(match[1]) else match[0], line
+        lambda match: f"{match[1]}{match[2]}{MASK}" if SECRET_PARAMETERS.search(match[1]) else match[0], line
     )
     return IN_ADDRESS.sub(MASK, line)

@@ -156,7 +156,7 @@ class TestForeignLines:
         assert "2 rows are empty in every cell" in task.notices[1]
 
     def test_a_run_on_such_data_is_found_again(self, tmp_path):
-        ids = ",".join(f'"{{{{""ImportId"":""{name}""}}}}"' for name in "abc")
+        ids = ",".join(f'"{{""ImportId"":""{name}""}}"' for name in "abc")
         (tmp_path / "survey").mkdir()
         text = f"id,words,M_Angry\nId,Question?,Angry?\n{ids}\n1,good,1\n2,bad,0\n"
         place = written(tmp_path / "survey", text, LOOSE)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from nbannot.record.views import metrics as metrics
     from nbannot.record.views import pivot as pivot
     from nbannot.record.views import runs as runs
+    from nbannot.record.workbook import spreadsheet as spreadsheet
     from nbannot.running.plan import plan as plan
     from nbannot.running.run import run as run
     from nbannot.running.sweep import sweep as sweep
@@ -86,6 +87,7 @@ _PUBLIC = {
     "runs": "record.views",
     "sample": "desk.sample",
     "span": "study.questions",
+    "spreadsheet": "record.workbook",
     "sweep": "running.sweep",
     "Task": "study.task",
     "textbox": "study.questions",

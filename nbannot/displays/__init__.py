@@ -3,7 +3,7 @@
 Every function returns a `Fragment`. Importing this room imports neither pandas, scikit-learn nor matplotlib.
 """
 
-from nbannot.displays.cards import codebook_card, coder_card, plan_card, run_card, task_card
+from nbannot.displays.cards import codebook_card, coder_card, plan_card, plans_card, run_card, task_card
 from nbannot.displays.comparisons import comparison
 from nbannot.displays.live import progress as live_progress
 from nbannot.displays.plots import forest, tradeoff
@@ -30,6 +30,7 @@ __all__ = [
     "live_progress",
     "metric_table",
     "plan_card",
+    "plans_card",
     "progress",
     "report",
     "rescored",

@@ -16,8 +16,8 @@ from conftest import codebook_of
 from made_runs import answer, made_run, made_task
 
 from nbannot.asking.answers import Answer
-from nbannot.comparing.coder import load_outputs
-from nbannot.comparing.comparison import compare, load_coder
+from nbannot.comparing.coder import load_coder, load_outputs
+from nbannot.comparing.comparison import compare
 from nbannot.comparing.reliability import agreement
 from nbannot.errors import ScoringError, TaskError
 from nbannot.measures.paired_statistics import LOWER_IS_BETTER

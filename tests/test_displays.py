@@ -31,7 +31,7 @@ from made_runs import (
 import nbannot
 from nbannot import displays
 from nbannot.displays.plots import PANEL, Point, nice_ticks, pareto, points
-from nbannot.engine.engine import Progress
+from nbannot.engine.job import Progress
 from nbannot.errors import NbannotError, ScoringError
 from nbannot.page.blocks import Cell, Grid, Para
 from nbannot.page.figure import Dot, Words
@@ -42,7 +42,7 @@ from nbannot.study.task import Task
 VOID = {"img", "br", "wbr"}
 TAGS = {"div", "style", "h3", "h4", "h5", "small", "p", "b", "ul", "li", "table", "caption", "thead", "tbody", "tr",
         "th", "td", "bdi", "wbr", "pre", "details", "summary", "progress", "img", "span"}  # fmt: skip
-ATTRIBUTES = {"class", "style", "title", "align", "colspan", "value", "max", "src", "alt", "width"}
+ATTRIBUTES = {"class", "style", "title", "align", "colspan", "value", "max", "src", "alt", "width", "open"}
 
 
 class Checker(HTMLParser):
@@ -227,7 +227,10 @@ def test_the_style_sheet_stays_below_the_root_class():
 
 def test_the_run_card(run):
     text = displays.run_card(run).text
-    assert text.startswith("demo: mock (run a1b2c3d4, complete)\n")
+    assert text.startswith("demo · mock (complete · A model for tests)\n")
+    assert "Stance not better than the baseline on 20 texts" in text.splitlines()
+    # Dealt out at random: pro 2 * 12 * 12 / (20 * 24) = .600, anti 2 * 8 * 5 / (20 * 13) = .308; mean .454.
+    assert re.search(r"Stance +macro F1 +0\.61 +\[0\.36, 0\.81\]¹ +·+━+\|━+●━+·+ +0\.45 ≈ +18 of 20", text)
     assert "┃ A model for tests." in text
     assert re.search(r"Stance +macro F1 +0\.61 +\[0\.36, 0\.81\]¹ +0\.38 +18 of 20", text)
     assert "people: pro: 60%, anti: 40%, neutral: 0% | model: pro: 67%, anti: 28%, neutral: 6%" in text
@@ -627,7 +630,7 @@ def test_every_plot_of_a_comparison_is_saved_by_its_metric(rich, tmp_path):
 
 
 def test_a_sweep_and_a_coder_have_cards(tmp_path):
-    from nbannot.comparing.comparison import load_coder
+    from nbannot.comparing.coder import load_coder
     from nbannot.running.sweep import sweep
 
     runs = sweep("policy-sentiment", model="mock", temperature=[0, 0.7], limit=6, output_root=str(tmp_path))
@@ -702,16 +705,11 @@ def test_a_condition_is_told_by_name_where_that_is_enough():
 
 
 def test_displays_of_a_person_do_not_speak_of_a_model(tmp_path):
-    from nbannot.comparing.comparison import load_coder
-    from nbannot.displays import (
-        coder_card,
-        confusion,
-        disagreements,
-        label_distribution,
-        likert_view,
-        span_view,
-        text_pairs,
-    )
+    from nbannot.comparing.coder import load_coder
+    from nbannot.displays.cards import coder_card
+    from nbannot.displays.spans import span_view
+    from nbannot.displays.texts import disagreements, text_pairs
+    from nbannot.displays.views import confusion, label_distribution, likert_view
 
     n = 12
     people = {

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from nbannot.errors import ScoringError
 from nbannot.measures import significance as sig
-from nbannot.measures.field import FieldData, score_field
+from nbannot.measures.accounting import FieldData
+from nbannot.measures.best_run import best_run_corrected
+from nbannot.measures.field import score_field
 from nbannot.measures.intervals import ONE_SIDED
-from nbannot.measures.paired import adjust_family, best_run_corrected, compare_many, compare_two, paired
+from nbannot.measures.paired import adjust_family, compare_many, compare_two, paired
 from nbannot.measures.paired_statistics import comparable_metrics, runs_statistics
 from nbannot.measures.result import NAN
 

@@ -17,9 +17,10 @@ from nbannot.errors import ScoringError, TaskError, listed, problems
 from nbannot.page.shown import Shown
 from nbannot.record.coding import Coding, from_labels
 from nbannot.record.scoring import Scored
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
+from nbannot.study.reading import read_csv
 from nbannot.study.spans import read_spans
-from nbannot.study.task import ID_COLUMNS, OutsideLabels, Task, read_csv
+from nbannot.study.task import ID_COLUMNS, OutsideLabels, Task
 
 
 @dataclass(frozen=True, repr=False)
@@ -193,7 +194,7 @@ class _Table:
         cls, task: Task, labels: Any, name: str | None, kind: str, id_column: str | None, encoding: str
     ) -> _Table:
         is_path = isinstance(labels, str | Path)
-        data: Any = read_csv(labels, encoding=encoding) if is_path else labels
+        data: Any = read_csv(labels, encoding=encoding, delimiter=None) if is_path else labels
         name = name or (Path(labels).stem if is_path else kind)
         whose = f"{kind} '{name}'" + (f" ({labels})" if is_path else "")
         columns = [str(column) for column in data.columns]

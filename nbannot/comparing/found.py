@@ -12,14 +12,15 @@ from nbannot.comparing.align import Compared
 from nbannot.comparing.names import names_of
 from nbannot.comparing.verdict import energy_of, notes_on, seconds_of, tokens_of, verdict
 from nbannot.errors import ScoringError, listed
-from nbannot.measures.field import FieldData, score_field
+from nbannot.measures.accounting import FieldData
+from nbannot.measures.field import score_field
 from nbannot.measures.missing_answers import answered_rows
 from nbannot.measures.paired import ManyResult, PairResult
 from nbannot.measures.paired_statistics import LOWER_IS_BETTER
 from nbannot.measures.result import FieldScore, Result
 from nbannot.page.shown import Shown
 from nbannot.record import export
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 from nbannot.tools.frames import make_frame
 
 if TYPE_CHECKING:

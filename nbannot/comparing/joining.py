@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nbannot.asking.answers import shortened
+from nbannot.asking.reply_parts import shortened
 from nbannot.errors import ScoringError, TaskError, listed
-from nbannot.study.task import LARGEST_EXACT
+from nbannot.study.reading import LARGEST_EXACT
 
 
 def plain(text: str) -> str:

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from nbannot.comparing.align import column_of, given_items, refuse_other_fields
-from nbannot.comparing.comparison import Coder, Compared
+from nbannot.comparing.align import Compared, column_of, given_items, refuse_other_fields
+from nbannot.comparing.coder import Coder
 from nbannot.comparing.joining import plain
 from nbannot.errors import ScoringError, listed
-from nbannot.measures.accounting import unit_codes
+from nbannot.measures.accounting import FieldData, unit_codes
 from nbannot.measures.agreement import coder_agreement
 from nbannot.measures.classification import accuracy, cohen_kappa, label_counts
-from nbannot.measures.field import FieldData, score_field
+from nbannot.measures.field import score_field
 from nbannot.measures.intervals import Intervals, Settings
 from nbannot.measures.label_field import label_values
 from nbannot.measures.ordinal import quadratic_kappa
 from nbannot.measures.resample import sample_cells
 from nbannot.measures.result import Result
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 from nbannot.tools.frames import make_frame
 
 if TYPE_CHECKING:

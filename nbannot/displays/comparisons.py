@@ -15,7 +15,8 @@ from nbannot.page.fragment import Fragment
 from nbannot.report.words import metric_words, plural
 
 if TYPE_CHECKING:
-    from nbannot.comparing.comparison import Compared, Comparison
+    from nbannot.comparing.align import Compared
+    from nbannot.comparing.found import Comparison
 
 PAIRS_SHOWN = 60
 
@@ -156,7 +157,7 @@ def _p(p: float) -> str:
 
 def _cost(compared: Comparison, values: list[Point], metric: str) -> list[Block]:
     """Return quality against time, tokens and energy, as far as at least two runs tell what they took."""
-    from nbannot.comparing.comparison import energy_of, seconds_of, tokens_of
+    from nbannot.comparing.verdict import energy_of, seconds_of, tokens_of
 
     known = [
         (name, costs)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nbannot.asking.applies import NOT_REACHED
 from nbannot.asking.prompts import Prompt, compose
 from nbannot.engine.job import Job
 from nbannot.record import folder
-from nbannot.record.coding import NOT_REACHED
 from nbannot.record.run import load_run
 from nbannot.study.config import RunConfig
 from nbannot.study.task import Task
@@ -54,7 +54,9 @@ class Load:
 
 def load_of(job: Job, still_open: Open) -> Load:
     """Return what these questions would send."""
-    prompts = [compose(job.kind, group, use_examples=job.config.use_examples) for group in job.groups]
+    prompts = [
+        compose(job.kind, group, use_examples=job.config.use_examples, code=job.code) for group in job.groups
+    ]
     counted = _alone if job.config.chat_mode == "per_query" else _in_conversation
     chars, size = counted(job, prompts, still_open)
     calls = [sum(rows) for rows in still_open]

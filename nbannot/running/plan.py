@@ -17,8 +17,9 @@ from nbannot.record.run import COMPLETE
 from nbannot.running.design import Design, as_task, design
 from nbannot.running.estimates import CHARS_PER_TOKEN, Pace, earlier_pace, load_of, still_open
 from nbannot.running.run import run
-from nbannot.study.config import SETTINGS, RunConfig
+from nbannot.study.config import RunConfig
 from nbannot.study.keywords import Settings
+from nbannot.study.settings import SETTINGS
 from nbannot.study.task import Task
 from nbannot.tools.files import read_json
 from nbannot.tools.frames import make_frame
@@ -182,7 +183,9 @@ def plan_unasked(task: Task, config: RunConfig) -> Plan:
 
 def _plan_of(whole: Task, chosen: Design, unreached: str, pilot: int) -> Plan:
     config, job = chosen.config, chosen.job
-    prompts = [compose(job.kind, group, use_examples=config.use_examples) for group in job.groups]
+    prompts = [
+        compose(job.kind, group, use_examples=config.use_examples, code=job.code) for group in job.groups
+    ]
     left = load_of(job, still_open(job, chosen.task, chosen.folder))
     pilot = min(pilot, len(job.ids)) if left.calls_at_most else 0
     pace: Pace | None
@@ -278,8 +281,11 @@ class _Unreached:
 
 def _piloted(task: Any, config: RunConfig, texts: int) -> Pace:
     """Return the pace of a run on the first texts."""
-    chosen = task.select(config.limit, config.ids, config.split)
+    chosen = task.selected(config.to_dict())
     with tempfile.TemporaryDirectory(prefix="nbannot-pilot-") as place:
-        done = run(chosen, config.change(limit=texts, ids=None, split=None, output_root=place))
+        done = run(
+            chosen,
+            config.change(limit=texts, ids=None, split=None, sample=None, sample_by=None, output_root=place),
+        )
         calls = max(1, done.timing["inference_count"])
         return Pace.of(done.progress.asking_s, calls, read_json(done.folder / folder.CHARS))

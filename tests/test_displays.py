@@ -162,7 +162,7 @@ def test_a_plan_shows_the_prompts_as_they_are_and_safely(tmp_path):
     assert "nothing was sent" in said
     assert HOSTILE[0] in said
     assert "nowhere: they stay on this machine" in said
-    assert "no earlier run with this model to estimate from" in fragment.text
+    assert "no earlier run with this model, prompt and answer mode to estimate from" in fragment.text
 
 
 def test_plan_card_counts_calls_and_tells_what_is_there(tmp_path):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from nbannot.displays.cards import codebook_card as codebook_card
     from nbannot.displays.cards import coder_card as coder_card
     from nbannot.displays.cards import plan_card as plan_card
+    from nbannot.displays.cards import plans_card as plans_card
     from nbannot.displays.cards import run_card as run_card
     from nbannot.displays.cards import task_card as task_card
     from nbannot.displays.comparisons import comparison as comparison
@@ -51,6 +52,7 @@ _HOME = {
     "metric_table": "displays.tables",
     "one_text": "displays.single_text",
     "plan_card": "displays.cards",
+    "plans_card": "displays.cards",
     "progress": "displays.progress_line",
     "report": "displays.reports",
     "rescored": "displays.reports",

@@ -194,7 +194,7 @@ def load_run(place: str | Path, *, task: Task | None = None) -> Run:
     path = Path(place).expanduser()
     config = folder.read_config(path)
     whole = task or task_of_run(path, config)
-    chosen = whole.select(config.get("limit"), config.get("ids"), config.get("split"))
+    chosen = whole.selected(config)
     if not _same_data(chosen, config):
         raise ScoringError(
             f"the texts of run {path.name} are not those of task '{chosen.name}'.\n"
@@ -224,7 +224,7 @@ def task_of_run(path: Path, config: Mapping[str, Any]) -> Task:
     if source and Path(source).exists():
         try:
             task = load_task(Path(source).parent)
-            chosen = task.select(config.get("limit"), config.get("ids"), config.get("split"))
+            chosen = task.selected(config)
             if _same_data(chosen, config) and task.codebook.hash == config["codebook_hash"]:
                 return task
         except NbannotError:

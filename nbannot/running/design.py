@@ -133,9 +133,9 @@ def design(
     ConfigError, ModelError, TaskError
         If the settings do not fit the task or the model.
     """
-    chosen = task.select(config.limit, config.ids, config.split)
+    chosen = task.selected(config.to_dict())
     if not len(chosen):
-        raise TaskError(f"no text of task '{task.name}' is selected by limit, ids and split.")
+        raise TaskError(f"no text of task '{task.name}' is selected by sample, limit, ids and split.")
     fields = _fields(task.codebook, config)
     kind = prompts.prompt_type(config.prompt_type)
     model = model or get_model(config, say)

@@ -30,6 +30,9 @@ class Settings(TypedDict, total=False):
     retry_strategy: str
     retry_temperature: float
     metadata_columns: Sequence[str] | None
+    sample: int | None
+    sample_by: str | None
+    sample_seed: int
     limit: int | None
     ids: Sequence[str] | None
     split: Literal["dev", "test"] | None
@@ -69,6 +72,9 @@ class Grid(TypedDict, total=False):
     retry_strategy: str | Sequence[str]
     retry_temperature: float | Sequence[float]
     metadata_columns: Sequence[str] | Sequence[Sequence[str] | None] | None
+    sample: int | Sequence[int | None] | None
+    sample_by: str | Sequence[str | None] | None
+    sample_seed: int | Sequence[int]
     limit: int | Sequence[int | None] | None
     ids: Sequence[str] | Sequence[Sequence[str] | None] | None
     split: Literal["dev", "test"] | Sequence[Literal["dev", "test"] | None] | None

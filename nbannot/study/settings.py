@@ -176,8 +176,29 @@ class SettingFields:
     metadata_columns: tuple[str, ...] | None = setting(
         None, words, "columns of the data sent along with the text", short="meta", optional=True
     )
+    sample: int | None = setting(
+        None,
+        number(1, float("inf"), whole=True),
+        "a random sample of this many texts, the same every time, whatever the order of the file",
+        short="sample",
+        optional=True,
+    )
+    sample_by: str | None = setting(
+        None,
+        word,
+        "column by which the sample is stratified: each of its values gets its share, and one text at least",
+        short="by",
+        optional=True,
+    )
+    sample_seed: int = setting(
+        1, number(0, 2**32 - 1, whole=True), "another number draws another sample", short="draw"
+    )
     limit: int | None = setting(
-        None, number(1, float("inf"), whole=True), "at most this many texts", short="n", optional=True
+        None,
+        number(1, float("inf"), whole=True),
+        "at most this many texts, the first of the file (to try something; to judge by, `sample`)",
+        short="n",
+        optional=True,
     )
     ids: tuple[str, ...] | None = setting(
         None, words, "only the texts with these ids", short="ids", optional=True

@@ -145,7 +145,7 @@ def read_completion(exchange: Exchange) -> Reply:
     if not isinstance(message, dict):
         if (why := blocked(data)) or shared == FILTERED:
             return refused(masked(why or finish or ""), exchange.seconds)
-        what = "the server's reply holds no answer: " + _shown(data)
+        what = "HTTP 200: the server's reply holds no answer: " + _shown(data)
         return Reply(error=what, retriable=True, finish_reason="error", seconds=exchange.seconds)
     thinking, text = split_thinking(content_text(message.get("content")))
     said = message.get("reasoning_content") or message.get("reasoning")

@@ -328,7 +328,7 @@ class OllamaModel:
         data = exchange.data
         message = data.get("message")
         if not isinstance(message, Mapping) or data.get("done") is not True:
-            what = "the server's reply holds no whole answer"
+            what = "HTTP 200: the server's reply holds no whole answer"
             return Reply(error=what, retriable=True, finish_reason="error", seconds=exchange.seconds)
         thinking, text = split_thinking(str(message.get("content") or ""))
         said = message.get("thinking")

@@ -449,7 +449,8 @@ def test_the_key_comes_from_the_environment(monkeypatch):
             model_at(server).info()
         assert str(raised.value) == (
             f"the server at {server.openai_url} wants a key, and none is there for it.\n"
-            "  Set NBANNOT_API_KEY_127_0_0_1 or NBANNOT_API_KEY before Python starts; never write a key into a notebook."
+            "  Set NBANNOT_API_KEY_127_0_0_1 or NBANNOT_API_KEY before Python starts; "
+            "never write a key into a notebook."
         )
         monkeypatch.setenv("NBANNOT_API_KEY", KEY)
         assert model_at(server).info().name == "tiny"

@@ -141,6 +141,13 @@ class OllamaModel:
         """What the server takes, as far as its replies have told, and the context window it was asked for."""
         return {**self._formats.told(), "num_ctx": self._room, "reasoning_seen": self._thought}
 
+    async def digest_now(self) -> str | None:
+        """Return what identifies the weights that the server has now: a name may get others while a run is at work."""
+        if not self._pool.is_open:
+            return None
+        entry = (await self._tags(self._pool)).get(self.name)
+        return f"sha256:{entry['digest']}" if entry is not None and entry.get("digest") else None
+
     def pull(self, say: Say | None = None) -> None:
         """Fetch the model; `say` is told how far it is.
 

@@ -66,7 +66,7 @@ class Exchange:
     """
 
     status: int = 0
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
     error: str | None = None
     retriable: bool = False
     retry_after_s: float | None = None

@@ -1,6 +1,9 @@
 # make demo   sets everything up, annotates a task with the embedded model, prints the report
 # make test   sets everything up, passes all tests
 # make check  format, lint, types      make notebooks  run every lesson      make bench  measurements
+# make docs   the documentation as a site, warnings are errors
+# make lowest tests on the lowest versions of our dependencies (needs uv)
+# make dist   builds wheel and sdist, checks both, and runs the installed wheel in an empty environment
 
 VENV    := .venv
 BIN     := $(VENV)/bin
@@ -10,7 +13,7 @@ FOR_TESTS := local,dev
 UV      := $(shell command -v uv 2>/dev/null)
 say      = @printf '\n\033[1m== %s\033[0m\n'
 
-.PHONY: demo test check notebooks bench browser clean
+.PHONY: demo test check notebooks lowest docs dist bench browser clean
 
 demo: $(VENV)/.for-use
 	$(say) "Annotating 64 texts with the embedded model (fetched once, 98 MB), then scoring them"
@@ -32,6 +35,32 @@ check: $(VENV)/.for-tests
 notebooks: $(VENV)/.for-tests
 	$(say) "Running every lesson from top to bottom"
 	$(BIN)/python -m pytest tests/test_notebooks.py
+
+lowest:
+	$(say) "Running the tests on the lowest versions that pyproject.toml admits"
+	rm -rf build/lowest && uv venv -q --seed --python $(PYTHON) build/lowest
+	uv pip install -q --python build/lowest/bin/python --resolution lowest-direct -e '.[$(FOR_TESTS)]'
+	build/lowest/bin/python -m pytest -n 2 --dist loadgroup --ignore=tests/browser
+
+docs: $(VENV)/.for-docs
+	$(say) "Building the documentation"
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build/html
+	$(BIN)/python -m sphinx -b linkcheck -W --keep-going -q docs docs/_build/links
+	@echo "docs/_build/html/index.html"
+
+dist: $(VENV)/.for-release
+	$(say) "Building wheel and sdist"
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(say) "Running the wheel in an empty environment"
+	rm -rf build/empty && $(PYTHON) -m venv build/empty
+	build/empty/bin/python -m pip install -q dist/*.whl
+	cd build && empty/bin/nbannot run policy-sentiment --model mock --output_root runs
+	$(say) "Running tests of the sdist as it stands"
+	rm -rf build/sdist && mkdir -p build/sdist && tar -xzf dist/*.tar.gz -C build/sdist --strip-components 1
+	cd build/sdist && PYTHONPATH=. $(abspath $(BIN))/python -m pytest -n 2 --dist loadgroup --ignore=tests/browser
 
 bench: $(VENV)/.for-tests
 	@for file in bench/bench_*.py; do printf '\n\033[1m== %s\033[0m\n' "$$file"; $(BIN)/python $$file || exit 1; done
@@ -58,7 +87,17 @@ $(VENV)/.for-tests: $(BIN)/python pyproject.toml
 	$(call install,$(FOR_TESTS))
 	@touch $@ $(VENV)/.for-use
 
+$(VENV)/.for-docs: $(BIN)/python pyproject.toml
+	$(say) "Installing what the documentation needs"
+	$(call install,docs)
+	@touch $@
+
+$(VENV)/.for-release: $(VENV)/.for-tests
+	$(say) "Installing what a release needs"
+	$(call install,release)
+	@touch $@
+
 install = $(if $(UV),$(UV) pip install -q --python $(BIN)/python -e '.[$(1)]',$(BIN)/python -m pip install -q -e '.[$(1)]')
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build docs/lessons docs/api.md .pytest_cache .mypy_cache .ruff_cache .hypothesis

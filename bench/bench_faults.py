@@ -63,7 +63,8 @@ def truth(task: Any) -> dict[str, list[Any]]:
     """Return column -> the answers that the mock model gives in process to the same questions."""
     from nbannot.asking.answers import read_reply
     from nbannot.asking.ledger import Ledger
-    from nbannot.engine.engine import Engine, Progress
+    from nbannot.engine.engine import Engine
+    from nbannot.engine.job import Progress
     from nbannot.models.mock import MockModel
     from nbannot.running.design import design
     from nbannot.study.config import RunConfig

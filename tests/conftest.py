@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,27 @@ settings.register_profile("search", deadline=None, suppress_health_check=[Health
 settings.register_profile("same", settings.get_profile("search"), derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(__file__).parent / "data"
+"""Reference values, and reduced samples of real human-coded sets; each SOURCE.md says whose, and the licence."""
+
+MAY_SKIP = (
+    r"no embedded model here",
+    r"no chromium here|playwright is not installed|notebook is not installed|PICTURES names no folder",
+    r"no such extra here",
+    r"POSIX|needs RLIMIT_FSIZE|needs SIGKILL|a script stands in for the program|signals work otherwise|root",
+)
+"""What a test may be skipped for; any other skip fails the run, so that none hides."""
 
 
-def shared_data(name: str) -> Path:
-    """Return a folder of real data that is not part of the project, or skip the test that needs it."""
-    place = SHARED / name
-    if not place.exists():
-        pytest.skip(f"real data '{name}' is not here")
-    return place
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Make a failure of a skip for which there is no good reason."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not any(re.search(known, reason) for known in MAY_SKIP):
+            report.outcome, report.longrepr = "failed", f"unexpected skip: {reason}"
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -12,20 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbannot.errors import CodebookError
-from nbannot.study.codebook import (
-    Codebook,
-    Condition,
-    Field,
-    checkbox,
-    dropdown,
-    likert,
-    read_example,
-    span,
-    textbox,
-)
-from nbannot.study.task import bundled_tasks, load_task
+from nbannot.study.codebook import Codebook
+from nbannot.study.field import Condition, Field, read_example
+from nbannot.study.questions import checkbox, dropdown, likert, span, textbox
+from nbannot.study.task_sources import bundled_tasks, load_task
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(__file__).parent / "data"
 YES_NO = {"name": "C", "type": "checkbox"}
 
 
@@ -116,10 +108,10 @@ class TestReading:
         assert codebook.notes == ()
         assert all(e.response is not None for f in codebook for e in f.examples)
 
-    @pytest.mark.parametrize("path", sorted(DATA.rglob("codebook.json")) or [None], ids=str)
+    @pytest.mark.parametrize(
+        "path", sorted(DATA.rglob("codebook.json")), ids=lambda p: str(p.relative_to(DATA))
+    )
     def test_codebooks_from_studio_load_unchanged(self, path):
-        if path is None:
-            pytest.skip("no ../shared/data beside this checkout")
         codebook = Codebook.load(path)
         assert codebook.to_dict() == json.loads(path.read_text(encoding="utf-8"))
         assert codebook.notes == ()

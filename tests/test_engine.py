@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,8 @@ from conftest import DEGREE, GATE, MARKS, QUOTE, STANCE, codebook_of, task_of
 import nbannot
 from nbannot.asking.ledger import Ledger, messages_of, prefixes_in, read_lines
 from nbannot.asking.request_reply import ModelInfo, Reply
-from nbannot.engine.engine import annotate, group_fields
+from nbannot.engine.engine import annotate
+from nbannot.engine.job import group_fields
 from nbannot.engine.pace import Pace
 from nbannot.engine.schedule import CALIBRATION_TEXTS
 from nbannot.engine.sending import LONGEST_WAIT_S
@@ -138,7 +140,14 @@ def test_shared_beginning_is_the_same_for_every_text(tmp_path, with_model):
     run_with(model, with_model, task_of(5, codebook_of(DEGREE)), tmp_path)
     beginnings = {r.messages[-1]["content"][: r.shared] for r in model.requests}
     assert len(beginnings) == 1
-    assert all(r.messages[-1]["content"][r.shared :].startswith(r.text) for r in model.requests)
+    codes = {
+        re.match(r"<text ([0-9a-f]{6})>\n", r.messages[-1]["content"][r.shared :])[1] for r in model.requests
+    }
+    assert len(codes) == 1
+    code = codes.pop()
+    for r in model.requests:
+        fenced = f"<text {code}>\n{r.text}\n</text {code}>\n\nResponse:\n"
+        assert r.messages[-1]["content"][r.shared :] == fenced
 
 
 def test_per_text_sees_earlier_answers_of_the_same_text_only(tmp_path, with_model):
@@ -171,7 +180,7 @@ def test_a_rejected_answer_never_stays_in_the_conversation(tmp_path, with_model)
     last = model.requests[-1]
     assert len(last.messages) == 1
     assert last.text in last.messages[0]["content"]
-    assert not any("99" in m["content"] for m in last.messages)
+    assert not any(": 99" in m["content"] for m in last.messages)
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import DATA
 
 from nbannot.errors import RunError, TableError
 from nbannot.record.lab import SETTINGS, LabRun, lab_metrics, read_lab_folder
 from nbannot.study.codebook import Codebook
 
-SAMPLES = Path(__file__).parents[2] / "shared" / "data" / "codebook_lab_logs"
+SAMPLES = DATA / "codebook_lab_logs"
 TASKS = SAMPLES / "tasks"
 FOLDERS = sorted(path.parent for path in SAMPLES.glob("1.*/*/*/config.json"))
 
-needs_samples = pytest.mark.skipif(not FOLDERS, reason="the sample logs of older packages are not here")
 every_folder = pytest.mark.parametrize(
     "folder", FOLDERS, ids=[f"{p.parts[-3]}/{p.name[-19:]}" for p in FOLDERS]
 )
@@ -52,8 +52,6 @@ def metrics_csv(folder: Path) -> Path:
 
 
 def test_there_are_samples_of_both_versions() -> None:
-    if not SAMPLES.exists():
-        pytest.skip("the sample logs of older packages are not here")
     assert {folder.parts[-3] for folder in FOLDERS} == {"1.3.0", "1.4.0"}
     assert len(FOLDERS) == 14
 
@@ -69,7 +67,6 @@ def test_rows_keep_ids_and_order_and_input_columns(folder: Path) -> None:
     assert len(set(ids)) == len(ids)
 
 
-@needs_samples
 def test_two_rows_may_hold_one_text() -> None:
     texts = [
         row["text"] for row in read(next(f for f in FOLDERS if f.parent.name == "restaurant_cebab")).rows

@@ -12,9 +12,10 @@ from asking import LABELS, SCHEMA, ask, request
 from huggingface_hub.errors import HfHubHTTPError
 from serving import Serving
 
+from nbannot.asking.request_reply import Model
 from nbannot.errors import ModelError
 from nbannot.models.huggingface import HuggingFaceModel
-from nbannot.models.registry import Model, backends
+from nbannot.models.registry import backends
 
 TOKEN = "hf_plantedPlantedPlanted01"
 

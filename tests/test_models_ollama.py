@@ -16,10 +16,11 @@ from asking import LABELS, SCHEMA, ask, request
 from serving import OF_THE_ANSWER, OF_THE_WIRE, Serving
 
 import nbannot
+from nbannot.asking.request_reply import Model
 from nbannot.errors import ModelError
 from nbannot.models.ollama import OllamaModel, estimated_tokens, full_name
 from nbannot.models.ollama_server import SERVERS, host_address, version_numbers
-from nbannot.models.registry import Model, backends
+from nbannot.models.registry import backends
 
 NAME = "tiny:latest"
 

@@ -12,13 +12,15 @@ from asking import LABELS, SCHEMA, ask, request
 from serving import OF_THE_ANSWER, OF_THE_WIRE, Serving
 
 import nbannot
+from nbannot.asking.reply_parts import split_thinking
+from nbannot.asking.request_reply import Model
 from nbannot.errors import ModelError
-from nbannot.models.chat import content_text, is_too_long, read_completion, split_thinking
+from nbannot.models.chat import content_text, is_too_long, read_completion
 from nbannot.models.dialect import Dialect
 from nbannot.models.exchange import Exchange
 from nbannot.models.logprobs import NoScore, option_probabilities
 from nbannot.models.openai_compatible import OpenAIModel
-from nbannot.models.registry import Model, backends, get_model
+from nbannot.models.registry import backends, get_model
 
 KEY = "sk-planted-0123456789abcdef"
 OPTIONS = tuple(json.dumps({"response": label}) for label in LABELS)
@@ -383,6 +385,35 @@ def test_what_is_missing_is_not_made_up(tokens, why):
         option_probabilities(tokens, OPTIONS)
 
 
+@pytest.mark.parametrize(
+    ("logprob", "why"),
+    [
+        (float("nan"), "tells nan as a log-probability"),
+        (float("inf"), "tells inf as a log-probability"),
+        (float("-inf"), "tells -inf as a log-probability"),
+        ("NaN", "tells nan as a log-probability"),
+        (800.0, "tells 800 as a log-probability, which must be finite and at most 0"),
+        (1e30, "tells 1e\\+30 as"),
+        (0.25, "tells 0.25 as"),
+        (-0.02, "probabilities that sum to 1.97, more than 1"),
+        (10**400, "a form that is not known"),
+        (None, "a form that is not known"),
+        (False, "a form that is not known"),
+    ],
+)
+def test_numbers_that_are_no_log_probabilities_choose_no_option(logprob, why):
+    best = {"token": '"against', "logprob": -0.01}
+    first = {"token": '"for', "logprob": logprob}
+    third = {"token": '"neither', "logprob": -9.0}
+    head = {"token": '{"response": ', "logprob": 0.0}
+    with pytest.raises(NoScore, match=why):
+        option_probabilities([head, {**best, "top_logprobs": [first, best, third]}], OPTIONS)
+    shares = option_probabilities(
+        [head, {**best, "top_logprobs": [{**first, "logprob": "-5"}, best, third]}], OPTIONS
+    )
+    assert shares.index(max(shares)) == 1
+
+
 # ---- what the model is ------------------------------------------------------------------------------------
 
 
@@ -400,6 +431,33 @@ def test_info():
         )
         with pytest.raises(ModelError, match="has several models"):
             model_at(server, "").info()
+
+
+def test_thinking_is_kept_in_whatever_form_a_server_sends_it():
+    answer = '{"response": "for"}'
+
+    def read(content, **further):
+        message = {"content": content, **further}
+        exchange = Exchange(data={"choices": [{"message": message, "finish_reason": "stop"}]}, status=200)
+        reply = read_completion(exchange)
+        return reply.text, reply.reasoning
+
+    weighed = {"type": "text", "text": "Weighed."}
+    assert read([{"type": "thinking", "thinking": [weighed]}, {"type": "text", "text": answer}]) == (
+        answer,
+        "Weighed.",
+    )
+    assert read([{"type": "reasoning", "text": "Weighed."}, answer]) == (answer, "Weighed.")
+    assert read(answer, reasoning_details=[{"type": "reasoning.text", "text": "Weighed."}]) == (
+        answer,
+        "Weighed.",
+    )
+    assert read(answer, reasoning_details=[{"type": "reasoning.encrypted", "data": "x"}]) == (answer, None)
+    assert read(f"<think>Then this.</think>{answer}", reasoning="First.") == (answer, "First.\nThen this.")
+    assert read(f"<think>Weighed.</think>{answer}", reasoning_content="") == (answer, "Weighed.")
+    assert read(f"[THINK]Weighed.[/THINK]{answer}") == (answer, "Weighed.")
+    assert read(None, reasoning_content=answer) == ("", answer)
+    assert read(answer, reasoning={"summary": [weighed]}, reasoning_content=3) == (answer, "Weighed.")
 
 
 def test_the_only_model_needs_no_name():

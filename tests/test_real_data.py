@@ -12,14 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import shared_data
+from conftest import DATA
 
-from nbannot.comparing.comparison import HEADLINE, Coder, compare, load_coder
+from nbannot.comparing.coder import Coder, load_coder
+from nbannot.comparing.comparison import HEADLINE, compare
 from nbannot.comparing.reliability import agreement
 from nbannot.record.scoring import Scores, score
-from nbannot.study.task import Task, load_task
+from nbannot.study.task import Task
+from nbannot.study.task_sources import load_task
 
-SETS = {"restaurant_cebab": 20, "uk_manifesto_policy": 6, "uk_group_mentions": 2, "eu_coal_debate": 40}
+SETS = {
+    name: len(list((DATA / name / "coders").glob("*.csv")))
+    for name in ("restaurant_cebab", "uk_manifesto_policy", "uk_group_mentions", "eu_coal_debate")
+}
+"""Set -> how many coders its sample has."""
 STATUSES = ("scored", "missing", "no_reference", "na_na", "missed_gate", "spurious")
 
 every_set = pytest.mark.parametrize("name", SETS)
@@ -27,7 +33,7 @@ every_set = pytest.mark.parametrize("name", SETS)
 
 @cache
 def loaded(name: str) -> tuple[Task, list[Coder]]:
-    place = shared_data(name)
+    place = DATA / name
     task = load_task(place)
     return task, [load_coder(task, path) for path in sorted((place / "coders").glob("*.csv"))]
 
@@ -44,7 +50,7 @@ def cells(path: Path, id_column: str) -> dict[str, dict[str, str]]:
 
 def both(name: str, coder: Coder, column: str) -> tuple[list[str], list[str]]:
     """Return the ground truth's and the coder's cells where both are filled, read with the csv module alone."""
-    place = shared_data(name)
+    place = DATA / name
     truth = cells(place / "ground-truth.csv", "id")
     said = cells(place / "coders" / f"{coder.run_id}.csv", "sample_id")
     pairs = [(truth[i][column], row[column]) for i, row in said.items() if truth[i][column] and row[column]]
@@ -116,7 +122,7 @@ def test_span_metrics_are_those_of_plain_sets():
     task, coders = loaded(name)
     (f,) = task.codebook
     texts = dict(zip(task.ids, task.texts, strict=True))
-    place = shared_data(name)
+    place = DATA / name
     truth = cells(place / "ground-truth.csv", "id")
     for coder in coders:
         said = cells(place / "coders" / f"{coder.run_id}.csv", "sample_id")
@@ -185,7 +191,7 @@ def test_two_workers_compared_like_statsmodels_does():
 
     name, column = "eu_coal_debate", "Subsidy debate_Position"
     one, two = loaded(name)[1][:2]
-    place = shared_data(name)
+    place = DATA / name
     truth = cells(place / "ground-truth.csv", "id")
     a, b = (cells(place / "coders" / f"{c.run_id}.csv", "sample_id") for c in (one, two))
     common = [i for i in a if i in b and truth[i][column] and a[i][column] and b[i][column]]

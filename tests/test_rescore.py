@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from conftest import codebook_of, shared_data, task_of
+from conftest import DATA, codebook_of, task_of
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
@@ -22,7 +22,8 @@ from nbannot.comparing.rescoring.rules import FAULTS, value_under
 from nbannot.errors import RunError, ScoringError, TaskError
 from nbannot.record.lab import lab_metrics, read_lab_folder
 from nbannot.record.scoring import score
-from nbannot.study.task import Task, load_task
+from nbannot.study.task import Task
+from nbannot.study.task_sources import load_task
 
 FAST = {"n_resamples": 200}
 RUN_ID = "run_2026-01-02_03-04-05_8c6016e4"
@@ -530,7 +531,7 @@ def test_texts_without_an_id_column_and_a_run_on_some_of_them(tmp_path):
 
 
 def sample_folders() -> list[Path]:
-    here = Path(__file__).parents[2] / "shared" / "data" / "codebook_lab_logs"
+    here = DATA / "codebook_lab_logs"
     return sorted(path.parent for path in here.glob("1.*/*/*/config.json"))
 
 
@@ -541,7 +542,7 @@ def test_every_difference_in_the_samples_is_proven(folder):
     assert len(changed) > 0
     assert not changed["reason"].str.startswith(NOT_REPRODUCED).any()
     assert (changed["reason"] != "").all()
-    whole = load_task(shared_data("codebook_lab_logs") / "tasks" / folder.parent.name)
+    whole = load_task(DATA / "codebook_lab_logs" / "tasks" / folder.parent.name)
     lab = read_lab_folder(folder, whole.codebook)
     old = lab_metrics(
         folder.parents[1] / "metrics" / f"{whole.name}_metrics_log.csv", lab.run_id, canonical=True
@@ -554,7 +555,7 @@ def test_every_difference_in_the_samples_is_proven(folder):
 
 @pytest.mark.parametrize("folder", sample_folders(), ids=lambda p: f"{p.parts[-3]}/{p.name[-19:]}")
 def test_the_rules_without_any_deviation_are_ours(folder):
-    whole = load_task(shared_data("codebook_lab_logs") / "tasks" / folder.parent.name)
+    whole = load_task(DATA / "codebook_lab_logs" / "tasks" / folder.parent.name)
     lab = read_lab_folder(folder, whole.codebook)
     coding = lab_coding(lab, whole)
     scores = score(coding, **FAST)
@@ -568,7 +569,7 @@ def test_the_rules_without_any_deviation_are_ours(folder):
 
 @pytest.mark.parametrize("version", ["1.3.0", "1.4.0"])
 def test_what_the_samples_come_to(version, tmp_path):
-    logs = shared_data("codebook_lab_logs")
+    logs = DATA / "codebook_lab_logs"
     folder = next(f for f in sample_folders() if version in f.parts and "restaurant_cebab" in f.parts)
     before = files_of(logs)
     found = rescore(folder, save=True, metrics_dir=tmp_path, **FAST)

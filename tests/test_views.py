@@ -57,3 +57,13 @@ def test_a_pivot_without_a_task_takes_the_only_one(made):
         nba.pivot("accuracy", output_root=root)
     with pytest.raises(TableError, match="There are no tables yet"):
         nba.pivot("accuracy", output_root=root / "elsewhere")
+
+
+def test_frames_of_runs_and_comparisons_can_be_pickled(made):
+    import pickle
+
+    _, runs, _ = made
+    for frame in (runs[0].labels, runs[0].metrics, nba.compare(runs).frame()):
+        again = pickle.loads(pickle.dumps(frame))
+        pd.testing.assert_frame_equal(again, frame)
+        assert again.to_polars().height == len(frame)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbannot.errors import ScoringError
 from nbannot.measures.resample import wilson
@@ -19,11 +19,14 @@ from nbannot.study.config import RunConfig
 from nbannot.tools.files import read_json
 from nbannot.tools.frames import make_frame
 
+if TYPE_CHECKING:
+    from nbannot.tools.frames import Frame
+
 COLUMNS = ("column", "n", "runs", "flipped", "flip_rate", "ci_low", "ci_high")
 SAME = "repeat"
 
 
-def flip_rate(runs: Sequence[Run]) -> Any:
+def flip_rate(runs: Sequence[Run]) -> Frame:
     """Return, per field, the share of texts that did not get the same label in every run, with a Wilson interval.
 
     Parameters
@@ -62,7 +65,7 @@ def flip_rate(runs: Sequence[Run]) -> Any:
     return make_frame(rows, COLUMNS)
 
 
-def flip_words(row: Mapping[str, Any]) -> str:
+def flip_words(row: Mapping[Any, Any]) -> str:
     """Return a row of `flip_rate` in words: how many texts changed, of how many, and how surely that is known."""
     if not row["n"]:
         return "no text had a valid answer every time"

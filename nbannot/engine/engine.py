@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from nbannot.asking.answers import Answer
+from nbannot.asking.applies import why_not_asked
 from nbannot.asking.ledger import Ledger
 from nbannot.asking.prompts import Prompt, compose, reply_text, reprompt
 from nbannot.asking.request_reply import Message, Model, Reply, Request
@@ -29,7 +30,7 @@ from nbannot.engine.schedule import Schedule
 from nbannot.engine.sending import Sender, ServerGone, read_safely
 from nbannot.errors import NbannotError, RunError
 from nbannot.models.endings import is_refused
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 __all__ = ["Engine", "Job", "Outcome", "Progress", "Tick", "annotate", "group_fields"]
 
@@ -146,25 +147,11 @@ class Engine:
 
     def not_asked(self, row: int, f: Field) -> Answer | None:
         """Return the answer of a field that is not asked of this text, or ``None`` if it is to be asked."""
-        if not self.job.originals[row].strip():
-            return Answer(f.column, "not_asked", reason="the text is blank")
-        if f.condition is None:
-            return None
-        parent = self.answers.get(f.condition.column)
-        if parent is None:
-            name = self.job.codebook[f.condition.column].name
-            return Answer(
-                f.column, "not_asked", reason=f"it depends on '{name}', which is left out of this run"
-            )
-        above = parent[row]
-        if above is None:
+        parent = self.answers.get(f.condition.column) if f.condition else None
+        above = parent[row] if parent is not None else None
+        if parent is not None and above is None:
             raise RuntimeError(f"{f.column} was reached before the field it depends on")
-        if above.status == "not_applicable" or (above.status == "ok" and above.value != f.condition.value):
-            return Answer(f.column, "not_applicable")
-        if above.status != "ok":
-            name = self.job.codebook[f.condition.column].name
-            return Answer(f.column, "not_asked", reason=f"no valid answer to '{name}', on which it depends")
-        return None
+        return why_not_asked(f, self.job.originals[row], self.job.codebook, above)
 
     def put(self, row: int, answer: Answer) -> None:
         """Take an answer into the sheet."""
@@ -178,7 +165,9 @@ class Engine:
         """Return the prompt for these fields, made once."""
         key = tuple(f.column for f in group)
         if key not in self._prompts:
-            self._prompts[key] = compose(self.job.kind, group, use_examples=self.job.config.use_examples)
+            self._prompts[key] = compose(
+                self.job.kind, group, use_examples=self.job.config.use_examples, code=self.job.code
+            )
         return self._prompts[key]
 
     def request(

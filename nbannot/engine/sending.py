@@ -20,7 +20,7 @@ from nbannot.engine.job import Job, Progress
 from nbannot.engine.pace import BudgetSpent, Halted, Pace
 from nbannot.errors import NbannotError
 from nbannot.models.keys import known_secrets, scrubbed
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 SEND_TRIES = 5
 FIRST_WAIT_S = 0.5

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from nbannot.asking.reply_parts import split_thinking
 from nbannot.asking.request_reply import Reply, Request
 from nbannot.models.endings import FILTERED, blocked, ending, refusal_in, refusal_of, refused
 from nbannot.models.exchange import RETRIABLE, Exchange, code_in, error_in, server_words, spent, wait_in
@@ -33,30 +34,6 @@ PROMPT_TOKENS = re.compile(
     r"\((\d[\d,]*) (?:of text input|in the (?:messages|input))",
     re.I,
 )
-MARK = re.compile(r"<(?P<close>/?)think(?:ing)?>|\{", re.I)
-
-
-def split_thinking(text: str) -> tuple[str | None, str]:
-    """Return the thinking at the beginning of a reply, and the rest.
-
-    Thinking ends with ``</think>``; it begins with ``<think>`` or, where the prompt has already opened it, with the
-    reply. A reply that never ends its thinking is given back as it is.
-
-    >>> split_thinking("<think>Hm.</think>{}"), split_thinking("Hm.</think>{}"), split_thinking('{"a": "</think>"}')
-    (('Hm.', '{}'), ('Hm.', '{}'), (None, '{"a": "</think>"}'))
-    """
-    first = MARK.search(text)
-    if first is None or first["close"] is None:
-        return None, text
-    start = 0
-    if not first["close"]:
-        if text[: first.start()].strip():
-            return None, text
-        start = first.end()
-    end = re.compile("</think(?:ing)?>", re.I).search(text, start)
-    if end is None:
-        return None, text
-    return text[start : end.start()].strip() or None, text[end.end() :].lstrip()
 
 
 def is_too_long(exchange: Exchange) -> bool:
@@ -122,11 +99,38 @@ def failed_reply(exchange: Exchange) -> Reply:
 
 
 def content_text(content: object) -> str:
-    """Return the text of a message: most servers send a string, some a list of parts."""
+    """Return the text of a message: most servers send a string, some a list of parts, of which some are thinking."""
     if isinstance(content, list):
-        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        parts = [
+            part.get("text") if isinstance(part, dict) else part for part in content if not _thinks(part)
+        ]
         return "".join(part for part in parts if isinstance(part, str))
     return content if isinstance(content, str) else ""
+
+
+def thinking_text(message: Mapping[str, Any]) -> str:
+    """Return what a message holds apart as thinking, under the names and in the forms that servers give it."""
+    for name in ("reasoning_content", "reasoning", "thinking", "reasoning_details"):
+        if said := _inner_text(message.get(name)).strip():
+            return said
+    content = message.get("content")
+    return _inner_text([part for part in content if _thinks(part)]) if isinstance(content, list) else ""
+
+
+def _thinks(part: object) -> bool:
+    return isinstance(part, dict) and bool(re.search("think|reason", str(part.get("type")), re.I))
+
+
+def _inner_text(value: object, depth: int = 4) -> str:
+    """Return the words in a string, in a list of parts, or in a part that holds such again."""
+    if isinstance(value, str) or not depth:
+        return value if isinstance(value, str) else ""
+    if isinstance(value, list):
+        return "\n".join(filter(None, (_inner_text(part, depth - 1) for part in value)))
+    if isinstance(value, dict):
+        named = (value.get(name) for name in ("text", "thinking", "reasoning", "summary", "content"))
+        return next((words for v in named if (words := _inner_text(v, depth - 1))), "")
+    return ""
 
 
 def read_completion(exchange: Exchange) -> Reply:
@@ -148,13 +152,13 @@ def read_completion(exchange: Exchange) -> Reply:
         what = "HTTP 200: the server's reply holds no answer: " + _shown(data)
         return Reply(error=what, retriable=True, finish_reason="error", seconds=exchange.seconds)
     thinking, text = split_thinking(content_text(message.get("content")))
-    said = message.get("reasoning_content") or message.get("reasoning")
+    apart = thinking_text(message)
     refusal = message.get("refusal")
     if isinstance(refusal, str) and refusal:
         text, finish = refusal, finish if shared == FILTERED else "refusal"
     return Reply(
         text=text,
-        reasoning=said if isinstance(said, str) else thinking,
+        reasoning="\n".join(filter(None, (apart, thinking))) or None,
         finish_reason=finish,
         seconds=exchange.seconds,
         model=_name(data.get("model")),

@@ -17,10 +17,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from nbannot.asking.reply_parts import split_thinking
 from nbannot.asking.request_reply import AnswerMode, Message, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, listed, nearest
 from nbannot.models.addresses import checked_address, is_loopback
-from nbannot.models.chat import failed_reply, is_too_long, split_thinking, too_long
+from nbannot.models.chat import failed_reply, is_too_long, too_long
 from nbannot.models.dialect import Bodies, Formats
 from nbannot.models.endings import ending
 from nbannot.models.exchange import Exchange

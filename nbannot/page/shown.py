@@ -1,8 +1,8 @@
 """How objects of the core appear in a notebook without knowing that notebooks exist.
 
 An object that can be shown inherits `Shown` and names its display; the display itself lives in `nbannot.displays`,
-which is imported only when something asks for a picture of the object. `_displays` is the one hop of the house: every
-other import runs towards rooms that are read earlier.
+which is imported only when something asks for a picture of the object. It is the one hop of the
+house: every other import runs towards rooms that are read earlier.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from nbannot.page.fragment import Fragment
 
 
 class Shown:
@@ -22,22 +25,19 @@ class Shown:
         bundle: dict[str, str] = self._fragment().bundle()
         return bundle
 
-    def _fragment(self) -> Any:
+    def _fragment(self) -> Fragment:
         return show(self._display, self)
 
     def __str__(self) -> str:
         return str(self._fragment().text)
 
 
-def show(display: str, *things: Any) -> Any:
+def show(display: str, *things: Any) -> Fragment:
     """Return the fragment that a display of `nbannot.displays` makes of these things."""
-    return getattr(_displays(), display)(*things)
-
-
-def _displays() -> Any:
     from nbannot import displays
 
-    return displays
+    fragment: Fragment = getattr(displays, display)(*things)
+    return fragment
 
 
 @contextmanager
@@ -46,5 +46,7 @@ def watching(title: str, tick: Any) -> Iterator[Any]:
     if tick is not None or "IPython" not in sys.modules:
         yield tick
         return
-    with _displays().live_progress(title) as shown:
+    from nbannot.displays import live
+
+    with live.progress(title) as shown:
         yield shown

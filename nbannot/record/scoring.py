@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.record.coding import Coding
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
 from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
-    from nbannot.measures.field import FieldData, FieldScore, Result
+    from nbannot.measures.accounting import FieldData
+    from nbannot.measures.result import FieldScore, Result
+    from nbannot.tools.frames import Frame
 
 METRIC_COLUMNS = ("column", "annotation_type", "metric", "value", "ci_low", "ci_high", "ci_method", "n",
                   "n_answered", "reason")  # fmt: skip
@@ -77,7 +79,7 @@ class Scores:
             for metric in ("precision", "recall", "f1", "support", "predicted")
         ]
 
-    def frame(self) -> Any:
+    def frame(self) -> Frame:
         """Return one row per field and metric, with interval, n and reason."""
         return make_frame(self.long_rows(""), METRIC_COLUMNS)
 
@@ -101,12 +103,12 @@ class Scored:
     coding: Coding
 
     @property
-    def labels(self) -> Any:
+    def labels(self) -> Frame:
         """Every answer: one row per text and field with value, status, reason, attempts (pandas; ``.to_polars()``)."""
         return self.coding.frame()
 
     @property
-    def failures(self) -> Any:
+    def failures(self) -> Frame:
         """The answers that are neither valid nor not applicable, and why."""
         return self.coding.frame(("invalid", "refused", "truncated", "failed", "not_asked"))
 
@@ -116,11 +118,11 @@ class Scored:
         return score(self.coding)
 
     @property
-    def metrics(self) -> Any:
+    def metrics(self) -> Frame:
         """One row per field and metric with interval, n and reason (pandas; ``.to_polars()``)."""
         return self.scores.frame()
 
-    def disagreements(self, column: str | None = None) -> Any:
+    def disagreements(self, column: str | None = None) -> Frame:
         """Return the texts on which the coder and people differ, one row per text and field (pandas).
 
         Parameters
@@ -174,7 +176,7 @@ def field_data(coding: Coding, f: Field, clusters: Sequence[Any] | None = None) 
     load("nbannot.measures.field", "scipy.stats")
     import numpy as np
 
-    from nbannot.measures.field import FieldData
+    from nbannot.measures.accounting import FieldData
 
     task = coding.task
     answers = coding.answers[f.column]

@@ -5,10 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from nbannot.errors import TableError, listed, nearest
 from nbannot.record import tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
 
 SETTINGS = (
     *(
@@ -26,6 +30,12 @@ SETTINGS = (
 """Columns of the runs table by which runs are told apart."""
 
 
+@overload
+def metrics(
+    task: Any, *, output_root: str | Path = "outputs", polars: Literal[False] = False
+) -> pd.DataFrame: ...
+@overload
+def metrics(task: Any, *, output_root: str | Path = "outputs", polars: Literal[True]) -> pl.DataFrame: ...
 def metrics(task: Any, *, output_root: str | Path = "outputs", polars: bool = False) -> Any:
     """Return the long table of a task: one row per run, field and metric.
 
@@ -44,11 +54,23 @@ def metrics(task: Any, *, output_root: str | Path = "outputs", polars: bool = Fa
     return tables.read_long(_folder(output_root), _name(task), canonical=True, polars=polars)
 
 
+@overload
+def runs(
+    task: Any, *, output_root: str | Path = "outputs", polars: Literal[False] = False
+) -> pd.DataFrame: ...
+@overload
+def runs(task: Any, *, output_root: str | Path = "outputs", polars: Literal[True]) -> pl.DataFrame: ...
 def runs(task: Any, *, output_root: str | Path = "outputs", polars: bool = False) -> Any:
     """Return the runs table of a task: one row per run with its settings, counts, times and energy."""
     return tables.read_runs(_folder(output_root), _name(task), polars=polars)
 
 
+@overload
+def joined(
+    task: Any, *, output_root: str | Path = "outputs", polars: Literal[False] = False
+) -> pd.DataFrame: ...
+@overload
+def joined(task: Any, *, output_root: str | Path = "outputs", polars: Literal[True]) -> pl.DataFrame: ...
 def joined(task: Any, *, output_root: str | Path = "outputs", polars: bool = False) -> Any:
     """Return the long table with the settings of each run beside every value."""
     return tables.joined(_folder(output_root), _name(task), canonical=True, polars=polars)
@@ -61,7 +83,7 @@ def pivot(
     rows: str | Sequence[str] = "column",
     columns: str | Sequence[str] = "model_id",
     output_root: str | Path = "outputs",
-) -> Any:
+) -> pd.DataFrame:
     """Return one metric laid out along any settings (pandas).
 
     Parameters

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from nbannot.asking.prompts import compose
 from nbannot.asking.request_reply import Message
@@ -16,6 +16,7 @@ from nbannot.record.run import COMPLETE
 from nbannot.running.design import Design, as_task, design
 from nbannot.running.run import run
 from nbannot.study.config import RunConfig
+from nbannot.study.keywords import Settings
 from nbannot.tools.files import read_json
 
 CHARS_PER_TOKEN = 4.0
@@ -84,7 +85,7 @@ def plan(
     *,
     codebook: Any = None,
     pilot: int = 0,
-    **settings: Any,
+    **settings: Unpack[Settings],
 ) -> Plan:
     """Return what `run` with the same arguments would send.
 
@@ -106,10 +107,12 @@ def plan(
     chosen, _ = design(whole, config)
     job = chosen.job
     n = len(job.ids)
-    prompts = [compose(job.kind, group, use_examples=config.use_examples) for group in job.groups]
+    prompts = [
+        compose(job.kind, group, use_examples=config.use_examples, code=job.code) for group in job.groups
+    ]
     always = [group for group in job.groups if all(f.condition is None for f in group)]
     at_most = n * len(job.groups)
-    chars = sum(n * (len(p.before) + len(p.after)) + sum(map(len, job.texts)) for p in prompts)
+    chars = sum(n * len(p.about("")) + sum(map(len, job.texts)) for p in prompts)
     tokens: tuple[int, int | None] = (round(chars / CHARS_PER_TOKEN), None)
     per_call = seconds_per_call(Path(config.output_root) / chosen.task.name, config.model)
     if pilot:
@@ -153,6 +156,6 @@ def seconds_per_call(runs: Path, model: str) -> float | None:
     for place in reversed(folder.run_folders(runs.parent, runs.name)):
         if read_json(place / folder.CONFIG).get("model") == model:
             timing = read_json(place / folder.TIMING)
-            if timing.get("inference_count"):
+            if timing.get("inference_count") and timing.get("wall_time"):
                 return float(timing["wall_time"] / timing["inference_count"])
     return None

@@ -5,17 +5,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack, overload
 
-from nbannot.engine.engine import Progress, Tick
+from nbannot.engine.drive import Tick
+from nbannot.engine.job import Progress
 from nbannot.errors import GO_ON, ConfigError, NbannotError, RunInterrupted, tidy_interrupt
 from nbannot.page.shown import Shown
 from nbannot.record.run import Run
 from nbannot.running.design import Say, as_task
 from nbannot.running.run import run
-from nbannot.study.config import DEFAULTS, SETTINGS, RunConfig, expand, settings_error
+from nbannot.study.config import RunConfig, expand
+from nbannot.study.faults import settings_error
+from nbannot.study.keywords import Grid
+from nbannot.study.settings import DEFAULTS, SETTINGS
 from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
+
+if TYPE_CHECKING:
+    from nbannot.tools.frames import Frame
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ class Runs(Shown, Sequence[Run]):
         configs = [run.config for run in self.runs] + [failure.config.to_dict() for failure in self.failures]
         return [name for name in SETTINGS if len({repr(c.get(name, DEFAULTS[name])) for c in configs}) > 1]
 
-    def frame(self, metric: str | None = None) -> Any:
+    def frame(self, metric: str | None = None) -> Frame:
         """Return one row per config: run id, what differs, status; with `metric`, its value per field.
 
         Parameters
@@ -139,7 +146,7 @@ def sweep(
     tick: Tick | None = None,
     stop: threading.Event | None = None,
     say: Say | None = None,
-    **settings: Any,
+    **settings: Unpack[Grid],
 ) -> Runs:
     """Run a task under every combination of the listed values.
 

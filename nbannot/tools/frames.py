@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+    class Frame(pd.DataFrame):
+        """A pandas DataFrame that can also be had as a polars one."""
+
+        def to_polars(self) -> pl.DataFrame:
+            """Return the same table as a polars DataFrame."""
 
 
 @cache
@@ -24,9 +34,19 @@ def _class() -> Any:
 
             return pl.DataFrame({str(name): self[name].tolist() for name in self.columns}, strict=False)
 
+    Frame.__qualname__ = (
+        "Frame"  # pickle looks the class up by its name in this module, which `__getattr__` answers
+    )
     return Frame
 
 
-def make_frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Any:
+def __getattr__(name: str) -> Any:
+    if name == "Frame":
+        return _class()
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+
+def make_frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Frame:
     """Return rows as a pandas DataFrame with these columns, which also has ``to_polars()``."""
-    return _class()([[row.get(name) for name in columns] for row in rows], columns=list(columns))
+    frame: Frame = _class()([[row.get(name) for name in columns] for row in rows], columns=list(columns))
+    return frame

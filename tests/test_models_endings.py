@@ -233,9 +233,11 @@ def test_a_longest_reply_above_the_context_leaves_what_is_left(tmp_path):
     def answer(sent):
         wanted.append(sent["max_tokens"])
         if 300 + sent["max_tokens"] > 1000:
-            return 400, {"error": {"message": "This model's maximum context length is 1000 tokens. However, you requested "
-                                   f"{300 + sent['max_tokens']} tokens (300 in the messages, {sent['max_tokens']} in "
-                                   "the completion).", "code": 400}}  # fmt: skip
+            words = (
+                f"This model's maximum context length is 1000 tokens. However, you requested {300 + sent['max_tokens']} "
+                f"tokens (300 in the messages, {sent['max_tokens']} in the completion)."
+            )
+            return 400, {"error": {"message": words, "code": 400}}
         return 200, said(WELL)
 
     with Raw(answer) as server:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbannot.asking.request_reply import Reply
-from nbannot.models.exchange import Exchange, code_of, server_words
+from nbannot.models.exchange import Exchange, code_of, error_in, server_words
 
 FILTERED = "content_filter"
 """The finish reason of what a provider's filter refused; where the provider has another word for it, that follows."""
@@ -130,7 +130,7 @@ def refused(words: str, seconds: float, unanswered: int = 0) -> Reply:
 
 def refusal_of(exchange: Exchange) -> Reply | None:
     """Return the reply where a failed exchange is a provider's refusal of this text, else ``None``."""
-    error: Any = exchange.data.get("error")
+    error: Any = error_in(exchange.data)
     if not isinstance(error, Mapping):
         error = exchange.data
     if exchange.data and refusal_in(exchange.status, error, exchange.said):

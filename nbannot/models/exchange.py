@@ -197,6 +197,7 @@ def _words(data: object, depth: int) -> str:
             "error_msg",
             "status_msg",
             "errors",
+            "base_resp",
         ):
             if data.get(name) and (found := _words(data[name], depth + 1)):
                 return found

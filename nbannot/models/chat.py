@@ -23,8 +23,8 @@ LEAST_ROOM = 16
 """Tokens below which a reply has no room for an answer."""
 WORDS = 300
 CONTEXT_TOKENS = re.compile(
-    r"context (?:length|size|window|limit)[^\d]{0,40}(\d[\d,]*)(?![\d,]| ?\+)|must be <= (\d[\d,]*)|\d > (\d[\d,]*)\s*$|"
-    r"(?:limit|maximum) (?:of|is) (\d[\d,]*) tokens|model with (\d[\d,]*) maximum context",
+    r"context (?:length|size|window|limit)[^\d]{0,40}(\d[\d,]*)(?![\d,]| ?\+)|must be <= (\d[\d,]*)|"
+    r"\d > (\d[\d,]*)\s*$|(?:limit|maximum) (?:of|is) (\d[\d,]*) tokens|model with (\d[\d,]*) maximum context",
     re.I,
 )
 PROMPT_TOKENS = re.compile(

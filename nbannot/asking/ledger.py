@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,6 +172,8 @@ def reply_of(record: Mapping[str, Any]) -> Reply:
         output_tokens=record.get("output_tokens"),
         evaluated_tokens=record.get("evaluated_tokens"),
         seconds=record.get("seconds") or 0.0,
+        model=record.get("model"),
+        fingerprint=record.get("fingerprint"),
     )
 
 
@@ -182,7 +185,8 @@ Key = tuple[str, tuple[str, ...], int]
 class Tally:
     """What all calls of a run add up to, over every session: counts, characters, tokens, seconds.
 
-    Tokens are ``None`` while no reply has told them.
+    Tokens are ``None`` while no reply has told them. `served` counts the answers by what they say of the model and the
+    configuration that made them.
     """
 
     calls: int = 0
@@ -196,6 +200,7 @@ class Tally:
     first: str = ""
     last: str = ""
     reasoned: bool = False
+    served: Counter[tuple[str | None, str | None]] = field(default_factory=Counter)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Add one record of a call."""
@@ -217,6 +222,8 @@ class Tally:
         if time > self.last:
             self.last = time
         self.reasoned = self.reasoned or bool(reasoning)
+        if record.get("error") is None and (record.get("model") or record.get("fingerprint")):
+            self.served[record.get("model"), record.get("fingerprint")] += 1
 
 
 class Ledger:
@@ -338,6 +345,10 @@ class Ledger:
             "messages_hash": messages_hash(request.messages),
             "messages": self._shortened(request),
         }
+        if reply.model is not None:
+            record["model"] = reply.model
+        if reply.fingerprint is not None:
+            record["fingerprint"] = reply.fingerprint
         self._write(record)
         self.tally.add(record)
 

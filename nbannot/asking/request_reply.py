@@ -134,8 +134,10 @@ class Model(Protocol):
 
     Notes
     -----
-    Optional members: ``reply_tokens`` (the longest reply to allow where `max_tokens` is unset) and
-    ``fit(task, fields)`` (learn from the human labels of the task before it is asked; for supervised baselines).
+    Optional members: ``reply_tokens`` (the longest reply to allow where `max_tokens` is unset),
+    ``fit(task, fields)`` (learn from the human labels of the task before it is asked; for supervised baselines),
+    ``digest_now()`` (a coroutine: the digest of the weights that the server has now, asked at the end of a session)
+    and ``key`` (which key goes where: `nbannot.models.keys.KeyChoice`).
     """
 
     parallel: int

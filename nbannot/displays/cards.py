@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbannot.displays.rows import shown_value, who_of
+from nbannot.models.registry import key_goes
 from nbannot.page.blocks import (
     Block,
     Bullets,
@@ -385,6 +386,7 @@ def plan_card(plan: Plan) -> Fragment:
                     else [("money", money_words(plan.money, plan.money_at_most))]
                 ),
                 ("texts go", where_texts_go(where)),
+                *([("key", told)] if (told := key_goes(config)) else []),
                 ("settings", _settings(config.to_dict())),
                 ("state", STATES.get(plan.state, plan.state)),
                 ("folder", str(design.folder)),

@@ -62,6 +62,7 @@ class Engine:
         self._prompts: dict[tuple[str, ...], Prompt] = {}
         progress.total = len(job.ids) * len(job.fields)
         self.ask_again, self.ready = ask_again, ready
+        self.digest: str | None = None
         self.sender = Sender(job, model, ledger, progress, kwh)
 
     async def run(self) -> None:
@@ -80,7 +81,20 @@ class Engine:
                 for row in range(len(self.job.ids)):
                     await self._conversation(row, history)
         finally:
+            self.digest = await self._digest_now()
             await self.model.close()
+
+    async def _digest_now(self) -> str | None:
+        """Return what identifies the weights now, where the model's server can be asked again."""
+        again = getattr(self.model, "digest_now", None)
+        task = asyncio.current_task()
+        if again is None or not self.progress.calls or (task is not None and task.cancelling()):
+            return None
+        try:
+            digest: str | None = await again()
+        except Exception:  # noqa: BLE001 - it is a question beside the work
+            return None
+        return digest
 
     # ---- one text -------------------------------------------------------------------------------------------------
 
@@ -286,6 +300,7 @@ def annotate(
     engine = Engine(job, model, ledger, progress, ask_again, kwh, ready)
     outcome = Outcome(engine.answers, progress, offsets=engine.offsets)
     error = drive(engine.run, engine.sender.halt, progress, tick, stop, every_s, grace_s, outcome)
+    outcome.digest = engine.digest
     if isinstance(error, ServerGone | Halted):
         outcome.stopped = str(error)
     elif isinstance(error, NbannotError):

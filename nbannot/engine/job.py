@@ -106,6 +106,10 @@ class Outcome:
         Why it ended early; "" when everything was asked.
     offsets
         column -> calibration offset per label.
+    digest
+        What identifies the weights at the end of the session, where the server tells it.
+    energy_problem
+        Why energy was not measured although it should have been; "" where it was.
     raised
         What `tick` raised; it ended the work, and is for the caller to raise once everything is kept.
     """
@@ -116,3 +120,5 @@ class Outcome:
     interrupted: bool = False
     offsets: dict[str, tuple[float, ...]] = field(default_factory=dict)
     raised: BaseException | None = None
+    digest: str | None = None
+    energy_problem: str = ""

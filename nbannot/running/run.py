@@ -21,6 +21,7 @@ from nbannot.engine import energy
 from nbannot.engine.drive import Tick
 from nbannot.engine.engine import annotate
 from nbannot.engine.job import Outcome, Progress
+from nbannot.engine.served import WEIGHTS_CHANGED, changes, served_by
 from nbannot.errors import GO_ON, ConfigError, NbannotError, RunError, RunInterrupted, listed, tidy_interrupt
 from nbannot.page.shown import watching
 from nbannot.record import folder
@@ -209,6 +210,7 @@ def _work(
 
     def ended(outcome: Outcome) -> Run:
         record = meter.stop()
+        outcome.energy_problem = meter.problem
         book.close()
         return _finish(plan, model, outcome, book.tally, record, time.monotonic() - started)
 
@@ -281,6 +283,9 @@ def _finish(
         "stopped": outcome.stopped,
         "capabilities": _capabilities(place, model, outcome.progress),
         "calibration_offsets": {k: list(v) for k, v in state.offsets.items()},
+        "served_by": served_by(tally.served),
+        "model_changes": _model_changes(place, tally, plan.info.digest, outcome.digest),
+        **({"energy": f"not measured: {outcome.energy_problem}"} if outcome.energy_problem else {}),
         "first_call": tally.first,
         "last_call": tally.last,
     }
@@ -298,6 +303,13 @@ def _finish(
     )
     save_scores(done)
     return dataclasses.replace(done, config=read_json(place / folder.CONFIG))
+
+
+def _model_changes(place: Path, tally: ledger.Tally, digest: str | None, now: str | None) -> list[str]:
+    """Return what to tell of a model that was not the same to the end; what an earlier session saw is kept."""
+    told = changes(tally.served, digest, now)
+    earlier = read_json(place / folder.CONFIG).get("model_changes") or []
+    return told + [line for line in earlier if line.startswith(WEIGHTS_CHANGED) and line not in told]
 
 
 def _capabilities(place: Path, model: Model, progress: Progress) -> dict[str, Any]:

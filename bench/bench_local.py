@@ -26,7 +26,7 @@ from nbannot.asking.prompts import compose, prompt_type
 from nbannot.asking.request_reply import Reply, Request
 from nbannot.models import local
 from nbannot.models.local import LocalModel
-from nbannot.study.task import load_task
+from nbannot.study.task_sources import load_task
 
 SCORED = ("checkbox", "dropdown", "likert")
 

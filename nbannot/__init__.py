@@ -29,38 +29,39 @@ if TYPE_CHECKING:
     from nbannot.record.views import metrics as metrics
     from nbannot.record.views import pivot as pivot
     from nbannot.record.views import runs as runs
+    from nbannot.record.workbook import spreadsheet as spreadsheet
     from nbannot.running.plan import plan as plan
     from nbannot.running.run import run as run
     from nbannot.running.sweep import sweep as sweep
     from nbannot.study.codebook import Codebook as Codebook
-    from nbannot.study.codebook import checkbox as checkbox
-    from nbannot.study.codebook import dropdown as dropdown
-    from nbannot.study.codebook import likert as likert
-    from nbannot.study.codebook import span as span
-    from nbannot.study.codebook import textbox as textbox
     from nbannot.study.config import RunConfig as RunConfig
+    from nbannot.study.questions import checkbox as checkbox
+    from nbannot.study.questions import dropdown as dropdown
+    from nbannot.study.questions import likert as likert
+    from nbannot.study.questions import span as span
+    from nbannot.study.questions import textbox as textbox
     from nbannot.study.task import Task as Task
-    from nbannot.study.task import bundled_tasks as bundled_tasks
-    from nbannot.study.task import load_task as load_task
+    from nbannot.study.task_sources import bundled_tasks as bundled_tasks
+    from nbannot.study.task_sources import load_task as load_task
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "add_prompt": "asking.prompts",
     "agreement": "comparing.reliability",
-    "bundled_tasks": "study.task",
-    "checkbox": "study.codebook",
+    "bundled_tasks": "study.task_sources",
+    "checkbox": "study.questions",
     "Codebook": "study.codebook",
     "compare": "comparing.comparison",
     "configure": "doors.form.configure",
     "determinism": "comparing.stability",
-    "dropdown": "study.codebook",
+    "dropdown": "study.questions",
     "flip_rate": "comparing.stability",
     "joined": "record.views",
-    "likert": "study.codebook",
+    "likert": "study.questions",
     "load_coder": "comparing.coder",
     "load_run": "record.run",
-    "load_task": "study.task",
+    "load_task": "study.task_sources",
     "metrics": "record.views",
     "NbannotError": "errors",
     "pivot": "record.views",
@@ -71,10 +72,11 @@ _PUBLIC = {
     "run": "running.run",
     "RunConfig": "study.config",
     "runs": "record.views",
-    "span": "study.codebook",
+    "span": "study.questions",
+    "spreadsheet": "record.workbook",
     "sweep": "running.sweep",
     "Task": "study.task",
-    "textbox": "study.codebook",
+    "textbox": "study.questions",
 }
 
 __all__ = ["__version__", *_PUBLIC]

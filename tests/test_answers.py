@@ -21,7 +21,7 @@ from nbannot.asking.answers import (
 from nbannot.asking.prompts import answer_object
 from nbannot.asking.reply_parts import parts_of, shortened, split_thinking, thinking_in
 from nbannot.asking.request_reply import Reply
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 
 def field(kind: Any, name: str = "F", **changes: Any) -> Field:

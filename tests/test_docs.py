@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import nbannot
-from nbannot.study.config import SETTINGS
+from nbannot.study.settings import SETTINGS
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["settings.md", "metrics.md", "run-folder.md"]

@@ -16,7 +16,7 @@ from typing import Any
 
 from nbannot.asking.answers import STATUSES, read_reply
 from nbannot.asking.request_reply import Reply
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 NUMBER = int(os.environ.get("NBANNOT_FUZZ", "3000"))
 OPTIONS = ("good", "bad", "mixed", "none of it")

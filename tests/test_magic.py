@@ -19,7 +19,7 @@ from nbannot.doors import magic
 from nbannot.errors import ConfigError, ModelError, RunInterrupted, TaskError
 from nbannot.record.run import Run
 from nbannot.running.sweep import Runs
-from nbannot.study.config import SETTINGS
+from nbannot.study.settings import SETTINGS
 
 LABEL_FIELDS = 'fields = ["Explicit evaluation", "Direction"]\n'
 

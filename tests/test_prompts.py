@@ -32,9 +32,11 @@ from nbannot.asking.prompts import (
 )
 from nbannot.asking.request_reply import Reply
 from nbannot.errors import ConfigError
-from nbannot.study.codebook import Codebook, Field
+from nbannot.study.codebook import Codebook
+from nbannot.study.field import Field
 from nbannot.study.prompt_marks import marks_in, marks_notice
-from nbannot.study.task import Task, load_task
+from nbannot.study.task import Task
+from nbannot.study.task_sources import load_task
 
 BUILT_IN = ("standard", "persona", "CoT")
 EXAMPLE = "an example of our own"
@@ -446,6 +448,13 @@ def test_a_wording_of_ones_own() -> None:
 def test_wordings_that_need_a_change(template: str, said: str) -> None:
     assert refused("w", template) == said
     assert "w" not in prompt_types()
+
+
+def test_a_wording_with_half_a_character() -> None:
+    said = refused("w", "{{ core_prompt }} \ud83d {{ text }}")
+    assert said == (
+        "the wording 'w' needs a change.\n  half a character stands in it: cut inside an emoji? Write that text again"
+    )
 
 
 def test_names_of_wordings() -> None:

@@ -18,7 +18,7 @@ from nbannot.asking.prompts import answer_object, placeholder
 from nbannot.asking.reply_parts import UNWRITABLE, Parts, parts_of, shortened
 from nbannot.asking.request_reply import Reply
 from nbannot.errors import listed
-from nbannot.study.codebook import NO, YES, Field
+from nbannot.study.field import NO, YES, Field
 from nbannot.study.spans import locate
 
 Status = Literal["ok", "invalid", "refused", "truncated", "failed", "not_applicable", "not_asked"]
@@ -51,7 +51,7 @@ class Answer:
     Attributes
     ----------
     value
-        As in `nbannot.study.codebook.Value`; ``None`` unless `status` is ``"ok"``.
+        As in `nbannot.study.field.Value`; ``None`` unless `status` is ``"ok"``.
     reason
         Why there is no value, e.g. ``"not an option: 'maybe'"``.
     repaired

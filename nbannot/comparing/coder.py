@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nbannot.asking.reply_parts import shortened
-from nbannot.errors import ScoringError, listed
+from nbannot.errors import ScoringError, harmless, listed
 from nbannot.page.shown import Shown
 from nbannot.record.coding import Coding, from_labels
 from nbannot.record.scoring import Scored
-from nbannot.study.task import ID_COLUMNS, LARGEST_EXACT, OutsideLabels, Task, read_csv
+from nbannot.study.reading import LARGEST_EXACT, read_csv
+from nbannot.study.task import ID_COLUMNS, OutsideLabels, Task
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,7 +48,7 @@ class Coder(Scored, Shown):
     def __repr__(self) -> str:
         unknown = f", {len(self.unknown_ids)} rows with unknown ids left out" if self.unknown_ids else ""
         n = self.coding.count().get("ok", 0)
-        return f"<Coder '{self.run_id}' on '{self.task.name}': {n} labels{unknown}>"
+        return f"<Coder '{harmless(self.run_id)}' on '{self.task.name}': {n} labels{unknown}>"
 
 
 def load_coder(
@@ -79,7 +80,7 @@ def load_coder(
         shared with the task, or a label is outside the codebook.
     """
     is_path = isinstance(labels, str | Path)
-    data: Any = read_csv(labels, encoding=encoding) if is_path else labels
+    data: Any = read_csv(labels, encoding=encoding, delimiter=None) if is_path else labels
     name = name or (Path(labels).stem if is_path else "coder")
     columns = [str(column) for column in data.columns]
     if not any(f.column in columns for f in task.codebook):

@@ -34,7 +34,7 @@ from nbannot.measures.result import Result
 from nbannot.measures.text_extras import EXTRA_NAMES
 from nbannot.page.shown import Shown
 from nbannot.record import export
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 from nbannot.tools.frames import make_frame
 
 if TYPE_CHECKING:

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from nbannot.record.run import Run
     from nbannot.record.scoring import Scored
     from nbannot.running.plan import Plan
-    from nbannot.study.codebook import Codebook, Field
+    from nbannot.study.codebook import Codebook
+    from nbannot.study.field import Field
     from nbannot.study.task import Task
 
 LABELS_ON_A_CARD = 6
@@ -295,7 +296,7 @@ def task_card(task: Task) -> Fragment:
 
 def _shown_place(task: Task) -> str:
     """Return where a task lies, seen from here; of a bundled one not where the package happens to be."""
-    from nbannot.study.task import bundled_folder
+    from nbannot.study.task_sources import bundled_folder
 
     place, here = Path(str(task.path)), Path.cwd()
     if place == bundled_folder(task.name):

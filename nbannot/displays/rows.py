@@ -9,7 +9,7 @@ from nbannot.errors import ScoringError, listed
 from nbannot.page.blocks import Cell
 from nbannot.page.digits import NONE
 from nbannot.report.words import STATUS_WORDS
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 if TYPE_CHECKING:
     from nbannot.record.scoring import Scored

@@ -12,7 +12,7 @@ from nbannot.page.digits import NONE, count, duration, energy, number
 from nbannot.page.fragment import Fragment
 from nbannot.report.fields import n_reference, value_cells
 from nbannot.report.words import CARD_METRICS, HEADLINES, metric_words, plural, setting_text
-from nbannot.study.config import SETTINGS
+from nbannot.study.settings import SETTINGS
 
 if TYPE_CHECKING:
     from nbannot.record.run import Run

@@ -11,17 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbannot.errors import ConfigError, RunError, TaskError
-from nbannot.study.config import (
-    DEFAULTS,
-    LISTS,
-    SETTINGS,
-    RunConfig,
-    expand,
-    lines_of,
-    read_toml,
-    refuse_unknown,
-    settings_in,
-)
+from nbannot.study.config import RunConfig, expand, settings_in
+from nbannot.study.faults import refuse_unknown
+from nbannot.study.settings import DEFAULTS, LISTS, SETTINGS
+from nbannot.study.toml import lines_of, read_toml
 
 if TYPE_CHECKING:
     from nbannot.measures.result import Result

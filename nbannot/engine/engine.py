@@ -33,7 +33,7 @@ from nbannot.engine.job import Job, Outcome, Progress, group_fields
 from nbannot.engine.pace import BudgetSpent, Pace, handed_out, pool
 from nbannot.engine.schedule import Schedule
 from nbannot.errors import NbannotError, RunError
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 __all__ = ["Engine", "Job", "Outcome", "Progress", "Tick", "annotate", "group_fields"]
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from nbannot.asking.answers import Answer
 from nbannot.asking.prompts import PromptType
 from nbannot.asking.request_reply import AnswerMode
-from nbannot.study.codebook import Codebook, Field
+from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
+from nbannot.study.field import Field
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from nbannot.errors import RunError, TableError, listed
 from nbannot.record.folder import CHARS, CONFIG, EMISSIONS, OUTPUT, TIMING
 from nbannot.record.tables import TABLES, read_long, read_runs, table_path
 from nbannot.study.codebook import Codebook
-from nbannot.study.task import read_csv
+from nbannot.study.reading import read_csv
 from nbannot.tools.files import read_json
 
 SETTINGS = (

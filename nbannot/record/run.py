@@ -18,7 +18,9 @@ from nbannot.record.coding import Coding, from_folder
 from nbannot.record.scoring import Scored
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import settings_in
-from nbannot.study.task import Task, load_task, read_csv
+from nbannot.study.reading import read_csv
+from nbannot.study.task import Task
+from nbannot.study.task_sources import load_task
 from nbannot.tools.files import read_json
 
 if TYPE_CHECKING:
@@ -195,6 +197,6 @@ def _task_in_folder(path: Path, config: Mapping[str, Any]) -> Task:
     if (path / HUMAN_LABELS).exists():
         labels = read_csv(path / HUMAN_LABELS).drop("text_id")
         data = data.hstack(labels)
-    task = Task(data, codebook, config["task_name"], path=None)
+    task = Task(data, codebook, config["task_name"], path=None, rows=tuple(range(data.height)))
     # The folder holds the selected texts only: selecting again must find them all.
     return dataclasses.replace(task, rows=tuple(range(len(task))))

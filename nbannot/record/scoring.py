@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.record.coding import Coding
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
 from nbannot.tools.imports import load

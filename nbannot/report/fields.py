@@ -38,7 +38,7 @@ from nbannot.report.words import (
     plural,
     statuses,
 )
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 if TYPE_CHECKING:
     from nbannot.measures.result import FieldScore, Result

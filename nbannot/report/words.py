@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nbannot.page.digits import count
-from nbannot.study.config import DEFAULTS, SETTINGS
+from nbannot.study.settings import DEFAULTS, SETTINGS
 
 if TYPE_CHECKING:
     from nbannot.record.run import Run

@@ -15,9 +15,11 @@ from nbannot.engine.job import Job, group_fields
 from nbannot.errors import ConfigError, TaskError, listed
 from nbannot.models.registry import Model, ModelInfo, get_model
 from nbannot.record import tables
-from nbannot.study.codebook import Codebook, Field
+from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
-from nbannot.study.task import Task, load_task
+from nbannot.study.field import Field
+from nbannot.study.task import Task
+from nbannot.study.task_sources import load_task
 
 Say = Callable[[str], None]
 """Shows one line about what is going on."""

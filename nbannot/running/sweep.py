@@ -13,8 +13,10 @@ from nbannot.page.shown import Shown
 from nbannot.record.run import Run
 from nbannot.running.design import Say, as_task
 from nbannot.running.run import run
-from nbannot.study.config import DEFAULTS, SETTINGS, RunConfig, expand, settings_error
+from nbannot.study.config import RunConfig, expand
+from nbannot.study.faults import settings_error
 from nbannot.study.keywords import Grid
+from nbannot.study.settings import DEFAULTS, SETTINGS
 from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nbannot.errors import listed
-from nbannot.study.codebook import known_word
+from nbannot.study.field import known_word
 from nbannot.study.span_offsets import Mark
 
 SHAPE = 'must be a JSON list of {"start", "end", "text", "label"}'

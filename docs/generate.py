@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nbannot.measures.field import FieldData, score_field
+from nbannot.measures.accounting import FieldData
+from nbannot.measures.field import score_field
 from nbannot.record import folder, tables
 from nbannot.report.words import metric_words
 from nbannot.study.settings import DEFAULTS, SETTINGS

@@ -16,13 +16,20 @@ if TYPE_CHECKING:
     from nbannot.asking.prompts import add_prompt as add_prompt
     from nbannot.asking.prompts import prompt_types as prompt_types
     from nbannot.comparing.coder import load_coder as load_coder
+    from nbannot.comparing.coder import load_outputs as load_outputs
     from nbannot.comparing.comparison import compare as compare
     from nbannot.comparing.reliability import agreement as agreement
     from nbannot.comparing.rescoring.rescore import rescore as rescore
     from nbannot.comparing.stability import determinism as determinism
     from nbannot.comparing.stability import flip_rate as flip_rate
+    from nbannot.desk.assignment import assign as assign
+    from nbannot.desk.opening import code as code
+    from nbannot.desk.sample import sample as sample
     from nbannot.doors.form.configure import configure as configure
     from nbannot.errors import NbannotError as NbannotError
+    from nbannot.inference.alternative_annotator import alt_test as alt_test
+    from nbannot.inference.planning import how_many as how_many
+    from nbannot.inference.prevalence import prevalence as prevalence
     from nbannot.record.run import Run as Run
     from nbannot.record.run import load_run as load_run
     from nbannot.record.views import joined as joined
@@ -49,29 +56,36 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "add_prompt": "asking.prompts",
     "agreement": "comparing.reliability",
+    "alt_test": "inference.alternative_annotator",
+    "assign": "desk.assignment",
     "bundled_tasks": "study.task_sources",
     "checkbox": "study.questions",
+    "code": "desk.opening",
     "Codebook": "study.codebook",
     "compare": "comparing.comparison",
     "configure": "doors.form.configure",
     "determinism": "comparing.stability",
     "dropdown": "study.questions",
     "flip_rate": "comparing.stability",
+    "how_many": "inference.planning",
     "joined": "record.views",
     "likert": "study.questions",
     "load_coder": "comparing.coder",
+    "load_outputs": "comparing.coder",
     "load_run": "record.run",
     "load_task": "study.task_sources",
     "metrics": "record.views",
     "NbannotError": "errors",
     "pivot": "record.views",
     "plan": "running.plan",
+    "prevalence": "inference.prevalence",
     "prompt_types": "asking.prompts",
     "rescore": "comparing.rescoring.rescore",
     "Run": "record.run",
     "run": "running.run",
     "RunConfig": "study.config",
     "runs": "record.views",
+    "sample": "desk.sample",
     "span": "study.questions",
     "spreadsheet": "record.workbook",
     "sweep": "running.sweep",

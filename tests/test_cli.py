@@ -47,7 +47,7 @@ def command(capsys):
 def test_run_prints_the_report_and_where_the_run_is(command):
     code, out, err = command("run", "policy-sentiment", *QUICK)
     assert code == 0
-    assert out.startswith("Report on policy-sentiment (run ")
+    assert out.startswith("Report on policy-sentiment: mock (run ")
     assert re.fullmatch(
         r"run [0-9a-f]{8}: complete; 6 texts, 6 valid; outputs/policy-sentiment/[0-9a-f]{8}",
         out.splitlines()[-1],

@@ -13,12 +13,14 @@ from serving import OF_THE_ANSWER, OF_THE_WIRE, Serving
 
 import nbannot
 from nbannot.asking.reply_parts import split_thinking
+from nbannot.asking.request_reply import Model
 from nbannot.errors import ModelError
-from nbannot.models.chat import Dialect, content_text, is_too_long, read_completion
-from nbannot.models.http import Exchange
+from nbannot.models.chat import content_text, is_too_long, read_completion
+from nbannot.models.dialect import Dialect
+from nbannot.models.exchange import Exchange
 from nbannot.models.logprobs import NoScore, option_probabilities
 from nbannot.models.openai_compatible import OpenAIModel
-from nbannot.models.registry import Model, backends, get_model
+from nbannot.models.registry import backends, get_model
 
 KEY = "sk-planted-0123456789abcdef"
 OPTIONS = tuple(json.dumps({"response": label}) for label in LABELS)
@@ -170,7 +172,7 @@ def test_a_failure_is_no_refusal_even_if_another_request_has_just_learned_someth
         dialect.formats.step_down(asked.schema)  # by another request, while this one was under way
         return Exchange(500, error="HTTP 500: out of memory", retriable=True)
 
-    exchange = dialect.exchange(asked, lambda: dialect.parameters(asked), send)
+    exchange = dialect.exchange(asked, dialect.parameters, send)
     assert asyncio.run(exchange).status == 500
     assert len(sent) == 1
 
@@ -504,18 +506,46 @@ def test_the_key_comes_from_the_environment(monkeypatch):
         with pytest.raises(ModelError) as raised:
             model_at(server).info()
         assert str(raised.value) == (
-            f"the server at {server.openai_url} wants a key, and there is none in the environment.\n"
-            "  Set NBANNOT_API_KEY (or OPENAI_API_KEY) before Python starts; never write a key into a notebook."
+            f"the server at {server.openai_url} wants a key, and none is there for it.\n"
+            "  Set NBANNOT_API_KEY_127_0_0_1 or NBANNOT_API_KEY before Python starts; never write a key into a notebook."
         )
-        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.setenv("NBANNOT_API_KEY", KEY)
         assert model_at(server).info().name == "tiny"
         assert ask(model_at(server), request())[0].error is None
         monkeypatch.setenv("NBANNOT_API_KEY", "sk-wrong-0123456789")
-        with pytest.raises(ModelError, match="refuses the key") as raised:
+        with pytest.raises(ModelError, match="refuses the key in NBANNOT_API_KEY") as raised:
             model_at(server).info()
         assert "wrong-0123456789" not in str(raised.value)
         monkeypatch.setenv("NBANNOT_API_KEY_127_0_0_1", KEY)
         assert model_at(server).info().name == "tiny"
+
+
+def test_the_key_of_another_program_goes_to_its_own_host_alone(monkeypatch):
+    """A config.json from somebody else names the address: that is no reason to send it the key."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Serving() as stranger:
+        model = model_at(stranger)
+        model.info()
+        assert ask(model, request())[0].error is None
+        assert [call.headers.get("authorization") for call in stranger.calls] == [None] * len(stranger.calls)
+        assert model.key.told() == "no key goes to 127.0.0.1 (OPENAI_API_KEY stays here)"
+        monkeypatch.setenv("NBANNOT_KEY_HOSTS", "gpu.example, 127.0.0.1")
+        assert ask(model_at(stranger), request())[0].error is None
+        assert stranger.calls[-1].headers["authorization"] == f"Bearer {KEY}"
+        monkeypatch.delenv("NBANNOT_KEY_HOSTS")
+        monkeypatch.setenv("OPENAI_BASE_URL", stranger.openai_url)
+        assert model_at(stranger).key.variable == "OPENAI_API_KEY"
+        monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+        assert model_at(stranger).key.variable == ""
+    for url, sent in {
+        "https://api.openai.com/v1": True,
+        "https://eu.api.openai.com/v1": True,
+        "http://api.openai.com/v1": False,
+        "https://api.openai.com.evil.example/v1": False,
+        "https://evilopenai.com/v1": False,
+        "https://router.huggingface.co/v1": False,
+    }.items():
+        assert bool(OpenAIModel("m", base_url=url).key.key) is sent, url
 
 
 def test_the_address_may_come_from_the_environment(monkeypatch):

@@ -762,7 +762,7 @@ def test_a_task_is_equal_to_itself_and_can_be_a_key():
 def test_a_mistyped_label_column_is_asked_about(typed):
     import polars as pl
 
-    from nbannot.displays import task_card
+    from nbannot.displays.cards import task_card
 
     codebook = codebook_of({"name": "Direction", "type": "dropdown", "options": ["a", "b"]})
     task = Task(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from nbannot.comparing.coder import Coder
 from nbannot.errors import ScoringError, listed, nearest
-from nbannot.measures.field import FieldData
+from nbannot.measures.accounting import FieldData
 from nbannot.record.run import Run
 from nbannot.record.scoring import field_data
 from nbannot.study.field import Field

@@ -163,7 +163,7 @@ def _ollama() -> Finding:
 
 def ollama_models(address: str) -> list[str] | None:
     """Return the names of the models on an Ollama server; ``None`` if it does not answer within a second."""
-    from nbannot.models.http import is_loopback
+    from nbannot.models.addresses import is_loopback
 
     proxies = urllib.request.ProxyHandler({} if is_loopback(address) else None)
     try:

@@ -14,6 +14,8 @@ from nbannot.errors import STEERING, TableError
 
 def facts(run: Any) -> dict[str, Any]:
     """Return what ``--json`` tells of a run."""
+    from nbannot.report.headline import headlines, verdict
+
     return {
         "run_id": run.run_id,
         "task": run.task.name,
@@ -22,16 +24,20 @@ def facts(run: Any) -> dict[str, Any]:
         "folder": str(run.folder),
         "n_texts": len(run.task),
         "answers": run.coding.count(),
+        "verdict": verdict(run),
         "headline": {
-            column: {
-                "metric": metric,
-                "value": result.value,
-                "ci_low": result.ci_low,
-                "ci_high": result.ci_high,
-                "n": result.n,
-                "reason": result.reason,
+            one.field.column: {
+                "metric": one.metric,
+                "value": one.result.value,
+                "ci_low": one.result.ci_low,
+                "ci_high": one.result.ci_high,
+                "baseline": math.nan if one.baseline is None else one.baseline,
+                "n": one.n,
+                "answered": one.answered,
+                "reason": one.result.reason,
             }
-            for column, (metric, result) in recipe.headline(run).items()
+            for one in headlines(run)
+            if one.result is not None
         },
     }
 
@@ -92,7 +98,9 @@ def headline_words(headline: dict[str, Any]) -> str:
 
 def short(run: Any) -> str:
     """Return a run in a line, and a line per field."""
-    return "\n".join([recipe.summary(run), *(f"  {line}" for line in recipe.headline_words(run))])
+    from nbannot.report.headline import lines
+
+    return "\n".join([recipe.summary(run), *(f"  {line}" for line in lines(run))])
 
 
 def as_json(thing: Any) -> str:

@@ -79,12 +79,11 @@ class NbannotMagics(Magics):
             raise
         if not order.plan and result:
             self.last = result[-1] if isinstance(result, Sequence) else result
-        if order.out is None:
-            return None if line.rstrip().endswith(";") else result
-        self._variables[order.out] = result
-        if not order.quiet:
-            live.say(_told(result))
-        return None
+        if order.out is not None:
+            self._variables[order.out] = result
+        # A name does not make it silent: people judge by what a cell shows. -q does, and a semicolon, as everywhere.
+        silent = line.rstrip().endswith(";") or (order.quiet and order.out is not None)
+        return None if silent else result
 
     @no_var_expand
     @line_cell_magic
@@ -129,6 +128,7 @@ class NbannotMagics(Magics):
             metavar="RUN",
             help="variable that holds a run, or a run folder; else the last run",
         ),
+        option("--field", metavar="NAME", help="report on this field alone"),
     )
     def report(self, line: str = "") -> Any:
         """Show the report of a run: its scores against the human labels.
@@ -138,13 +138,14 @@ class NbannotMagics(Magics):
             %report             of the run that a cell made last
             %report run         of the run in a variable
             %report outputs/policy-sentiment/a1b2c3d4
+            %report run --field Direction
         """
         from nbannot.comparing.rescoring.rescore import is_lab_folder, rescore
 
         asked = parsed(NbannotMagics.report, recipe.split_line(line))
         if asked.run is not None and asked.run not in self._variables and is_lab_folder(asked.run):
             return rescore(asked.run)
-        return self._run(asked.run).report()
+        return self._run(asked.run).report(asked.field)
 
     @no_var_expand
     @line_magic
@@ -259,15 +260,6 @@ def _once(line: str) -> None:
     if line not in _told_before:
         _told_before.add(line)
         live.say(line)
-
-
-def _told(result: Any) -> str:
-    """Return the line that stands for a result which is kept in a variable."""
-    from nbannot.record.run import Run
-
-    if not isinstance(result, Run):
-        return repr(result)
-    return "\n".join([recipe.summary(result), *(f"  {line}" for line in recipe.headline_words(result))])
 
 
 # ---- coming and going -------------------------------------------------------------------------------------------

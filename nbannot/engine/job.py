@@ -106,6 +106,8 @@ class Outcome:
         Why it ended early; "" when everything was asked.
     offsets
         column -> calibration offset per label.
+    raised
+        What `tick` raised; it ended the work, and is for the caller to raise once everything is kept.
     """
 
     answers: dict[str, list[Answer | None]]
@@ -113,3 +115,4 @@ class Outcome:
     stopped: str = ""
     interrupted: bool = False
     offsets: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    raised: BaseException | None = None

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from nbannot.asking import prompts
+from nbannot.asking.request_reply import Model, ModelInfo
 from nbannot.engine.job import Job, group_fields
 from nbannot.errors import ConfigError, TaskError, listed
-from nbannot.models.registry import Model, ModelInfo, get_model
+from nbannot.models.registry import get_model
 from nbannot.record import tables
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig

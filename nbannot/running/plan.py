@@ -156,6 +156,6 @@ def seconds_per_call(runs: Path, model: str) -> float | None:
     for place in reversed(folder.run_folders(runs.parent, runs.name)):
         if read_json(place / folder.CONFIG).get("model") == model:
             timing = read_json(place / folder.TIMING)
-            if timing.get("inference_count"):
+            if timing.get("inference_count") and timing.get("wall_time"):
                 return float(timing["wall_time"] / timing["inference_count"])
     return None

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack, overload
 
-from nbannot.engine.engine import Progress, Tick
+from nbannot.engine.drive import Tick
+from nbannot.engine.job import Progress
 from nbannot.errors import GO_ON, ConfigError, NbannotError, RunInterrupted, tidy_interrupt
 from nbannot.page.shown import Shown
 from nbannot.record.run import Run

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from nbannot.displays import Fragment
 from nbannot.doors.form.entries import (
     ENTRIES,
     Checked,
@@ -25,13 +24,14 @@ from nbannot.doors.form.sources import Source, known_tasks, models_here
 from nbannot.errors import ConfigError, NbannotError, RunError, RunInterrupted
 from nbannot.models.registry import split_name
 from nbannot.page.blocks import Para
+from nbannot.page.fragment import Fragment
 from nbannot.report.words import plural
 from nbannot.study.config import RunConfig, expand, is_many
 from nbannot.study.faults import Fault
 from nbannot.study.settings import SETTINGS
 
 if TYPE_CHECKING:
-    from nbannot.engine.engine import Progress
+    from nbannot.engine.job import Progress
     from nbannot.record.run import Run
     from nbannot.running.sweep import Runs
     from nbannot.study.task import Task

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from nbannot.displays import Fragment, progress, run_card, runs_card
+from nbannot.displays import progress
+from nbannot.displays.cards import run_card
+from nbannot.displays.tables import runs_card
 from nbannot.doors import recipe
 from nbannot.doors.form.entries import Entry, title
 from nbannot.doors.form.forecast import Forecast
 from nbannot.doors.form.style import CSS
 from nbannot.page.blocks import Block, Fold, Para, Verbatim
+from nbannot.page.fragment import Fragment
 from nbannot.page.html import STYLE, escape
 from nbannot.report.words import plural
 
 if TYPE_CHECKING:
-    from nbannot.engine.engine import Progress
+    from nbannot.engine.job import Progress
     from nbannot.record.run import Run
     from nbannot.running.sweep import Runs
 

@@ -149,6 +149,8 @@ def add_prompt(name: str, template: str, *, reasons: bool = False) -> PromptType
     ]
     if not faults and found.index("text") < found.index("core_prompt"):
         faults = ["{{ text }} must come after {{ core_prompt }}, so that servers can reuse what is the same"]
+    if re.search("[\ud800-\udfff]", template):
+        faults.append("half a character stands in it: cut inside an emoji? Write that text again")
     if faults:
         raise ConfigError(
             f"the wording '{name}' needs a change.\n" + "\n".join(f"  {fault}" for fault in faults)

@@ -57,7 +57,9 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     config = read_json(path / CONFIG)
     if not config:
-        raise RunError(f"{path} is not a finished run folder: it has no {CONFIG}.\n  Give the folder of one run.")
+        raise RunError(
+            f"{path} is not a finished run folder: it has no {CONFIG}.\n  Give the folder of one run."
+        )
     wrong = [name for name, kind in NEEDED.items() if not isinstance(config.get(name), kind)]
     if wrong:
         raise RunError(

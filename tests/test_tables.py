@@ -31,6 +31,7 @@ from hypothesis import strategies as st
 from nbannot.errors import TableError
 from nbannot.record import csv_store, tables
 from nbannot.record.tables import joined, read_classes, read_long, read_runs, safe_run_id, upsert
+from nbannot.study.config import SETTINGS
 
 SAMPLES = DATA / "codebook_lab_logs"
 SAMPLE_TASKS = ("restaurant_cebab", "uk_group_mentions", "uk_manifesto_policy")
@@ -39,7 +40,7 @@ LONG = "t_metrics_log.csv"
 RUNS = "t_metrics_log_runs.csv"
 CLASSES = "t_metrics_log_classes.csv"
 
-LONG_HEADER = "run_id,column,annotation_type,metric,value,n,n_answered,ci_low,ci_high,ci_method,reason"
+LONG_HEADER = "run_id,column,annotation_type,metric,value,n,n_answered,ci_low,ci_high,ci_method,reason,note"
 RUNS_HEADER = (
     "run_id,timestamp,label,model_id,quantization_type,temperature,top_p,prompt_type,use_examples,chat_mode,"
     "reasoning,process_textbox,process_span,codebook_path,experiment_directory,n_queries,"
@@ -49,6 +50,7 @@ RUNS_HEADER = (
     "n_texts,n_labels_valid,input_tokens,output_tokens,wall_time_s,status,codebook_hash,data_hash,"
     "prompt_hash,model_digest,nbannot_version"
 )
+RUNS_HEADER += "," + ",".join(tables.RUNS_COLUMNS[RUNS_HEADER.count(",") + 1 :])
 CLASSES_HEADER = "run_id,column,annotation_type,label,metric,value,n,ci_low,ci_high,reason"
 
 
@@ -120,6 +122,10 @@ def assert_whole(folder: Path, runs: dict[str, int]) -> None:
 def test_the_columns_are_those_of_the_contract(tmp_path: Path) -> None:
     assert ",".join(tables.LONG_COLUMNS) == LONG_HEADER
     assert ",".join(tables.RUNS_COLUMNS) == RUNS_HEADER
+    assert set(SETTINGS) <= set(tables.RUNS_COLUMNS)
+    assert len(set(tables.RUNS_COLUMNS)) == len(tables.RUNS_COLUMNS)
+    assert tables.RUNS_COLUMNS[43:47] == ("model", "backend", "top_k", "max_tokens")
+    assert tables.RUNS_COLUMNS[-3:] == ("cost", "energy_wh_per_valid_label", "energy_wh_per_correct_label")
     assert ",".join(tables.CLASS_COLUMNS) == CLASSES_HEADER
     put(tmp_path, "a1b2c3d4")
     assert_whole(tmp_path, {"a1b2c3d4": 3})
@@ -175,7 +181,7 @@ def test_scoring_again_replaces_and_leaves_other_rows_byte_for_byte(tmp_path: Pa
     put(tmp_path, "bbbbbbbb", value=0.75, n_metrics=2)
     after = lines(tmp_path)
     assert [line for line in after if line.startswith("b")] == [
-        f"bbbbbbbb,Policy Sentiment_Direction,dropdown,m{i},0.75,,,,,," for i in range(2)
+        f"bbbbbbbb,Policy Sentiment_Direction,dropdown,m{i},0.75,,,,,,," for i in range(2)
     ]
     assert 'dddddddd,"odd  quoting",dropdown,m0,0.50000' in after
     assert ids_in(tmp_path).count("aaaaaaaa") == ids_in(tmp_path).count("cccccccc") == 3
@@ -399,7 +405,7 @@ def test_a_torn_last_line_is_cut_and_never_merged(tmp_path: Path, cut: int) -> N
     for polars in (False, True):
         assert len(read_long(tmp_path, "t", polars=polars)) == len(kept) - 1
     put(tmp_path, "cccccccc", n_metrics=1)
-    assert lines(tmp_path) == [*kept, "cccccccc,Policy Sentiment_Direction,dropdown,m0,0.5,,,,,,"]
+    assert lines(tmp_path) == [*kept, "cccccccc,Policy Sentiment_Direction,dropdown,m0,0.5,,,,,,,"]
 
 
 @pytest.mark.parametrize("left", [0, 1, 8, 30, len(LONG_HEADER)])

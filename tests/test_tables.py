@@ -145,7 +145,7 @@ def test_the_bytes_of_a_row(tmp_path: Path) -> None:
     )
     assert (tmp_path / LONG).read_bytes() == (
         LONG_HEADER + "\na1b2c3d4,Policy Sentiment_Direction,dropdown,f1_macro,0.3333333333333333,60,,,,,"
-        '"no ""human"" instance, none\nat all"\n'
+        '"no ""human"" instance, none\nat all",\n'
     ).encode()
     assert lines(tmp_path, RUNS)[1].startswith("a1b2c3d4,,,,,,,,True,,False,true,false,a/b,")
     assert lines(tmp_path, CLASSES) == [CLASSES_HEADER]
@@ -323,18 +323,18 @@ def test_unknown_columns_are_kept_at_the_end(tmp_path: Path) -> None:
     put(tmp_path, "b1b2c3d4", n_metrics=1)
     assert lines(tmp_path) == [
         LONG_HEADER + ",mine",
-        'old1,C,dropdown,f1,0.50,,,,,,,"a, b"',
-        "a1b2c3d4,Policy Sentiment_Direction,dropdown,m0,0.5,,,,,,,",
-        "b1b2c3d4,Policy Sentiment_Direction,dropdown,m0,0.5,,,,,,,",
+        'old1,C,dropdown,f1,0.50,,,,,,,,"a, b"',
+        "a1b2c3d4,Policy Sentiment_Direction,dropdown,m0,0.5,,,,,,,,",
+        "b1b2c3d4,Policy Sentiment_Direction,dropdown,m0,0.5,,,,,,,,",
     ]
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "\ufeff" + LONG_HEADER.replace(",", ",") + "\r\n" + "a1b2c3d4,C,dropdown,f1_macro,0.5,,,,,,\r\n",
+        "\ufeff" + LONG_HEADER.replace(",", ",") + "\r\n" + "a1b2c3d4,C,dropdown,f1_macro,0.5,,,,,,,\r\n",
         '"run_id","column","annotation_type","metric","value"\n"a1b2c3d4","C","dropdown","f1_macro",0.5\n',
-        LONG_HEADER + '\n"a1b2c3d4","C","dropdown","f1_macro","0.5",,,,,,\n',
+        LONG_HEADER + '\n"a1b2c3d4","C","dropdown","f1_macro","0.5",,,,,,,\n',
     ],
     ids=["spreadsheet", "R", "quoted rows"],
 )

@@ -232,7 +232,7 @@ def _work(
                 ready=meter.start if measured else lambda: None,
             )
         return ended(outcome)
-    except Exception as error:
+    except BaseException as error:
         if book.is_open and book.tally.calls:  # what came before the failure is in every file
             with contextlib.suppress(NbannotError, OSError):
                 ended(Outcome({}, Progress(), stopped=str(error)))

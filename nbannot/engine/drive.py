@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 import time
@@ -70,7 +71,8 @@ def _cancel(box: dict[str, Any], ready: threading.Event, grace_s: float, outcome
     outcome.stopped = "stopped by the user"
     ready.wait(1)
     if "loop" in box:
-        box["loop"].call_soon_threadsafe(box["task"].cancel)
+        with contextlib.suppress(RuntimeError):  # the work ended just now, and its loop with it
+            box["loop"].call_soon_threadsafe(box["task"].cancel)
     return time.monotonic() + grace_s
 
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 SETTINGS = (
     *(
         "model_id",
-        "model",
         "model_digest",
         "temperature",
         "top_p",

@@ -35,6 +35,9 @@ def scores_are_saved(run: Run) -> bool:
     saved = run.config.get(SAVED)
     if not isinstance(saved, dict):  # written before this was kept
         return bool(report) and bool(rows["runs"])
+    scoring = run.config.get(SCORING)
+    if not isinstance(scoring, dict) or scoring.get("of") != _scored_content(run):
+        return False
     return saved.get("report") == _digest(report) and saved.get("tables") == _of_rows(rows)
 
 

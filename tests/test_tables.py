@@ -30,8 +30,10 @@ from hypothesis import strategies as st
 
 from nbannot.errors import TableError
 from nbannot.record import csv_store, tables
-from nbannot.record.tables import joined, read_classes, read_long, read_runs, safe_run_id, upsert
-from nbannot.study.config import SETTINGS
+from nbannot.record.columns import safe_run_id
+from nbannot.record.csv_store import upsert
+from nbannot.record.tables import joined, read_classes, read_long, read_runs
+from nbannot.study.settings import SETTINGS
 
 SAMPLES = DATA / "codebook_lab_logs"
 SAMPLE_TASKS = ("restaurant_cebab", "uk_group_mentions", "uk_manifesto_policy")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from nbannot.asking.answers import Answer
-from nbannot.study.codebook import Codebook, Field
+from nbannot.study.codebook import Codebook
+from nbannot.study.field import Field
 
 NOT_REACHED = "the run did not get this far"
 

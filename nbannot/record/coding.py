@@ -11,9 +11,10 @@ from nbannot.asking.answers import Answer
 from nbannot.asking.applies import NOT_REACHED, why_not_asked
 from nbannot.errors import ScoringError, listed
 from nbannot.record.folder import OUTPUT
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
+from nbannot.study.reading import read_csv
 from nbannot.study.spans import read_spans
-from nbannot.study.task import Task, read_csv
+from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
 
 if TYPE_CHECKING:

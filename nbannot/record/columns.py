@@ -10,7 +10,8 @@ from types import NoneType
 from typing import NamedTuple, get_args, get_type_hints
 
 from nbannot.errors import TableError
-from nbannot.study.config import SETTINGS, RunConfig
+from nbannot.study.config import RunConfig
+from nbannot.study.settings import SETTINGS
 
 LONG_COLUMNS = (
     *("run_id", "column", "annotation_type", "metric", "value"),

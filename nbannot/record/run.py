@@ -19,8 +19,11 @@ from nbannot.record.columns import setting_cell
 from nbannot.record.scoring import Scored, same_value
 from nbannot.record.state import state_of_folder
 from nbannot.study.codebook import Codebook
-from nbannot.study.config import SETTINGS, settings_in
-from nbannot.study.task import Task, load_task, read_csv
+from nbannot.study.config import settings_in
+from nbannot.study.reading import read_csv
+from nbannot.study.settings import SETTINGS
+from nbannot.study.task import Task
+from nbannot.study.task_sources import load_task
 from nbannot.tools.files import read_json
 
 if TYPE_CHECKING:
@@ -87,9 +90,20 @@ class Run(Scored, Shown):
         """Total energy (kWh), emissions (kg CO2e) and hardware; empty where nothing was measured."""
         return energy.totals(self.folder / folder.EMISSIONS)
 
-    def report(self) -> Fragment:
-        """Return the report: scores against the human labels, to read (text, and HTML in a notebook)."""
-        return show("report", self)
+    def report(self, field: str | None = None) -> Fragment:
+        """Return the report: scores against the human labels, to read (text, and HTML in a notebook).
+
+        Parameters
+        ----------
+        field
+            Name or column of one field, to report on it alone.
+
+        Raises
+        ------
+        CodebookError, ScoringError
+            If the codebook has no such field, or it was not asked.
+        """
+        return show("report", self, field)
 
     @property
     def scoring(self) -> dict[str, Any]:
@@ -262,6 +276,6 @@ def _task_in_folder(path: Path, config: Mapping[str, Any]) -> Task:
     if (path / folder.HUMAN_LABELS).exists():
         labels = read_csv(path / folder.HUMAN_LABELS).drop("text_id")
         data = data.hstack(labels)
-    task = Task(data, codebook, config["task_name"], path=None)
+    task = Task(data, codebook, config["task_name"], path=None, rows=tuple(range(data.height)))
     # The folder holds the selected texts only: selecting again must find them all.
     return dataclasses.replace(task, rows=tuple(range(len(task))))

@@ -17,7 +17,7 @@ from nbannot.engine.schedule import CALIBRATION_TEXTS
 from nbannot.errors import RunError
 from nbannot.record.coding import NOT_CALIBRATED, Coding, from_output
 from nbannot.record.folder import LEDGER, TIMING
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 from nbannot.study.task import Task
 from nbannot.tools.files import read_json
 

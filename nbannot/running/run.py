@@ -16,12 +16,12 @@ from typing import Any, Literal, Unpack
 
 from nbannot import __version__
 from nbannot.asking import ledger
+from nbannot.asking.request_reply import Model
 from nbannot.engine import energy
 from nbannot.engine.drive import Tick
 from nbannot.engine.engine import annotate
 from nbannot.engine.job import Outcome, Progress
 from nbannot.errors import GO_ON, ConfigError, NbannotError, RunError, RunInterrupted, listed, tidy_interrupt
-from nbannot.models.registry import Model
 from nbannot.page.shown import watching
 from nbannot.record import folder
 from nbannot.record.run import COMPLETE, RUNNING, Run, load_run, status_of
@@ -106,6 +106,8 @@ def run(
         if not read_json(plan.folder / folder.CONFIG):
             _begin(plan)
         done = _work(plan, model, tick, stop, say, ask_again=retry == "invalid")
+    if done.outcome is not None and done.outcome.raised is not None:
+        raise done.outcome.raised
     if done.outcome is not None and done.outcome.interrupted:
         raise RunInterrupted(
             f"stopped: {done.progress.done:,} of {done.progress.total:,} answers are kept in {plan.folder}.\n"

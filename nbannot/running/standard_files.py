@@ -9,6 +9,7 @@ from typing import Any
 
 from nbannot.asking import ledger
 from nbannot.asking.ledger import Tally
+from nbannot.asking.reply_parts import thinking_in
 from nbannot.errors import RunError
 from nbannot.record import folder
 from nbannot.record.coding import Coding
@@ -87,7 +88,7 @@ def write_traces(task: Task, place: Path, config: Mapping[str, Any]) -> None:
     by_column = {f.column: f for f in task.codebook}
     lines = []
     for record in ledger.read_lines(place / folder.LEDGER):
-        thought = record.get("reasoning") or _reasoning_in(record.get("raw") or "")
+        thought = "\n".join(filter(None, (record.get("reasoning"), thinking_in(record.get("raw") or ""))))
         if "text_id" not in record or not thought:
             continue
         names = [by_column[column] for column in record["columns"]]
@@ -109,12 +110,3 @@ def write_traces(task: Task, place: Path, config: Mapping[str, Any]) -> None:
     if lines:
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         write_atomic(place / folder.TRACES, text)
-
-
-def _reasoning_in(raw: str) -> str:
-    try:
-        found = json.loads(raw)
-    except (json.JSONDecodeError, RecursionError):
-        return ""
-    thought = found.get("reasoning") if isinstance(found, dict) else None
-    return thought if isinstance(thought, str) else ""

@@ -459,8 +459,8 @@ def further_grid(kind: str, score: FieldScore) -> Grid:
 
 
 _TOLD_ELSEWHERE = (
-    *(name for _, names in CONDITIONAL_VIEWS for name in names),
-    *("baseline_accuracy", "baseline_f1_macro", "accuracy"),
+    *(name for _, names in CONDITIONAL_VIEWS for name in names if name != "accuracy"),
+    *("baseline_accuracy", "baseline_f1_macro"),
 )
 
 

@@ -16,11 +16,13 @@ from nbannot.engine.job import Job, group_fields
 from nbannot.errors import ConfigError, TaskError, listed
 from nbannot.models.registry import get_model
 from nbannot.record import tables
+from nbannot.record.folder import METRICS
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
 from nbannot.study.field import Field
 from nbannot.study.task import Task
 from nbannot.study.task_sources import load_task
+from nbannot.tools.files import name_fault
 
 Say = Callable[[str], None]
 """Shows one line about what is going on."""
@@ -133,6 +135,8 @@ def design(
     ConfigError, ModelError, TaskError
         If the settings do not fit the task or the model.
     """
+    if fault := _name_fault(task.name, config.output_root):
+        raise fault
     chosen = task.selected(config.to_dict())
     if not len(chosen):
         raise TaskError(f"no text of task '{task.name}' is selected by sample, limit, ids and split.")
@@ -186,6 +190,21 @@ def design(
         prompts.compose(kind, group, use_examples=config.use_examples, code=job.code) for group in job.groups
     ]
     return Design(chosen, task, config, info, job, prompts.prompt_hash(kind, wording)), model
+
+
+def _name_fault(name: str, output_root: str) -> ConfigError | TaskError | None:
+    """Return what is wrong with the names of the folders that a run makes."""
+    if "\0" in str(output_root):
+        return ConfigError(f"output_root must be the name of a folder. Got {str(output_root)[:60]!r}.")
+    fault = name_fault(name)
+    if name.casefold() == METRICS:
+        fault = f"is the name of the folder of the tidy tables, outputs/{METRICS}"
+    if not fault:
+        return None
+    return TaskError(
+        f"a task's name is that of a folder in outputs, and {name[:60]!r} {fault}.\n"
+        "  Rename its folder, or give another name: Task(..., name=...)."
+    )
 
 
 def _reply_tokens(model: Model, *, reasons: bool) -> int:

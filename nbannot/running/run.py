@@ -208,7 +208,10 @@ def _work(
     started = time.monotonic()
     end = _Either(stop)
 
+    ends: list[Outcome] = []
+
     def ended(outcome: Outcome) -> Run:
+        ends.append(outcome)
         record = meter.stop()
         outcome.energy_problem = meter.problem
         book.close()
@@ -236,10 +239,14 @@ def _work(
                 ready=meter.start if measured else lambda: None,
             )
         return ended(outcome)
-    except Exception as error:
-        if book.is_open and book.tally.calls:  # what came before the failure is in every file
+    except BaseException as error:  # what came before it is in the files, and raised again
+        if book.tally.calls and not book.lost:
             with contextlib.suppress(NbannotError, OSError):
-                ended(Outcome({}, Progress(), stopped=str(error)))
+                if ends:  # while the files were written: times and energy are not counted twice
+                    left = load_run(plan.folder, task=plan.whole)
+                    mend(left, what_is_wrong(left))
+                else:
+                    ended(Outcome({}, Progress(), stopped=str(error)))
         raise
     finally:
         meter.stop()

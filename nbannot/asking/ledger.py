@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nbannot.asking.request_reply import Message, Reply, Request
+from nbannot.asking.request_reply import Decision, Message, Reply, Request
 from nbannot.errors import RunError
 from nbannot.tools.json_bytes import packed, unpacked
 
@@ -170,7 +170,31 @@ def reply_of(record: Mapping[str, Any]) -> Reply:
         output_tokens=record.get("output_tokens"),
         evaluated_tokens=record.get("evaluated_tokens"),
         seconds=record.get("seconds") or 0.0,
+        decisions=_decisions_of(record.get("decisions")),
+        model=record.get("model"),
     )
+
+
+def _decisions_of(stored: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Decision] | None:
+    if stored is None:
+        return None
+    found = {}
+    for column, kept in stored.items():
+        shares = kept.get("probabilities")
+        found[column] = Decision(**{**kept, "probabilities": tuple(shares) if shares else None})
+    return found
+
+
+def _decisions_kept(decisions: Mapping[str, Decision]) -> dict[str, dict[str, Any]]:
+    """Return decisions as plain data, what is not told left out."""
+    return {
+        column: {
+            name: value
+            for name in Decision.__slots__
+            if (value := getattr(made, name)) is not None and value != "" and value is not False
+        }
+        for column, made in decisions.items()
+    }
 
 
 Key = tuple[str, tuple[str, ...], int]
@@ -334,6 +358,10 @@ class Ledger:
             "messages_hash": messages_hash(request.messages),
             "messages": self._shortened(request),
         }
+        if reply.decisions is not None:
+            record["decisions"] = _decisions_kept(reply.decisions)
+        if reply.model is not None:
+            record["model"] = reply.model
         self._write(record)
         self.tally.add(record)
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nbannot.asking.request_reply import Question
 from nbannot.errors import ConfigError, listed, nearest
 from nbannot.study.codebook import Field
 
@@ -267,12 +268,15 @@ class Prompt:
     ----------
     before, after
         What stands before and after the text; `before` is the same for every text.
+    questions
+        The same as typed questions, for a decision model (see `nbannot.asking.decisions`).
     """
 
     before: str
     after: str
     schema: Mapping[str, Any]
     options: tuple[str, ...]
+    questions: tuple[Question, ...] = ()
 
     def about(self, text: str) -> str:
         """Return the user message for one text."""

@@ -17,6 +17,60 @@ AnswerMode = Literal["score", "generate"]
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """One closed question to a decision model: what to judge, and every answer that there is.
+
+    Attributes
+    ----------
+    column
+        The field that it asks.
+    name
+        What the question is called in the request; decision models read it.
+    kind
+        ``"noul"`` (yes or no), ``"choice"`` (one of several) or ``"score"`` (a level of a scale).
+    options
+        One name per label of the field, in codebook order; ``("false", "true")`` for a noul.
+    descriptions
+        One text per option, "" where the codebook has none.
+    """
+
+    column: str
+    name: str
+    kind: Literal["noul", "choice", "score"]
+    instructions: str
+    options: tuple[str, ...]
+    descriptions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a decision model made of one question.
+
+    Attributes
+    ----------
+    probabilities
+        One per option of the question, summing to 1; ``None`` where there is no usable distribution.
+    choice
+        Position of the option that the model itself names.
+    score
+        Expected level as the model gives it, counted from 0.
+    confidence
+        The model's own measure, whose meaning differs from maker to maker; never a probability.
+    refused
+        Whether the model declined this question.
+    problem
+        Why there is no answer; "" when there is one.
+    """
+
+    probabilities: tuple[float, ...] | None = None
+    choice: int | None = None
+    score: float | None = None
+    confidence: float | None = None
+    refused: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One question to a model, complete in itself.
 
@@ -35,6 +89,9 @@ class Request:
         For ``answer_mode = "score"``: every possible reply as JSON text, in codebook order; otherwise empty.
     text
         The text being annotated, as it stands in the messages.
+    questions
+        For a decision model: the closed questions about the text, which is the rest of the last message after
+        `shared`; otherwise empty.
     """
 
     key: str
@@ -50,6 +107,7 @@ class Request:
     seed: int | None = None
     max_tokens: int = 512
     reasoning: bool | str | None = None
+    questions: tuple[Question, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +128,10 @@ class Reply:
         For a scored answer: one number per option of the request, in order, summing to 1.
     seconds
         Time from sending to the full reply, waiting in our own queue left out.
+    decisions
+        For a decision model: column -> `Decision`, for every question of the request.
+    model
+        Which model answered, where the reply says it: a server may change versions between two calls.
     """
 
     text: str = ""
@@ -83,6 +145,8 @@ class Reply:
     output_tokens: int | None = None
     evaluated_tokens: int | None = None
     seconds: float = 0.0
+    decisions: Mapping[str, Decision] | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +189,9 @@ class Model(Protocol):
 
     Notes
     -----
-    Optional members: ``reply_tokens`` (the longest reply to allow where `max_tokens` is unset) and
-    ``fit(task, fields)`` (learn from the human labels of the task before it is asked; for supervised baselines).
+    Optional members: ``reply_tokens`` (the longest reply to allow where `max_tokens` is unset),
+    ``fit(task, fields)`` (learn from the human labels of the task before it is asked; for supervised baselines) and
+    ``decides`` (true for a decision model, which is sent `Request.questions` and replies with `Reply.decisions`).
     """
 
     parallel: int

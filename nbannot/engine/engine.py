@@ -25,11 +25,12 @@ from functools import lru_cache
 from typing import Any
 
 from nbannot.asking.answers import Answer, read_reply
+from nbannot.asking.decisions import is_decided, read_decisions
 from nbannot.asking.ledger import Ledger, Tally
-from nbannot.asking.prompts import Prompt, compose, reply_text, reprompt
+from nbannot.asking.prompts import Prompt, reply_text, reprompt
 from nbannot.asking.request_reply import Message, Model, Reply, Request
 from nbannot.engine.drive import Tick, drive
-from nbannot.engine.job import Job, Outcome, Progress, group_fields
+from nbannot.engine.job import Job, Outcome, Progress, group_fields, prompt_for
 from nbannot.engine.pace import BudgetSpent, Pace, handed_out, pool
 from nbannot.engine.schedule import Schedule
 from nbannot.errors import NbannotError, RunError
@@ -160,6 +161,8 @@ class Engine:
         """Return the answer of a field that is not asked of this text, or ``None`` if it is to be asked."""
         if not self.job.originals[row].strip():
             return Answer(f.column, "not_asked", reason="the text is blank")
+        if f.column in self.job.unasked:
+            return Answer(f.column, "not_asked", reason=self.job.unasked[f.column])
         if f.condition is None:
             return None
         parent = self.answers.get(f.condition.column)
@@ -190,7 +193,7 @@ class Engine:
         """Return the prompt for these fields, made once."""
         key = tuple(f.column for f in group)
         if key not in self._prompts:
-            self._prompts[key] = compose(self.job.kind, group, use_examples=self.job.config.use_examples)
+            self._prompts[key] = prompt_for(self.job, group)
         return self._prompts[key]
 
     def request(
@@ -213,7 +216,7 @@ class Engine:
             temperature = config.retry_temperature
         if seed is not None:
             seed = (seed + 1_000_003 * (config.repeat - 1) + attempt - 1) % 2**32
-        scored = bool(prompt.options) and self.job.answer_mode == "score"
+        scored = bool(prompt.questions) or (bool(prompt.options) and self.job.answer_mode == "score")
         return Request(
             key=f"{self.job.ids[row]}|{'+'.join(columns)}|{attempt}",
             messages=(*history, {"role": "user", "content": content}),
@@ -228,6 +231,7 @@ class Engine:
             seed=seed,
             max_tokens=self.job.max_tokens,
             reasoning=config.reasoning,
+            questions=prompt.questions,
         )
 
     async def ask(
@@ -268,7 +272,7 @@ class Engine:
         """Return the reply to one request and what it answers: the stored one of an earlier session, or a new one."""
         if stored is not None:
             self.progress.cached += 1
-            return stored, read_reply(group, self.job.originals[row], stored, attempt)
+            return stored, self._read(row, group, stored, attempt)
         for number in range(1, SEND_TRIES + 1):
             await self._pause()
             self._check_budget()
@@ -280,7 +284,7 @@ class Engine:
                 self.progress.in_flight -= 1
                 self._next_waiting()
             self.progress.calls += 1
-            answers = read_reply(group, self.job.originals[row], reply, attempt)
+            answers = self._read(row, group, reply, attempt)
             self.ledger.append(
                 request,
                 reply,
@@ -306,6 +310,12 @@ class Engine:
                 if reply.retry_after_s is None:
                     await self._rest(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (number - 1)))
         return reply, answers
+
+    def _read(self, row: int, group: Sequence[Field], reply: Reply, attempt: int) -> dict[str, Answer]:
+        """Return the answer to each field of the group that a reply holds."""
+        if is_decided(reply):
+            return read_decisions(group, reply.decisions or {}, self.job.reading, attempt)
+        return read_reply(group, self.job.originals[row], reply, attempt)
 
     async def _rest(self, seconds: float) -> None:
         """Wait before a request is sent again, and leave its place in flight to another one meanwhile."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Unpack
 
-from nbannot.asking.prompts import compose
 from nbannot.asking.request_reply import Message
+from nbannot.engine.job import prompt_for
 from nbannot.page.shown import Shown
 from nbannot.record import folder
 from nbannot.record.run import COMPLETE
@@ -107,9 +107,10 @@ def plan(
     chosen, _ = design(whole, config)
     job = chosen.job
     n = len(job.ids)
-    prompts = [compose(job.kind, group, use_examples=config.use_examples) for group in job.groups]
-    always = [group for group in job.groups if all(f.condition is None for f in group)]
-    at_most = n * len(job.groups)
+    groups = [group for group in job.groups if not all(f.column in job.unasked for f in group)]
+    prompts = [prompt_for(job, group) for group in groups]
+    always = [group for group in groups if any(f.condition is None for f in group)]
+    at_most = n * len(groups)
     chars = sum(n * (len(p.before) + len(p.after)) + sum(map(len, job.texts)) for p in prompts)
     tokens: tuple[int, int | None] = (round(chars / CHARS_PER_TOKEN), None)
     per_call = seconds_per_call(Path(config.output_root) / chosen.task.name, config.model)
@@ -130,7 +131,7 @@ def plan(
         pilot_texts=min(pilot, n),
         first_messages={
             "+".join(f.column for f in group): [{"role": "user", "content": prompt.about(job.texts[0])}]
-            for group, prompt in zip(job.groups, prompts, strict=True)
+            for group, prompt in zip(groups, prompts, strict=True)
         },
     )
 

@@ -25,6 +25,7 @@ ChatMode = Literal["per_query", "per_text", "continuous"]
 CHAT_MODES = ("per_query", "per_text", "continuous")
 ANSWER_MODES = ("score", "generate")
 CALIBRATIONS = ("none", "batch")
+SCALE_ANSWERS = ("modal", "rounded")
 RETRY_STRATEGIES = ("reprompt", "identical", "temperature")
 FIELDS_PER_QUERY = ("one", "section", "all")
 SPLITS = ("dev", "test")
@@ -216,6 +217,22 @@ SETTINGS: dict[str, Setting] = {
         optional=True,
         values=CALIBRATIONS,
     ),
+    "threshold": Setting(
+        number(0, 1), "a decision model's probability of yes from which on a checkbox is ticked", short="threshold"
+    ),
+    "scale_answer": Setting(
+        one_of(*SCALE_ANSWERS),
+        "a decision model's answer to a likert question: the most probable level (`modal`) or the expected level, "
+        "rounded (`rounded`)",
+        short="scale",
+        values=SCALE_ANSWERS,
+    ),
+    "text_model": Setting(
+        word,
+        "a second model, `<backend>/<name>`, for the textbox and span fields that a decision model cannot answer",
+        short="text",
+        optional=True,
+    ),
     "retries": Setting(
         number(0, 20, whole=True),
         "how often an invalid or refused answer is asked for again (one cut at max_tokens: only with the `temperature` "
@@ -312,6 +329,9 @@ class RunConfig:
     fields_per_query: str = "one"
     answer_mode: str | None = None
     calibration: str | None = None
+    threshold: float = 0.5
+    scale_answer: Literal["modal", "rounded"] = "modal"
+    text_model: str | None = None
     retries: int = 2
     retry_strategy: str = "reprompt"
     retry_temperature: float = 0.7
@@ -437,7 +457,7 @@ def _toml(value: Any) -> str:
 
 
 DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(RunConfig)}
-DECIMAL = ("temperature", "top_p", "retry_temperature", "timeout_s")
+DECIMAL = ("temperature", "top_p", "retry_temperature", "timeout_s", "threshold")
 LISTS = tuple(name for name, setting in SETTINGS.items() if setting.check is words)
 
 

@@ -253,7 +253,7 @@ def _answering(
             f'calibration = "batch" needs scored answers; {info.full_name} answers with "{mode}".'
         )
     wanted = config.calibration == "batch" if decides else config.calibration != "none"
-    return cast(AnswerMode, mode), scored and config.chat_mode == "per_query" and wanted
+    return mode, scored and config.chat_mode == "per_query" and wanted
 
 
 def _reply_tokens(model: Model, *, reasons: bool) -> int:

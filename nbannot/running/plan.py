@@ -109,7 +109,7 @@ def plan(
     n = len(job.ids)
     groups = [group for group in job.groups if not all(f.column in job.unasked for f in group)]
     prompts = [prompt_for(job, group) for group in groups]
-    always = [group for group in groups if any(f.condition is None for f in group)]
+    always = [group for group in groups if all(f.condition is None for f in group)]
     at_most = n * len(groups)
     chars = sum(n * (len(p.before) + len(p.after)) + sum(map(len, job.texts)) for p in prompts)
     tokens: tuple[int, int | None] = (round(chars / CHARS_PER_TOKEN), None)

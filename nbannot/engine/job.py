@@ -45,7 +45,7 @@ class Job:
     calibrated: bool
     max_tokens: int
     decides: bool = False
-    reading: Reading = Reading()
+    reading: Reading = field(default_factory=Reading)
     unasked: Mapping[str, str] = field(default_factory=dict)
 
     @property

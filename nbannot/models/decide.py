@@ -37,6 +37,19 @@ class Decider(Protocol):
         """Return one number per option of the question, in order."""
 
 
+class _Backend(Protocol):
+    """What `DecideModel` hands everything to."""
+
+    parallel: int
+
+    @property
+    def capabilities(self) -> dict[str, Any]: ...
+    def info(self) -> ModelInfo: ...
+    async def open(self) -> None: ...
+    async def ask(self, request: Request) -> Reply: ...
+    async def close(self) -> None: ...
+
+
 class DecideModel:
     """A decision model, in this process or on a server.
 
@@ -64,7 +77,7 @@ class DecideModel:
                 '  Type model = "decide/sparrow", or "decide/<name>" with the base_url of a server.'
             )
         self.name = name
-        self._inner = _made(name, base_url, settings)
+        self._inner: _Backend = _made(name, base_url, settings)
         self.parallel: int = self._inner.parallel
 
     def info(self) -> ModelInfo:
@@ -91,7 +104,7 @@ class DecideModel:
         return await self._inner.ask(request)
 
 
-def _made(name: str, base_url: str | None, settings: dict[str, Any]) -> Any:
+def _made(name: str, base_url: str | None, settings: dict[str, Any]) -> _Backend:
     if base_url is None:
         maker = _engine(name)
         if maker is not None:

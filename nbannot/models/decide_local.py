@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbannot.asking.decisions import as_system_one, decided
 from nbannot.asking.request_reply import Decision, ModelInfo, Question, Reply, Request
-from nbannot.errors import ModelError, listed
+from nbannot.errors import ModelError
 from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class Sparrow:
         if self._model.static:
             tokens = len(text) if len(text) <= most else len(self._model.static.tok.encode(text, 100 * most))
         else:
-            asked = max((self._tokens(json.dumps(as_system_one(q), ensure_ascii=False)) for q in questions))
+            asked = max(self._tokens(json.dumps(as_system_one(q), ensure_ascii=False)) for q in questions)
             tokens = self._tokens(text) + asked + QUESTION_ROOM
         return f"about {tokens:,} tokens of {most:,}" if tokens > most else ""
 
@@ -156,7 +156,10 @@ class Sparrow:
         """Return one number per option of the question, in order; a scale of many levels is asked as a choice."""
         form = as_system_one(question)
         if question.kind == "score" and len(question.options) > MOST_LEVELS:
-            form |= {"type": "choice", "criteria": dict(zip(question.options, question.descriptions, strict=True))}
+            form |= {
+                "type": "choice",
+                "criteria": dict(zip(question.options, question.descriptions, strict=True)),
+            }
             asked = self.capabilities.setdefault("scales_asked_as_choice", [])
             if question.column not in asked:
                 asked.append(question.column)

@@ -70,7 +70,7 @@ def _by_question(answers: Any, names: Sequence[str]) -> dict[str, Any]:
         pairs = list(answers.items())
     else:
         return {}
-    found = {}
+    found: dict[str, Any] = {}
     for given, entry in pairs:
         place = position(given, names)
         if place is not None:
@@ -150,7 +150,9 @@ def _aligned(question: Question, given: Any) -> list[Any] | str:
 def _entry(entry: Any) -> tuple[Any, Any]:
     if not isinstance(entry, Mapping):
         return None, None
-    name = next((entry[key] for key in ("value", "label", "option", "name") if entry.get(key) is not None), None)
+    name = next(
+        (entry[key] for key in ("value", "label", "option", "name") if entry.get(key) is not None), None
+    )
     return name, entry.get("probability")
 
 

@@ -12,9 +12,9 @@ from typing import Any, cast
 
 from nbannot.asking import prompts
 from nbannot.asking.decisions import CLOSED, Reading
+from nbannot.asking.request_reply import AnswerMode
 from nbannot.engine.job import Job, group_fields, group_for_decisions, prompt_for
 from nbannot.errors import ConfigError, TaskError, listed
-from nbannot.asking.request_reply import AnswerMode
 from nbannot.models.pair import Pair
 from nbannot.models.registry import Model, ModelInfo, get_model
 from nbannot.record import tables
@@ -205,7 +205,9 @@ def _check_decisions(config: RunConfig, fields: Sequence[Field], *, decides: boo
     """Refuse settings that would change the run's name and not one of its answers."""
 
     def changed(*names: str) -> list[str]:
-        return [f"{name} = {getattr(config, name)!r}" for name in names if getattr(config, name) != DEFAULTS[name]]
+        return [
+            f"{name} = {getattr(config, name)!r}" for name in names if getattr(config, name) != DEFAULTS[name]
+        ]
 
     if not decides:
         if given := changed(*DECISIVE):

@@ -218,7 +218,9 @@ SETTINGS: dict[str, Setting] = {
         values=CALIBRATIONS,
     ),
     "threshold": Setting(
-        number(0, 1), "a decision model's probability of yes from which on a checkbox is ticked", short="threshold"
+        number(0, 1),
+        "a decision model's probability of yes from which on a checkbox is ticked",
+        short="threshold",
     ),
     "scale_answer": Setting(
         one_of(*SCALE_ANSWERS),

@@ -205,7 +205,8 @@ Key = tuple[str, tuple[str, ...], int]
 class Tally:
     """What all calls of a run add up to, over every session: counts, characters, tokens, seconds.
 
-    Tokens are ``None`` while no reply has told them.
+    Tokens are ``None`` while no reply has told them. `by_model` parts calls, tokens and seconds by what the replies say
+    of the model that gave them: two models of one run, or the versions of one.
     """
 
     calls: int = 0
@@ -219,6 +220,7 @@ class Tally:
     first: str = ""
     last: str = ""
     reasoned: bool = False
+    by_model: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Add one record of a call."""
@@ -234,6 +236,13 @@ class Tally:
         if (tokens := record.get("evaluated_tokens")) is not None:
             self.evaluated_tokens = (self.evaluated_tokens or 0) + tokens
         self.seconds.append(record.get("seconds") or 0.0)
+        if (model := record.get("model")) is not None:
+            own = self.by_model.setdefault(
+                model, {"calls": 0, "input_tokens": 0, "output_tokens": 0, "seconds": 0.0}
+            )
+            own["calls"] += 1
+            for name in ("input_tokens", "output_tokens", "seconds"):
+                own[name] += record.get(name) or 0
         time = record.get("time") or ""
         if time and (time < self.first or not self.first):
             self.first = time

@@ -9,6 +9,7 @@ each other. The probability of an option is that within its group times that of 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,13 @@ TOO_MANY = re.compile(
 OPTIONS = re.compile(r"option|choice|label|criteri|categor", re.I)
 LEVELS = re.compile(r"level|scale|score", re.I)
 QUESTIONS = re.compile(r"question", re.I)
+TOO_LONG = re.compile(
+    r"(state|text|input|prompt|request|document)\b[^.]{0,60}(too (long|large|big)|exceed|longer than|does not fit)|"
+    r"tokens\b[^.]{0,60}(exceed|at most|max|limit|more than|>)|(exceed|at most|max|limit|more than)[^.]{0,60}\btokens",
+    re.I,
+)
+"""A text that the model does not read whole, which no other arrangement of the questions mends."""
+
 NUMBER_AFTER = re.compile(
     r"(?:at most|max\w*|limit\w*|up to|more than|between|exceed\w*|>|<=?|≤)\D{0,24}?(\d+)(?:\D{1,5}(\d+))?",
     re.I,
@@ -122,7 +130,7 @@ def parts(question: Question, most: int) -> list[tuple[list[int], Question]]:
     count = len(question.options)
     groups = -(-count // most)
     bounds = [round(i * count / groups) for i in range(groups + 1)]
-    spans = [list(range(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)]
+    spans = [list(range(a, b)) for a, b in itertools.pairwise(bounds)]
     return [
         (places, _about(question, places, f"{question.name} ({number})"))
         for number, places in enumerate(spans, start=1)

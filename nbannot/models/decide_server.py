@@ -274,11 +274,15 @@ class DecisionServer:
             done.take(exchange, questions)
             return
         words = (exchange.error or "").partition(": ")[2]
+        if (
+            exchange.status == 413
+            or is_too_long(exchange)
+            or (exchange.status in REFUSED and fit.TOO_LONG.search(words))
+        ):
+            raise _Failed(context_reply(exchange))
         learned = exchange.status in REFUSED and self.limits.learn(words, questions)
         if plans and (learned or (exchange.status in REFUSED and self.limits.version != version)):
             await self._all(text, questions, done, plans - 1)
-        elif is_too_long(exchange):
-            raise _Failed(context_reply(exchange))
         elif exchange.status in REFUSED and len(questions) > 1:
             await self._one_by_one(text, questions, done, exchange)
         else:
@@ -346,7 +350,8 @@ class DecisionServer:
         return (
             f"the server at {self.address} answers no decisions with the model '{self.name}': "
             f"{there[0].error or 'its reply has no answer in it'}.\n"
-            f"  Tried: {', '.join(f'{path} ({shape})' for path, shape in self._routes)}. Check base_url and the model's name."
+            f"  Tried: {', '.join(f'{path} ({shape})' for path, shape in self._routes)}. "
+            "Check base_url and the model's name."
         )
 
     def __repr__(self) -> str:
@@ -367,20 +372,17 @@ def _home(name: str) -> str:
 
 def _routes(address: str) -> list[tuple[str, Shape]]:
     """Return the paths and shapes to try, likeliest first; an address that names the endpoint is believed."""
-    for shape in ("systemone", "decisions"):
-        if address.endswith(f"/{shape}"):
-            other = "decisions" if shape == "systemone" else "systemone"
-            return [(f"/{shape}", shape), (f"/{shape}", other)]  # type: ignore[list-item]
+    if address.endswith("/systemone"):
+        return [("/systemone", "systemone"), ("/systemone", "decisions")]
+    if address.endswith("/decisions"):
+        return [("/decisions", "decisions"), ("/decisions", "systemone")]
     begins = [""] if re.search(r"/(v\d+\w*|alpha|beta)$", address) else ["/v1", ""]
-    return [
-        (f"{begin}{path}", shape)
-        for begin in begins
-        for path, shape in (
-            ("/systemone", "systemone"),
-            ("/decisions", "decisions"),
-            ("/decisions", "systemone"),
-        )
-    ]  # type: ignore[return-value]
+    tries: list[tuple[str, Shape]] = [
+        ("/systemone", "systemone"),
+        ("/decisions", "decisions"),
+        ("/decisions", "systemone"),
+    ]
+    return [(f"{begin}{path}", shape) for begin in begins for path, shape in tries]
 
 
 def _key(address: str) -> Secret | None:

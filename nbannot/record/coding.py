@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbannot.asking.answers import Answer
+from nbannot.asking.decisions import expected
 from nbannot.asking.ledger import read_calls
 from nbannot.errors import ScoringError, listed
 from nbannot.record.folder import LEDGER, OUTPUT
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 NOT_REACHED = "the run did not get this far"
 LABEL_COLUMNS = ("text_id", "column", "value", "status", "reason", "repaired", "unaligned", "attempt")
+PROBABILITY_COLUMNS = ("probability", "expected")
+"""Of the label that was given, and the expected level of a scale; only where a model gave probabilities."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,14 @@ class Coding:
                 "repaired": answer.repaired,
                 "unaligned": len(answer.unaligned),
                 "attempt": answer.attempt,
+                **_told(self.task.codebook[column], answer),
             }
             for column, answers in self.answers.items()
             for text_id, answer in zip(self.task.ids, answers, strict=True)
             if wanted is None or answer.status in wanted
         ]
-        return make_frame(rows, LABEL_COLUMNS)
+        shares = any(a.probabilities for answers in self.answers.values() for a in answers)
+        return make_frame(rows, (*LABEL_COLUMNS, *PROBABILITY_COLUMNS) if shares else LABEL_COLUMNS)
 
     def output_rows(self) -> tuple[list[str], list[list[str]]]:
         """Return header and rows of ``output.csv``: every input column but the labels, then one per field."""
@@ -105,6 +110,14 @@ class Coding:
         return header, [list(row) for row in zip(*columns, strict=True)]
 
 
+def _told(f: Field, answer: Answer) -> dict[str, float]:
+    shares = answer.probabilities
+    if shares is None or answer.value not in f.labels:
+        return {}
+    found = {"probability": shares[f.labels.index(answer.value)]}
+    return found | ({"expected": f.min_value + expected(shares)} if f.type == "likert" else {})
+
+
 def from_session(task: Task, answers: Mapping[str, Sequence[Answer | None]], coder: str = "") -> Coding:
     """Return the coding that a session of the engine left; what it did not reach gets a status that says so."""
     filled = {
@@ -115,8 +128,19 @@ def from_session(task: Task, answers: Mapping[str, Sequence[Answer | None]], cod
     return Coding(task, filled, coder)
 
 
-def from_folder(task: Task, folder: Path, columns: Sequence[str], coder: str = "") -> Coding:
+def from_folder(
+    task: Task,
+    folder: Path,
+    columns: Sequence[str],
+    coder: str = "",
+    unasked: Mapping[str, str] | None = None,
+) -> Coding:
     """Return the coding that a run folder holds: values from ``output.csv``, statuses from the ledger.
+
+    Parameters
+    ----------
+    unasked
+        column -> why a field was asked of no text.
 
     Raises
     ------
@@ -128,7 +152,8 @@ def from_folder(task: Task, folder: Path, columns: Sequence[str], coder: str = "
     answers: dict[str, list[Answer]] = {}
     for f in task.codebook.in_order:
         if f.column in columns:
-            answers[f.column] = _stored(f, task, list(output[f.column]), stored.pop(f.column), answers)
+            why = (unasked or {}).get(f.column)
+            answers[f.column] = _stored(f, task, list(output[f.column]), stored.pop(f.column), answers, why)
     return Coding(task, {f.column: answers[f.column] for f in task.codebook if f.column in answers}, coder)
 
 
@@ -194,13 +219,14 @@ def _stored(
     cells: Sequence[str],
     records: Sequence[_Record | None],
     above: Mapping[str, Sequence[Answer]],
+    why: str | None,
 ) -> list[Answer]:
     """Return the answers of one field; equal ones are one object, except spans, which belong to their text."""
     known: dict[tuple[str, _Record | None], Answer] = {}
     answers = []
     for row, (cell, record) in enumerate(zip(cells, records, strict=True)):
         if record is None and not cell:
-            answers.append(_never_asked(f, task.texts[row], above, row))
+            answers.append(_never_asked(f, task.texts[row], above, row, why))
             continue
         answer = known.get((cell, record))
         if answer is None:
@@ -225,9 +251,13 @@ def _answer(f: Field, cell: str, record: _Record | None, text: str) -> Answer:
     )
 
 
-def _never_asked(f: Field, text: str, above: Mapping[str, Sequence[Answer]], row: int) -> Answer:
+def _never_asked(
+    f: Field, text: str, above: Mapping[str, Sequence[Answer]], row: int, why: str | None
+) -> Answer:
     if not text.strip():
         return Answer(f.column, "not_asked", reason="the text is blank")
+    if why is not None:
+        return Answer(f.column, "not_asked", reason=why)
     if f.condition is not None and f.condition.column in above:
         parent = above[f.condition.column][row]
         if parent.status == "not_applicable" or (parent.status == "ok" and parent.value != f.condition.value):

@@ -15,6 +15,7 @@ from nbannot.errors import NbannotError, RunError
 from nbannot.page.shown import Shown, show
 from nbannot.record import folder, tables
 from nbannot.record.coding import Coding, from_folder
+from nbannot.record.probabilities import probability_frame, with_probabilities
 from nbannot.record.scoring import Scored
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import settings_in
@@ -23,6 +24,7 @@ from nbannot.tools.files import read_json
 
 if TYPE_CHECKING:
     from nbannot.page.fragment import Fragment
+    from nbannot.tools.frames import Frame
 
 COMPLETE, PARTIAL, FAILED, RUNNING = "complete", "partial", "failed", "running"
 HUMAN_LABELS = "human_labels.csv"
@@ -83,6 +85,16 @@ class Run(Scored, Shown):
     def report(self) -> Fragment:
         """Return the report: scores against the human labels, to read (text, and HTML in a notebook)."""
         return show("report", self)
+
+    def probabilities(self, *, wide: bool = False) -> Frame:
+        """Return the probability of every option, as far as the model gave them.
+
+        Parameters
+        ----------
+        wide
+            One row per text with columns ``<column>=<option>``, instead of one per text, field and option.
+        """
+        return probability_frame(self.coding, wide=wide)
 
     @property
     def metrics_dir(self) -> Path:
@@ -168,8 +180,8 @@ def load_run(place: str | Path, *, task: Task | None = None) -> Run:
         )
     whole = task or task_of_run(path, config)
     chosen = whole.select(config.get("limit"), config.get("ids"), config.get("split"))
-    coding = from_folder(chosen, path, config["columns_asked"], config["run_id"])
-    return Run(path, config, chosen, coding)
+    coding = from_folder(chosen, path, config["columns_asked"], config["run_id"], config.get("not_asked"))
+    return Run(path, config, chosen, with_probabilities(coding, path))
 
 
 def task_of_run(path: Path, config: Mapping[str, Any]) -> Task:

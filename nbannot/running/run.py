@@ -24,8 +24,9 @@ from nbannot.models.registry import Model
 from nbannot.page.shown import watching
 from nbannot.record import folder
 from nbannot.record.coding import Coding, from_session
+from nbannot.record.probabilities import save_probabilities
 from nbannot.record.run import COMPLETE, FAILED, HUMAN_LABELS, PARTIAL, RUNNING, Run, load_run
-from nbannot.running.design import Design, Say, as_task, design
+from nbannot.running.design import NOT_DECIDED, Design, Say, as_task, design
 from nbannot.running.scores import labels_text, save_scores, scores_are_saved
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
@@ -34,7 +35,7 @@ from nbannot.study.task import Task
 from nbannot.tools.files import csv_text, read_json, write_atomic, write_json
 
 PACKAGES = ("aiohttp", "codecarbon", "huggingface_hub", "krippendorff", "numpy", "pandas", "polars", "scikit-learn",
-            "scipy", "xllamacpp")  # fmt: skip
+            "scipy", "sparrow-decider", "xllamacpp")  # fmt: skip
 
 
 @tidy_interrupt()
@@ -165,6 +166,8 @@ def _work(
     if say:
         for line in plan.info.notes:
             say(line)
+        if plan.job.unasked:
+            say(f"{listed(plan.job.unasked)}: not asked; {NOT_DECIDED}.")
     meter = energy.Meter(plan.config.country_iso_code)
     measured = plan.info.energy_measured
     started = time.monotonic()
@@ -203,6 +206,7 @@ def _finish(
         earlier = path.read_text(encoding="utf-8") if path.exists() else ""
         write_atomic(path, energy.emissions_csv(earlier, record))
     write_atomic(place / folder.OUTPUT, csv_text(*coding.output_rows()))
+    save_probabilities(coding, place)
     write_json(place / folder.TIMING, _timing(place, tally, outcome.progress, wall_time))
     write_json(place / folder.CHARS, _chars(tally))
     if tally.reasoned or plan.job.kind.reasons:
@@ -261,6 +265,7 @@ def _chars(tally: ledger.Tally) -> dict[str, Any]:
         "output_chars": tally.output_chars,
         "input_tokens": tally.input_tokens,
         "output_tokens": tally.output_tokens,
+        **({"by_model": tally.by_model} if tally.by_model else {}),
     }
 
 
@@ -323,6 +328,7 @@ def _config(plan: Design, status: str) -> dict[str, Any]:
         "n_texts": len(task),
         "id_source": task.id_source,
         "columns_asked": [f.column for f in plan.job.fields],
+        "not_asked": dict(plan.job.unasked),
         "codebook_hash": task.codebook.hash,
         "data_hash": plan.data_hash,
         "model_info": dataclasses.asdict(info),

@@ -191,7 +191,8 @@ class Model(Protocol):
     -----
     Optional members: ``reply_tokens`` (the longest reply to allow where `max_tokens` is unset),
     ``fit(task, fields)`` (learn from the human labels of the task before it is asked; for supervised baselines) and
-    ``decides`` (true for a decision model, which is sent `Request.questions` and replies with `Reply.decisions`).
+    ``decides`` (true for a decision model, which is sent `Request.questions` and replies with `Reply.decisions`) with
+    ``writes`` (true if it nevertheless answers textbox and span fields).
     """
 
     parallel: int

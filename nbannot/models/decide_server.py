@@ -285,6 +285,8 @@ class DecisionServer:
             await self._all(text, questions, done, plans - 1)
         elif exchange.status in REFUSED and len(questions) > 1:
             await self._one_by_one(text, questions, done, exchange)
+        elif exchange.status in REFUSED and questions[0].column in self.limits.apart:
+            done.made[questions[0].column] = _refused(exchange.error)
         else:
             raise _Failed(exchange.failed())
 
@@ -299,9 +301,7 @@ class DecisionServer:
             except _Failed as failed:
                 if failed.reply.retriable or failed.reply.finish_reason == "context":
                     raise
-                refused[question.column] = Decision(
-                    problem=f"the server refuses this question: {failed.reply.error}"
-                )
+                refused[question.column] = _refused(failed.reply.error)
         if len(refused) == len(questions):
             raise _Failed(refusal.failed())
         done.made.update(refused)
@@ -356,6 +356,10 @@ class DecisionServer:
 
     def __repr__(self) -> str:
         return f"<DecisionServer '{self.name}' at {self.address}>"
+
+
+def _refused(words: str | None) -> Decision:
+    return Decision(problem=f"the server refuses this question: {words}")
 
 
 def _home(name: str) -> str:

@@ -154,7 +154,8 @@ def design(
     if learn is not None:  # a supervised baseline: the only kind of model that is given human labels
         learn(task, fields)
     decides = getattr(model, "decides", False)
-    _check_decisions(config, fields, decides=decides)
+    writes = bool(config.text_model) or getattr(model, "writes", not decides)
+    _check_decisions(config, fields, decides=decides, writes=writes)
     if decides and config.text_model:
         model = Pair.of(model, get_model(config.change(model=config.text_model, base_url=None), say))
     info = model.info()
@@ -184,9 +185,7 @@ def design(
         calibrated=calibrated,
         decides=decides,
         reading=Reading(config.threshold, config.scale_answer),
-        unasked={f.column: NOT_DECIDED for f in fields if f.type not in CLOSED}
-        if decides and not config.text_model
-        else {},
+        unasked={f.column: NOT_DECIDED for f in fields if f.type not in CLOSED} if not writes else {},
         max_tokens=config.max_tokens or _reply_tokens(model, reasons=kind.reasons or bool(config.reasoning)),
     )
     wording = [prompt_for(job, group) for group in job.groups]
@@ -201,7 +200,7 @@ DECISIVE = ("threshold", "scale_answer", "text_model")
 """Settings that only a decision model knows."""
 
 
-def _check_decisions(config: RunConfig, fields: Sequence[Field], *, decides: bool) -> None:
+def _check_decisions(config: RunConfig, fields: Sequence[Field], *, decides: bool, writes: bool) -> None:
     """Refuse settings that would change the run's name and not one of its answers."""
 
     def changed(*names: str) -> list[str]:
@@ -216,7 +215,7 @@ def _check_decisions(config: RunConfig, fields: Sequence[Field], *, decides: boo
                 '  Name one, e.g. model = "decide/sparrow", or leave the setting out.'
             )
         return
-    faults = changed("chat_mode") + ([] if config.text_model else changed(*UNHEARD))
+    faults = changed("chat_mode") + ([] if writes else changed(*UNHEARD))
     if config.answer_mode == "generate":
         faults += changed("answer_mode")
     if config.calibration == "batch" and config.threshold != DEFAULTS["threshold"]:

@@ -329,6 +329,7 @@ def _config(plan: Design, status: str) -> dict[str, Any]:
         "id_source": task.id_source,
         "columns_asked": [f.column for f in plan.job.fields],
         "not_asked": dict(plan.job.unasked),
+        "decides": plan.job.decides,
         "codebook_hash": task.codebook.hash,
         "data_hash": plan.data_hash,
         "model_info": dataclasses.asdict(info),

@@ -484,11 +484,18 @@ def likert(
     *,
     min_value: int,
     max_value: int,
+    points: Mapping[int, str] | None = None,
     examples: Sequence[tuple[str, Any]] = (),
     condition: tuple[str, int | str] | None = None,
 ) -> Question:
-    """Return a question answered on the scale from `min_value` to `max_value`, both included; see `checkbox`."""
-    return _question("likert", name, tooltip, examples, condition, min_value=min_value, max_value=max_value)
+    """Return a question answered on the scale from `min_value` to `max_value`, both included; see `checkbox`.
+
+    `points` says what some or all points of the scale stand for, e.g. ``{1: "not at all", 5: "entirely"}``.
+    """
+    ends: dict[str, Any] = {"min_value": min_value, "max_value": max_value}
+    if points:
+        ends["point_descriptions"] = {str(point): text for point, text in points.items()}
+    return _question("likert", name, tooltip, examples, condition, **ends)
 
 
 def textbox(
@@ -744,11 +751,19 @@ class _Reader:
         return low, high
 
     def descriptions(self, where: str, raw: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-        found = raw.get("option_descriptions") or {}
-        if not isinstance(found, Mapping):
-            self.faults.append(f"{where}: option_descriptions must be an object, option: text. Got {found!r}")
-            return ()
-        return tuple((option, str(text)) for option, text in found.items())
+        """Return what the codebook says of each option, or of points of a scale under their own key."""
+        pairs: dict[str, str] = {}
+        for key in ("option_descriptions", "point_descriptions"):
+            found = raw.get(key) or {}
+            if not isinstance(found, Mapping):
+                self.faults.append(f"{where}: {key} must be an object, option: text. Got {found!r}")
+            elif found and key == "point_descriptions" and raw.get("type") != "likert":
+                self.faults.append(
+                    f"{where}: point_descriptions describes a likert scale; use option_descriptions"
+                )
+            else:
+                pairs |= {str(option): str(text) for option, text in found.items()}
+        return tuple(pairs.items())
 
     def strings(self, where: str, raw: Mapping[str, Any], key: str, *, needed: bool) -> tuple[str, ...]:
         values = raw.get(key) or []

@@ -415,14 +415,17 @@ def test_threshold_and_scale_are_settings_and_part_of_the_run(tmp_path):
         runs = {
             name: run_at(server, task, tmp_path, **settings)
             for name, settings in {
-                "plain": {}, "strict": {"threshold": 0.8}, "all": {"threshold": 0}, "expected": {"scale_answer": "rounded"}
+                "plain": {},
+                "strict": {"threshold": 0.8},
+                "all": {"threshold": 0},
+                "expected": {"scale_answer": "rounded"},
             }.items()
-        }  # fmt: skip
+        }
     assert len({run.run_id for run in runs.values()}) == 4
     yes = [share_of(text, "Term", ["false", "true"])[1] for text in task.texts]
     assert runs["strict"].coding.values("S_Term") == [int(p >= 0.8) for p in yes]
     assert runs["all"].coding.values("S_Term") == [1] * 12
-    levels = [share_of(text, "Degree", list(["-2", "-1", "0", "1", "2"])) for text in task.texts]
+    levels = [share_of(text, "Degree", ["-2", "-1", "0", "1", "2"]) for text in task.texts]
     means = [sum(i * p for i, p in enumerate(share)) for share in levels]
     assert runs["expected"].coding.values("S_Degree") == [-2 + math.floor(m + 0.5) for m in means]
     assert runs["plain"].coding.values("S_Degree") == [-2 + s.index(max(s)) for s in levels]
@@ -549,7 +552,7 @@ ODD = ['"quoted"', "naïve", "naive", "ja\u200d", "🙂", "日本", "{}", "true"
 
 
 def test_no_name_of_an_option_makes_sparrow_leave_the_codebook():
-    """Questions with odd, long and alike names: every answer is in the codebook and sums to 1 (10,000 in bench/bench_decide.py)."""
+    """Every answer is in the codebook and sums to 1; bench/bench_decide.py asks 10,000 of these questions."""
     pytest.importorskip("sparrow_decider", reason="no such extra here")
     import asyncio
     import random

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 MOST_LEVELS = 10
 """Most levels of a scale that sparrow takes; a longer scale is asked as a choice."""
+
+KEPT = 1024
+"""How many pieces of text a model remembers the vector of: questions, options, and the text at hand."""
 
 QUESTION_ROOM = 48
 """Tokens that an encoder of sparrow's adds to a question and a text."""
@@ -115,6 +119,8 @@ class Sparrow:
             try:
                 path = Path(sparrow_decider._resolve(self._asked_for))
                 self._model = sparrow_decider.Decider.load(str(path))
+                if self._model.static:  # a text is read once for all its questions, a question once for all texts
+                    self._model.static._pool = lru_cache(KEPT)(self._model.static._pool)
             except (OSError, ValueError, KeyError) as error:
                 known = ", ".join(f"decide/{name}" for name in sparrow_decider.available_models())
                 raise ModelError(

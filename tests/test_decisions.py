@@ -332,7 +332,7 @@ def test_what_cannot_be_a_reply_fails_and_the_next_call_goes_on(tmp_path):
 
     task = task_of(3, codebook_of(TERM, TOPIC))
     with Deciding(Maker(ONE, change=broken)) as server, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nbannot.engine.engine.FIRST_WAIT_S", 0.001)
+        patch.setattr("nbannot.engine.sending.FIRST_WAIT_S", 0.001)
         run = run_at(server, task, tmp_path)
         assert [a.status for a in run.coding.answers["S_Term"]] == ["ok", "failed", "ok"]
         assert run.status == "partial"
@@ -352,22 +352,22 @@ def test_what_cannot_be_a_reply_fails_and_the_next_call_goes_on(tmp_path):
 def test_a_key_goes_to_its_own_host_only(tmp_path, monkeypatch):
     from nbannot.models.decide_server import DecisionServer
 
-    for name, value in {"TYPESAFE_API_KEY": "t-1", "OPENAI_API_KEY": "o-1", "NBANNOT_API_KEY": "n-1"}.items():
+    for name, value in {"TYPESAFE_API_KEY": "t-1", "OPENAI_API_KEY": "o-1"}.items():
         monkeypatch.setenv(name, value)
     maker = Maker(ONE)
     with Deciding(maker) as server:
         run_at(server, task_of(1, codebook_of(TERM)), tmp_path / "1")
         assert {seen["key"] for seen in maker.seen} == {None}
         maker.key = "mine-0123456789"
-        with pytest.raises(ModelError, match=r"wants a key.*\n.*NBANNOT_API_KEY_127_0_0_1 before"):
+        with pytest.raises(ModelError, match=r"wants a key.*\n.*NBANNOT_API_KEY_127_0_0_1"):
             run_at(server, task_of(1, codebook_of(TERM)), tmp_path / "2")
         monkeypatch.setenv("NBANNOT_API_KEY_127_0_0_1", "mine-0123456789")
         run_at(server, task_of(1, codebook_of(TERM)), tmp_path / "2")
         assert maker.seen[-1]["key"] == "Bearer mine-0123456789"
-    assert DecisionServer("jev-1.13")._key.reveal() == "t-1"
-    assert DecisionServer("gpt-6-luna")._key.reveal() == "o-1"
-    assert DecisionServer("jev", base_url="https://typesafe.ai.example.com")._key is None
-    assert DecisionServer("jev", base_url="https://nottypesafe.ai")._key is None
+    assert DecisionServer("jev-1.13").key.key.reveal() == "t-1"
+    assert DecisionServer("gpt-6-luna").key.key.reveal() == "o-1"
+    assert DecisionServer("jev", base_url="https://typesafe.ai.example.com").key.key is None
+    assert DecisionServer("jev", base_url="https://nottypesafe.ai").key.key is None
 
 
 def test_what_no_server_has_says_what_to_type(tmp_path):

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nbannot.asking.answers import Answer, shortened
+from nbannot.asking.answers import Answer
 from nbannot.asking.prompts import Prompt
-from nbannot.asking.request_reply import Decision, Question, Reply
-from nbannot.study.codebook import Field
+from nbannot.asking.reply_parts import shortened
+from nbannot.asking.request_reply import Decision, Question
+from nbannot.study.field import Field
 from nbannot.tools.json_bytes import packed
 
 CLOSED = ("checkbox", "dropdown", "likert")
@@ -103,7 +104,7 @@ def compose_questions(group: Sequence[Field]) -> Prompt:
     """
     questions = typed_questions(group)
     written = packed({"questions": {question.name: as_system_one(question) for question in questions}})
-    return Prompt(written.decode() + BETWEEN, "", {}, (), questions)
+    return Prompt(written.decode() + BETWEEN, "", {}, (), questions=questions)
 
 
 # ---- from what a model returns to a decision -----------------------------------------------------------------------
@@ -217,8 +218,3 @@ def expected(probabilities: Iterable[float]) -> float:
     0.75
     """
     return math.fsum(position * share for position, share in enumerate(probabilities))
-
-
-def is_decided(reply: Reply) -> bool:
-    """Return whether a reply holds decisions, not text."""
-    return reply.error is None and reply.decisions is not None

@@ -10,8 +10,9 @@ from nbannot.asking.answers import Answer
 from nbannot.asking.decisions import CLOSED, Reading, compose_questions
 from nbannot.asking.prompts import Prompt, PromptType, compose
 from nbannot.asking.request_reply import AnswerMode
-from nbannot.study.codebook import Codebook, Field
+from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
+from nbannot.study.field import Field
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Job:
         The texts themselves, in which quotes are located.
     groups
         Fields that are asked in one call, in an order in which parents come before what depends on them.
+    code
+        The code of the marks between which every text stands.
     decides
         Whether closed fields go to a decision model.
     reading
@@ -44,6 +47,7 @@ class Job:
     answer_mode: AnswerMode
     calibrated: bool
     max_tokens: int
+    code: str = ""
     decides: bool = False
     reading: Reading = field(default_factory=Reading)
     unasked: Mapping[str, str] = field(default_factory=dict)
@@ -90,7 +94,7 @@ def prompt_for(job: Job, group: Sequence[Field]) -> Prompt:
     """Return the prompt for these fields: questions for a decision model, or a wording."""
     if job.decides and group[0].type in CLOSED:
         return compose_questions(group)
-    return compose(job.kind, group, use_examples=job.config.use_examples)
+    return compose(job.kind, group, use_examples=job.config.use_examples, code=job.code)
 
 
 @dataclass
@@ -140,6 +144,8 @@ class Outcome:
         Why it ended early; "" when everything was asked.
     offsets
         column -> calibration offset per label.
+    raised
+        What `tick` raised; it ended the work, and is for the caller to raise once everything is kept.
     """
 
     answers: dict[str, list[Answer | None]]
@@ -147,3 +153,4 @@ class Outcome:
     stopped: str = ""
     interrupted: bool = False
     offsets: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    raised: BaseException | None = None

@@ -89,6 +89,11 @@ class DecideModel:
         """What the model was found to take, and which version answered."""
         return self._inner.capabilities
 
+    @property
+    def key(self) -> Any:
+        """Which key goes to the server (`nbannot.models.keys.KeyChoice`); ``None`` in this process."""
+        return getattr(self._inner, "key", None)
+
     async def open(self) -> None:
         """Get ready in the running event loop."""
         await self._inner.open()

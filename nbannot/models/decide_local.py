@@ -119,7 +119,9 @@ class Sparrow:
             try:
                 path = Path(sparrow_decider._resolve(self._asked_for))
                 self._model = sparrow_decider.Decider.load(str(path))
-                if self._model.static:  # a text is read once for all its questions, a question once for all texts
+                if (
+                    self._model.static
+                ):  # a text is read once for all its questions, a question once for all texts
                     self._model.static._pool = lru_cache(KEPT)(self._model.static._pool)
             except (OSError, ValueError, KeyError) as error:
                 known = ", ".join(f"decide/{name}" for name in sparrow_decider.available_models())

@@ -2,8 +2,8 @@
 
 To find the shape, one small question about a made-up sentence is sent (about 30 tokens), never a text of the study.
 
-A key goes to the host it is for and to no other: ``NBANNOT_API_KEY_<HOST>`` to that host, a maker's own variable
-(``TYPESAFE_API_KEY``, ``OPENAI_API_KEY``, …) to that maker.
+A key goes to the host it is for and to no other: a maker's own variable (``TYPESAFE_API_KEY``, ``OPENAI_API_KEY``, …)
+to that maker; see `nbannot.models.keys`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,13 @@ from urllib.parse import urlsplit
 from nbannot.asking.request_reply import Decision, ModelInfo, Question, Reply, Request
 from nbannot.errors import ModelError
 from nbannot.models import decide_limits as fit
-from nbannot.models.chat import context_reply, is_too_long
+from nbannot.models.addresses import checked_address, is_loopback, joined, without_end
+from nbannot.models.chat import failed_reply, is_too_long, too_long
 from nbannot.models.decide_wire import Shape, cut_off, questions_body, read_answers, with_text
-from nbannot.models.http import (
-    TIMEOUT_S,
-    Exchange,
-    Pool,
-    Secret,
-    at_once,
-    checked_address,
-    is_loopback,
-    key_from,
-    parallel_for,
-)
+from nbannot.models.endings import refusal_of
+from nbannot.models.exchange import Exchange
+from nbannot.models.http import TIMEOUT_S, Pool, at_once, parallel_for
+from nbannot.models.keys import OWN_KEY, key_for
 from nbannot.tools.json_bytes import packed
 
 INFO_TIMEOUT_S = 20.0
@@ -43,14 +37,15 @@ KEPT_BODIES = 256
 HOMES = {"jev": "https://api.typesafe.ai", "gpt": "https://api.openai.com/v1"}
 """Where models live whose names begin like this, when no base_url is given."""
 
-KEYS = {
-    "typesafe.ai": "TYPESAFE_API_KEY",
-    "openai.com": "OPENAI_API_KEY",
-    "openrouter.ai": "OPENROUTER_API_KEY",
-    "fireworks.ai": "FIREWORKS_API_KEY",
-    "upstage.ai": "UPSTAGE_API_KEY",
-}
-"""Whose key is in which variable; it goes to hosts of that domain alone."""
+KEY_VARIABLES = (
+    OWN_KEY,
+    "TYPESAFE_API_KEY",
+    "OPENAI_API_KEY",
+    "OPENROUTER_API_KEY",
+    "FIREWORKS_API_KEY",
+    "UPSTAGE_API_KEY",
+)
+"""The first of these that is set and may go to the address is sent."""
 
 A_QUESTION = Question("probe", "greeting", "noul", "Is this a greeting?", ("false", "true"), ("", ""))
 A_TEXT = "Good morning, everyone."
@@ -65,6 +60,7 @@ class Outcome:
     input_tokens: int | None = None
     output_tokens: int | None = None
     seconds: float = 0.0
+    unanswered: int = 0
     model: str | None = None
 
     def take(self, exchange: Exchange, questions: Sequence[Question]) -> None:
@@ -74,6 +70,7 @@ class Outcome:
         self.made.update(read_answers(exchange.data, questions))
         self.raw.append(exchange.data.get("answers"))
         self.seconds += exchange.seconds
+        self.unanswered += exchange.unanswered
         self.input_tokens = _sum(self.input_tokens, usage.get("input_tokens", usage.get("prompt_tokens")))
         self.output_tokens = _sum(
             self.output_tokens, usage.get("output_tokens", usage.get("completion_tokens"))
@@ -120,16 +117,16 @@ class DecisionServer:
         self.name = name
         given = checked_address(base_url or _home(name), "base_url")
         self._routes = _routes(given)
-        self.address = re.sub(r"/(systemone|decisions)$", "", given)
+        self.address = without_end(given, "/systemone", "/decisions")
         self.parallel = parallel_for(max_parallel)
         self.limits = fit.Limits()
         self.served: Counter[str] = Counter()
         self._split: set[str] = set()
         self._longest: tuple[int, int, int, int] = (0, 0, 0, 0)
         self._context_size = context_size
-        self._key = _key(self.address)
+        self.key = key_for(self.address, *KEY_VARIABLES)
         self._timeout_s = timeout_s
-        self._pool = Pool(self.address, key=self._key, timeout_s=timeout_s)
+        self._pool = Pool(self.address, key=self.key.key, timeout_s=timeout_s)
         self._route: tuple[str, Shape] | None = None
         self._bodies: dict[tuple[int, ...], tuple[tuple[Question, ...], bytes]] = {}
         self._info: ModelInfo | None = None
@@ -165,7 +162,7 @@ class DecisionServer:
         return found
 
     async def _ask_about(self) -> ModelInfo:
-        pool = Pool(self.address, key=self._key, timeout_s=INFO_TIMEOUT_S)
+        pool = Pool(self.address, key=self.key.key, timeout_s=INFO_TIMEOUT_S)
         await pool.open()
         said: list[Exchange] = []
         try:
@@ -195,7 +192,7 @@ class DecisionServer:
             backend="decide",
             context_size=self._context_size,
             server=served if isinstance(served, str) else None,
-            endpoint=self.address + path,
+            endpoint=joined(self.address, path),
             is_local=local,
             energy_measured=local,
             notes=tuple(notes),
@@ -233,6 +230,7 @@ class DecisionServer:
             input_tokens=done.input_tokens,
             output_tokens=done.output_tokens,
             seconds=done.seconds,
+            unanswered=done.unanswered,
             decisions={q.column: done.made[q.column] for q in request.questions if q.column in done.made},
             model=done.model,
         )
@@ -273,13 +271,15 @@ class DecisionServer:
                 )
             done.take(exchange, questions)
             return
-        words = (exchange.error or "").partition(": ")[2]
+        if (refusal := refusal_of(exchange)) is not None:
+            raise _Failed(refusal)
+        words = exchange.said
         if (
             exchange.status == 413
             or is_too_long(exchange)
             or (exchange.status in REFUSED and fit.TOO_LONG.search(words))
         ):
-            raise _Failed(context_reply(exchange))
+            raise _Failed(too_long(None, None, (exchange.error or "").partition(": ")[2]))
         learned = exchange.status in REFUSED and self.limits.learn(words, questions)
         if plans and (learned or (exchange.status in REFUSED and self.limits.version != version)):
             await self._all(text, questions, done, plans - 1)
@@ -288,7 +288,7 @@ class DecisionServer:
         elif exchange.status in REFUSED and questions[0].column in self.limits.apart:
             done.made[questions[0].column] = _refused(exchange.error)
         else:
-            raise _Failed(exchange.failed())
+            raise _Failed(failed_reply(exchange))
 
     async def _one_by_one(
         self, text: str, questions: Sequence[Question], done: Outcome, refusal: Exchange
@@ -303,7 +303,7 @@ class DecisionServer:
                     raise
                 refused[question.column] = _refused(failed.reply.error)
         if len(refused) == len(questions):
-            raise _Failed(refusal.failed())
+            raise _Failed(failed_reply(refusal))
         done.made.update(refused)
         self.limits.send_apart([q for q in questions if q.column in refused])
 
@@ -331,18 +331,12 @@ class DecisionServer:
     # ---- words -----------------------------------------------------------------------------------------------------
 
     def _no_entry(self, said: Sequence[Exchange]) -> str:
-        host = (urlsplit(self.address).hostname or "").upper()
-        variable = "NBANNOT_API_KEY_" + re.sub(r"\W", "_", host)
         last = said[-1]
         if last.status in (401, 403):
-            key = (
-                "refuses the key from the environment"
-                if self._key
-                else "wants a key, and there is none for it"
-            )
-            return (
-                f"the server at {self.address} {key}: {last.error}.\n  Set {variable} before Python starts."
-            )
+            kind = "wants a key, and none is there for it"
+            if self.key.key is not None:
+                kind = f"refuses the key in {self.key.variable}"
+            return f"the server at {self.address} {kind}: {last.error}.\n{self.key.what_to_set()}"
         if last.status in (0, 402, 407):
             hint = "Start the server" if is_loopback(self.address) else "Check the address and the network"
             return f"the server at {self.address} gives no answer: {last.error}.\n  {hint}, or set another base_url."
@@ -376,23 +370,18 @@ def _home(name: str) -> str:
 
 def _routes(address: str) -> list[tuple[str, Shape]]:
     """Return the paths and shapes to try, likeliest first; an address that names the endpoint is believed."""
-    if address.endswith("/systemone"):
+    base = address.partition("?")[0]
+    if base.endswith("/systemone"):
         return [("/systemone", "systemone"), ("/systemone", "decisions")]
-    if address.endswith("/decisions"):
+    if base.endswith("/decisions"):
         return [("/decisions", "decisions"), ("/decisions", "systemone")]
-    begins = [""] if re.search(r"/(v\d+\w*|alpha|beta)$", address) else ["/v1", ""]
+    begins = [""] if re.search(r"/(v\d+\w*|alpha|beta)$", base) else ["/v1", ""]
     tries: list[tuple[str, Shape]] = [
         ("/systemone", "systemone"),
         ("/decisions", "decisions"),
         ("/decisions", "systemone"),
     ]
     return [(f"{begin}{path}", shape) for begin in begins for path, shape in tries]
-
-
-def _key(address: str) -> Secret | None:
-    host = urlsplit(address).hostname or ""
-    own = [name for domain, name in KEYS.items() if host == domain or host.endswith(f".{domain}")]
-    return key_from("NBANNOT_API_KEY_" + re.sub(r"\W", "_", host.upper()), *own)
 
 
 def _sum(before: int | None, more: Any) -> int | None:

@@ -11,8 +11,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from nbannot.asking.answers import folded, shortened
+from nbannot.asking.answers import folded
 from nbannot.asking.decisions import as_system_one, decided, level_words
+from nbannot.asking.reply_parts import shortened
 from nbannot.asking.request_reply import Decision, Question
 from nbannot.tools.json_bytes import packed
 

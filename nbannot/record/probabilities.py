@@ -16,7 +16,7 @@ from nbannot.asking.answers import Answer
 from nbannot.errors import RunError
 from nbannot.record.coding import Coding
 from nbannot.record.folder import PROBABILITIES as FILE
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 from nbannot.tools.frames import make_frame
 from nbannot.tools.imports import load
 

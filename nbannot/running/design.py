@@ -12,15 +12,18 @@ from typing import Any, cast
 
 from nbannot.asking import prompts
 from nbannot.asking.decisions import CLOSED, Reading
-from nbannot.asking.request_reply import AnswerMode
+from nbannot.asking.request_reply import AnswerMode, Model, ModelInfo
 from nbannot.engine.job import Job, group_fields, group_for_decisions, prompt_for
 from nbannot.errors import ConfigError, TaskError, listed
 from nbannot.models.pair import Pair
-from nbannot.models.registry import Model, ModelInfo, get_model
+from nbannot.models.registry import get_model
 from nbannot.record import tables
-from nbannot.study.codebook import Codebook, Field
-from nbannot.study.config import DEFAULTS, RunConfig
-from nbannot.study.task import Task, load_task
+from nbannot.study.codebook import Codebook
+from nbannot.study.config import RunConfig
+from nbannot.study.field import Field
+from nbannot.study.settings import DEFAULTS
+from nbannot.study.task import Task
+from nbannot.study.task_sources import load_task
 
 Say = Callable[[str], None]
 """Shows one line about what is going on."""
@@ -186,6 +189,7 @@ def design(
         decides=decides,
         reading=Reading(config.threshold, config.scale_answer),
         unasked={f.column: NOT_DECIDED for f in fields if f.type not in CLOSED} if not writes else {},
+        code=prompts.text_code(task.texts, texts if config.metadata_columns else ()),
         max_tokens=config.max_tokens or _reply_tokens(model, reasons=kind.reasons or bool(config.reasoning)),
     )
     wording = [prompt_for(job, group) for group in job.groups]

@@ -125,7 +125,7 @@ def parts(question: Question, most: int) -> list[tuple[list[int], Question]]:
 
     >>> five = Question("S_A", "A", "choice", "Which?", tuple("abcde"), ("",) * 5)
     >>> [places for places, _ in parts(five, 3)]
-    [[0, 1, 2], [3, 4]]
+    [[0, 1], [2, 3, 4]]
     """
     count = len(question.options)
     groups = -(-count // most)

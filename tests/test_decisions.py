@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from conftest import DEGREE, GATE, MARKS, QUOTE, STANCE, codebook_of, task_of
 from deciding import Deciding, Maker, share_of
+from odd_options import outside_the_codebook
 
 import nbannot
 from nbannot.asking.decisions import Reading, compose_questions, decided, read_decisions, typed_questions
@@ -547,48 +548,11 @@ def test_score_answers_are_read_by_place_number_or_words():
 
 # ---- in process ----------------------------------------------------------------------------------------------------
 
-ODD = ['"quoted"', "naïve", "naive", "ja\u200d", "🙂", "日本", "{}", "true", "false", "0", "1. a", "<b>", "\\n", "a—b",
-       "Yes", "yes", " lead", "x" * 300, "null", "NaN", "Ⅳ", "IV", "a\tb", "-", "“x”", "%s", "{{ text }}"]  # fmt: skip
-
 
 def test_no_name_of_an_option_makes_sparrow_leave_the_codebook():
     """Every answer is in the codebook and sums to 1; bench/bench_decide.py asks 10,000 of these questions."""
     pytest.importorskip("sparrow_decider", reason="no such extra here")
-    import asyncio
-    import random
-
-    from nbannot.asking.request_reply import Request
-    from nbannot.models.decide import DecideModel
-
-    draw, model = random.Random(3), DecideModel("sparrow")
-    texts = ["The tax is unfair.", "", "日本 " * 40, "battery: 6% and a road = 3", "x" * 500]
-
-    async def every():
-        await model.open()
-        bad = 0
-        for _ in range(60):
-            annotations = []
-            for i in range(8):
-                kind = draw.choice(("dropdown", "dropdown", "likert", "checkbox"))
-                name = {"name": f"Q{i} {draw.choice(ODD)!r}", "type": kind, "tooltip": draw.choice(ODD)}
-                names = draw.sample(ODD, draw.randint(1, 12))
-                own = {
-                    "likert": {"min_value": -2, "max_value": draw.randint(-1, 14)},
-                    "dropdown": {"options": names},
-                }
-                annotations.append({**name, **own.get(kind, {})})
-            book = codebook_of(*annotations)
-            prompt = compose_questions(book.fields)
-            content = prompt.about(draw.choice(texts))
-            asked = Request("k", ({"role": "user", "content": content},), len(prompt.before), {},
-                            questions=prompt.questions)  # fmt: skip
-            reply = await model.ask(asked)
-            for column, answer in read_decisions(book.fields, reply.decisions, Reading()).items():
-                inside = answer.status == "ok" and answer.value in book[column].labels
-                bad += not (inside and math.isclose(sum(answer.probabilities), 1))
-        return bad
-
-    assert asyncio.run(every()) == 0
+    assert outside_the_codebook(480) == 0
 
 
 def test_sparrow_runs_resumes_and_never_answers_to_a_part_of_a_text(tmp_path):

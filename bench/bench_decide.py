@@ -1,4 +1,4 @@
-"""Is a language model needed at all? Every closed field of several tasks, answered by what costs nothing and what costs more.
+"""Is a language model needed at all? Closed fields of several tasks, answered by what is cheap and what is not.
 
     python bench/bench_decide.py [texts per task, 150 unless told] [--local N] [--data FOLDER]
     python bench/bench_decide.py speed     decide/sparrow: a fresh process, a running one, 10,000 texts with 3 fields
@@ -9,7 +9,7 @@ The table has, for each field: kappa (quadratic for scales) with its 95 % interv
 asked, coverage, ECE with the one that perfect calibration would get on so few answers, the share of labels that change
 when a dropdown's options stand in reverse order, and ms and mWh per label. A missing answer agrees with nobody. The
 regression learns from 50 and 200 labels, and from all but the text's own fold; with 50 and 200 it is scored on the
-texts that it did not learn from. What is learned or fitted never saw the labels it is scored on; nothing was tuned here.
+texts that it did not learn from. What is learned never saw the labels it is scored on; nothing was tuned here.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ from nbannot.study.task_sources import load_task
 HERE = Path(__file__).resolve()
 CLOSED = ("checkbox", "dropdown", "likert")
 BUNDLED = ("policy-sentiment", "discrete-emotions")
-HEAD = f"{'task · field':44} {'model':18} {'n':>4} {'kappa':>6} {'95 % interval':>14} {'cov':>5} {'ECE (null)':>12} {'flips':>6} {'ms':>8} {'mWh':>7}"
+HEAD = (
+    f"{'task · field':44} {'model':18} {'n':>4} {'kappa':>6} {'95 % interval':>14} {'cov':>5} {'ECE (null)':>12} "
+    f"{'flips':>6} {'ms':>8} {'mWh':>7}"
+)
 
 
 def tasks(texts: int, data: Path) -> list[Task]:
@@ -48,7 +51,7 @@ def tasks(texts: int, data: Path) -> list[Task]:
     found = [load_task(name) for name in BUNDLED]
     places = sorted(path.parent for path in data.glob("*/codebook.json"))
     found += [load_task(place) for place in places]
-    return [cut(task, texts) for task in found]
+    return [cut(task, texts) for task in found if closed(task)]
 
 
 def cut(task: Task, texts: int) -> Task:
@@ -99,8 +102,8 @@ def line(
     interval = "–" if value == "–" or np.isnan(kappa.ci_low) else f"[{kappa.ci_low:.2f}, {kappa.ci_high:.2f}]"
     money = "".join(f" {c:>{w}.{d}f}" for c, w, d in zip(cost, (8, 7), (2, 3), strict=False))
     print(
-        f"{task.name[:16] + ' · ' + column.rpartition('_')[2][:24]:44} {model:18} {kappa.n:>4} {value:>6} {interval:>14} "
-        f"{results['coverage'].value:>5.2f} {calibration(coding, column):>12} {flips:>6}{money}",
+        f"{task.name[:16] + ' · ' + column.rpartition('_')[2][:24]:44} {model:18} {kappa.n:>4} {value:>6} "
+        f"{interval:>14} {results['coverage'].value:>5.2f} {calibration(coding, column):>12} {flips:>6}{money}",
         flush=True,
     )
 
@@ -176,9 +179,10 @@ def bake_off(texts: int, local: int, data: Path) -> None:
                 run = nba.run(task, model=model, **settings)
                 flips = flip_shares(task, run, model=model, **settings) if model.startswith("decide") else {}
                 found.append((model.rpartition("/")[2], run.coding, flips, costs(run)))
-            for number in (50, 200):
-                if (coding := learned_from(task, number, root)) is not None:
-                    found.append((f"tfidf-lr, {number}", coding, {}, []))
+            taught = [(number, learned_from(task, number, root)) for number in (50, 200)]
+            found += [
+                (f"tfidf-lr, {number}", coding, {}, []) for number, coding in taught if coding is not None
+            ]
             if local:
                 few = cut(task, local)
                 run = nba.run(few, model="local", **settings)
@@ -220,8 +224,8 @@ def speed() -> None:
         run = nba.run(
             Task(frame, base.codebook, "big"), model="decide/sparrow", fields=list(THREE), output_root=root
         )
-        print(f"10,000 texts, 3 fields: {time.perf_counter() - begin:.1f} s (aim 60), {time.process_time() - cpu:.1f} s "
-              f"of CPU, {run.coding.count()}")  # fmt: skip
+        wall, used = time.perf_counter() - begin, time.process_time() - cpu
+        print(f"10,000 texts, 3 fields: {wall:.1f} s (aim 60), {used:.1f} s of CPU, {run.coding.count()}")
 
 
 # ---- odd names -----------------------------------------------------------------------------------------------------
@@ -233,9 +237,8 @@ def odd(number: int = 10_000) -> None:
 
     begin = time.perf_counter()
     bad = outside_the_codebook(number)
-    print(
-        f"{number:,} questions with odd option names: {bad} answers not in the codebook ({time.perf_counter() - begin:.0f} s)"
-    )
+    seconds = time.perf_counter() - begin
+    print(f"{number:,} questions with odd option names: {bad} answers not in the codebook ({seconds:.0f} s)")
 
 
 # ---- the wire ------------------------------------------------------------------------------------------------------
@@ -254,7 +257,8 @@ async def decide(request):
             names = list(one["criteria"]) if one["type"] == "choice" else [str(i) for i in range(len(one["criteria"]))]
             shares = {n: 1 / len(names) for n in names}
             answers[name] = {"type": one["type"], "probabilities": shares, "confidence": 0.1}
-    return web.json_response({"model": "bench-1", "answers": answers, "usage": {"input_tokens": 50, "output_tokens": 0}})
+    usage = {"input_tokens": 50, "output_tokens": 0}
+    return web.json_response({"model": "bench-1", "answers": answers, "usage": usage})
 async def main():
     app = web.Application()
     app.router.add_post("/v1/systemone", decide)
@@ -310,29 +314,26 @@ def wire(texts: int = 2000, turns: int = 3) -> None:
         for turn in range(turns):
             plain.append(asyncio.run(bare(f"{address}/v1/systemone")))
             with tempfile.TemporaryDirectory() as root:
-                marks: list[tuple[float, float]] = []
+                marks: list[tuple[float, float, int]] = []
 
-                def tick(progress: Any, marks: list[tuple[float, float]] = marks) -> None:
-                    if progress.calls:
-                        marks.append((progress.asking_s, time.process_time()))
-                        marks[-1] = (*marks[-1], progress.calls)  # type: ignore[assignment]
+                def tick(progress: Any, marks: list[tuple[float, float, int]] = marks) -> None:
+                    if 0 < progress.calls < texts:
+                        marks.append((time.perf_counter(), time.process_time(), progress.calls))
 
-                begin = time.process_time()
                 run = nba.run(Task(frame, book, f"wire{turn}"), model="decide/bench", base_url=address,
                               output_root=root, tick=tick, max_parallel=32)  # fmt: skip
                 assert run.coding.count() == {"ok": 4 * texts}
-                full = [mark for mark in marks if mark[2] < texts]  # type: ignore[misc]
-                first, last = full[0], full[-1]
-                calls = last[2] - first[2]  # type: ignore[misc]
-                ours.append(calls / (last[0] - first[0]))
-                cpu.append(1000 * (last[1] - first[1]) / calls)
-                del begin
+                (wall, used, first), (end, spent, last) = marks[0], marks[-1]
+                ours.append((last - first) / (end - wall))
+                cpu.append(1000 * (spent - used) / (last - first))
     finally:
         server.stdin.close()  # type: ignore[union-attr]
         server.wait(10)
     ratio = float(np.median(ours) / np.median(plain))
-    print(f"{texts} texts, 4 fields, 50 ms, 32 at once: bare {np.median(plain):.0f} requests/s, run {np.median(ours):.0f} "
-          f"({ratio:.2f} of it, aim 0.95), {np.median(cpu):.2f} ms of CPU per call (aim 0.5)")  # fmt: skip
+    print(
+        f"{texts} texts, 4 fields, 50 ms, 32 at once: bare {np.median(plain):.0f} requests/s, run "
+        f"{np.median(ours):.0f} ({ratio:.2f} of it, aim 0.95), {np.median(cpu):.2f} ms of CPU per call (aim 0.5)"
+    )
 
 
 def main() -> None:

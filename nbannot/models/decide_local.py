@@ -137,8 +137,8 @@ class Sparrow:
                 context_size=self._longest(),
                 server=f"sparrow-decider {version('sparrow-decider')}",
                 notes=(
-                    f"decide/{path.stem} is a toy of {path.stat().st_size / 1e6:.1f} MB: it answers at once, and "
-                    "its labels are good for trying things out. It reads English.",
+                    f"decide/{path.stem} is a toy of {path.stat().st_size / 1e6:.1f} MB, which reads English: it shows "
+                    "how a run works. On human-coded sets its labels agree with people little better than chance.",
                 ),
                 details={"package": "sparrow-decider", "file": path.name},
             )

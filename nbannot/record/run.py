@@ -16,6 +16,7 @@ from nbannot.page.shown import Shown, show
 from nbannot.record import folder, tables
 from nbannot.record.coding import Coding
 from nbannot.record.columns import setting_cell
+from nbannot.record.probabilities import probability_frame
 from nbannot.record.scoring import Scored, same_value
 from nbannot.record.state import state_of_folder
 from nbannot.study.codebook import Codebook
@@ -28,6 +29,7 @@ from nbannot.tools.files import read_json
 
 if TYPE_CHECKING:
     from nbannot.page.fragment import Fragment
+    from nbannot.tools.frames import Frame
 
 COMPLETE, PARTIAL, FAILED, RUNNING = "complete", "partial", "failed", "running"
 
@@ -121,6 +123,16 @@ class Run(Scored, Shown):
         kept = self.config.get("scoring")
         cluster = kept.get("cluster") if isinstance(kept, dict) else None
         return {"cluster": cluster} if cluster in self.task.data.columns else {}
+
+    def probabilities(self, *, wide: bool = False) -> Frame:
+        """Return the probability of every option, as far as the model gave them.
+
+        Parameters
+        ----------
+        wide
+            One row per text with columns ``<column>=<option>``, instead of one per text, field and option.
+        """
+        return probability_frame(self.coding, wide=wide)
 
     @property
     def metrics_dir(self) -> Path:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack, overload
 
-from nbannot.asking.prompts import compose
 from nbannot.asking.request_reply import AnswerMode, Message, ModelInfo, Reply, Request
+from nbannot.engine.job import prompt_for
 from nbannot.errors import ModelError
 from nbannot.models.registry import backends, split_name
 from nbannot.page.shown import Shown
@@ -183,9 +183,8 @@ def plan_unasked(task: Task, config: RunConfig) -> Plan:
 
 def _plan_of(whole: Task, chosen: Design, unreached: str, pilot: int) -> Plan:
     config, job = chosen.config, chosen.job
-    prompts = [
-        compose(job.kind, group, use_examples=config.use_examples, code=job.code) for group in job.groups
-    ]
+    groups = [group for group in job.groups if not all(f.column in job.unasked for f in group)]
+    prompts = [prompt_for(job, group) for group in groups]
     left = load_of(job, still_open(job, chosen.task, chosen.folder))
     pilot = min(pilot, len(job.ids)) if left.calls_at_most else 0
     pace: Pace | None
@@ -219,7 +218,7 @@ def _plan_of(whole: Task, chosen: Design, unreached: str, pilot: int) -> Plan:
         pilot_texts=pilot,
         first_messages={
             "+".join(f.column for f in group): [{"role": "user", "content": prompt.about(job.texts[0])}]
-            for group, prompt in zip(job.groups, prompts, strict=True)
+            for group, prompt in zip(groups, prompts, strict=True)
         },
         unreached=unreached,
     )

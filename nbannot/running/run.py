@@ -25,9 +25,10 @@ from nbannot.engine.served import WEIGHTS_CHANGED, changes, served_by
 from nbannot.errors import GO_ON, ConfigError, NbannotError, RunError, RunInterrupted, listed, tidy_interrupt
 from nbannot.page.shown import watching
 from nbannot.record import folder
+from nbannot.record.probabilities import save_probabilities
 from nbannot.record.run import COMPLETE, RUNNING, Run, load_run, status_of
 from nbannot.record.state import read_state
-from nbannot.running.design import Design, Say, as_task, design
+from nbannot.running.design import NOT_DECIDED, Design, Say, as_task, design
 from nbannot.running.mending import mend, what_is_wrong
 from nbannot.running.scores import KEPT, labels_text, save_scores
 from nbannot.running.standard_files import output_text, write_counts, write_traces
@@ -38,7 +39,7 @@ from nbannot.study.task import Task
 from nbannot.tools.files import read_json, write_atomic, write_json
 
 PACKAGES = ("aiohttp", "codecarbon", "huggingface_hub", "krippendorff", "numpy", "pandas", "polars", "scikit-learn",
-            "scipy", "xllamacpp")  # fmt: skip
+            "scipy", "sparrow-decider", "xllamacpp")  # fmt: skip
 
 
 @tidy_interrupt()
@@ -203,6 +204,8 @@ def _work(
     if say:
         for line in plan.info.notes:
             say(line)
+        if plan.job.unasked:
+            say(f"{listed(plan.job.unasked)}: not asked; {NOT_DECIDED}.")
     meter = energy.Meter(plan.config.country_iso_code)
     measured = plan.info.energy_measured
     started = time.monotonic()
@@ -282,6 +285,7 @@ def _finish(
         earlier = path.read_text(encoding="utf-8") if path.exists() else ""
         write_atomic(path, energy.emissions_csv(earlier, record))
     write_atomic(place / folder.OUTPUT, output_text(state.coding))
+    save_probabilities(state.coding, place)
     write_counts(place, tally, cached=outcome.progress.cached, wall_time=wall_time)
     if tally.reasoned or plan.job.kind.reasons:
         write_traces(plan.task, place, config)
@@ -347,6 +351,8 @@ def _config(plan: Design, status: str) -> dict[str, Any]:
         "n_texts": len(task),
         "id_source": task.id_source,
         "columns_asked": [f.column for f in plan.job.fields],
+        "not_asked": dict(plan.job.unasked),
+        "decides": plan.job.decides,
         "codebook_hash": task.codebook.hash,
         "data_hash": plan.data_hash,
         "model_info": dataclasses.asdict(info),

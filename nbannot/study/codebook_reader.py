@@ -228,11 +228,19 @@ class CodebookReader:
         return low, high
 
     def descriptions(self, where: str, raw: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-        found = raw.get("option_descriptions") or {}
-        if not isinstance(found, Mapping):
-            self.faults.append(f"{where}: option_descriptions must be an object, option: text. Got {found!r}")
-            return ()
-        return tuple((option, str(text)) for option, text in found.items())
+        """Return what the codebook says of each option, or of points of a scale under their own key."""
+        pairs: dict[str, str] = {}
+        for key in ("option_descriptions", "point_descriptions"):
+            found = raw.get(key) or {}
+            if not isinstance(found, Mapping):
+                self.faults.append(f"{where}: {key} must be an object, option: text. Got {found!r}")
+            elif found and key == "point_descriptions" and raw.get("type") != "likert":
+                self.faults.append(
+                    f"{where}: point_descriptions describes a likert scale; use option_descriptions"
+                )
+            else:
+                pairs |= {str(option): str(text) for option, text in found.items()}
+        return tuple(pairs.items())
 
     def strings(self, where: str, raw: Mapping[str, Any], key: str, *, needed: bool) -> tuple[str, ...]:
         values = raw.get(key) or []

@@ -28,6 +28,7 @@ ChatMode = Literal["per_query", "per_text", "continuous"]
 CHAT_MODES = ("per_query", "per_text", "continuous")
 ANSWER_MODES = ("score", "generate")
 CALIBRATIONS = ("none", "batch")
+SCALE_ANSWERS = ("modal", "rounded")
 RETRY_STRATEGIES = ("reprompt", "identical", "temperature")
 FIELDS_PER_QUERY = ("one", "section", "all")
 SPLITS = ("dev", "test")
@@ -154,6 +155,27 @@ class SettingFields:
         short="calibration",
         optional=True,
         values=CALIBRATIONS,
+    )
+    threshold: float = setting(
+        0.5,
+        number(0, 1),
+        "a decision model's probability of yes from which on a checkbox is ticked",
+        short="threshold",
+    )
+    scale_answer: Literal["modal", "rounded"] = setting(
+        "modal",
+        one_of(*SCALE_ANSWERS),
+        "a decision model's answer to a likert question: the most probable level (`modal`) or the expected level, "
+        "rounded (`rounded`)",
+        short="scale",
+        values=SCALE_ANSWERS,
+    )
+    text_model: str | None = setting(
+        None,
+        word,
+        "a second model, `<backend>/<name>`, for the textbox and span fields that a decision model cannot answer",
+        short="text",
+        optional=True,
     )
     retries: int = setting(
         2,

@@ -88,7 +88,8 @@ def load_coder(
             f"  Its columns: {listed(columns, 12)}; the labels are in {listed(f.column for f in task.codebook)}."
         )
     whole, ids, unknown = _with_texts(task, data, name, id_column)
-    known = Task(whole, task.codebook, task.name, ids, outside_labels)
+    # A person's labels of a test half that is locked are as closed as the task's own.
+    known = Task(whole, task.codebook, task.name, ids, outside_labels, split_lock=task.split_lock)
     place = set(known.ids)
     chosen = task.select(ids=[text_id for text_id in task.ids if text_id in place])
     return Coder(chosen, from_labels(chosen, known, name), unknown)

@@ -167,7 +167,11 @@ def load_run(place: str | Path, *, task: Task | None = None) -> Run:
             f"{path} is not a finished run folder: it has no {folder.OUTPUT} or no {folder.CONFIG}."
         )
     whole = task or task_of_run(path, config)
-    chosen = whole.select(config.get("limit"), config.get("ids"), config.get("split"))
+    # A task that is read from the run's folder holds the selected texts only; half of them is no half of the whole.
+    split = None if whole.path is None and task is None else config.get("split")
+    chosen = whole.select(config.get("limit"), config.get("ids"), split)
+    if config.get("split") == "test":
+        chosen = chosen.as_opened_for(config["run_id"])
     coding = from_folder(chosen, path, config["columns_asked"], config["run_id"])
     return Run(path, config, chosen, coding)
 

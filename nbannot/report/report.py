@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from nbannot.page.blocks import Block, Bullets, Facts, Heading, Para, page_text
 from nbannot.page.digits import count, duration, emissions, energy
 from nbannot.report.fields import field_blocks
+from nbannot.report.looks import look_blocks
 from nbannot.report.words import (
     model_notes,
     plural,
@@ -47,6 +48,7 @@ def report_blocks(run: Run) -> list[Block]:
         )
     for f in run.coding.fields:
         blocks += field_blocks(run, f)
+    blocks += look_blocks(run)
     if run.task.has_human_labels:
         blocks += [Heading("What the intervals cover"), Bullets(covered(run), "quiet")]
     return blocks

@@ -13,7 +13,7 @@ from nbannot.asking.request_reply import Message
 from nbannot.page.shown import Shown
 from nbannot.record import folder
 from nbannot.record.run import COMPLETE
-from nbannot.running.design import Design, as_task, design
+from nbannot.running.design import Design, as_task, design, dev_by_default
 from nbannot.running.run import run
 from nbannot.study.config import RunConfig
 from nbannot.study.keywords import Settings
@@ -104,6 +104,7 @@ def plan(
     """
     config = RunConfig.of(config, **settings)
     whole = as_task(task, config, codebook)
+    config = dev_by_default(whole, config, asks=False)
     chosen, _ = design(whole, config)
     job = chosen.job
     n = len(job.ids)

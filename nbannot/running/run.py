@@ -25,7 +25,7 @@ from nbannot.page.shown import watching
 from nbannot.record import folder
 from nbannot.record.coding import Coding, from_session
 from nbannot.record.run import COMPLETE, FAILED, HUMAN_LABELS, PARTIAL, RUNNING, Run, load_run
-from nbannot.running.design import Design, Say, as_task, design
+from nbannot.running.design import Design, Say, as_task, design, dev_by_default
 from nbannot.running.scores import labels_text, save_scores, scores_are_saved
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
@@ -46,6 +46,7 @@ def run(
     codebook: Codebook | Mapping[str, Any] | str | Path | None = None,
     fresh: bool = False,
     retry: Literal["invalid", "failed"] | None = None,
+    reason: str | None = None,
     tick: Tick | None = None,
     stop: threading.Event | None = None,
     say: Say | None = None,
@@ -64,6 +65,8 @@ def run(
     retry
         Ask again what a finished run left without a valid answer: ``"invalid"`` gives those questions another round
         of attempts, ``"failed"`` sends again what the model never answered (which a plain call does too).
+    reason
+        Why the test half of a locked task is looked at (``split="test"``); it is kept with the count of the looks.
     tick
         Called about ten times a second with the `Progress`.
     stop
@@ -88,6 +91,7 @@ def run(
     config = RunConfig.of(config, **settings)
     energy.prewarm()
     task = as_task(task, config, codebook)
+    config = dev_by_default(task, config, reason)
     plan, model = design(task, config, say=say)
     while fresh and plan.folder.exists():
         config = config.change(repeat=config.repeat + 1)
@@ -95,6 +99,7 @@ def run(
     stored = read_json(plan.folder / folder.CONFIG)
     _same_run(stored, plan)
     if stored.get("status") == COMPLETE and retry != "invalid":
+        _opened(plan, reason)
         found = load_run(plan.folder, task=task)
         if not scores_are_saved(found):
             save_scores(found)
@@ -105,7 +110,7 @@ def run(
     with folder.held(plan.folder):
         if stored == {}:
             _begin(plan)
-        done = _work(plan, model, tick, stop, say, ask_again=retry == "invalid")
+        done = _work(plan, model, tick, stop, say, ask_again=retry == "invalid", reason=reason)
     if done.outcome is not None and done.outcome.interrupted:
         raise RunInterrupted(
             f"stopped: {done.progress.done:,} of {done.progress.total:,} answers are kept in {plan.folder}.\n"
@@ -160,6 +165,7 @@ def _work(
     say: Say | None,
     *,
     ask_again: bool,
+    reason: str | None = None,
 ) -> Run:
     book = ledger.Ledger(plan.folder / folder.LEDGER)
     if say:
@@ -183,7 +189,16 @@ def _work(
     finally:
         record = meter.stop()
         book.close()
+    if not outcome.interrupted:
+        plan = _opened(plan, reason)
     return _finish(plan, model, outcome, book.tally, record, time.monotonic() - started)
+
+
+def _opened(plan: Design, reason: str | None) -> Design:
+    """Return the plan with the labels of a locked test half, which are about to be scored: a look that is counted."""
+    if plan.config.split != "test" or plan.task.split_lock is None:
+        return plan
+    return dataclasses.replace(plan, task=plan.task.opened(reason or "", plan.run_id, plan.config_hash))
 
 
 def _finish(

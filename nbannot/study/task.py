@@ -11,7 +11,7 @@ import csv
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from nbannot.errors import TaskError, listed, nearest, problems
 from nbannot.page.shown import Shown
+from nbannot.study import split as halves
 from nbannot.study.codebook import Codebook, Field
 from nbannot.study.spans import read_spans
 from nbannot.tools.imports import load
@@ -86,6 +87,7 @@ class Task(Shown):
     outside_labels: OutsideLabels = "error"
     path: Path | None = None
     rows: tuple[int, ...] | None = None
+    split_lock: halves.Lock | None = None
 
     def __post_init__(self) -> None:
         codebook: Any = self.codebook
@@ -108,7 +110,123 @@ class Task(Shown):
         if not len(self) and self.rows is None:
             raise TaskError("the data has no rows.\n  It needs one row per text.")
         _ = self._identified
+        self._seal()
         self._check_labels()
+
+    def _seal(self) -> None:
+        """Blank the labels of a test half that is locked, so that nothing reads them."""
+        lock = self.split_lock
+        if lock is None and self.rows is None and self.name != UNNAMED:
+            place = halves.place_of(self.path, self.name)
+            lock = halves.find_lock(place, self.ids, self.data, self.label_columns)
+            object.__setattr__(self, "split_lock", lock)
+        if lock is not None:
+            object.__setattr__(self, "data", lock.sealed(self.data, self.ids, self.label_columns))
+
+    def lock(
+        self,
+        test: float = 0.5,
+        *,
+        by: str | None = None,
+        stratify: str | Sequence[str] | None = None,
+        seed: int = 1,
+        output_root: str | Path = halves.OUTPUTS,
+    ) -> Task:
+        """Split the texts into a dev and a test half, once for all, and hide the human labels of the test half.
+
+        From here on the labels of the test half are blank wherever they could be read, runs are made on dev unless
+        ``split="test"`` is asked for with a ``reason``, and every look at the test half is counted.
+
+        Parameters
+        ----------
+        test
+            Share of the texts in the test half, between 0 and 1.
+        by
+            Column of the data whose values stay together in one half (document, author, speaker).
+        stratify
+            Fields or columns that both halves shall have alike.
+        seed
+            Another one makes another split.
+        output_root
+            Where the split is kept if the task has no folder of its own: ``<output_root>/<task>/split.json``.
+
+        Returns
+        -------
+        Task
+            This task, which is changed in place.
+
+        Raises
+        ------
+        TaskError
+            If the task was locked in another way, is a part of a task, or a column does not exist.
+        """
+        if self.rows is not None:
+            raise TaskError("only a whole task can be locked: this one holds some of its texts.")
+        if not isinstance(test, int | float) or isinstance(test, bool) or not 0 < test < 1:
+            raise TaskError(f"test must be a share between 0 and 1. Got {test!r}.")
+        named = [] if stratify is None else [stratify] if isinstance(stratify, str) else list(stratify)
+        alike = [self._column(name) for name in named]
+        wanted = {"test": test, "by": by, "stratify": alike, "seed": seed}
+        if self.split_lock is not None:
+            halves.refuse_other_settings(self.split_lock, wanted)
+            return self
+        labelled = [any(cells) for cells in zip(*(self.data[c] for c in self.label_columns), strict=True)]
+        columns = [list(self.data[name]) for name in alike]
+        strata = [json.dumps(row) for row in zip(labelled or [False] * len(self), *columns, strict=True)]
+        units = self.ids if by is None else list(self.data[self._column(by)])
+        place = halves.place_of(self.path, self.name, output_root)
+        found = halves.make_lock(
+            place, self.ids, self.data, self.label_columns, wanted, units, strata, self.examples()
+        )
+        object.__setattr__(self, "split_lock", found)
+        object.__setattr__(self, "data", found.sealed(self.data, self.ids, self.label_columns))
+        for name in ("_human", "_repaired", "notices"):
+            self.__dict__.pop(name, None)
+        self._check_labels()
+        return self
+
+    def _column(self, name: str) -> str:
+        """Return the column that a field's or a column's name means."""
+        if name in self.data.columns:
+            return name
+        known = {f.name: f.column for f in self.codebook if f.column in self.data.columns}
+        if name not in known:
+            raise TaskError(
+                f"the data has no column '{name}'{nearest(name, [*self.data.columns, *known]) or '.'}\n"
+                f"  Its columns: {listed(self.data.columns, 12)}."
+            )
+        return known[name]
+
+    def examples(self) -> set[str]:
+        """Return the ids of texts that stand in the codebook as worked examples."""
+        shown = {example.text.strip() for f in self.codebook for example in f.examples} - {""}
+        return {i for i, text in zip(self.ids, self.texts, strict=True) if text.strip() in shown}
+
+    def opened(self, reason: str, run_id: str = "", config: str = "") -> Task:
+        """Return the task with the human labels of its test half, and record the look in ``test_log.jsonl``.
+
+        Raises
+        ------
+        TaskError
+            If there is no reason, or the look cannot be recorded.
+        """
+        if self.split_lock is None or self.split_lock.opened:
+            return self
+        self.split_lock.note(reason, run_id, config)
+        return self._with_test_labels(self.split_lock)
+
+    def as_opened_for(self, run_id: str) -> Task:
+        """Return the task as it was opened for a run before; as it is if it never was."""
+        lock = self.split_lock
+        return (
+            self if lock is None or lock.opened or not lock.look_of(run_id) else self._with_test_labels(lock)
+        )
+
+    def _with_test_labels(self, lock: halves.Lock) -> Task:
+        found = replace(self, data=lock.restored(self.data, self.ids), rows=self.rows or tuple(range(len(self))),
+                        split_lock=lock.open())  # fmt: skip
+        found.__dict__["_identified"] = self._identified
+        return found
 
     def __len__(self) -> int:
         return int(self.data.height)
@@ -169,12 +287,28 @@ class Task(Shown):
         blank = sum(not text.strip() for text in self.texts)
         if blank:
             found.append(f"{blank:,} of {len(self):,} texts are blank: no model is asked about them.")
+        if self.split_lock is not None:
+            found.append(self._lock_words())
         if self.name == UNNAMED and self.path is None:
             found.append(
                 f"The task has no name: its runs are kept under '{UNNAMED}', with those of all others that have none. "
                 'Name it: Task(data, codebook, name="...").'
             )
         return tuple(found)
+
+    def _lock_words(self) -> str:
+        lock = self.split_lock
+        assert lock is not None
+        held = sum(i in lock.test_ids for i in self.ids)
+        where = (
+            "dev half"
+            if not held
+            else "test half"
+            if held == len(self)
+            else f"{held:,} texts of the test half"
+        )
+        state = "" if not held or lock.opened else ", human labels hidden"
+        return f"Locked split, {where}{state}: {lock.words}."
 
     def _like_label_columns(self) -> Iterator[str]:
         """Yield a question for every column that looks like the mistyped label column of a field that has none."""
@@ -237,6 +371,8 @@ class Task(Shown):
         limit: int | None = None,
         ids: Sequence[str] | None = None,
         split: Literal["dev", "test"] | None = None,
+        *,
+        reason: str | None = None,
     ) -> Task:
         """Return the task with only some of its texts, in the same order and with the same ids.
 
@@ -247,7 +383,9 @@ class Task(Shown):
         ids
             Only these texts.
         split
-            Only one half of the fixed split; see `split_of`.
+            Only one half of the split: that of `lock`, else one that the ids alone decide.
+        reason
+            Why the test half of a locked task is opened; without one its human labels stay blank.
 
         Raises
         ------
@@ -271,14 +409,18 @@ class Task(Shown):
                 )
             kept = [i for i in kept if self.ids[i] in wanted]
         if split is not None:
-            kept = [i for i in kept if split_of(self.ids[i]) == split]
+            kept = [i for i in kept if (self.ids[i] in self._test_ids) == (split == "test")]
         kept = kept[:limit]
         frame = self.data[kept] if kept else self.data.clear()
         rows = kept if self.rows is None else [self.rows[i] for i in kept]
         chosen = replace(self, data=frame, rows=tuple(rows))
         # Ids made from texts count occurrences in the whole data: keep the ones given there.
         chosen.__dict__["_identified"] = ([self.ids[i] for i in kept], self.id_source)
-        return chosen
+        return chosen if reason is None or split != "test" else chosen.opened(reason)
+
+    @cached_property
+    def _test_ids(self) -> Collection[str]:
+        return halves.test_half(self.ids) if self.split_lock is None else self.split_lock.test_ids
 
     def data_hash(self, columns: Iterable[str] = ()) -> str:
         """Return SHA-256 (hex) of the ids, the texts and the given further columns, in order."""
@@ -356,11 +498,6 @@ class Task(Shown):
 
     def __repr__(self) -> str:
         return f"<Task '{self.name}': {len(self)} texts, {len(self.codebook)} fields>"
-
-
-def split_of(text_id: str) -> Literal["dev", "test"]:
-    """Return the half that a text belongs to, fixed by its id alone: ``"dev"`` or ``"test"``, about 50:50."""
-    return "dev" if hashlib.sha256(f"nbannot-split:{text_id}".encode()).digest()[0] < 128 else "test"
 
 
 def bundled_tasks() -> list[str]:

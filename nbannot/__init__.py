@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nbannot.inference.alternative_annotator import alt_test as alt_test
     from nbannot.inference.planning import how_many as how_many
     from nbannot.inference.prevalence import prevalence as prevalence
+    from nbannot.inference.regression import regress as regress
     from nbannot.record.run import Run as Run
     from nbannot.record.run import load_run as load_run
     from nbannot.record.views import joined as joined
@@ -72,6 +73,7 @@ _PUBLIC = {
     "plan": "running.plan",
     "prevalence": "inference.prevalence",
     "prompt_types": "asking.prompts",
+    "regress": "inference.regression",
     "rescore": "comparing.rescoring.rescore",
     "Run": "record.run",
     "run": "running.run",

@@ -15,6 +15,7 @@ from nbannot.report.words import plural
 from nbannot.study.codebook import Field
 from nbannot.study.task import Task, read_csv
 
+NOT_APPLICABLE = "not applicable"
 SAMPLED_WORDS = {
     "random": "The texts with a human label are taken to be a random sample of this corpus; the model's labels of "
     "both do not speak against it.",

@@ -20,6 +20,7 @@ from nbannot.study.codebook import Codebook
 from nbannot.study.config import settings_in
 from nbannot.study.task import Task, load_task, read_csv
 from nbannot.tools.files import read_json
+from nbannot.tools.frames import Frame
 
 if TYPE_CHECKING:
     from nbannot.page.fragment import Fragment
@@ -140,6 +141,12 @@ class Run(Scored, Shown):
                 )
             },
         }
+
+    def design_frame(self, column: str | None = None, probability: str | None = None) -> Frame:
+        """Return one row per text with the model's and people's labels for R's ``dsl`` or Stata; see `design_frame`."""
+        from nbannot.record.design_frame import design_frame
+
+        return design_frame(self, column, probability)
 
     def __repr__(self) -> str:
         return f"<Run {self.run_id} of '{self.task.name}': {self.model_id}, {self.status}>"

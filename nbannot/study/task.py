@@ -202,7 +202,7 @@ class Task(Shown):
         shown = {example.text.strip() for f in self.codebook for example in f.examples} - {""}
         return {i for i, text in zip(self.ids, self.texts, strict=True) if text.strip() in shown}
 
-    def opened(self, reason: str, run_id: str = "", config: str = "") -> Task:
+    def opened(self, reason: str, run_id: str = "", config: str = "", metric: str = "all") -> Task:
         """Return the task with the human labels of its test half, and record the look in ``test_log.jsonl``.
 
         Raises
@@ -212,7 +212,7 @@ class Task(Shown):
         """
         if self.split_lock is None or self.split_lock.opened:
             return self
-        self.split_lock.note(reason, run_id, config)
+        self.split_lock.note(reason, run_id, config, metric)
         return self._with_test_labels(self.split_lock)
 
     def as_opened_for(self, run_id: str) -> Task:

@@ -60,7 +60,7 @@ def measured(
             else ""
         )
         raise ScoringError(f"sampled must be one of {', '.join(SAMPLED)}. Got {sampled!r}.{hint}")
-    f = _field(corpus, column)
+    f = field_of(corpus, column)
     notes: list[str] = []
     corpus = _joined(corpus, gold, f, notes)
     labels = _labels(f)
@@ -93,7 +93,14 @@ def measured(
     return replace(found, notes=tuple(notes))
 
 
-def _field(corpus: Run, column: str | None) -> Field:
+def field_of(corpus: Run, column: str | None) -> Field:
+    """Return a field that was asked in a run, the only one where none is named.
+
+    Raises
+    ------
+    ScoringError
+        If it was not asked, or several were.
+    """
     asked = corpus.coding.fields
     if column is None and len(asked) == 1:
         return asked[0]

@@ -109,7 +109,7 @@ def regression_data(formula: str, corpus: Run, *, cluster: str | None, **design:
     by_model, by_people = dict(columns), dict(columns)
     for name, f in fields.items():
         m = found[f.column]
-        model, people = _labels(f, m, m.model), _labels(f, m, m.human)
+        model, people = labels_at(f, m, m.model), labels_at(f, m, m.human)
         answered &= m.model >= 0
         seen = {*model, *people}
         present = [label for label in (*f.labels, NOT_APPLICABLE) if label in seen]
@@ -154,7 +154,7 @@ def _outcome(
             )
         return y, y, np.ones(len(y), dtype=bool)
     m = found[side.field.column]
-    y, people = (numbers(side, _labels(side.field, m, codes)) for codes in (m.model, m.human))
+    y, people = (numbers(side, labels_at(side.field, m, codes)) for codes in (m.model, m.human))
     answered = ~np.isnan(y)
     if np.isnan(people[m.human >= 0]).any():
         raise ScoringError(
@@ -166,7 +166,7 @@ def _outcome(
     return np.where(answered, y, float(y[answered].mean())), people, answered
 
 
-def _labels(f: Field, m: Measured, codes: IntArray) -> list[Any]:
+def labels_at(f: Field, m: Measured, codes: IntArray) -> list[Any]:
     """Return labels by their positions; None for none."""
     labels: Sequence[Any] = f.labels if f.type not in ("textbox", "span") else (0, 1)
     known = [*labels, NOT_APPLICABLE]

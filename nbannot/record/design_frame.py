@@ -27,10 +27,10 @@ def design_frame(run: Run, column: str | None = None, probability: str | None = 
     Returns
     -------
     pandas.DataFrame
-        ``text_id, model, human, coded, probability``, then ``model_<label>, human_<label>, dsl_<label>`` of every label
-        as 0 and 1 (of a scale: its points as one number, ``model_value, human_value, dsl_value``), then the data's other
-        columns. ``dsl_*`` is the pseudo-outcome ``model + coded / probability * (human - model)`` of Egami et al. (2023);
-        blank where the model has no valid answer.
+        ``text_id, model, human, coded, probability``, then ``model_<label>, human_<label>, dsl_<label>`` of every
+        label as 0 and 1 (of a scale or checkbox one number: ``model_value, human_value, dsl_value``), then the data's
+        other columns. ``dsl_*`` is the pseudo-outcome ``model + coded / probability * (human - model)`` of Egami et al.
+        (2023); blank where the model has no valid answer.
 
     Raises
     ------
@@ -70,11 +70,16 @@ def design_frame(run: Run, column: str | None = None, probability: str | None = 
 
 def _numbers(f: Field, model: Any, human: Any) -> list[tuple[str, float | None, float | None]]:
     if f.type in ("likert", "checkbox"):
-        return [("value", *(None if v is None else float(v) for v in (model, human)))]
-    return [
-        (str(label), *(None if v is None else float(v == label) for v in (model, human)))
-        for label in f.labels
-    ]
+        return [("value", _float(model), _float(human))]
+    return [(str(v), _is(model, v), _is(human, v)) for v in f.labels]
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _is(value: Any, label: Any) -> float | None:
+    return None if value is None else float(value == label)
 
 
 def _chances(run: Run, human: list[Any], probability: str | None) -> list[float]:

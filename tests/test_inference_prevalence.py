@@ -118,6 +118,10 @@ def test_a_right_model_narrows_and_the_floor_keeps_an_interval():
     )
     assert right.se[0, 1] < wrong.se[0, 1]
     assert right.se[0, 1] > 0.01
+    p = 32 / 34  # (s + 2) / (n + 4) where the sample shows no error at all
+    n, w = 30, 0.3
+    floor = w**2 * p * (1 - p) / n + 0.49 * (2 / 74) * (72 / 74) / 70 + (0.7 * 0.3**2 + 0.3 * 0.7**2) / 1000
+    assert right.se[0, 1] == pytest.approx(math.sqrt(floor))
     every = post_stratified(GoldTable.of_counts(np.array([[70, 5, 0], [3, 30, 0]]), [73, 35, 0]))
     assert every.se.tolist() == [[0.0, 0.0]]
     assert every.value[0, 1] == pytest.approx(33 / 108)

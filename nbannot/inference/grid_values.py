@@ -63,7 +63,7 @@ def grid_values(
         per_text = np.column_stack(
             [[float(str(v) == label) for v in run.coding.values(f.column)] for run in runs]
         )
-        return _of_means(per_text, 1, clusters, f"the share of {label} in {f.name}")
+        return over_texts(per_text, 1, clusters, f"the share of {label} in {f.name}")
     metric = statistic or FIRST_METRIC[f.type]
     data = [_against(run, f, coder) for run in runs for coder in (coders or (None,))]
     if metric == "accuracy" and f.type in ("checkbox", "dropdown", "likert"):
@@ -91,10 +91,10 @@ def _accuracy(
     right = [[float(h == m) for h, m in zip(one.human, one.model, strict=True)] for one in data]
     per_text = np.array(right).T[used]
     groups = None if clusters is None else [c for c, u in zip(clusters, used.tolist(), strict=True) if u]
-    return _of_means(per_text, k, groups, f"accuracy in {f.name}")
+    return over_texts(per_text, k, groups, f"accuracy in {f.name}")
 
 
-def _of_means(
+def over_texts(
     per_text: FloatArray, k: int, clusters: Sequence[str] | None, name: str
 ) -> tuple[FloatArray, float, float, str]:
     """Return a statistic that is a mean over texts: its variance is known without resampling."""

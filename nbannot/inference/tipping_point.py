@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nbannot.comparing.coder import Coder
     from nbannot.study.task import Task
 
-COLUMNS = ("scenario", "what", "tips_at", "measured", "measured_low", "measured_high", "reason")
+COLUMNS = ("scenario", "what", "tips_at", "higher_in", "measured", "measured_low", "measured_high", "reason")
 STEPS = 80
 LIMITS = (
     "The rates are taken to be those of people's labels, apart by so much around what was measured; the intervals of "
@@ -47,11 +47,15 @@ class Rates:
 
 @dataclass(frozen=True)
 class Tip:
-    """Where the finding tips; `tips_at` is ``nan`` where nothing within [0, 1] does it (`reason`)."""
+    """Where the finding tips: how far apart the rates, in which group the higher one; ``nan`` where nothing does it.
+
+    `measured` is the second group's rate minus the first's, with its interval.
+    """
 
     scenario: str
     what: str
     tips_at: float
+    higher_in: str = ""
     measured: float = math.nan
     measured_low: float = math.nan
     measured_high: float = math.nan
@@ -111,7 +115,8 @@ class TippingPoint(Finding):
             [
                 one.scenario,
                 one.what,
-                number(one.tips_at, 3) if not math.isnan(one.tips_at) else one.reason,
+                one.reason
+                or number(one.tips_at, 3) + (f", higher in {one.higher_in}" if one.higher_in else ""),
                 plain(one.measured, 3) if not math.isnan(one.measured) else NONE,
                 interval(one.measured_low, one.measured_high, 3),
             ]
@@ -138,7 +143,11 @@ class TippingPoint(Finding):
                 f"groups, the difference is {plain(self.difference, 3)} {interval(self.low, self.high, 3)}.",
                 "notice",
             ),
-            Grid(["how wrong", "what changes", "tips from", "measured", inside], rows, "llrri"),
+            Grid(
+                ["how wrong", "what changes", "tips from", f"{second} minus {first}, measured", inside],
+                rows,
+                "lllri",
+            ),
             Grid(["", "called so", "sensitivity", inside, "specificity", inside, "coded"], rates, "lrririr"),
             *([Bullets(self.notes)] if self.notes else []),
             Bullets(LIMITS, "quiet"),
@@ -311,7 +320,11 @@ def _tipped(
         to_unsure = _first(apart, at, to_zero, rate, base) if clear else 0.0
         for what, d in (("the interval reaches 0", to_unsure), ("the sign changes", to_zero)):
             no = "none within [0, 1]" if math.isnan(d) else ""
-            tips.append(Tip(f"{name} apart", what, abs(d), own[1] - own[0], *limits, no))
+            side = groups[int(d > 0)] if d else ""
+            apart_already = own[1] - own[0]
+            if not no and clear and d * apart_already > 0 and abs(apart_already) >= abs(d):
+                notes.append(f"As measured, the two {name[:-1]}ies are apart by more than it takes: {what}.")
+            tips.append(Tip(f"{name} apart", what, abs(d), "" if no else side, own[1] - own[0], *limits, no))
     worse = _common(rates, at)
     for what, c in worse.items():
         tips.append(Tip("both worse in both", what, c, reason="none within [0, 1]" if math.isnan(c) else ""))

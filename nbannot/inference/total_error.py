@@ -253,9 +253,11 @@ def _result(
     texts = found[0]
     mean = [one.variance / (1 if one is texts else one.levels) for one in found]
     kept = [i for i, one in enumerate(found) if not one.fixed]
-    low, high, df = _limits(estimate, [mean[i] for i in kept], [found[i].df for i in kept])
-    one_low, one_high, _ = _limits(estimate, [found[i].variance for i in kept], [found[i].df for i in kept])
-    text_low, text_high, _ = _limits(estimate, [texts.variance], [texts.df])
+    low, high, df = whole_limits(estimate, [mean[i] for i in kept], [found[i].df for i in kept])
+    one_low, one_high, _ = whole_limits(
+        estimate, [found[i].variance for i in kept], [found[i].df for i in kept]
+    )
+    text_low, text_high, _ = whole_limits(estimate, [texts.variance], [texts.df])
     notes = [f"{listed(negative)}: estimated below 0, set to 0."] if negative else []
     few = [one.name for one in found[1:] if one.name != REST and one.levels < FEW_LEVELS and not one.fixed]
     if few:
@@ -270,14 +272,16 @@ def _result(
     )  # fmt: skip
 
 
-def _limits(estimate: float, variances: Sequence[float], df: Sequence[float]) -> tuple[float, float, float]:
+def whole_limits(
+    estimate: float, variances: Sequence[float], df: Sequence[float], at_least: float = 0.0
+) -> tuple[float, float, float]:
     """Return the 95% t interval of a sum of variances, and Satterthwaite's degrees of freedom."""
     from scipy.stats import t
 
     total = sum(variances)
     if total <= 0:
         return estimate, estimate, math.inf
-    freedom = total**2 / sum(v**2 / d for v, d in zip(variances, df, strict=True) if v > 0)
+    freedom = max(at_least, total**2 / sum(v**2 / d for v, d in zip(variances, df, strict=True) if v > 0))
     half = float(t.ppf(0.975, freedom)) * math.sqrt(total)
     return estimate - half, estimate + half, freedom
 
@@ -309,10 +313,11 @@ def _designs(
         price = "one more person's labels" if name == CODERS else f"{calls:,} calls"
         options.append((f"one more {name}", factors, price))
     designs = []
+    *_, at_least = whole_limits(estimate, [mean[i] for i in kept], [found[i].df for i in kept])
     for words, factors, price in options:
         new = [mean[i] * factors.get(found[i].name, 1.0) for i in kept]
-        low, high, _ = _limits(estimate, new, [_more_df(found[i], factors) for i in kept])
-        designs.append((words, (high - low) / 2, price))
+        _, high, _ = whole_limits(estimate, new, [_more_df(found[i], factors) for i in kept], at_least)
+        designs.append((words, high - estimate, price))
     return designs
 
 

@@ -30,9 +30,11 @@ from nbannot.inference.total_error import Component, whole_limits
 from nbannot.measures.resample import wilson
 from nbannot.record.coding import Coding
 from nbannot.record.run import Run
-from nbannot.study.codebook import Codebook, dropdown
+from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
-from nbannot.study.task import Task, load_task
+from nbannot.study.questions import dropdown
+from nbannot.study.task import Task
+from nbannot.study.task_sources import load_task
 
 Z = 1.959964
 N = 5_000

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from nbannot.asking.prompts import add_prompt as add_prompt
     from nbannot.asking.prompts import prompt_types as prompt_types
     from nbannot.comparing.coder import load_coder as load_coder
+    from nbannot.comparing.coder import load_outputs as load_outputs
     from nbannot.comparing.comparison import compare as compare
     from nbannot.comparing.reliability import agreement as agreement
     from nbannot.comparing.rescoring.rescore import rescore as rescore
     from nbannot.comparing.stability import determinism as determinism
     from nbannot.comparing.stability import flip_rate as flip_rate
+    from nbannot.desk.assignment import assign as assign
+    from nbannot.desk.opening import code as code
+    from nbannot.desk.sample import sample as sample
     from nbannot.doors.form.configure import configure as configure
     from nbannot.errors import NbannotError as NbannotError
     from nbannot.inference.acceptance import acceptance_sample as acceptance_sample
@@ -42,15 +46,15 @@ if TYPE_CHECKING:
     from nbannot.running.run import run as run
     from nbannot.running.sweep import sweep as sweep
     from nbannot.study.codebook import Codebook as Codebook
-    from nbannot.study.codebook import checkbox as checkbox
-    from nbannot.study.codebook import dropdown as dropdown
-    from nbannot.study.codebook import likert as likert
-    from nbannot.study.codebook import span as span
-    from nbannot.study.codebook import textbox as textbox
     from nbannot.study.config import RunConfig as RunConfig
+    from nbannot.study.questions import checkbox as checkbox
+    from nbannot.study.questions import dropdown as dropdown
+    from nbannot.study.questions import likert as likert
+    from nbannot.study.questions import span as span
+    from nbannot.study.questions import textbox as textbox
     from nbannot.study.task import Task as Task
-    from nbannot.study.task import bundled_tasks as bundled_tasks
-    from nbannot.study.task import load_task as load_task
+    from nbannot.study.task_sources import bundled_tasks as bundled_tasks
+    from nbannot.study.task_sources import load_task as load_task
 
 __version__ = "0.1.0"
 
@@ -59,20 +63,23 @@ _PUBLIC = {
     "add_prompt": "asking.prompts",
     "agreement": "comparing.reliability",
     "alt_test": "inference.alternative_annotator",
-    "bundled_tasks": "study.task",
-    "checkbox": "study.codebook",
+    "assign": "desk.assignment",
+    "bundled_tasks": "study.task_sources",
+    "checkbox": "study.questions",
+    "code": "desk.opening",
     "Codebook": "study.codebook",
     "compare": "comparing.comparison",
     "configure": "doors.form.configure",
     "determinism": "comparing.stability",
-    "dropdown": "study.codebook",
+    "dropdown": "study.questions",
     "flip_rate": "comparing.stability",
     "how_many": "inference.planning",
     "joined": "record.views",
-    "likert": "study.codebook",
+    "likert": "study.questions",
     "load_coder": "comparing.coder",
+    "load_outputs": "comparing.coder",
     "load_run": "record.run",
-    "load_task": "study.task",
+    "load_task": "study.task_sources",
     "metrics": "record.views",
     "multiverse": "inference.multiverse",
     "NbannotError": "errors",
@@ -86,10 +93,11 @@ _PUBLIC = {
     "run": "running.run",
     "RunConfig": "study.config",
     "runs": "record.views",
-    "span": "study.codebook",
+    "sample": "desk.sample",
+    "span": "study.questions",
     "sweep": "running.sweep",
     "Task": "study.task",
-    "textbox": "study.codebook",
+    "textbox": "study.questions",
     "tipping_point": "inference.tipping_point",
     "total_error": "inference.total_error",
     "understudy": "inference.understudy",

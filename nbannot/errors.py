@@ -8,7 +8,8 @@ NbannotError
 ├── RunError          a run folder cannot be written, read or continued
 │   └── RunInterrupted    stopped by the user; what is done is kept
 ├── TableError        a tidy table is not one of ours or cannot be written
-└── ScoringError      runs or labels cannot be scored or compared
+├── ScoringError      runs or labels cannot be scored or compared
+└── DeskError         an answer of a person cannot be taken or kept
 """
 
 from __future__ import annotations
@@ -67,6 +68,10 @@ class TableError(NbannotError):
 
 class ScoringError(NbannotError):
     """Runs or labels cannot be scored or compared."""
+
+
+class DeskError(NbannotError):
+    """An answer of a person cannot be taken or kept; what was kept before is untouched."""
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from conftest import codebook_of
 
 import nbannot as nba
 from nbannot.errors import ConfigError, TaskError
-from nbannot.study.task import Task, load_task
+from nbannot.study.task import Task
+from nbannot.study.task_sources import load_task
 
 STANCE = {"name": "Stance", "type": "dropdown", "options": ["pro", "anti"]}
 

@@ -16,8 +16,9 @@ import pytest
 
 from nbannot.measures import agreement, ordinal, significance, spans, text
 from nbannot.measures import classification as cls
+from nbannot.measures.accounting import FieldData
 from nbannot.measures.agreement import CoderTotals, value_counts
-from nbannot.measures.field import FieldData, score_field
+from nbannot.measures.field import score_field
 from nbannot.measures.intervals import Intervals, Settings, standard_error
 from nbannot.measures.multilabel import score_sets
 from nbannot.measures.paired import compare_two

@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from nbannot.comparing.align import column_of, given_items, refuse_other_fields
-from nbannot.comparing.comparison import Compared
+from nbannot.comparing.align import Compared, column_of, given_items, refuse_other_fields
+from nbannot.comparing.coder import Coder
+from nbannot.comparing.joining import plain
 from nbannot.errors import ScoringError, listed
-from nbannot.measures.accounting import unit_codes
+from nbannot.measures.accounting import FieldData, unit_codes
 from nbannot.measures.agreement import coder_agreement
 from nbannot.measures.classification import accuracy, cohen_kappa, label_counts
-from nbannot.measures.field import FieldData, score_field
+from nbannot.measures.field import score_field
 from nbannot.measures.intervals import Intervals, Settings
 from nbannot.measures.label_field import label_values
 from nbannot.measures.ordinal import quadratic_kappa
 from nbannot.measures.resample import sample_cells
 from nbannot.measures.result import Result
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 from nbannot.tools.frames import make_frame
 
 if TYPE_CHECKING:
@@ -151,7 +152,9 @@ def agreement(
         for a, b in combinations(range(len(coders)), 2)
     }
     majority = _majority(names, units, clusters, settings) if f.type in LEVELS and len(coders) > 2 else {}
-    return Agreement(f, names, {n: overall[n] for n in kept}, pairs, majority, _notes(f, overall, ratings))
+    return Agreement(
+        f, names, {n: overall[n] for n in kept}, pairs, majority, _notes(f, overall, ratings, coders)
+    )
 
 
 def _field(coders: Sequence[Compared], column: str | None) -> Field:
@@ -170,15 +173,22 @@ def _texts(coders: Sequence[Compared], cluster: str | None) -> tuple[dict[str, s
     texts: dict[str, str] = {}
     groups: dict[str, str] = {}
     for coder in coders:
-        for text_id, text in zip(coder.task.ids, coder.task.texts, strict=True):
-            if texts.setdefault(text_id, text) != text:
+        ids = _joined(coder)
+        for text_id, text in zip(ids, coder.task.texts, strict=True):
+            if plain(texts.setdefault(text_id, text)) != plain(text):
                 raise ScoringError(f"coders have different texts under the id '{text_id}'.")
-        groups |= dict(zip(coder.task.ids, column_of(coder.task, cluster) or coder.task.ids, strict=True))
+        groups |= dict(zip(ids, column_of(coder.task, cluster) or ids, strict=True))
     return texts, groups
 
 
+def _joined(coder: Compared) -> list[str]:
+    """Return a coder's ids in the form in which all coders are joined; as they are where two would become one."""
+    ids = [plain(text_id) for text_id in coder.task.ids]
+    return ids if len(set(ids)) == len(ids) else coder.task.ids
+
+
 def _values(coder: Compared, f: Field) -> dict[str, Any]:
-    return dict(zip(coder.task.ids, coder.coding.values(f.column), strict=True))
+    return dict(zip(_joined(coder), coder.coding.values(f.column), strict=True))
 
 
 def _coded(f: Field, value: Any) -> Any:
@@ -267,7 +277,9 @@ def _majority(
     return found
 
 
-def _notes(f: Field, overall: Mapping[str, Result], ratings: Sequence[Sequence[Any]]) -> tuple[str, ...]:
+def _notes(
+    f: Field, overall: Mapping[str, Result], ratings: Sequence[Sequence[Any]], coders: Sequence[Compared]
+) -> tuple[str, ...]:
     alpha = overall["krippendorff_alpha"]
     counts = [sum(value is not None for value in unit) for unit in ratings]
     notes = [
@@ -281,4 +293,9 @@ def _notes(f: Field, overall: Mapping[str, Result], ratings: Sequence[Sequence[A
         )
     if f.type in LEVELS and overall["percent_agreement"].value > 0.9 and alpha.value < LOW_ALPHA:
         notes.append("Most labels are the same: alpha is low although agreement is high.")
+    notes += [
+        f"{coder.run_id}: {coder.left_out}, left out."
+        for coder in coders
+        if isinstance(coder, Coder) and coder.left_out
+    ]
     return tuple(notes)

@@ -10,12 +10,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbannot.comparing.align import given_items, refuse_other_fields
-from nbannot.comparing.comparison import Compared
+from nbannot.comparing.align import Compared, given_items, refuse_other_fields
 from nbannot.errors import ScoringError, listed
 from nbannot.inference.alternative_page import Against, AltTest
 from nbannot.report.words import plural
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 from nbannot.tools.imports import load
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 from nbannot.inference.finding import Finding, p_text
 from nbannot.page.blocks import Block, Bullets, Cell, Grid, Heading, Para, Row
 from nbannot.page.digits import count, decimals, interval, number
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 from nbannot.tools.frames import make_frame
 
 COLUMNS = ("coder", "n", "n_missing", "advantage", "coder_advantage", "difference", "p", "p_adjusted", "beaten",

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from nbannot.comparing.align import column_of
-from nbannot.comparing.comparison import Compared
+from nbannot.comparing.align import Compared, column_of
 from nbannot.errors import ScoringError
 from nbannot.inference.likeness import SCORES, distances, score, worst_distance
 from nbannot.measures.accounting import unit_codes
 from nbannot.measures.resample import bootstrap, percentile_limits, sample_rows
 from nbannot.measures.result import BoolArray, FloatArray, IntArray
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 TIED = 1e-12
 """Scores closer than this are equal: they are means of the same numbers in another order."""

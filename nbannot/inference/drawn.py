@@ -12,8 +12,9 @@ from nbannot.comparing.align import column_of, weights_of
 from nbannot.errors import ScoringError, listed
 from nbannot.measures.result import FloatArray, IntArray
 from nbannot.report.words import plural
-from nbannot.study.codebook import Field
-from nbannot.study.task import Task, read_csv
+from nbannot.study.field import Field
+from nbannot.study.reading import read_csv
+from nbannot.study.task import Task
 
 NOT_APPLICABLE = "not applicable"
 SAMPLED_WORDS = {

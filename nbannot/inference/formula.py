@@ -11,7 +11,8 @@ import numpy as np
 
 from nbannot.errors import CodebookError, NbannotError, ScoringError, listed, nearest
 from nbannot.measures.result import FloatArray
-from nbannot.study.codebook import Codebook, Field
+from nbannot.study.codebook import Codebook
+from nbannot.study.field import Field
 from nbannot.study.task import Task
 
 SIDES = re.compile(r"^(?P<left>[^~]+)~(?P<right>[^~]+)$")

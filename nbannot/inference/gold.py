@@ -27,7 +27,7 @@ from nbannot.inference.drawn import (
 from nbannot.measures.result import IntArray
 from nbannot.record.run import Run
 from nbannot.report.words import plural
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 from nbannot.study.task import Task
 
 NONE_AT_ALL, ANY = "none", "any"

@@ -13,7 +13,7 @@ from nbannot.errors import ScoringError, listed
 from nbannot.measures.accounting import unit_codes
 from nbannot.measures.result import FloatArray, IntArray
 from nbannot.record.run import Run
-from nbannot.study.config import DEFAULTS, SETTINGS
+from nbannot.study.settings import DEFAULTS, SETTINGS
 
 Estimator = Callable[[Run], Any]
 REPEATS = ("repeat", "seed")

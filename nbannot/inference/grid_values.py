@@ -21,7 +21,7 @@ from nbannot.measures.field import score_field
 from nbannot.measures.result import FloatArray
 from nbannot.record.run import Run
 from nbannot.record.scoring import field_data
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 FIRST_METRIC = {"checkbox": "accuracy", "dropdown": "accuracy", "likert": "quadratic_kappa",
                 "textbox": "norm_levenshtein", "span": "token_f1"}  # fmt: skip

@@ -12,7 +12,7 @@ from nbannot.measures.result import FloatArray
 from nbannot.measures.span_field import row_statistics
 from nbannot.measures.span_metrics import COLUMNS
 from nbannot.measures.text import levenshtein_similarities
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 SCORES = {
     "checkbox": "agreement",

@@ -10,7 +10,7 @@ from nbannot.errors import ScoringError, listed
 from nbannot.inference.finding import Drawn, Finding
 from nbannot.page.blocks import Block, Bullets, Cell, Fold, Grid, Heading, Para, Row
 from nbannot.page.digits import count, decimals, interval, number
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 from nbannot.tools.frames import make_frame
 
 if TYPE_CHECKING:

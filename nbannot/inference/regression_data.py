@@ -25,7 +25,7 @@ from nbannot.measures.accounting import unit_codes
 from nbannot.measures.result import BoolArray, FloatArray, IntArray
 from nbannot.record.run import Run
 from nbannot.report.words import plural
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from nbannot.page.blocks import Block, Bullets, Cell, Grid, Heading, Para, Row
 from nbannot.page.digits import count, interval
 from nbannot.record.run import Run
 from nbannot.report.words import metric_words
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 from nbannot.tools.frames import make_frame
 
 COLUMNS = ("run", "name", "value", "value_of_final", "difference", "low", "high", "equivalent", "not_inferior", "n",

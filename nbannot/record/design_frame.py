@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from nbannot.errors import ScoringError, listed
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 from nbannot.tools.frames import Frame, make_frame
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ FIRST_METRICS = {
 """The numbers that are shown with an interval for this look, by type of field."""
 
 
-def look_blocks(run: Run) -> list[Block]:
+def test_half_blocks(run: Run) -> list[Block]:
     """Return the looks at the test half, and this run's first numbers with the interval of its look.
 
     Empty for a run that was not made on an opened test half.

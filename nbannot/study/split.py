@@ -156,10 +156,24 @@ def _blanked(data: Any, hidden: Sequence[bool], columns: Sequence[str]) -> Any:
     )
 
 
+def places_of(path: Path | None, name: str, output_root: str | Path = OUTPUTS) -> list[Path]:
+    """Return where a split may be kept: the own folder of a task, unless the package's or the Hub's; the outputs."""
+    elsewhere = Path(output_root).expanduser().absolute() / name
+    if path is None:
+        return [elsewhere]
+    own = path.absolute()
+    from_hub = "snapshots" in own.parts and any(part.startswith("datasets--") for part in own.parts)
+    return [elsewhere] if from_hub or PACKAGE in own.resolve().parents else [own, elsewhere]
+
+
 def place_of(path: Path | None, name: str, output_root: str | Path = OUTPUTS) -> Path:
-    """Return where a task's split is kept: its own folder if that can be written to, else below the outputs."""
-    own = path is not None and not path.resolve().is_relative_to(PACKAGE) and os.access(path, os.W_OK)
-    return path if own and path is not None else Path(output_root) / name
+    """Return where a task's split is made: its own folder if that can be written to, else below the outputs."""
+    places = places_of(path, name, output_root)
+    try:
+        writable = bool(places[0].stat().st_mode & 0o222) and os.access(places[0], os.W_OK)
+    except OSError:
+        writable = False
+    return places[0] if writable else places[-1]
 
 
 def find_lock(folder: Path, ids: Sequence[str], data: Any, columns: Sequence[str]) -> Lock | None:

@@ -1,0 +1,164 @@
+"""A coder's labels as CSV, made whole from the log after every answer; and labels that came from elsewhere."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nbannot.desk.labels import Key, Ledger, question_hash, row_of, text_hash
+from nbannot.desk.log import Line
+from nbannot.errors import DeskError, TaskError, listed
+from nbannot.report.words import plural
+from nbannot.study.codebook import Codebook
+from nbannot.study.reading import read_csv
+from nbannot.study.spans import read_spans
+from nbannot.study.task import ID_COLUMNS, Task
+from nbannot.tools.files import write_atomic
+
+
+def id_column_of(task: Task) -> str:
+    """Return the name of the id column in files about this task."""
+    return "text_id" if task.id_source == "text" else task.id_source
+
+
+def cells_of(codebook: Codebook, row: Mapping[str, Any]) -> list[str]:
+    """Return one text's labels as cells, a blank for what is not coded."""
+    return [f.to_cell(row.get(f.column)) for f in codebook]
+
+
+def csv_line(cells: Sequence[str]) -> str:
+    """Return cells as one line of CSV (RFC 4180)."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\r\n").writerow(cells)
+    return out.getvalue()
+
+
+class KeptCsv:
+    """A CSV file with one row per text; a row that changes is written anew, the file is replaced whole."""
+
+    def __init__(self, task: Task, path: Path) -> None:
+        self.task, self.path = task, path
+        self.id_column = id_column_of(task)
+        self._lines: dict[str, str] = {}
+        self._header = csv_line([self.id_column, *(f.column for f in task.codebook)])
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the rows, in their order."""
+        return list(self._lines)
+
+    def begin(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take all rows: the texts of the task in its order, then those that it does not have any more."""
+        known = set(self.task.ids)
+        ordered = [i for i in self.task.ids if i in rows] + [i for i in rows if i not in known]
+        for text_id in ordered:
+            self.put(text_id, rows[text_id])
+
+    def put(self, text_id: str, row: Mapping[str, Any]) -> None:
+        """Take the labels of one text."""
+        self._lines[text_id] = csv_line([text_id, *cells_of(self.task.codebook, row)])
+
+    def write(self) -> None:
+        """Write the file whole or not at all; a RunError if it cannot be written."""
+        write_atomic(self.path, self._header + "".join(self._lines.values()))
+
+
+def import_csv(task: Task, path: Path, ledger: Ledger) -> tuple[list[Line], list[str]]:
+    """Return log lines for labels in a coder's CSV that the log does not know, and what to tell of them.
+
+    A file without a log was made elsewhere: its labels are taken over. In one that the log belongs to, a cell that the
+    log has never had was changed by hand: the log goes on ruling, and the changed file is put aside.
+    """
+    if not path.exists():
+        return [], []
+    found = labels_in(task, path)
+    if ledger.opened is None:
+        texts = dict(zip(task.ids, task.texts, strict=True))
+        lines = [
+            _import_line(task, texts.get(text_id), text_id, column, value)
+            for text_id, row in found.items()
+            for column, value in row.items()
+        ]
+        n = sum(map(bool, found.values()))
+        said = f"{plural(len(lines), 'label')} of {plural(n, 'text')} were in {path.name} already."
+        return lines, [said] if n else []
+    other = [i for i, row in found.items() if _never_so(task, ledger, i, row)]
+    if not other:
+        return [], []
+    aside = next(
+        p for n in range(1, 10_000) if not (p := path.with_name(f"{path.name}.changed-{n}")).exists()
+    )
+    try:
+        aside.write_bytes(path.read_bytes())
+    except OSError as error:
+        raise DeskError(
+            f"cannot write {aside}: {error.strerror}.\n  Make room, or make the folder writable."
+        ) from None
+    return [], [
+        f"{path.name} was changed outside the desk at {plural(len(other), 'text')} ({listed(other)}). The log "
+        f"rules; the changed file is kept as {aside.name}. To take its labels over, give them as answers."
+    ]
+
+
+def labels_in(task: Task, path: Path) -> dict[str, dict[str, Any]]:
+    """Return id -> column -> value of a coder's file; a DeskError where it cannot be understood."""
+    try:
+        data = read_csv(path)
+    except TaskError as error:
+        if "has a header but no texts" in str(error):
+            return {}
+        raise DeskError(f"{error}\n  This file would be written over: mend it, or move it away.") from None
+    names = list(data.columns)
+    id_column = next((c for c in (id_column_of(task), *ID_COLUMNS) if c in names), None)
+    if id_column is None:
+        raise DeskError(
+            f"{path} has no id column '{id_column_of(task)}', and would be written over.\n"
+            "  Move it away, or name its ids."
+        )
+    texts = dict(zip(task.ids, task.texts, strict=True))
+    found: dict[str, dict[str, Any]] = {}
+    wrong: list[str] = []
+    for row in data.iter_rows(named=True):
+        text_id = row[id_column]
+        labels = found.setdefault(text_id, {})
+        for f in task.codebook:
+            cell = row.get(f.column) or ""
+            try:
+                if f.type == "span":
+                    value: Any = (
+                        read_spans(cell, texts[text_id], f.label_options)[0] if text_id in texts else None
+                    )
+                else:
+                    value = f.read(cell)
+            except ValueError as error:
+                wrong.append(f"{text_id}, {f.name}: {cell!r} {error}")
+                continue
+            if value is not None:
+                labels[f.column] = value
+    if wrong:
+        raise DeskError(
+            f"{path} holds {plural(len(wrong), 'label')} outside the codebook, and would be written over: "
+            f"{listed(wrong, 3)}.\n  Mend them, or move the file away."
+        )
+    return found
+
+
+def _import_line(task: Task, text: str | None, text_id: str, column: str, value: Any) -> Line:
+    line: Line = {"action": "import", "text_id": text_id, "column": column, "value": value,
+                  "asked_as": question_hash(task.codebook[column])}  # fmt: skip
+    return line if text is None else line | {"text": text_hash(text)}
+
+
+def _never_so(task: Task, ledger: Ledger, text_id: str, row: Mapping[str, Any]) -> bool:
+    """Return whether the log never had some label that a row of the file has.
+
+    A file may lag behind its log, where a session was killed between the two; so any value of the past will do.
+    """
+    now = row_of(task.codebook, ledger.of(Key(text_id)).values)
+    return any(
+        value != now.get(column) and value not in ledger.history.get((text_id, column), ())
+        for column, value in row.items()
+    )

@@ -10,7 +10,7 @@ import pytest
 from conftest import codebook_of
 
 import nbannot as nba
-from nbannot.errors import ConfigError, TaskError
+from nbannot.errors import ConfigError, ScoringError, TaskError
 from nbannot.study.task import Task
 from nbannot.study.task_sources import load_task
 
@@ -167,3 +167,28 @@ def test_a_task_with_a_folder_keeps_its_split_there(tmp_path):
     run = nba.run(task, model="mock", split="test", reason="once", output_root="out")
     assert (place / "test_log.jsonl").exists()
     assert nba.load_run(run.folder).task.human("Stance").count(None) == 0
+
+
+def test_a_run_from_before_the_lock_shows_no_label_of_the_test_half(tmp_path):
+    task = study()
+    before = nba.run(task, model="mock", output_root="out")
+    hidden = task.lock().split_lock.test_ids
+    for loaded in (nba.load_run(before.folder), nba.load_run(before.folder, task=study())):
+        human = dict(zip(loaded.task.ids, loaded.task.human("Stance"), strict=True))
+        assert {i for i, v in human.items() if v is not None}.isdisjoint(hidden)
+        assert loaded.scores.fields["S_Stance"].results["accuracy"].n == 30
+
+
+def test_only_the_test_half_corrects_a_share_and_that_is_a_look(tmp_path):
+    task = study(200).lock()
+    corpus = nba.run(task, model="mock", ids=task.ids, output_root="out")
+    with pytest.raises(ScoringError, match=r"(?s)locked.*never consulted.*reason="):
+        nba.prevalence(corpus, "Stance")
+    found = nba.prevalence(corpus, "Stance", reason="share in the paper")
+    assert found.frame["n_gold"].tolist() == [100, 100]
+    assert found.frame["n_corpus"].tolist() == [200, 200]
+    assert task.split_lock.looks[0]["metric"] == "gold labels"
+    nba.regress("Stance == 'pro' ~ 1", corpus, reason="share in the paper")
+    assert task.split_lock.n_looks == 1
+    left = nba.prevalence(nba.run(task, model="mock", split="test", reason="x", output_root="out"), "Stance")
+    assert left.frame["n_gold"].tolist() == [100, 100]

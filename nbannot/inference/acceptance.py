@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from nbannot.errors import ScoringError
 from nbannot.inference.finding import Finding
 from nbannot.page.blocks import Block, Grid, Heading, Para, Row
-from nbannot.tools.frames import make_frame
+from nbannot.tools.frames import Frame, make_frame
 from nbannot.tools.imports import load
 
 RATES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
@@ -26,7 +25,7 @@ class AcceptanceSample(Finding):
     rejects: dict[float, float]
 
     @property
-    def frame(self) -> Any:
+    def frame(self) -> Frame:
         """One row per error rate: error_rate, p_reject."""
         rows = [{"error_rate": p, "p_reject": chance} for p, chance in self.rejects.items()]
         return make_frame(rows, ("error_rate", "p_reject"))

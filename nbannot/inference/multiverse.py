@@ -13,7 +13,7 @@ from nbannot.inference.finding import Drawn, Finding, plain
 from nbannot.page.blocks import Block, Bullets, Cell, Grid, Heading, Para, Row
 from nbannot.page.digits import interval, share
 from nbannot.report.words import plural
-from nbannot.tools.frames import make_frame
+from nbannot.tools.frames import Frame, make_frame
 from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Multiverse(Finding):
         return max(sorted(set(said)), key=said.count) if said else "nothing"
 
     @property
-    def frame(self) -> Any:
+    def frame(self) -> Frame:
         """One row per run: the settings in which they differ, estimate, interval, sign, whether it differs, reason."""
         from nbannot.inference.grid import differing_settings
 

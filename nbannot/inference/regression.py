@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from nbannot.errors import ScoringError
 from nbannot.inference.finding import Drawn, Finding, in_range, p_text, plain
@@ -13,7 +13,7 @@ from nbannot.page.blocks import Block, Bullets, Cell, Fold, Grid, Heading, Para,
 from nbannot.page.digits import count, interval
 from nbannot.record.run import Run
 from nbannot.report.words import plural
-from nbannot.tools.frames import make_frame
+from nbannot.tools.frames import Frame, make_frame
 from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Regression(Finding):
         ]
 
     @property
-    def frame(self) -> Any:
+    def frame(self) -> Frame:
         """One row per term: estimate, low, high, se and p of the corrected, naive and gold-only regression."""
         by_name = {name: self._limits(name) for name in ESTIMATORS}
         rows = [

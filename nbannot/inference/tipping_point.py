@@ -12,7 +12,7 @@ from nbannot.inference.finding import Drawn, Finding, in_range, plain
 from nbannot.page.blocks import Block, Bullets, Grid, Heading, Para, Row
 from nbannot.page.digits import NONE, count, interval, number
 from nbannot.record.run import Run
-from nbannot.tools.frames import make_frame
+from nbannot.tools.frames import Frame, make_frame
 from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class TippingPoint(Finding):
     notes: tuple[str, ...]
 
     @property
-    def frame(self) -> Any:
+    def frame(self) -> Frame:
         """One row per scenario and change: how far the rates have to be apart, and how far they were measured to be."""
         return make_frame([vars(one) for one in self.tips], COLUMNS)
 

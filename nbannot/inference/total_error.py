@@ -9,14 +9,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nbannot.errors import ScoringError, listed
 from nbannot.inference.finding import Drawn, Finding, plain
 from nbannot.page.blocks import Block, Bullets, Cell, Grid, Heading, Para, Row
 from nbannot.page.digits import count, interval, share
 from nbannot.report.words import plural
-from nbannot.tools.frames import make_frame
+from nbannot.tools.frames import Frame, make_frame
 from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class TotalError(Finding):
     notes: tuple[str, ...]
 
     @property
-    def frame(self) -> Any:
+    def frame(self) -> Frame:
         """One row per component: levels, df, variance and sd of one level, its share of one run's, whether fixed."""
         total = sum(one.variance for one in self.components if not one.fixed)
         rows = [

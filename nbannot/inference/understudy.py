@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from nbannot.comparing.align import (
     Compared,
@@ -24,7 +23,7 @@ from nbannot.page.digits import count, interval
 from nbannot.record.run import Run
 from nbannot.report.words import metric_words
 from nbannot.study.field import Field
-from nbannot.tools.frames import make_frame
+from nbannot.tools.frames import Frame, make_frame
 
 COLUMNS = ("run", "name", "value", "value_of_final", "difference", "low", "high", "equivalent", "not_inferior", "n",
            "seconds", "energy_kwh", "reason")  # fmt: skip
@@ -66,7 +65,7 @@ class Understudy(Finding):
     candidates: tuple[Candidate, ...]
 
     @property
-    def frame(self) -> Any:
+    def frame(self) -> Frame:
         """One row per candidate: values, paired difference with its 1 - 2 alpha interval, equivalent, cost."""
         return make_frame([vars(one) for one in self.candidates], COLUMNS)
 

@@ -248,4 +248,4 @@ def _task_in_folder(path: Path, config: Mapping[str, Any]) -> Task:
         data = data.hstack(labels)
     task = Task(data, codebook, config["task_name"], path=None, rows=tuple(range(data.height)))
     # The folder holds the selected texts only: selecting again must find them all.
-    return dataclasses.replace(task, rows=tuple(range(len(task))))
+    return dataclasses.replace(task, rows=tuple(range(len(task)))).sealed()

@@ -56,7 +56,8 @@ class Lockable:
         seed
             Another one makes another split.
         output_root
-            Where the split is kept if the task has no folder of its own: ``<output_root>/<task>/split.json``.
+            Where the split is kept if the task has no folder of its own: ``<output_root>/<task>/split.json``. Another
+            session finds it below ``outputs`` only.
 
         Returns
         -------
@@ -88,10 +89,7 @@ class Lockable:
             place, task.ids, task.data, task.label_columns, wanted, units, strata, self.examples()
         )
         object.__setattr__(self, "split_lock", found)
-        self._seal()
-        for name in ("_human", "_repaired", "_applies", "notices"):
-            self.__dict__.pop(name, None)
-        task.read_labels()
+        self._hide()
         return self
 
     @property
@@ -107,6 +105,19 @@ class Lockable:
             if found is not None:
                 object.__setattr__(self, "split_lock", found)
                 return
+
+    def sealed(self) -> Self:
+        """Return this task, changed in place: the labels are hidden of a test half that was locked under its name."""
+        self._find_lock()
+        if self.split_lock is not None:
+            self._hide()
+        return self
+
+    def _hide(self) -> None:
+        self._seal()
+        for name in ("_human", "_repaired", "_applies", "notices"):
+            self.__dict__.pop(name, None)
+        self._task.read_labels()
 
     def _seal(self) -> None:
         """Blank the labels of a test half that is locked, so that nothing reads them."""

@@ -26,6 +26,7 @@ from nbannot.study.settings import SETTINGS
 from nbannot.study.task import Task
 from nbannot.study.task_sources import load_task
 from nbannot.tools.files import read_json
+from nbannot.tools.frames import Frame
 
 if TYPE_CHECKING:
     from nbannot.page.fragment import Fragment
@@ -216,6 +217,12 @@ class Run(Scored, Shown):
         per_correct = per_valid * len(compared) / right if per_valid is not None and right else None
         return {"energy_wh_per_valid_label": per_valid, "energy_wh_per_correct_label": per_correct}
 
+    def design_frame(self, column: str | None = None, probability: str | None = None) -> Frame:
+        """Return one row per text with the model's and people's labels for R's ``dsl`` or Stata; see `design_frame`."""
+        from nbannot.record.design_frame import design_frame
+
+        return design_frame(self, column, probability)
+
     def __repr__(self) -> str:
         return f"<Run {self.run_id} of '{self.task.name}': {self.model_id}, {self.status}>"
 
@@ -247,7 +254,11 @@ def load_run(place: str | Path, *, task: Task | None = None) -> Run:
     path = Path(place).expanduser()
     config = folder.read_config(path)
     whole = task or task_of_run(path, config)
-    chosen = whole.selected(config)
+    # A task that is read from the run's folder holds the selected texts only; half of them is no half of the whole.
+    whole_again = whole.path is None and task is None
+    chosen = whole.selected({**config, "split": None} if whole_again else config)
+    if config.get("split") == "test":
+        chosen = chosen.as_opened_for(config["run_id"])
     if not _same_data(chosen, config):
         raise ScoringError(
             f"the texts of run {path.name} are not those of task '{chosen.name}'.\n"
@@ -300,4 +311,4 @@ def _task_in_folder(path: Path, config: Mapping[str, Any]) -> Task:
         data = data.hstack(labels)
     task = Task(data, codebook, config["task_name"], path=None, rows=tuple(range(data.height)))
     # The folder holds the selected texts only: selecting again must find them all.
-    return dataclasses.replace(task, rows=tuple(range(len(task))))
+    return dataclasses.replace(task, rows=tuple(range(len(task)))).sealed()

@@ -95,6 +95,13 @@ class Design:
             number += 1
 
     @property
+    def config_hash(self) -> str:
+        """SHA-256 (hex) of `identity`: what is frozen before the test half is looked at."""
+        return hashlib.sha256(
+            json.dumps(self.identity, ensure_ascii=False, sort_keys=True).encode()
+        ).hexdigest()
+
+    @property
     def folder(self) -> Path:
         """Where the run is kept."""
         return Path(self.config.output_root) / self.task.name / self.run_id
@@ -137,6 +144,41 @@ def as_task(
             "a DataFrame needs a codebook: run(frame, codebook=...), or make a Task(frame, codebook)."
         )
     return Task(task, cast(Codebook, codebook))  # which makes one of the others
+
+
+def dev_by_default(
+    task: Task, config: RunConfig, reason: str | None = None, *, asks: bool = True
+) -> RunConfig:
+    """Return the settings for a task whose split is locked: dev where nothing is said, test only with a reason.
+
+    Parameters
+    ----------
+    asks
+        Whether the labels will be scored; looking at what would be sent needs no reason.
+
+    Raises
+    ------
+    ConfigError
+        If the test half is asked for without a reason, or a worked example of the prompt is one of its texts.
+    """
+    lock = task.split_lock
+    if lock is None:
+        return config
+    if config.split is None and config.ids is None and not lock.test_ids.issuperset(task.ids):
+        config = config.change(split="dev")
+    if config.split == "test" and asks and not (reason and reason.strip()):
+        raise ConfigError(
+            f"the test half of '{task.name}' is locked ({lock.words}): prompts are chosen on dev.\n"
+            '  To look at it, say why, and it is counted: run(task, config, split="test", '
+            'reason="final model, chosen on dev").'
+        )
+    shown = sorted(task.examples() & lock.test_ids) if config.use_examples else []
+    if shown:
+        raise ConfigError(
+            f"the codebook has texts of the test half as worked examples: {listed(shown, 3)}.\n"
+            "  Examples come from dev: take others, or use_examples=False."
+        )
+    return config
 
 
 def design(

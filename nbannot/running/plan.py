@@ -14,7 +14,7 @@ from nbannot.models.registry import backends, split_name
 from nbannot.page.shown import Shown
 from nbannot.record import folder
 from nbannot.record.run import COMPLETE
-from nbannot.running.design import Design, as_task, design
+from nbannot.running.design import Design, as_task, design, dev_by_default
 from nbannot.running.estimates import CHARS_PER_TOKEN, Pace, earlier_pace, load_of, still_open
 from nbannot.running.run import run
 from nbannot.study.config import RunConfig
@@ -172,12 +172,14 @@ def plan(
     """
     config = RunConfig.of(config, **settings)
     whole = as_task(task, config, codebook)
+    config = dev_by_default(whole, config, asks=False)
     chosen, unreached = _designed(whole, config, must_answer=pilot > 0)
     return _plan_of(whole, chosen, unreached, pilot)
 
 
 def plan_unasked(task: Task, config: RunConfig) -> Plan:
     """Return the plan of a run without so much as asking the model what it is: at once, wherever it may be."""
+    config = dev_by_default(task, config, asks=False)
     return _plan_of(task, design(task, config, _stand_in(config))[0], "it was not asked", 0)
 
 

@@ -28,7 +28,7 @@ from nbannot.record import folder
 from nbannot.record.probabilities import save_probabilities
 from nbannot.record.run import COMPLETE, RUNNING, Run, load_run, status_of
 from nbannot.record.state import read_state
-from nbannot.running.design import NOT_DECIDED, Design, Say, as_task, design
+from nbannot.running.design import NOT_DECIDED, Design, Say, as_task, design, dev_by_default
 from nbannot.running.mending import mend, what_is_wrong
 from nbannot.running.scores import KEPT, labels_text, save_scores
 from nbannot.running.standard_files import output_text, write_counts, write_traces
@@ -51,6 +51,7 @@ def run(
     codebook: Codebook | Mapping[str, Any] | str | Path | None = None,
     fresh: bool = False,
     retry: Literal["invalid", "failed"] | None = None,
+    reason: str | None = None,
     tick: Tick | None = None,
     stop: threading.Event | None = None,
     say: Say | None = None,
@@ -69,6 +70,8 @@ def run(
     retry
         Ask again what a finished run left without a valid answer: ``"invalid"`` gives those questions another round
         of attempts, ``"failed"`` sends again what the model never answered (which a plain call does too).
+    reason
+        Why the test half of a locked task is looked at (``split="test"``); it is kept with the count of the looks.
     tick
         Called about ten times a second with the `Progress`.
     stop
@@ -93,21 +96,22 @@ def run(
     config = RunConfig.of(config, **settings)
     energy.prewarm()
     task = as_task(task, config, codebook)
+    config = dev_by_default(task, config, reason)
     plan, model = design(task, config, say=say)
     while fresh and not folder.claim(plan.folder):
         config = config.change(repeat=config.repeat + 1)
         plan, model = design(task, config, model)
-    if found := _finished(plan, task, retry, say):
+    if found := _finished(plan, task, retry, say, reason=reason):
         return found
     folder.make_folder(plan.folder)
     with folder.held(plan.folder):
         folder.sweep(plan.folder)
         # Looked at again: another process may have been at work until now.
-        if found := _finished(plan, task, retry, say, holding=True):
+        if found := _finished(plan, task, retry, say, holding=True, reason=reason):
             return found
         if not read_json(plan.folder / folder.CONFIG):
             _begin(plan)
-        done = _work(plan, model, tick, stop, say, ask_again=retry == "invalid")
+        done = _work(plan, model, tick, stop, say, ask_again=retry == "invalid", reason=reason)
     if done.outcome is not None and done.outcome.raised is not None:
         raise done.outcome.raised
     if done.outcome is not None and done.outcome.interrupted:
@@ -119,13 +123,20 @@ def run(
 
 
 def _finished(
-    plan: Design, task: Task, retry: str | None, say: Say | None, *, holding: bool = False
+    plan: Design,
+    task: Task,
+    retry: str | None,
+    say: Say | None,
+    *,
+    holding: bool = False,
+    reason: str | None = None,
 ) -> Run | None:
     """Return the run if it is finished, with every file as its ledger has it; ``None`` if there is work to do."""
     stored = read_json(plan.folder / folder.CONFIG)
     _same_run(stored, plan)
     if stored.get("status") != COMPLETE or retry == "invalid":
         return None
+    _opened(plan, reason)
     found = load_run(plan.folder, task=task)
     if found.status != COMPLETE:
         return None
@@ -199,6 +210,7 @@ def _work(
     say: Say | None,
     *,
     ask_again: bool,
+    reason: str | None = None,
 ) -> Run:
     book = ledger.Ledger(plan.folder / folder.LEDGER)
     if say:
@@ -218,7 +230,8 @@ def _work(
         record = meter.stop()
         outcome.energy_problem = meter.problem
         book.close()
-        return _finish(plan, model, outcome, book.tally, record, time.monotonic() - started)
+        scored = plan if outcome.interrupted else _opened(plan, reason)
+        return _finish(scored, model, outcome, book.tally, record, time.monotonic() - started)
 
     try:
         with watching(f"{plan.task.name} · {plan.config.model}", tick) as shown:
@@ -254,6 +267,13 @@ def _work(
     finally:
         meter.stop()
         book.let_go()
+
+
+def _opened(plan: Design, reason: str | None) -> Design:
+    """Return the plan with the labels of a locked test half, which are about to be scored: a look that is counted."""
+    if plan.config.split != "test" or plan.task.split_lock is None:
+        return plan
+    return dataclasses.replace(plan, task=plan.task.opened(reason or "", plan.run_id, plan.config_hash))
 
 
 class _Either(threading.Event):

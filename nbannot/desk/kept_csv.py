@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nbannot.comparing.coder_log import Line
+from nbannot.comparing.people import LabelReader, Labels
 from nbannot.desk.labels import Key, Ledger, question_hash, row_of, text_hash
-from nbannot.desk.log import Line
-from nbannot.errors import DeskError, TaskError, listed
+from nbannot.errors import DeskError, ScoringError, listed
 from nbannot.report.words import plural
 from nbannot.study.codebook import Codebook
-from nbannot.study.spans import read_spans
-from nbannot.study.task import ID_COLUMNS, Task, read_csv
+from nbannot.study.task import Task
 from nbannot.tools.files import write_atomic
 
 
@@ -102,47 +102,12 @@ def import_csv(task: Task, path: Path, ledger: Ledger) -> tuple[list[Line], list
     ]
 
 
-def labels_in(task: Task, path: Path) -> dict[str, dict[str, Any]]:
-    """Return id -> column -> value of a coder's file; a DeskError where it cannot be understood."""
+def labels_in(task: Task, path: Path) -> Labels:
+    """Return the labels in a coder's file, by text id; a DeskError where it cannot be understood."""
     try:
-        data = read_csv(path)
-    except TaskError as error:
-        if "has a header but no texts" in str(error):
-            return {}
+        return LabelReader(task, all_texts=True).read(path, path.stem)
+    except ScoringError as error:
         raise DeskError(f"{error}\n  This file would be written over: mend it, or move it away.") from None
-    names = list(data.columns)
-    id_column = next((c for c in (id_column_of(task), *ID_COLUMNS) if c in names), None)
-    if id_column is None:
-        raise DeskError(
-            f"{path} has no id column '{id_column_of(task)}', and would be written over.\n"
-            "  Move it away, or name its ids."
-        )
-    texts = dict(zip(task.ids, task.texts, strict=True))
-    found: dict[str, dict[str, Any]] = {}
-    wrong: list[str] = []
-    for row in data.iter_rows(named=True):
-        text_id = row[id_column]
-        labels = found.setdefault(text_id, {})
-        for f in task.codebook:
-            cell = row.get(f.column) or ""
-            try:
-                if f.type == "span":
-                    value: Any = (
-                        read_spans(cell, texts[text_id], f.label_options)[0] if text_id in texts else None
-                    )
-                else:
-                    value = f.read(cell)
-            except ValueError as error:
-                wrong.append(f"{text_id}, {f.name}: {cell!r} {error}")
-                continue
-            if value is not None:
-                labels[f.column] = value
-    if wrong:
-        raise DeskError(
-            f"{path} holds {plural(len(wrong), 'label')} outside the codebook, and would be written over: "
-            f"{listed(wrong, 3)}.\n  Mend them, or move the file away."
-        )
-    return found
 
 
 def _import_line(task: Task, text: str | None, text_id: str, column: str, value: Any) -> Line:

@@ -4,6 +4,7 @@ Every function returns a `Fragment`. Importing this room imports neither pandas,
 """
 
 from nbannot.displays.cards import codebook_card, coder_card, plan_card, run_card, task_card
+from nbannot.displays.coders import agreement_card, class_card, consensus_card
 from nbannot.displays.comparisons import comparison
 from nbannot.displays.live import progress as live_progress
 from nbannot.displays.plots import forest, tradeoff
@@ -19,10 +20,13 @@ from nbannot.page.fragment import Fragment
 __all__ = [
     "Figure",
     "Fragment",
+    "agreement_card",
+    "class_card",
     "codebook_card",
     "coder_card",
     "comparison",
     "confusion",
+    "consensus_card",
     "disagreements",
     "forest",
     "label_distribution",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from nbannot.desk.log import read_log
+from nbannot.comparing.coder_log import read_log
 
 START = """
 import nbannot as nba, os
@@ -85,11 +85,13 @@ task = nba.Task(pd.DataFrame({{"id": ["t1", "t2", "t3"], "text": texts}}), book,
 desk = nba.code(task, coder="anna", output_root={root!r}, order="file")
 desk
 """
-BOX = """(word) => { const root = document.querySelector('.nba-text'), walk = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
-  let n; while ((n = walk.nextNode())) { const i = n.data.indexOf(word); if (i >= 0) {
-    const r = document.createRange(); r.setStart(n, i); r.setEnd(n, i + word.length);
-    const b = r.getClientRects(); const f = b[0], l = b[b.length - 1];
-    return [f.left, l.right, f.top + f.height / 2]; } } }"""
+BOX = """(word) => { const walk = document.createTreeWalker(document.querySelector('.nba-text'), NodeFilter.SHOW_TEXT);
+  const nodes = []; let n, all = ''; while ((n = walk.nextNode())) { nodes.push([n, all.length]); all += n.data; }
+  const at = i => { const [node, start] = nodes.filter(x => x[1] <= i).pop(); return [node, i - start]; };
+  const i = all.indexOf(word), r = document.createRange(), [last, end] = at(i + word.length - 1);
+  r.setStart(...at(i)); r.setEnd(last, end + 1);
+  const b = r.getClientRects(), f = b[0], l = b[b.length - 1];
+  return [f.left, l.right, f.top + f.height / 2]; }"""
 
 
 def drag(page: Any, word: str) -> None:

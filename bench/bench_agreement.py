@@ -54,9 +54,10 @@ def main() -> None:
             began = time.perf_counter()
             nba.agreement(coders)
             loaded = time.perf_counter() - began
+            pairs = len(found.fields["S_Stance"].pairs)
+            print(f"everybody coded {share:.0%}: {N_CODERS} coders, {N_TEXTS:,} texts, {pairs:,} pairs:")
             print(
-                f"everybody coded {share:.0%}: {N_CODERS} coders, {N_TEXTS:,} texts, "
-                f"{len(found.fields['S_Stance'].pairs):,} pairs: {read:.2f} s from the files, {shown:.2f} s until shown; {loaded:.2f} s of coders loaded before"
+                f"  {read:.2f} s from the files, {shown:.2f} s until shown; {loaded:.2f} s of coders loaded before"
             )
 
 

@@ -211,10 +211,13 @@ def _codes(
     place = {label: number for number, label in enumerate(known)}
     codes = np.full((len(ids), len(values)), -1, dtype=np.int64)
     for coder, of_coder in enumerate(values):
-        given = [(row[i], place[_coded(f, v)]) for i, v in of_coder.items() if v is not None]
-        if given:
-            at, labels = zip(*given, strict=True)
-            codes[list(at), coder] = labels
+        given = (
+            of_coder
+            if None not in of_coder.values()
+            else {i: v for i, v in of_coder.items() if v is not None}
+        )
+        labels = given.values() if f.type in LEVELS else [_coded(f, value) for value in given.values()]
+        codes[[row[i] for i in given], coder] = [place[label] for label in labels]
     return codes
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from nbannot.errors import ScoringError, TaskError, listed, nearest, problems
 from nbannot.study.codebook import Codebook, Field
 from nbannot.study.spans import read_spans
 from nbannot.study.task import ID_COLUMNS, Task, read_csv
+from nbannot.tools.memory import no_search_for_cycles
 
 Row = dict[str, Any]
 """column -> value of one text, only of fields that were coded."""
 Labels = dict[str, Row]
-"""text id -> its row."""
+"""text id -> its row, of texts with a label."""
 
 
 def people_of(
@@ -41,7 +43,8 @@ def people_of(
             )
         files = {name: files[name] for name in wanted}
     reader = LabelReader(task)
-    return {name: reader.read(path, name) for name, path in files.items()}
+    with no_search_for_cycles():
+        return {name: reader.read(path, name) for name, path in files.items()}
 
 
 class LabelReader:
@@ -57,7 +60,7 @@ class LabelReader:
         self.task, self._all = task, all_texts
         self._gated = any(f.condition is not None for f in task.codebook)
         self._texts = dict(zip(task.ids, task.texts, strict=True))
-        self._known: dict[tuple[str, str], Any] = {}
+        self._known: dict[str, _Known] = {}
 
     def read(self, path: Path, coder: str) -> Labels:
         """Return a coder's labels; rows of texts that the task does not have are left out.
@@ -67,48 +70,53 @@ class LabelReader:
         ScoringError
             If the file has no ids or no labels, an id repeats, or a label is outside the codebook.
         """
-        try:
-            data = read_csv(path)
-        except TaskError as error:
-            if "has a header but no texts" in str(error):
-                return {}
-            raise ScoringError(f"coder '{coder}': {error}") from None
-        id_column = self._id_column(list(data.columns), coder, path)
-        fields = [f for f in self.task.codebook if f.column in data.columns]
+        columns = self._columns(path, coder)
+        names = list(columns)
+        ids = columns[self._id_column(names, coder, path)]
+        fields = [f for f in self.task.codebook if f.column in columns]
         if not fields:
-            columns = listed((f.column for f in self.task.codebook), 12)
+            labels = listed((f.column for f in self.task.codebook), 12)
             raise ScoringError(
                 f"coder '{coder}': {path} has no label column of task '{self.task.name}'.\n"
-                f"  Its columns: {listed(data.columns, 12)}; the labels are in {columns}."
+                f"  Its columns: {listed(names, 12)}; the labels are in {labels}."
             )
-        ids = data[id_column].to_list()
-        found: Labels = {text_id: {} for text_id in ids}
-        wrong: list[str] = []
-        if len(found) < len(ids):
-            seen: set[str] = set()
-            twice = [i for i in ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
+        if len(set(ids)) < len(ids):
+            twice = [i for i, n in Counter(ids).items() if n > 1]
             raise ScoringError(
-                f"coder '{coder}': {path} has the id {listed(map(repr, dict.fromkeys(twice)), 3)} more than once.\n"
+                f"coder '{coder}': {path} has the id {listed(map(repr, twice), 3)} more than once.\n"
                 "  One row per text: which of them counts?"
             )
+        found: Labels = {}
+        wrong: list[str] = []
         for f in fields:
-            for number, (text_id, cell) in enumerate(
-                zip(ids, data[f.column].to_list(), strict=True), start=2
-            ):
-                try:
-                    value = self._value(f, cell, text_id)
-                except ValueError as error:
-                    wrong.append(f"row {number}, text {text_id}, {f.name}: {cell[:60]!r} {error}")
-                    continue
+            values = self._values(f, columns[f.column], ids, wrong)
+            if not found:
+                found = {
+                    i: {f.column: value} for i, value in zip(ids, values, strict=True) if value is not None
+                }
+                continue
+            for i, value in zip(ids, values, strict=True):
                 if value is not None:
-                    found[text_id][f.column] = value
+                    found.setdefault(i, {})[f.column] = value
         if wrong:
             raise ScoringError(problems(f"coder '{coder}': labels in {path} are outside the codebook", wrong))
-        return {
-            i: of_applying(self.task.codebook, row) if self._gated else row
-            for i, row in found.items()
-            if self._all or i in self._texts
-        }
+        if self._gated:
+            found = {i: of_applying(self.task.codebook, row) for i, row in found.items()}
+        known = self._texts
+        return (
+            found
+            if self._all or found.keys() <= known.keys()
+            else {i: r for i, r in found.items() if i in known}
+        )
+
+    def _columns(self, path: Path, coder: str) -> dict[str, list[str]]:
+        """Return a file's columns; one without quotation marks is taken apart at its commas."""
+        try:
+            return _plain_columns(path) or {c.name: c.to_list() for c in read_csv(path).get_columns()}
+        except TaskError as error:
+            if "has a header but no texts" in str(error):
+                return {name: [] for name in path.read_text(encoding="utf-8-sig").strip().split(",")}
+            raise ScoringError(f"coder '{coder}': {error}") from None
 
     def _id_column(self, names: list[str], coder: str, path: Path) -> str:
         wanted = "text_id" if self.task.id_source == "text" else self.task.id_source
@@ -120,14 +128,62 @@ class LabelReader:
             )
         return found
 
-    def _value(self, f: Field, cell: str, text_id: str) -> Any:
-        if f.type == "span":
-            text = self._texts.get(text_id)
-            return None if text is None else read_spans(cell, text, f.label_options)[0]
-        key = (f.column, cell)
-        if key not in self._known:
-            self._known[key] = f.read(cell)
-        return self._known[key]
+    def _values(self, f: Field, cells: Sequence[str], ids: Sequence[str], wrong: list[str]) -> list[Any]:
+        """Return the values of one column, and enter the cells that have none among the faults, with their rows."""
+        if f.type != "span":
+            known = self._known.setdefault(f.column, _Known(f))
+            values = list(map(known.__getitem__, cells))
+            if not known.faults:
+                return values
+            faults = [
+                (n, i, cell, known.faults.get(cell))
+                for n, (i, cell) in enumerate(zip(ids, cells, strict=True), 2)
+            ]
+        else:
+            values, faults = [], []
+            for n, (i, cell) in enumerate(zip(ids, cells, strict=True), start=2):
+                value, fault = None, None
+                try:
+                    value = read_spans(cell, self._texts[i], f.label_options)[0] if i in self._texts else None
+                except ValueError as error:
+                    fault = str(error)
+                values.append(value)
+                faults.append((n, i, cell, fault))
+        wrong += [
+            f"row {n}, text {i}, {f.name}: {cell[:60]!r} {fault}" for n, i, cell, fault in faults if fault
+        ]
+        return values
+
+
+class _Known(dict[str, Any]):
+    """The value of every cell that was met; of one that has none, why."""
+
+    def __init__(self, f: Field) -> None:
+        super().__init__()
+        self._field = f
+        self.faults: dict[str, str] = {}
+
+    def __missing__(self, cell: str) -> Any:
+        try:
+            self[cell] = self._field.read(cell)
+        except ValueError as error:
+            self[cell], self.faults[cell] = None, str(error)
+        return self[cell]
+
+
+def _plain_columns(path: Path) -> dict[str, list[str]] | None:
+    """Return the columns of a CSV file that needs no reader: no quotation mark, even rows; ``None`` for any other."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    except (OSError, UnicodeDecodeError):
+        return None
+    if '"' in text or "\r" in text:
+        return None
+    rows = [line.split(",") for line in text.split("\n") if line]
+    width = len(rows[0]) if rows else 0
+    if len(rows) < 2 or width < 2 or len(set(rows[0])) < width or set(map(len, rows)) != {width}:
+        return None
+    return dict(zip(rows[0], map(list, zip(*rows[1:], strict=True)), strict=True))
 
 
 def of_applying(codebook: Codebook, row: Mapping[str, Any]) -> Row:

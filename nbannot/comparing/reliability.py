@@ -28,6 +28,7 @@ from nbannot.study.codebook import Codebook, Field
 from nbannot.study.config import RunConfig
 from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
+from nbannot.tools.memory import no_search_for_cycles
 
 if TYPE_CHECKING:
     from nbannot.tools.frames import Frame
@@ -266,10 +267,11 @@ def _of_task(
             f"no two coders of '{task.name}' coded {'this field' if column else 'the same field'}."
         )
     groups = column_of(task, cluster)
-    coded = {i for labels in people.values() for i, row in labels.items() if row}
+    coded = set().union(*people.values())
     texts = {i: text for i, text in zip(task.ids, task.texts, strict=True) if i in coded}
     clusters = dict(zip(task.ids, groups, strict=True)) if groups is not None else None
-    agreed = _agreed(used, people, texts, clusters, settings, None)
+    with no_search_for_cycles():
+        agreed = _agreed(used, people, texts, clusters, settings, None)
     told = {
         name: told_by_log(path.with_name(f"{name}{LOG}"))
         for name, path in coder_files(task, output_root).items()

@@ -94,15 +94,12 @@ def _extremes(agreed: Agreement, values: Mapping[tuple[int, int], float], words:
         return Para(f"{words}: not defined in any of {count(len(values))} pairs.", "quiet")
     middle = defined[len(defined) // 2][0]
     shown = [*defined[:PAIRS_SHOWN], *defined[-PAIRS_SHOWN:]] if len(defined) > 2 * PAIRS_SHOWN else defined
-    rows: list[Row] = [
-        [
-            agreed.coders[a],
-            agreed.coders[b],
-            Cell(number(v, 2, low=-1.0), tint=max(-1.0, min(1.0, v))),
-            "" if agreed.shared is None else count(agreed.shared[a, b]),
-        ]  # fmt: skip
-        for v, (a, b) in shown
-    ]
+    rows: list[Row] = []
+    for v, (a, b) in shown:
+        n = "" if agreed.shared is None else count(agreed.shared[a, b])
+        rows.append(
+            [agreed.coders[a], agreed.coders[b], Cell(number(v, 2, low=-1.0), tint=max(-1.0, min(1.0, v))), n]
+        )
     title = f"{words}: {count(len(values))} pairs, median {number(middle, 2, low=-1.0)}; the lowest and the highest"
     return Fold(title, [Grid(["coder", "coder", words, "texts"], rows, "llrr")])
 

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from nbannot.comparing.rescoring.rescore import rescore as rescore
     from nbannot.comparing.stability import determinism as determinism
     from nbannot.comparing.stability import flip_rate as flip_rate
+    from nbannot.desk.adjudication import adjudicate as adjudicate
+    from nbannot.desk.assignment import assign as assign
+    from nbannot.desk.class_page import class_page as class_page
+    from nbannot.desk.consensus import consensus as consensus
+    from nbannot.desk.opening import code as code
+    from nbannot.desk.sample import sample as sample
     from nbannot.doors.form.configure import configure as configure
     from nbannot.errors import NbannotError as NbannotError
     from nbannot.record.run import Run as Run
@@ -52,7 +58,7 @@ _PUBLIC = {
     "assign": "desk.assignment",
     "bundled_tasks": "study.task",
     "checkbox": "study.codebook",
-    "class_page": "desk.classroom",
+    "class_page": "desk.class_page",
     "code": "desk.opening",
     "Codebook": "study.codebook",
     "compare": "comparing.comparison",

@@ -52,13 +52,13 @@ class LabelReader:
 
     Parameters
     ----------
-    all_texts
-        Keep the rows of texts that the task does not have, too.
+    as_written
+        Keep everything that stands there: also of texts that the task does not have, and of fields that do not apply.
     """
 
-    def __init__(self, task: Task, *, all_texts: bool = False) -> None:
-        self.task, self._all = task, all_texts
-        self._gated = any(f.condition is not None for f in task.codebook)
+    def __init__(self, task: Task, *, as_written: bool = False) -> None:
+        self.task, self._all = task, as_written
+        self._gated = not as_written and any(f.condition is not None for f in task.codebook)
         self._texts = dict(zip(task.ids, task.texts, strict=True))
         self._known: dict[str, _Known] = {}
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from nbannot.comparing.field_agreement import PAIRWISE
 from nbannot.page.blocks import Block, Cell, Fold, Grid, Heading, Para, Row
 from nbannot.page.digits import NONE, count, decimals, duration, interval, number
 from nbannot.page.fragment import Fragment
@@ -53,6 +52,8 @@ def _alphas(found: Agreements) -> Grid:
 
 
 def _field(found: Agreements, agreed: Agreement) -> list[Block]:
+    from nbannot.comparing.field_agreement import PAIRWISE  # which loads numpy
+
     measure = PAIRWISE[agreed.field.type][0]
     blocks: list[Block] = [Heading(agreed.field.name, 2, agreed.notes[0])]
     blocks += [Para(note, "notice") for note in agreed.notes[1:]]

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.sync_api import expect
 
 from nbannot.comparing.coder_log import read_log
@@ -103,7 +99,9 @@ def drag(page: Any, word: str) -> None:
     page.mouse.up()
 
 
-def test_spans_by_mouse_and_keys_have_the_places_that_python_counts(open_notebook: Any, tmp_path: Path) -> None:
+def test_spans_by_mouse_and_keys_have_the_places_that_python_counts(
+    open_notebook: Any, tmp_path: Path
+) -> None:
     source = SPANS.format(texts=TEXTS, root=str(tmp_path))
     page = open_notebook(source)
     page.locator(".nba-root").wait_for()

@@ -272,7 +272,8 @@ class Desk:
     @property
     def flagged(self) -> list[str]:
         """Ids of the texts marked to come back to."""
-        return [key.text_id for key in self.items if self._ledger.of(key).flagged]
+        marked = {key for key, coded in self._ledger.coded.items() if coded.flagged}
+        return [key.text_id for key in self.items if key in marked] if marked else []
 
     def search(self, words: str) -> list[str]:
         """Return the ids of the coder's texts that hold these words, or have them as their id; case does not count."""
@@ -283,7 +284,7 @@ class Desk:
     @property
     def seconds_left(self) -> float | None:
         """A guess of the seconds that the open texts will take: the median time on a text; ``None`` before 5 texts."""
-        taken = [seconds for key in self._done if (seconds := self._ledger.of(key).seconds)]
+        taken = [c.seconds for key, c in self._ledger.coded.items() if c.seconds and key in self._done]
         return statistics.median(taken) * (len(self.items) - self.done) if len(taken) >= 5 else None
 
     @property

@@ -152,7 +152,6 @@ class DeskWidget(anywidget.AnyWidget):
             "total": len(desk.items),
             "done": desk.done,
             "left": duration(left) if left else "",
-            "flags": len(desk.flagged),
             "notices": desk.notices,
             "trouble": desk.trouble,
         }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +147,106 @@ def test_spans_by_mouse_and_keys_have_the_places_that_python_counts(
     for text_id, row in found.items():
         text = TEXTS[int(text_id[1]) - 1]
         assert all(text[s["start"] : s["end"]] == s["text"] for s in row["Who"])
+
+
+def test_a_dead_kernel_is_said_and_what_was_done_stays(open_notebook: Any, tmp_path: Path, save: Any) -> None:
+    page = open_notebook(START.format(root=str(tmp_path)), "import os; print('process', os.getpid())")
+    root, status = page.locator(".nba-root"), page.locator(".nba-status")
+    root.focus()
+    for key in ["0", "Enter", "4", "Enter"]:
+        page.keyboard.press(key)
+    expect(page.locator(".nba-head")).to_contain_text("text 2 of 64")
+    kept = page.locator(".jp-OutputArea").get_by_text("anna: 1 of 64 texts coded; kept in")
+    expect(kept).to_be_visible()
+    save(page)
+    process = int(page.locator(".jp-OutputArea").get_by_text("process").inner_text().split()[-1])
+    os.kill(process, signal.SIGKILL)
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    expect(status).to_contain_text("NOT KEPT", timeout=4_000)
+    expect(page.locator(".nba-root.dead")).to_be_visible(timeout=10_000)
+    page.keyboard.press("2")
+    expect(status).to_contain_text("NOT KEPT")
+    book = json.loads(open_notebook.path().read_text())
+    held = [output.get("data", {}) for cell in book["cells"] for output in cell["outputs"]]
+    desk = next(d for d in held if "application/vnd.jupyter.widget-view+json" in d)
+    assert "Desk of anna" in "".join(desk["text/html"])
+    assert any("anna: 1 of 64 texts coded" in "".join(d.get("text/plain", "")) for d in held)
+    assert sum(map(len, labels(tmp_path).values())) == 2
+
+
+def test_four_hundred_pixels_in_the_dark_and_the_order_of_focus(open_notebook: Any, tmp_path: Path) -> None:
+    page = open_notebook(START.format(root=str(tmp_path)), width=400, height=900)
+    open_notebook.dark(page)
+    root = page.locator(".nba-root")
+    root.wait_for()
+    sizes = root.evaluate("e => [e.scrollWidth, e.clientWidth, getComputedStyle(e).color]")
+    assert sizes[0] <= sizes[1] + 1
+    assert min(int(n) for n in sizes[2].split("(")[1].split(",")[:3]) > 150  # light on dark
+    text, field = page.locator(".nba-text").bounding_box(), page.locator(".nba-field").first.bounding_box()
+    assert field["y"] >= text["y"] + text["height"] - 1  # below, not beside
+    root.focus()
+    seen = []
+    for _ in range(3):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate("() => document.activeElement.className || document.activeElement.type"))
+    assert [name for name in seen if name != "nba-guide"][:2] == ["nba-text", "radio"]  # guidance that scrolls is reached
+    assert page.locator("[role=status][aria-live=polite]").count() == 1
+    assert page.get_by_role("radiogroup", name="Direction").count() == 1
+    page.get_by_label("yes").check()
+    page.get_by_role("button", name="Keep").click()
+    expect(page.locator(".nba-status")).to_contain_text("kept")
+
+
+CLASS = """
+import nbannot as nba
+task = nba.load_task("policy-sentiment").select(limit=2)
+nba.code(task, coder="ben", output_root={root!r}).answer("ps001", "Explicit evaluation", 1)
+nba.code(task, coder="anna", output_root={root!r}, order="file", feedback=True)
+"""
+
+
+def test_a_class_sees_the_gold_after_a_text_and_the_answer_stays(open_notebook: Any, tmp_path: Path) -> None:
+    page = start(open_notebook, tmp_path, CLASS)
+    assert page.locator(".nba-panel").count() == 0
+    for key in ["0", "Enter", "4", "Enter"]:
+        page.keyboard.press(key)
+    panel = page.locator(".nba-panel")
+    expect(panel).to_contain_text("0 of 1 others said the same")
+    expect(panel.locator("tr", has_text="gold").first).to_contain_text("yes")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    expect(page.locator(".nba-head")).to_contain_text("text 2 of 2")
+
+
+MANY = """
+import nbannot as nba, pandas as pd
+book = nba.Codebook.build(text_column="text", sections={{"S": [nba.checkbox("Judges")]}})
+texts = [f"Text {{i}}: the council decided." for i in range(9_999)] + ["long " * 10_000]
+frame = pd.DataFrame({{"id": [f"t{{i:05d}}" for i in range(10_000)], "text": texts}})
+desk = nba.code(nba.Task(frame, book, name="many"), coder="anna", output_root={root!r}, order="file")
+desk
+"""
+PRESSED = """async () => {
+  const root = document.querySelector('.nba-root'), head = () => document.querySelector('.nba-head').textContent;
+  const press = key => root.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true}));
+  const taken = [];
+  for (let i = 0; i < 30; i++) {
+    const before = head().match(/text (\\d+)/)[1];
+    press('1');
+    const began = performance.now();
+    press('Enter');
+    while (head().match(/text (\\d+)/)[1] === before) await new Promise(r => requestAnimationFrame(r));
+    await new Promise(r => requestAnimationFrame(r));
+    taken.push(performance.now() - began);
+  }
+  return taken.sort((a, b) => a - b);
+}"""
+
+
+def test_ten_thousand_texts_stay_quick(open_notebook: Any, tmp_path: Path) -> None:
+    page = start(open_notebook, tmp_path, MANY)
+    expect(page.locator(".nba-head")).to_contain_text("text 1 of 10000")
+    taken = page.evaluate(PRESSED.replace("\\\\", "\\"))
+    print(f"key to next text: median {taken[15]:.0f} ms, worst {taken[-1]:.0f} ms")
+    assert taken[0] < 100  # the quickest: other work on the machine only adds

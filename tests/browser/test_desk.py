@@ -190,7 +190,10 @@ def test_four_hundred_pixels_in_the_dark_and_the_order_of_focus(open_notebook: A
     for _ in range(3):
         page.keyboard.press("Tab")
         seen.append(page.evaluate("() => document.activeElement.className || document.activeElement.type"))
-    assert [name for name in seen if name != "nba-guide"][:2] == ["nba-text", "radio"]  # guidance that scrolls is reached
+    assert [name for name in seen if name != "nba-guide"][:2] == [
+        "nba-text",
+        "radio",
+    ]  # guidance that scrolls is reached
     assert page.locator("[role=status][aria-live=polite]").count() == 1
     assert page.get_by_role("radiogroup", name="Direction").count() == 1
     page.get_by_label("yes").check()

@@ -17,7 +17,8 @@ import polars as pl
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, mean_absolute_error
 
 from nbannot.asking.answers import Answer
-from nbannot.comparing.comparison import Comparison, compare
+from nbannot.comparing.comparison import compare
+from nbannot.comparing.found import Comparison
 from nbannot.record.coding import Coding
 from nbannot.record.run import Run
 from nbannot.study.codebook import Codebook

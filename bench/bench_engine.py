@@ -131,7 +131,8 @@ def with_bare_client(url: str, parallel: int) -> dict[str, float]:
 def bodies_of(job: Any, model: Any) -> Iterator[bytes]:
     """Yield the bodies that the engine sends, in its order: one question over all texts, then the next."""
     from nbannot.asking.ledger import Ledger
-    from nbannot.engine.engine import Engine, Progress
+    from nbannot.engine.engine import Engine
+    from nbannot.engine.job import Progress
 
     with tempfile.TemporaryDirectory() as folder:
         book = Ledger(Path(folder) / "responses.jsonl")
@@ -206,7 +207,7 @@ def flat() -> None:
     """
     import nbannot
     from nbannot.engine import energy
-    from nbannot.engine.engine import Progress
+    from nbannot.engine.job import Progress
 
     energy.prewarm = lambda: None
     energy.Meter.start = lambda self: None  # type: ignore[method-assign]

@@ -43,9 +43,9 @@ CHAT = "/v1/chat/completions"
 
 def prepare() -> None:
     """Shorten the waits, and leave out the energy meter, which takes seconds to start."""
-    from nbannot.engine import energy, engine
+    from nbannot.engine import energy, sending
 
-    engine.FIRST_WAIT_S = FIRST_WAIT_S
+    sending.FIRST_WAIT_S = FIRST_WAIT_S
     energy.prewarm = lambda: None
     energy.Meter.start = lambda self: None  # type: ignore[method-assign]
 
@@ -63,7 +63,8 @@ def truth(task: Any) -> dict[str, list[Any]]:
     """Return column -> the answers that the mock model gives in process to the same questions."""
     from nbannot.asking.answers import read_reply
     from nbannot.asking.ledger import Ledger
-    from nbannot.engine.engine import Engine, Progress
+    from nbannot.engine.engine import Engine
+    from nbannot.engine.job import Progress
     from nbannot.models.mock import MockModel
     from nbannot.running.design import design
     from nbannot.study.config import RunConfig

@@ -24,9 +24,9 @@ from dataclasses import dataclass, replace
 
 from nbannot.asking.prompts import compose, prompt_type
 from nbannot.asking.request_reply import Reply, Request
-from nbannot.models import local
 from nbannot.models.local import LocalModel
-from nbannot.study.task import load_task
+from nbannot.models.local_engine import TokenisedPrompt, Work
+from nbannot.study.task_sources import load_task
 
 SCORED = ("checkbox", "dropdown", "likert")
 
@@ -90,9 +90,9 @@ def without_reuse(model: LocalModel, request: Request) -> Reply:
     engine = model._engine
     assert engine is not None
     start = time.perf_counter()
-    work = local._Work(threading.Event())
+    work = Work(threading.Event())
     prompt = replace(engine._prompt(request), cuts=())
-    answer: Callable[[Request, local._Prompt, local._Work], Reply] = (
+    answer: Callable[[Request, TokenisedPrompt, Work], Reply] = (
         engine._score if request.options else engine._generate
     )
     reply = answer(request, prompt, work)

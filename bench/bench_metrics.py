@@ -27,8 +27,9 @@ from typing import Any
 import numpy as np
 
 import nbannot as nba
+from nbannot.measures.accounting import FieldData
 from nbannot.measures.classification import cohen_kappa, f1_macro, f1_per_class, label_counts
-from nbannot.measures.field import FieldData, score_field
+from nbannot.measures.field import score_field
 from nbannot.measures.paired import compare_many
 from nbannot.measures.resample import bootstrap, percentile_limits, sample_cells
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nbannot.measures.field import FieldData, score_field
+from nbannot.measures.accounting import FieldData
+from nbannot.measures.field import score_field
 from nbannot.record import folder, tables
 from nbannot.report.words import metric_words
-from nbannot.study.config import DEFAULTS, SETTINGS
+from nbannot.study.settings import DEFAULTS, SETTINGS
 
 HERE = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py from the code; do not edit. -->\n\n"

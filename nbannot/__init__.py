@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nbannot.asking.prompts import add_prompt as add_prompt
     from nbannot.asking.prompts import prompt_types as prompt_types
     from nbannot.comparing.coder import load_coder as load_coder
+    from nbannot.comparing.coder import load_outputs as load_outputs
     from nbannot.comparing.comparison import compare as compare
     from nbannot.comparing.reliability import agreement as agreement
     from nbannot.comparing.rescoring.rescore import rescore as rescore
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from nbannot.desk.sample import sample as sample
     from nbannot.doors.form.configure import configure as configure
     from nbannot.errors import NbannotError as NbannotError
+    from nbannot.inference.alternative_annotator import alt_test as alt_test
+    from nbannot.inference.planning import how_many as how_many
+    from nbannot.inference.prevalence import prevalence as prevalence
     from nbannot.record.run import Run as Run
     from nbannot.record.run import load_run as load_run
     from nbannot.record.views import joined as joined
@@ -39,15 +43,15 @@ if TYPE_CHECKING:
     from nbannot.running.run import run as run
     from nbannot.running.sweep import sweep as sweep
     from nbannot.study.codebook import Codebook as Codebook
-    from nbannot.study.codebook import checkbox as checkbox
-    from nbannot.study.codebook import dropdown as dropdown
-    from nbannot.study.codebook import likert as likert
-    from nbannot.study.codebook import span as span
-    from nbannot.study.codebook import textbox as textbox
     from nbannot.study.config import RunConfig as RunConfig
+    from nbannot.study.questions import checkbox as checkbox
+    from nbannot.study.questions import dropdown as dropdown
+    from nbannot.study.questions import likert as likert
+    from nbannot.study.questions import span as span
+    from nbannot.study.questions import textbox as textbox
     from nbannot.study.task import Task as Task
-    from nbannot.study.task import bundled_tasks as bundled_tasks
-    from nbannot.study.task import load_task as load_task
+    from nbannot.study.task_sources import bundled_tasks as bundled_tasks
+    from nbannot.study.task_sources import load_task as load_task
 
 __version__ = "0.1.0"
 
@@ -55,9 +59,10 @@ _PUBLIC = {
     "add_prompt": "asking.prompts",
     "adjudicate": "desk.adjudication",
     "agreement": "comparing.reliability",
+    "alt_test": "inference.alternative_annotator",
     "assign": "desk.assignment",
-    "bundled_tasks": "study.task",
-    "checkbox": "study.codebook",
+    "bundled_tasks": "study.task_sources",
+    "checkbox": "study.questions",
     "class_page": "desk.class_page",
     "code": "desk.opening",
     "Codebook": "study.codebook",
@@ -65,17 +70,20 @@ _PUBLIC = {
     "consensus": "desk.consensus",
     "configure": "doors.form.configure",
     "determinism": "comparing.stability",
-    "dropdown": "study.codebook",
+    "dropdown": "study.questions",
     "flip_rate": "comparing.stability",
+    "how_many": "inference.planning",
     "joined": "record.views",
-    "likert": "study.codebook",
+    "likert": "study.questions",
     "load_coder": "comparing.coder",
+    "load_outputs": "comparing.coder",
     "load_run": "record.run",
-    "load_task": "study.task",
+    "load_task": "study.task_sources",
     "metrics": "record.views",
     "NbannotError": "errors",
     "pivot": "record.views",
     "plan": "running.plan",
+    "prevalence": "inference.prevalence",
     "prompt_types": "asking.prompts",
     "rescore": "comparing.rescoring.rescore",
     "Run": "record.run",
@@ -83,10 +91,10 @@ _PUBLIC = {
     "RunConfig": "study.config",
     "runs": "record.views",
     "sample": "desk.sample",
-    "span": "study.codebook",
+    "span": "study.questions",
     "sweep": "running.sweep",
     "Task": "study.task",
-    "textbox": "study.codebook",
+    "textbox": "study.questions",
 }
 
 __all__ = ["__version__", *_PUBLIC]

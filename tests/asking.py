@@ -6,8 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-from nbannot.asking.request_reply import Reply, Request
-from nbannot.models.registry import Model
+from nbannot.asking.request_reply import Model, Reply, Request
 
 LABELS = ["for", "against", "neither"]
 SCHEMA = {

@@ -15,13 +15,13 @@ from nbannot.asking.answers import (
     Answer,
     batch_offset,
     calibrate,
-    first_object,
     folded,
     read_reply,
-    shortened,
 )
+from nbannot.asking.prompts import answer_object
+from nbannot.asking.reply_parts import parts_of, shortened, split_thinking, thinking_in
 from nbannot.asking.request_reply import Reply
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 
 def field(kind: Any, name: str = "F", **changes: Any) -> Field:
@@ -257,7 +257,7 @@ def test_a_quote_that_occurs_more_than_once() -> None:
     assert spans(LABELLED, {**quote, "start": 30, "end": 31}) == [second]
     assert spans(LABELLED, {**quote, "start": 10**30}) == [second]
     assert spans(LABELLED, {**quote, "start": -5}) == [first]
-    assert spans(LABELLED, {**quote, "start": "30"}) == [first]
+    assert spans(LABELLED, {**quote, "start": "30"}) == [second]
     assert spans(LABELLED, {**quote, "start": None, "end": [1]}) == [first]
     other = {"text": "mayor", "label": "claim"}
     assert spans(LABELLED, quote, other) == [first, (4, 9, "mayor", "claim")]
@@ -346,7 +346,7 @@ POSITIVE = '{"response": "positive"}'
         f"Sure! Here it is:\n{NEGATIVE}\nI hope that helps {{you}}.",
         f"The sets {{a, b}} and {{}} matter. {NEGATIVE}",
         f'{{"note": "positive"}} {NEGATIVE}',
-        f"{NEGATIVE}\n{POSITIVE}",
+        f"{NEGATIVE}\n{NEGATIVE}",
         f"{NEGATIVE}{{broken",
         f"[{NEGATIVE}]",
         '{\n  "reasoning": "maybe {\\"response\\": \\"positive\\"}",\n  "response": "negative"\n}',
@@ -522,6 +522,127 @@ def test_what_the_server_says_goes_first() -> None:
     assert seen(DROPDOWN, "", finish_reason="length")[0] == "truncated"
 
 
+@pytest.mark.parametrize(
+    "shares", [(math.nan, 1.0), (math.inf, 0.0), (0.6, 0.6), (1.5, -0.5), (0.0, 0.0), (0.5, 0.4)]
+)
+def test_probabilities_that_are_none_choose_no_label(shares: tuple[float, ...]) -> None:
+    status, reason = seen(CHECKBOX, reply_of(True), probabilities=shares)
+    assert status == "invalid"
+    assert reason.startswith("label probabilities that are none: ")
+    assert read(CHECKBOX, reply_of(True), probabilities=(0.2, 0.8)).probabilities == (0.2, 0.8)
+
+
+# ---- thoughts, drafts and second answers ---------------------------------------------------------------------------
+
+MARKS = [
+    ("<think>", "</think>"), ("[THINK]", "[/THINK]"), ("<thought>", "</thought>"), ("<seed:think>", "</seed:think>"),
+    ("<reasoning>", "</reasoning>"), ("<|begin_of_thought|>", "<|end_of_thought|>"), ("◁think▷", "◁/think▷"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"), ("<longcat_think>", "</longcat_think>"), ("<Analysis>", "</Analysis>"),
+    ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+    ("<|channel|>commentary to=x <|constrain|>json<|message|>", "<|call|>"), ("<|channel>thought\n", "<channel|>"),
+    ("analysisWe weigh: ", "assistantfinal"), ("<unused94>thought\n", "<unused95>"),
+    ("Here is my thought process: ", "Here is my response: "), ('<details type="reasoning" done="true">', "</details>"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("opened", "closed"), MARKS)
+def test_a_draft_in_a_thought_is_no_answer(opened: str, closed: str) -> None:
+    whole = f"{opened}Perhaps {POSITIVE}? No.{closed}{NEGATIVE}"
+    assert seen(DROPDOWN, whole) == ("ok", "negative")
+    assert seen(DROPDOWN, f"{opened}Perhaps {POSITIVE}? N") == (
+        "invalid",
+        "the reply ended with its thinking",
+    )
+    assert "Perhaps" in thinking_in(whole)
+    thought, rest = split_thinking(whole)
+    assert thought is not None
+    assert POSITIVE in thought
+    assert seen(DROPDOWN, rest) == ("ok", "negative")
+    for cut in range(len(opened) + 1, len(whole)):
+        assert read(DROPDOWN, whole[:cut]).status != "ok"
+
+
+@pytest.mark.parametrize(("opened", "closed"), MARKS[:10])
+def test_a_reply_may_begin_inside_its_thoughts(opened: str, closed: str) -> None:
+    assert seen(DROPDOWN, f"Perhaps {POSITIVE}? No.{closed}{NEGATIVE}") == ("ok", "negative")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        f"{POSITIVE}\n\nOn second thoughts:\n{NEGATIVE}",
+        f"[{POSITIVE}, {NEGATIVE}]",
+        f"```json\n{POSITIVE}\n```\nFinal:\n```json\n{NEGATIVE}\n```",
+        f"<draft2>{POSITIVE}</draft2><answer>{NEGATIVE}</answer>",
+        f'{POSITIVE} {{"response": "perhaps"}}',
+        f'{POSITIVE} {{"response": null}}',
+        f'{POSITIVE} Or {{"response": "neg',
+        f'{POSITIVE} Or {{"response": neg}}',
+    ],
+)
+def test_two_answers_are_none(raw: str) -> None:
+    status, reason = seen(DROPDOWN, raw)
+    assert status == "invalid"
+    assert reason.startswith("several answers: ")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        f"{NEGATIVE} {NEGATIVE}",
+        f"{NEGATIVE}\n{NEGATIVE[:16]}",
+        f'{NEGATIVE} {{"response": "Negative "}}',
+        f'{NEGATIVE} {{"reasoning": "as I said", "response": "negative"}}',
+        f'{NEGATIVE} {{"note": "positive"}}',
+        f'The form is {{"response": "…"}}. {NEGATIVE}',
+    ],
+)
+def test_the_same_answer_twice_is_one(raw: str) -> None:
+    assert seen(DROPDOWN, raw) == ("ok", "negative")
+
+
+def test_each_field_of_a_group_has_its_own_answers() -> None:
+    group = (CHECKBOX, DROPDOWN)
+    found = read_reply(group, TEXT, Reply('{"S_C": true, "S_D": "mixed"} {"S_C": true, "S_D": "positive"}'))
+    assert [(a.status, a.reason or a.value) for a in found.values()] == [
+        ("ok", 1),
+        ("invalid", 'several answers: "mixed" and "positive"'),
+    ]
+
+
+@pytest.mark.parametrize("f", ALL, ids=lambda f: f.type)
+def test_the_form_of_an_answer_is_no_answer(f: Field) -> None:
+    said = "the reply repeats the format and gives no answer"
+    for reasons in (True, False):
+        assert seen(f, f"Like this: {answer_object([f], reasons=reasons)}") == ("invalid", said)
+    group = (f, field("textbox", "Z"))
+    assert read_reply(group, TEXT, Reply(answer_object(group, reasons=False)))["S_Z"].reason == said
+    if f.type == "textbox":
+        assert seen(f, '{"response": "..."}') == ("invalid", said)
+    if f.type == "span":
+        assert seen(f, '{"response": [{"text": "…", "label": "…"}]}', text="so … on") == ("invalid", said)
+
+
+def test_an_option_that_looks_like_the_form_is_an_option() -> None:
+    dots = field("dropdown", "D", options=("…", "no"))
+    assert seen(dots, reply_of("…")) == ("ok", "…")
+
+
+def test_an_answer_among_the_reasoning_is_named() -> None:
+    status, reason = seen(DROPDOWN, "", reasoning=NEGATIVE)
+    assert status == "invalid"
+    assert reason.startswith("the reply is empty, the model only thought: an answer stands in its reasoning")
+    assert seen(DROPDOWN, " ", reasoning="Let me see.") == (
+        "invalid",
+        "the reply is empty, the model only thought (11 characters of reasoning)",
+    )
+    assert seen(DROPDOWN, "", reasoning="Let me", finish_reason="length") == (
+        "truncated",
+        "the reply ended at max_tokens before the answer was whole; all of it was thinking",
+    )
+    assert seen(DROPDOWN, POSITIVE, reasoning=NEGATIVE) == ("ok", "positive")
+
+
 # ---- properties -------------------------------------------------------------------------------------------------
 
 STRINGS = st.text(st.characters(), max_size=20)
@@ -629,10 +750,10 @@ def test_no_cut_of_a_reply_to_several_fields_is_an_answer() -> None:
 
 
 @given(STRINGS, st.lists(st.sampled_from(["response", "x"]), min_size=1))
-def test_first_object_is_an_object_with_a_key_or_a_reason(raw: str, keys: list[str]) -> None:
-    found, why = first_object(raw, keys)
-    assert (found is None) == bool(why)
-    assert found is None or any(key in found for key in keys)
+def test_a_reply_has_objects_with_a_key_or_a_reason(raw: str, keys: list[str]) -> None:
+    found = parts_of(raw, keys)
+    assert bool(found.objects) != bool(found.why)
+    assert all(any(key in item for key in keys) for item in found.objects)
 
 
 def test_a_long_reply_is_read_in_linear_time() -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import nbannot
-from nbannot.doors import cli, doctor
-from nbannot.study.config import SETTINGS
+from nbannot.doors import arguments, cli, doctor
+from nbannot.study.settings import SETTINGS
 
 QUICK = ["--model", "mock", "--limit", "6", "--fields", "Direction"]
 
@@ -47,7 +47,7 @@ def command(capsys):
 def test_run_prints_the_report_and_where_the_run_is(command):
     code, out, err = command("run", "policy-sentiment", *QUICK)
     assert code == 0
-    assert out.startswith("Report on policy-sentiment (run ")
+    assert out.startswith("Report on policy-sentiment: mock (run ")
     assert re.fullmatch(
         r"run [0-9a-f]{8}: complete; 6 texts, 6 valid; outputs/policy-sentiment/[0-9a-f]{8}",
         out.splitlines()[-1],
@@ -210,7 +210,7 @@ def test_alone_it_lists_its_commands_with_one_line_each(command, monkeypatch):
 def test_the_help_tells_every_exit_code_and_every_setting(command):
     code, out, _ = command("--help")
     assert code == 0
-    for number, meaning in cli.EXIT_CODES.items():
+    for number, meaning in arguments.EXIT_CODES.items():
         assert f"{number}  {meaning}" in out
     for name in ("run", "plan"):
         _, out, _ = command(name, "--help")

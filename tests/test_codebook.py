@@ -12,18 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbannot.errors import CodebookError
-from nbannot.study.codebook import (
-    Codebook,
-    Condition,
-    Field,
-    checkbox,
-    dropdown,
-    likert,
-    read_example,
-    span,
-    textbox,
-)
-from nbannot.study.task import bundled_tasks, load_task
+from nbannot.study.codebook import Codebook
+from nbannot.study.field import Condition, Field, read_example
+from nbannot.study.questions import checkbox, dropdown, likert, span, textbox
+from nbannot.study.task_sources import bundled_tasks, load_task
 
 DATA = Path(__file__).parent / "data"
 YES_NO = {"name": "C", "type": "checkbox"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+import unicodedata
 from dataclasses import replace
 
 import numpy as np
@@ -14,8 +16,11 @@ from conftest import codebook_of
 from made_runs import answer, made_run, made_task
 
 from nbannot.asking.answers import Answer
-from nbannot.comparing.comparison import compare, load_coder
+from nbannot.comparing.coder import load_coder, load_outputs
+from nbannot.comparing.comparison import compare
+from nbannot.comparing.reliability import agreement
 from nbannot.errors import ScoringError, TaskError
+from nbannot.measures.paired_statistics import LOWER_IS_BETTER
 from nbannot.measures.significance import adjusted
 from nbannot.study.task import Task
 
@@ -128,12 +133,19 @@ def test_every_comparison_shown_is_in_the_family(tmp_path):
     assert list(compared.results) == [("S_Stance", "accuracy"), ("S_Degree", "accuracy"), ("S_Degree", "mae")]
     assert compared.family == len(frame) == 9
     for method in ("holm", "bh"):
-        frame = compare(runs, ["accuracy", "mae"], adjust=method, **FAST).frame()
+        frame = compare(runs, ["accuracy", "mae"], adjust=method, family="all", **FAST).frame()
         assert frame["p_adjusted"].tolist() == pytest.approx(adjusted(frame["p"], method).tolist())
-    assert compared.conventions == (
-        "same rows, A minus B · 95% paired bootstrap, B=500, seed 1, resampling unit=row · Holm over all 9 comparisons "
-        "· as good as the best: Holm over the 6 comparisons with it"
+        frame = compare(runs, ["accuracy", "mae"], adjust=method, **FAST).frame()
+        for _, of_field in frame.groupby("column"):
+            assert of_field["p_adjusted"].tolist() == pytest.approx(adjusted(of_field["p"], method).tolist())
+    assert compared.families == {"S_Stance": 3, "S_Degree": 6}
+    how = (
+        "same rows, A minus B · 95% paired bootstrap, B=500, seed 1, resampling unit=row · p and intervals: "
     )
+    assert (
+        compared.conventions == how + "Holm over the comparisons of each field (3 in S_Stance, 6 in S_Degree)"
+    )
+    assert compare(runs, "mae", **FAST).conventions == how + "Holm over all 3 comparisons"
     assert (
         "after Holm over 9 comparisons" not in compared.verdicts[0]
     )  # sentences of three runs name the best
@@ -292,13 +304,16 @@ def test_three_runs_one_ahead(tmp_path):
     runs = [run_on(task, tmp_path, k, Stance=right_in(task, v)) for k, v in answers.items()]
     compared = compare(runs, "accuracy")
     assert sentence(compared) == (
-        "Stance, accuracy on 60 texts: best is good (0.95). It is distinguishable from every other run. Chosen on "
-        "these same texts, its value is too favourable on average; corrected for the choice: 0.95."
+        "Stance, accuracy on 60 texts: best is good (0.95). Worse than it, every other run: poor (0.50), poorer (0.40) "
+        "(p < 0.05 after Holm over 3 comparisons). Chosen on these same texts, its value is too favourable on "
+        "average; corrected for the choice: 0.95."
     )
     # right by 57, 30, 24; 24 texts by all, 6 by two, 27 by one: 2 (3 x 4725 - 111^2) / (3 x 111 - 267)
     assert compared.notes == [
+        "Stance: People gave no text the label neutral: no agreement measure means anything about it here.",
         "Stance, accuracy: Cochran's Q over all 3 runs = 56.18, df = 2, p < 0.001.",
-        "p values are adjusted for the number of comparisons; each interval stands for itself (95%).",
+        "p values and intervals of differences are adjusted for the number of comparisons: an interval leaves out 0 "
+        "exactly where the adjusted p is below .05.",
     ]
 
 
@@ -308,7 +323,8 @@ def test_ties_for_the_best_are_all_named(tmp_path):
     runs = [run_on(task, tmp_path, k, Stance=right_in(task, v)) for k, v in answers.items()]
     compared = compare(runs, "accuracy")
     assert sentence(compared).startswith(
-        "Stance, accuracy on 60 texts: best are one (0.95), two (0.95). They are distinguishable from every other run."
+        "Stance, accuracy on 60 texts: best are one (0.95), two (0.95). Worse than them, every other run: poor (0.40) "
+        "(p < 0.05 after Holm over 3 comparisons)."
     )
     assert [run.model_id for run in compared.as_good_as_best()] == ["one", "two"]
 
@@ -362,7 +378,7 @@ def test_what_is_not_defined_is_no_comparison_of_the_family(tmp_path):
     compared = compare(runs, ["accuracy", "spearman_corr"], **FAST)
     assert len(compared.frame()) == 3
     assert compared.family == compared.frame()["p"].notna().sum() == 2
-    assert "Holm over all 2 comparisons" in compared.conventions
+    assert "one comparison per field" in compared.conventions
 
 
 def test_a_label_that_is_too_rare_for_a_macro_average_is_named(tmp_path):
@@ -374,7 +390,7 @@ def test_a_label_that_is_too_rare_for_a_macro_average_is_named(tmp_path):
     f1, accuracy = compared.frame()["reason"]
     assert f1 == "interval unreliable: class anti has n=3"
     assert accuracy == ""
-    assert compared.notes[0] == (
+    assert compared.notes[1] == (
         "Stance, macro F1: intervals unreliable, too few texts of some labels (class anti has n=3)."
     )
 
@@ -431,7 +447,7 @@ def test_a_margin_asks_whether_the_worse_run_is_good_enough(tmp_path):
     assert unknown.frame().iloc[0]["b_not_inferior"] == False  # noqa: E712 - numpy's False
     assert enough.ranking()["not_inferior_to_best"].tolist() == [True, True]
     assert "a_not_inferior" not in compare(runs, "accuracy").frame()
-    assert enough.notes == [
+    assert enough.notes[1:] == [
         "Margin 0.05: a run is shown to be good enough where the 95% interval of the difference lies within it. "
         "That holds only if the margin was declared before looking."
     ]
@@ -477,7 +493,7 @@ def test_only_texts_that_every_person_coded_count(tmp_path):
     frame = compared.frame()
     assert frame["n"].tolist() == [4, 4, 4]  # 6-9
     assert frame["value_a"].tolist() == [1.0, 1.0, 1.0]
-    assert "Only texts that Ada and Bo coded count." in compared.notes
+    assert "Only texts that Ada and Bo coded count: 4 of 20 in Stance." in compared.notes
     assert compare([run, ada], "accuracy").frame()["n"].tolist() == [10]
 
 
@@ -604,11 +620,16 @@ def test_a_file_of_labels(tmp_path):
     assert coder.coding.count() == {"not_asked": 1, "ok": 2}
     assert compare([coder, run], "accuracy").frame().iloc[0][["n", "value_a"]].tolist() == [2, 0.5]
     path.write_text("sample_id,S_Stance\nt3,pro\nt0,maybe\n")
-    with pytest.raises(TaskError, match="'maybe' must be one of pro, anti, neutral"):
+    with pytest.raises(TaskError, match="'maybe' must be one of pro, anti, neutral") as caught:
         load_coder(task, path)
+    assert "coder 'ada'" in str(caught.value)
+    assert "ada.csv" in str(caught.value)
+    assert "row 3 (text t0)" in str(caught.value)
     assert load_coder(task, path, outside_labels="not_coded").coding.count() == {"not_asked": 1, "ok": 1}
     path.write_text("sample_id,S_Stance\nt3,pro\nt3,anti\n")
-    with pytest.raises(TaskError, match="1 repeated: 't3'"):
+    with pytest.raises(
+        TaskError, match=r"coder 'ada' \(.*ada.csv\) must be unique. Got 1 repeated: 't3' \(rows 2, 3\)"
+    ):
         load_coder(task, path)
     path.write_text("sample_id,S_Stance\nq3,pro\n")
     with pytest.raises(
@@ -774,30 +795,35 @@ def test_answers_kept_by_the_run_are_what_is_compared(tmp_path):
     assert compare([runs[0], better], "accuracy").frame().iloc[0]["diff"] == 0.0
 
 
-def test_an_interval_without_0_beside_a_p_that_decides_nothing_is_explained(tmp_path):
+def test_an_interval_and_its_p_never_say_two_things(tmp_path):
+    """Runs with 0 to 6 mistakes in 60, all compared, and one that never answers."""
     from made_runs import STANCE, made_run, made_task
 
     people = ["pro", "anti"] * 30
     task = made_task([f"Text {i}." for i in range(60)], STANCE, Stance=people)
-    wrong = {0: 0, 1: 6, 2: 3, 3: 4, 4: 5}
     runs = [
         made_run(
             task,
-            {"Stance": ["neutral" if i < wrong[n] else v for i, v in enumerate(people)]},
+            {"Stance": ["neutral" if i < wrong else v for i, v in enumerate(people)]},
             tmp_path,
             run_id=f"a1b2c3d{n}",
             model_id=f"mock-{n}",
         )
-        for n in wrong
+        for n, wrong in enumerate((0, 6, 3, 4, 5))
     ]
     runs.append(made_run(task, {"Stance": [None] * 60}, tmp_path, run_id="a1b2c3d9", model_id="silent"))
-    found = compare(runs, metric="accuracy", n_resamples=500)
-    at_odds = [
-        p for p in found.results["S_Stance", "accuracy"].pairs if p.ci_low > 0 and not p.p_adjusted < 0.05
-    ]
-    assert at_odds
-    assert "The p value decides." in str(found)
+    found = compare(runs, metric=["accuracy", "f1_macro"], n_resamples=1_000)
+    frame = found.frame()
+    assert set(found.families.values()) == {30}
+    leaves_out_0 = (frame["ci_low"] > 0) | (frame["ci_high"] < 0)
+    has_interval = frame["ci_low"].notna()
+    assert has_interval.sum() == 29  # all texts right against none: the same difference in every resample
+    assert (leaves_out_0 == (frame["p_adjusted"] < 0.05))[has_interval].all()
+    ranking = found.ranking()
+    shown = ranking[ranking["ci_high"].notna()]
+    assert (shown["ci_high"] >= 0).tolist() == shown["as_good_as_best"].tolist()
     assert "Stance: silent has no valid answer on these texts" in " ".join(found.notes)
+    assert "Worse than it: silent (0.00) (p < 0.05 after Holm over 30 comparisons)." in found.verdicts[0]
 
 
 def test_no_line_explains_what_does_not_disagree(tmp_path):
@@ -846,3 +872,204 @@ def test_a_text_that_a_coder_left_blank_is_no_answer_where_people_say_it_does_no
     assert (score.counts["na_na"], score.counts["no_reference"]) == (1, 2)
     assert (score.counts["spurious"], score.counts["missing"]) == (0, 0)
     assert score.extra["gate_accuracy"].n == 2
+
+
+# Missing answers
+
+
+def test_a_run_does_not_win_by_refusing_what_it_would_get_wrong(tmp_path):
+    """The same model twice: once it answers all of 120 texts, once it refuses two of three that it gets wrong."""
+    rng = np.random.default_rng(5)
+    people = {
+        "Stance": rng.choice(["pro", "anti", "neutral"], 120).tolist(),
+        "Degree": rng.integers(1, 6, 120).tolist(),
+    }
+    task = made_task(texts(120), STANCE, DEGREE, **people)
+    said = {
+        "Stance": [
+            v if rng.random() < 0.7 else str(rng.choice(["pro", "anti", "neutral"])) for v in people["Stance"]
+        ],
+        "Degree": [v if rng.random() < 0.6 else int(rng.integers(1, 6)) for v in people["Degree"]],
+    }
+    silent = {
+        name: [
+            v if v == h or i % 3 == 0 else None
+            for i, (v, h) in enumerate(zip(said[name], people[name], strict=True))
+        ]
+        for name in said
+    }
+    runs = [run_on(task, tmp_path, "silent", **silent), run_on(task, tmp_path, "talks", **said)]
+    metrics = ["f1_macro", "cohen_kappa", "mcc", "gwet_ac1", "krippendorff_alpha", "precision_macro", "f1_weighted",
+               "quadratic_kappa", "spearman_corr", "mae", "within_one"]  # fmt: skip
+    compared = compare(runs, metrics, **FAST)
+    assert len(compared.results) == 7 + 11
+    frame, ranking = compared.frame(), compared.ranking()
+    n_silent = {f"S_{name}": sum(v is not None for v in silent[name]) for name in silent}
+    for place, (key, found) in enumerate(compared.results.items()):
+        assert key[1] not in LOWER_IS_BETTER or found.values[1] <= found.values[0], key
+        assert key[1] in LOWER_IS_BETTER or found.values[1] >= found.values[0] - 1e-12, key
+        row = frame.iloc[place]
+        assert (row["coverage_a"], row["coverage_b"]) == (n_silent[key[0]] / 120, 1.0)
+        # the two are one model, so that they are the same wherever both answered
+        assert (row["n_both_answered"], row["diff_both_answered"]) == (n_silent[key[0]], 0.0)
+        sentence = compared.verdicts[place]
+        assert f"answered: silent {n_silent[key[0]]} and talks 120" in sentence
+        assert not re.search(r"silent is (higher|lower \(better\))", sentence)
+    assert set(ranking["coverage"]) == {1.0, *(n / 120 for n in n_silent.values())}
+    assert "silent (" in str(compared)
+    mae = compared.results["S_Degree", "mae"].values[0]
+    worst = [
+        max(h - 1, 5 - h) if v is None else abs(v - h)
+        for v, h in zip(silent["Degree"], people["Degree"], strict=True)
+    ]
+    assert mae == pytest.approx(sum(worst) / 120)
+
+
+def test_which_is_better_is_left_open_where_it_depends_on_the_missing_answers(tmp_path):
+    """One run is right on all of the 60 texts it answers, the other on 68 of all 80, 51 of the 60 among them."""
+    people = [1, 2, 3, 4, 5] * 16
+    task = made_task(texts(80), DEGREE, Degree=people)
+    few = [v if i < 60 else None for i, v in enumerate(people)]
+    all_ = [v % 5 + 1 if i % 20 in (0, 7, 13) else v for i, v in enumerate(people)]
+    runs = [run_on(task, tmp_path, "few", Degree=few), run_on(task, tmp_path, "all", Degree=all_)]
+    compared = compare(runs, "mae", **FAST)
+    row = compared.frame().iloc[0]
+    # few: 4 x 16 texts at 4, 3, 2, 3, 4 points off: 20 x 3.2 = 64 over 80; all: 12 of 80, a fifth of them 4 points off
+    assert row["value_a"] == pytest.approx(0.8)
+    assert row["n_both_answered"] == 60
+    assert row["diff_both_answered"] < 0 < row["diff"]
+    assert "On the 60 texts that both few and all answered it is the other way round" in compared.verdicts[0]
+    assert compared.verdicts[0].endswith(
+        "Which is better depends on the texts that one of them did not answer."
+    )
+
+
+def test_people_who_used_one_label_make_every_comparison_say_so(tmp_path):
+    task = made_task(texts(30), STANCE, Stance=["pro"] * 30)
+    runs = [
+        run_on(task, tmp_path, k, Stance=["pro"] * n + ["anti"] * (30 - n)) for k, n in (("A", 30), ("B", 27))
+    ]
+    compared = compare(runs, **FAST)
+    words = "People gave all 30 texts the same label (pro): no agreement measure means anything here."
+    assert compared.notes[0] == f"Stance: {words}"
+    assert words in " ".join(str(compared).split())
+    assert words in " ".join(str(runs[0]).split())
+    assert words in " ".join(str(runs[0].report()).split())
+
+
+# Ids that travelled
+
+
+def test_ids_are_joined_whatever_a_system_did_to_them(tmp_path):
+    """Taken apart (macOS), with white space and a byte-order mark (spreadsheets), as floats (a blank beside them)."""
+    names = ["Käthe.txt", "Ångström.txt", "7", "plain.txt"]
+    task = Task(
+        pl.DataFrame({"id": names, "text": texts(4), "S_Stance": ["pro", "anti", "pro", "anti"]}),
+        codebook_of(STANCE),
+        "names",
+    )
+    travelled = [
+        unicodedata.normalize("NFD", names[0]),
+        f"\ufeff{unicodedata.normalize('NFD', names[1])} ",
+        "7.0",
+        "plain.txt\u00a0",
+        "who",
+    ]
+    coder = load_coder(
+        task, pl.DataFrame({"id": travelled, "S_Stance": ["pro", "anti", "anti", "anti", "pro"]}), "Mac"
+    )
+    assert coder.task.ids == names
+    assert coder.coding.values("S_Stance") == ["pro", "anti", "anti", "anti"]
+    assert coder.unknown_ids == ("who",)
+    card = " ".join(str(coder).split())
+    assert "left out 1 row with ids that the task does not have: 'who'" in card
+    assert "texts 4 of 4 of the task" in card
+    both = agreement(
+        [coder, load_coder(task, pl.DataFrame({"id": names, "S_Stance": ["pro"] * 4}), "Win")], "Stance"
+    )
+    # pro pro, anti pro, anti pro, anti pro
+    assert both.pairs["Mac", "Win"]["percentage_agreement"].value == 0.25
+    assert "4 of 4 texts have two coders or more" in both.notes[0]
+    assert "Mac: 1 row with ids that the task does not have: 'who', left out." in both.notes
+
+
+def test_two_texts_that_one_id_could_mean_are_not_guessed():
+    ids = ["é", unicodedata.normalize("NFD", "é"), "b"]
+    task = Task(
+        pl.DataFrame({"id": ids, "text": texts(3), "S_Stance": ["pro"] * 3}), codebook_of(STANCE), "twins"
+    )
+    coder = load_coder(
+        task, pl.DataFrame({"id": [ids[1], "é ", "b"], "S_Stance": ["anti", "pro", "pro"]}), "A"
+    )
+    assert coder.coding.values("S_Stance") == ["anti", "pro"]
+    assert coder.unknown_ids == ("é ",)
+
+
+def test_texts_without_ids_are_joined_however_they_are_encoded():
+    task = Task(
+        pl.DataFrame({"text": ["Schön.", "Schön.", "Und so"], "S_Stance": ["pro", "anti", "pro"]}),
+        codebook_of(STANCE),
+        "german",
+    )
+    apart = unicodedata.normalize("NFD", "Schön.")
+    coder = load_coder(
+        task,
+        pl.DataFrame(
+            {"text": [apart, "Und  so\r\n", apart, apart], "S_Stance": ["pro", "anti", "anti", "pro"]}
+        ),
+        "Mac",
+    )
+    assert coder.coding.values("S_Stance") == ["pro", "anti", "anti"]
+    assert len(coder.unknown_ids) == 1
+
+
+def test_agreement_joins_coders_of_two_copies_of_a_task():
+    ids = ["Zoë", "Max"]
+    tasks = [
+        Task(
+            pl.DataFrame({"id": [unicodedata.normalize(form, i) for i in ids], "text": texts(2)}),
+            codebook_of(STANCE),
+            form,
+        )
+        for form in ("NFC", "NFD")
+    ]
+    coders = [
+        load_coder(task, pl.DataFrame({"id": task.ids, "S_Stance": ["pro", last]}), task.name)
+        for task, last in zip(tasks, ("anti", "pro"), strict=True)
+    ]
+    assert agreement(coders, "Stance").pairs["NFC", "NFD"]["percentage_agreement"].value == 0.5
+
+
+# Outputs of models run elsewhere
+
+
+def test_what_a_model_left_blank_elsewhere_is_an_error(tmp_path):
+    """10 texts: 5 right, 2 wrong, 1 blank, 1 that the codebook does not have, 1 not in the file."""
+    task = stance_task(10)
+    people = task.human("S_Stance")
+    said = [*people[:5], "anti" if people[5] == "pro" else "pro", "neutral", "", "pro-ish"]
+    path = tmp_path / "gpt.csv"
+    pl.DataFrame({"id": task.ids[:9], "S_Stance": said}).write_csv(path)
+    outputs = load_outputs(task, path)
+    assert outputs.coding.count() == {"ok": 7, "invalid": 3}
+    scores = outputs.metrics.set_index("metric")
+    assert scores.loc["accuracy", "value"] == 0.5
+    assert (scores.loc["coverage", "value"], scores.loc["accuracy", "n"]) == (0.7, 10)
+    assert load_coder(task, path, outside_labels="not_coded").metrics.set_index("metric").loc[
+        "accuracy", "value"
+    ] == pytest.approx(5 / 7)
+    run = run_on(task, tmp_path, "M", Stance=right_in(task, range(6)))
+    compared = compare([outputs, run], "accuracy")
+    assert compared.frame().iloc[0][["value_a", "value_b", "n", "coverage_a"]].tolist() == [0.5, 0.6, 10, 0.7]
+    assert not [note for note in compared.notes if note.startswith("Only texts that")]
+    assert "demo: gpt" in str(outputs)
+    assert "coder" not in str(outputs)
+
+
+def test_a_child_of_outputs_does_not_apply_where_the_model_closed_the_gate():
+    task = made_task(texts(3), GATE, HOW, Gate=[1, 1, 0], How=["x", "y", ""])
+    outputs = load_outputs(
+        task, pd.DataFrame({"id": task.ids, "S_Gate": [1, 0, None], "S_How": ["x", None, None]}), "m"
+    )
+    assert [a.status for a in outputs.coding.answers["S_Gate"]] == ["ok", "ok", "invalid"]
+    assert [a.status for a in outputs.coding.answers["S_How"]] == ["ok", "not_applicable", "invalid"]

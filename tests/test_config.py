@@ -17,23 +17,11 @@ from hypothesis import strategies as st
 
 import nbannot
 from nbannot.errors import ConfigError, TaskError
-from nbannot.study.config import (
-    CHAT_MODES,
-    DEFAULTS,
-    ELSEWHERE,
-    LISTS,
-    REASONING_WORDS,
-    SETTINGS,
-    RunConfig,
-    countries,
-    expand,
-    is_many,
-    line_of,
-    lines_of,
-    read_toml,
-    refuse_unknown,
-    settings_in,
-)
+from nbannot.study.checks import REASONING_WORDS, countries
+from nbannot.study.config import RunConfig, expand, is_many, settings_in
+from nbannot.study.faults import ELSEWHERE, refuse_unknown
+from nbannot.study.settings import CHAT_MODES, DEFAULTS, LISTS, SETTINGS
+from nbannot.study.toml import line_of, lines_of, read_toml
 
 
 @pytest.fixture(autouse=True)

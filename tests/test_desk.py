@@ -20,7 +20,7 @@ from nbannot.comparing.coder_log import read_log
 from nbannot.desk.kept_csv import cells_of
 from nbannot.desk.labels import Key, Ledger, row_of
 from nbannot.errors import DeskError
-from nbannot.study.task import read_csv
+from nbannot.study.reading import read_csv
 
 TEXTS = ["A👍🏽b\r\ncafé fine", "plain", "nothing", "last"]
 SECTIONS = {

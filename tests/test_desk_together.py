@@ -18,7 +18,7 @@ from nbannot.desk.sample import allocate
 from nbannot.errors import DeskError, ScoringError
 from nbannot.measures.coder_pairs import against_majority, pair_matrices
 from nbannot.measures.dawid_skene import dawid_skene
-from nbannot.study.task import read_csv
+from nbannot.study.reading import read_csv
 
 SECTIONS = {
     "S": [
@@ -494,10 +494,14 @@ def test_a_file_that_cannot_be_read_names_coder_file_and_row() -> None:
     ):
         nba.agreement(task)
     (folder / "b.csv").write_text("id,S_Judges\nt0,1\nt0,0\n")
-    with pytest.raises(ScoringError, match=r"coder 'b'.*the id 't0' more than once"):
+    with pytest.raises(ScoringError, match=r"coder 'b'.*repeated: 't0' \(rows 2, 3\)"):
         nba.agreement(task)
     (folder / "b.csv").write_text('id,S_Judges\n"t0",1\nt1,\n')
     assert nba.agreement(task)["Judges"].overall["percent_agreement"].value == 1.0
+    (folder / "b.csv").write_text("id;S_Judges\n t0\u00a0;1\nzz;0\n")  # what spreadsheets do to ids
+    found = nba.agreement(task)
+    assert found["Judges"].overall["percent_agreement"].n_answered == 1
+    assert found.notes == ("b: 1 row with ids that the task does not have: 'zz', left out.",)
     with pytest.raises(ScoringError, match="nobody coded 'other' yet"):
         nba.agreement(nba.Task(task.data, task.codebook, name="other"))
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -20,9 +21,11 @@ from conftest import DEGREE, GATE, MARKS, QUOTE, STANCE, codebook_of, task_of
 import nbannot
 from nbannot.asking.ledger import Ledger, messages_of, prefixes_in, read_lines
 from nbannot.asking.request_reply import ModelInfo, Reply
-from nbannot.engine.engine import LONGEST_WAIT_S, annotate, group_fields
+from nbannot.engine.engine import annotate
+from nbannot.engine.job import group_fields
 from nbannot.engine.pace import Pace
 from nbannot.engine.schedule import CALIBRATION_TEXTS
+from nbannot.engine.sending import LONGEST_WAIT_S
 from nbannot.errors import ConfigError, RunError, RunInterrupted
 from nbannot.record.run import load_run
 from nbannot.record.tables import read_long
@@ -137,7 +140,14 @@ def test_shared_beginning_is_the_same_for_every_text(tmp_path, with_model):
     run_with(model, with_model, task_of(5, codebook_of(DEGREE)), tmp_path)
     beginnings = {r.messages[-1]["content"][: r.shared] for r in model.requests}
     assert len(beginnings) == 1
-    assert all(r.messages[-1]["content"][r.shared :].startswith(r.text) for r in model.requests)
+    codes = {
+        re.match(r"<text ([0-9a-f]{6})>\n", r.messages[-1]["content"][r.shared :])[1] for r in model.requests
+    }
+    assert len(codes) == 1
+    code = codes.pop()
+    for r in model.requests:
+        fenced = f"<text {code}>\n{r.text}\n</text {code}>\n\nResponse:\n"
+        assert r.messages[-1]["content"][r.shared :] == fenced
 
 
 def test_per_text_sees_earlier_answers_of_the_same_text_only(tmp_path, with_model):
@@ -170,7 +180,7 @@ def test_a_rejected_answer_never_stays_in_the_conversation(tmp_path, with_model)
     last = model.requests[-1]
     assert len(last.messages) == 1
     assert last.text in last.messages[0]["content"]
-    assert not any("99" in m["content"] for m in last.messages)
+    assert not any(": 99" in m["content"] for m in last.messages)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +209,7 @@ def test_retries_follow_their_strategy_and_the_first_valid_answer_counts(
 def test_a_transport_failure_is_sent_again_and_a_lasting_one_leaves_a_partial_run(
     tmp_path, with_model, monkeypatch
 ):
-    monkeypatch.setattr("nbannot.engine.engine.FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr("nbannot.engine.sending.FIRST_WAIT_S", 0.001)
     seen = {}
 
     def flaky(request):
@@ -220,7 +230,7 @@ def test_a_transport_failure_is_sent_again_and_a_lasting_one_leaves_a_partial_ru
 
 
 def test_a_dead_server_stops_the_run_and_leaves_it_resumable(tmp_path, with_model, monkeypatch):
-    monkeypatch.setattr("nbannot.engine.engine.FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr("nbannot.engine.sending.FIRST_WAIT_S", 0.001)
     task = task_of(200, codebook_of(GATE))
     dead = Scripted(lambda r: Reply(error="connection refused", retriable=True))
     run = run_with(dead, with_model, task, tmp_path)
@@ -254,7 +264,7 @@ class HalfHanging(Scripted):
 
 
 def test_half_of_all_requests_hang_and_the_run_goes_through(tmp_path, with_model, monkeypatch):
-    monkeypatch.setattr("nbannot.engine.engine.FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr("nbannot.engine.sending.FIRST_WAIT_S", 0.001)
     model = HalfHanging(well, parallel=32)
     run = run_with(model, with_model, task_of(150, codebook_of(GATE)), tmp_path)
     assert run.config["stopped"] == ""
@@ -263,7 +273,7 @@ def test_half_of_all_requests_hang_and_the_run_goes_through(tmp_path, with_model
 
 
 def test_a_request_that_waits_to_be_sent_again_leaves_its_place_to_others(tmp_path, with_model, monkeypatch):
-    monkeypatch.setattr("nbannot.engine.engine.FIRST_WAIT_S", 0.2)
+    monkeypatch.setattr("nbannot.engine.sending.FIRST_WAIT_S", 0.2)
     seen = []
 
     def once(request):
@@ -278,7 +288,7 @@ def test_a_request_that_waits_to_be_sent_again_leaves_its_place_to_others(tmp_pa
     assert seen.index("t00000|S_Gate|1", 1) == len(seen) - 1
 
     model = HalfHanging(well, parallel=32)
-    monkeypatch.setattr("nbannot.engine.engine.FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr("nbannot.engine.sending.FIRST_WAIT_S", 0.001)
     run_with(model, with_model, task_of(60, codebook_of(DEGREE)), tmp_path, max_parallel=5)
     assert model.most == 5
 
@@ -808,7 +818,7 @@ def test_a_budget_that_ends_among_the_last_questions_does_not_wait_forever(tmp_p
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_budget_spent_while_many_wait_for_a_place_ends_the_run(tmp_path, monkeypatch, seed):
-    monkeypatch.setattr("nbannot.engine.engine.FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr("nbannot.engine.sending.FIRST_WAIT_S", 0.02)
     drawing = random.Random(seed)
 
     class Troubled(Scripted):

@@ -19,7 +19,7 @@ from serving import FAULTS, OF_THE_WIRE, Serving, content_of
 
 import nbannot
 from nbannot.asking.ledger import messages_of, prefixes_in, read_lines
-from nbannot.engine.engine import GONE_AFTER
+from nbannot.engine.sending import GONE_AFTER
 from nbannot.errors import NbannotError
 
 QUICK = tuple(kind for kind in FAULTS if kind not in ("hang", "slow"))
@@ -29,7 +29,7 @@ SPOILT_REQUEST = ("reset", "schema_400")
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
-    monkeypatch.setattr("nbannot.engine.engine.FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr("nbannot.engine.sending.FIRST_WAIT_S", 0.001)
     monkeypatch.setattr("nbannot.engine.energy.prewarm", lambda: None)
     monkeypatch.setattr("nbannot.engine.energy.Meter.start", lambda self: None)
 

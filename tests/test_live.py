@@ -9,7 +9,7 @@ from IPython.utils.capture import capture_output
 
 from nbannot import displays
 from nbannot.displays import live
-from nbannot.engine.engine import Progress
+from nbannot.engine.job import Progress
 
 
 class Drawn:

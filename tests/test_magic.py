@@ -19,7 +19,7 @@ from nbannot.doors import magic
 from nbannot.errors import ConfigError, ModelError, RunInterrupted, TaskError
 from nbannot.record.run import Run
 from nbannot.running.sweep import Runs
-from nbannot.study.config import SETTINGS
+from nbannot.study.settings import SETTINGS
 
 LABEL_FIELDS = 'fields = ["Explicit evaluation", "Direction"]\n'
 
@@ -84,23 +84,20 @@ def test_every_setting_can_stand_on_the_line(shell):
         "found<< policy-sentiment",
     ],
 )
-def test_the_result_goes_to_a_variable_and_one_line_is_shown(shell, line):
+def test_the_result_goes_to_a_variable_and_its_card_is_shown(shell, line):
     result, shown, error = run_cell(
         shell, f'%%annotate {line}\nmodel = "mock"\nlimit = 6\nfields = ["Direction"]'
     )
     assert error is None
-    assert result is None
-    run = shell.user_ns["found"]
-    notice, summary, headline = shown.splitlines()
-    assert notice.startswith("Mock model: its answers are made up")
-    assert summary == f"run {run.run_id}: complete; 6 texts, 6 valid; {run.folder}"
-    assert headline.startswith("  Direction: macro F1 0.")
+    assert result is shell.user_ns["found"]
+    assert shown.startswith("Mock model: its answers are made up")
+    assert "policy-sentiment · mock" in shown
 
 
 def test_a_notice_is_told_once_a_session(shell):
     run_cell(shell, "%annotate policy-sentiment --model mock --limit 3 --fields Direction -o a")
     _, shown, _ = run_cell(shell, "%annotate policy-sentiment --model mock --limit 4 --fields Direction -o b")
-    assert "Mock model" not in shown
+    assert "its answers are made up" not in shown.split("Settings, time")[0]
 
 
 def test_quiet_shows_nothing(shell):
@@ -165,7 +162,7 @@ def test_lists_make_a_sweep(shell):
         ("mock", 0.0), ("mock", 0.7), ("mock/b", 0.0), ("mock/b", 0.7)
     ]  # fmt: skip
     assert shell.run_line_magic("report", "").text.startswith(
-        f"Report on policy-sentiment (run {runs[-1].run_id})"
+        f"Report on policy-sentiment: mock/b (run {runs[-1].run_id})"
     )
 
 
@@ -553,22 +550,17 @@ def test_codecarbon_looks_at_the_processor_after_the_cell_and_once(tmp_path, mon
 
 
 LOAD = """
-import sys, time
+import sys
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell()
-began = time.perf_counter()
 shell.run_line_magic("load_ext", "nbannot")
-print(time.perf_counter() - began)
 heavy = ("pandas", "polars", "sklearn", "scipy", "codecarbon", "numpy", "huggingface_hub", "aiohttp", "xllamacpp")
 print([name for name in heavy if name in sys.modules])
+print(sorted({name.split(".")[1] for name in sys.modules if name.startswith("nbannot.")}))
 """
 
 
-def test_loading_the_extension_is_light_and_fast():
-    times = []
-    for _ in range(3):  # the best of three: other work on the machine only adds
-        done = subprocess.run([sys.executable, "-c", LOAD], capture_output=True, text=True, check=True)
-        seconds, heavy = done.stdout.splitlines()
-        assert heavy == "[]"
-        times.append(float(seconds))
-    assert min(times) < 0.2
+def test_loading_the_extension_is_light():
+    """What it takes is measured by `bench/bench_engine.py start`; here, that nothing comes along."""
+    done = subprocess.run([sys.executable, "-c", LOAD], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "['displays', 'doors', 'errors', 'study', 'tools']"]

@@ -15,9 +15,9 @@ from nbannot.errors import ScoringError
 from nbannot.measures import classification as cls
 from nbannot.measures import ordinal
 from nbannot.measures.accounting import STATUS_NAMES, FieldData
-from nbannot.measures.field import FieldScore, score_field
+from nbannot.measures.field import score_field
 from nbannot.measures.label_field import LABEL_NAMES, LIKERT_NAMES
-from nbannot.measures.result import NAN
+from nbannot.measures.result import NAN, FieldScore
 
 LABELS = ("anti", "neutral", "pro", "unclear")
 HUMAN = [LABELS[i] for i in (2, 2, 0, 1, 1, 0, 2, 1, 0, 2, 1, 1)]

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbannot.errors import ScoringError
-from nbannot.measures.field import FieldData, score_field
+from nbannot.measures.accounting import FieldData
+from nbannot.measures.field import score_field
 from nbannot.measures.span_field import SPAN_NAMES
 from nbannot.measures.spans import TOKEN, quote_f1, token_bounds
 

@@ -10,8 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nbannot.measures import text
-from nbannot.measures.field import FieldData, TextExtras, score_field
-from nbannot.measures.text_extras import EXTRA_NAMES, UnicodeTokenizer, extra_scores
+from nbannot.measures.accounting import FieldData
+from nbannot.measures.field import score_field
+from nbannot.measures.text_extras import EXTRA_NAMES, TextExtras, UnicodeTokenizer, extra_scores
 from nbannot.measures.text_field import TEXT_NAMES
 
 

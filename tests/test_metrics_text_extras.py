@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nbannot.measures.field import FieldData, TextExtras, score_field
-from nbannot.measures.text_extras import extra_scores
+from nbannot.measures.accounting import FieldData
+from nbannot.measures.field import score_field
+from nbannot.measures.text_extras import TextExtras, extra_scores
 
 HUMAN = ["tax cuts for the rich", "the hospital closed last year", "a new school"]
 MODEL = ["lower taxes for wealthy people", "the clinic shut down a year ago", "bananas"]

@@ -16,8 +16,9 @@ import pytest
 
 from nbannot.measures import agreement, ordinal, significance, spans, text
 from nbannot.measures import classification as cls
+from nbannot.measures.accounting import FieldData
 from nbannot.measures.agreement import CoderTotals, value_counts
-from nbannot.measures.field import FieldData, score_field
+from nbannot.measures.field import score_field
 from nbannot.measures.intervals import Intervals, Settings, standard_error
 from nbannot.measures.multilabel import score_sets
 from nbannot.measures.paired import compare_two
@@ -31,13 +32,13 @@ LEFT = {
     "bias.stuart_maxwell": "section 6: label order",
     "bias.rstd": "section 6: label order",
     "bias.position_chi2": "section 6: label order",
-    "plan.n_for_width": "section 5: planning",
-    "plan.n_for_kappa": "section 5: planning",
-    "plan.ppi": "section 5: planning",
-    "alt.all_identical": "section 4: alternative annotator test",
-    "alt.eps0_identical": "section 4: alternative annotator test",
-    "prev.worked": "section 5: prevalence",
-    "prev.poststrat_multiclass": "section 5: prevalence",
+    "plan.n_for_width": "tests/test_inference_vectors.py",
+    "plan.n_for_kappa": "tests/test_inference_vectors.py",
+    "plan.ppi": "tests/test_inference_vectors.py",
+    "alt.all_identical": "tests/test_inference_vectors.py",
+    "alt.eps0_identical": "tests/test_inference_vectors.py",
+    "prev.worked": "tests/test_inference_vectors.py",
+    "prev.poststrat_multiclass": "tests/test_inference_vectors.py",
     "calib.small": "section 6: calibration",
     "calib.ece_bias": "section 6: calibration",
     "ds.small": "section 7: Dawid-Skene",

@@ -18,12 +18,12 @@ from asking import ask
 
 import nbannot
 from nbannot.asking.prompts import reply_schema
-from nbannot.asking.request_reply import Request
+from nbannot.asking.request_reply import Model, Request
 from nbannot.errors import ModelError
 from nbannot.models.baselines import LABELLED, BaselineModel, folds
-from nbannot.models.registry import Model
 from nbannot.study.codebook import Codebook
-from nbannot.study.task import Task, load_task
+from nbannot.study.task import Task
+from nbannot.study.task_sources import load_task
 
 CODEBOOK = {
     "text_column": "text",

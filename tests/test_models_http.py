@@ -14,20 +14,10 @@ import pytest
 from serving import DATE, Serving
 
 from nbannot.errors import ModelError
-from nbannot.models.http import (
-    Exchange,
-    Pool,
-    Secret,
-    at_once,
-    checked_address,
-    is_loopback,
-    key_from,
-    masked,
-    parallel_for,
-    proxy_for,
-    retry_after,
-    server_words,
-)
+from nbannot.models.addresses import checked_address, is_loopback, proxy_for
+from nbannot.models.exchange import Exchange, retry_after, server_words
+from nbannot.models.http import Pool, at_once, parallel_for
+from nbannot.models.keys import Secret, key_from, masked
 
 KEY = "sk-planted-0123456789abcdef"
 
@@ -328,7 +318,30 @@ def test_an_address_holds_no_password():
     with pytest.raises(ModelError, match="holds a password") as raised:
         checked_address("https://me:topsecret@example.com/v1", "OPENAI_BASE_URL")
     assert "topsecret" not in str(raised.value)
-    assert checked_address(" https://example.com/v1/?x=1 ", "base_url") == "https://example.com/v1"
+    azure = "https://my.openai.azure.com/openai/deployments/gpt-x?api-version=2024-10-21"
+    assert checked_address(f" {azure} ", "base_url") == azure
+    assert checked_address(" https://example.com/v1/ ", "base_url") == "https://example.com/v1"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://host/v1?api_key=hunter2",
+        "https://host/v1?x=1&Subscription-Key=abc",
+        "https://host/v1?sig=abc",
+        "https://host/v1?x=sk-Abcdef0123456789",
+        "https://host/sk-Abcdef0123456789/v1",
+        "https://host/v1/hf_AbcdefGhijklmnop",
+        "https://host/x/planted%2Dword/v1",
+        "https://host/v1#planted-word",
+        "https://host/v1?next=planted-word",
+    ],
+)
+def test_an_address_holds_no_key(monkeypatch, address):
+    monkeypatch.setenv("NBANNOT_API_KEY", "planted-word")
+    with pytest.raises(ModelError, match=r"config\.json") as raised:
+        checked_address(address, "base_url")
+    assert not re.search("hunter2|abc|planted|Abcdef", str(raised.value))
 
 
 # ---- keys ---------------------------------------------------------------------------------------------------------
@@ -355,9 +368,6 @@ def test_a_key_that_the_server_sends_back_is_masked(monkeypatch, caplog):
     with Serving(key="another-key") as server:
         found = post(server, key=Secret(KEY))
     assert found.error == "HTTP 401: Incorrect API key provided: …."
-    answer = {"choices": [{"message": {"content": f"your key is {KEY}"}}]}
-    found = reply_with(200, json.dumps(answer).encode(), key=Secret(KEY))
-    assert found.data["choices"][0]["message"]["content"] == "your key is …"
     found = reply_with(500, b"x" * 290 + KEY.encode(), key=Secret(KEY))
     assert found.error is not None
     assert "planted" not in found.error

@@ -12,9 +12,10 @@ from asking import LABELS, SCHEMA, ask, request
 from huggingface_hub.errors import HfHubHTTPError
 from serving import Serving
 
+from nbannot.asking.request_reply import Model
 from nbannot.errors import ModelError
 from nbannot.models.huggingface import HuggingFaceModel
-from nbannot.models.registry import Model, backends
+from nbannot.models.registry import backends
 
 TOKEN = "hf_plantedPlantedPlanted01"
 
@@ -22,6 +23,7 @@ TOKEN = "hf_plantedPlantedPlanted01"
 @pytest.fixture(autouse=True)
 def _own_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: TOKEN)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr("huggingface_hub.inference._providers.hf_inference.get_token", lambda: TOKEN)
 
 
@@ -40,7 +42,7 @@ def test_an_endpoint_answers_as_the_mock_model_does():
     assert sent["model"] == "tiny"
     assert (sent["seed"], sent["top_k"], sent["max_tokens"], sent["temperature"]) == (1, 5, 512, 0.0)
     assert sent["response_format"] == {"type": "json_object", "value": SCHEMA}
-    assert headers["authorization"] == f"Bearer {TOKEN}"
+    assert "authorization" not in headers, "an address in a config is no reason to send it the token"
     assert replies[0].input_tokens == 10
     assert replies[0].seconds > 0
 
@@ -137,6 +139,17 @@ def test_info(monkeypatch):
     assert str(raised.value) == (
         "'togeter' does not run org/model; did you mean 'together'?\n  It is run by: novita, together."
     )
+
+
+def test_the_token_goes_to_hugging_face_and_where_one_says(monkeypatch):
+    for url in ("https://router.huggingface.co/v1", "https://huggingface.co/api"):
+        assert HuggingFaceModel("m", base_url=url).key.told() == f"HF_TOKEN goes to {url.split('/')[2]}"
+    for url in ("https://x.endpoints.example", "https://someone.hf.space", "http://huggingface.co"):
+        assert HuggingFaceModel("m", base_url=url).key.key is None
+    monkeypatch.setenv("NBANNOT_KEY_HOSTS", "x.endpoints.example")
+    assert HuggingFaceModel("m", base_url="https://x.endpoints.example").key.variable == "HF_TOKEN"
+    monkeypatch.setenv("NBANNOT_API_KEY_X_ENDPOINTS_EXAMPLE", "own-key-01")
+    assert HuggingFaceModel("m", base_url="https://x.endpoints.example").key.key.reveal() == "own-key-01"
 
 
 def test_an_endpoint_of_ones_own_is_taken_at_its_word():

@@ -23,8 +23,11 @@ import pytest
 
 from nbannot.asking.request_reply import Message, Model, Reply, Request
 from nbannot.errors import ModelError
-from nbannot.models import local, weights
-from nbannot.models.local import DEMO_NOTICE, LocalModel, transcript
+from nbannot.models import weights
+from nbannot.models.local import DEMO_NOTICE, LocalModel
+from nbannot.models.local_engine import LOADED, Work, _missing_instructions
+from nbannot.models.local_port import States, remove_leftovers
+from nbannot.models.local_prompts import branchings, system_folded, transcript
 
 DIRECTIONS = ["positive", "negative", "mixed", "no clear sentiment", "not applicable"]
 FIELDS: dict[str, tuple[list[Any], dict[str, Any]]] = {
@@ -98,18 +101,18 @@ def test_a_system_message_can_go_into_the_next_one() -> None:
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "One?"},
     ]
-    folded, shared = local._system_folded(messages, 2)
+    folded, shared = system_folded(messages, 2)
     assert folded == [{"role": "user", "content": "Be brief.\n\nOne?"}]
     assert folded[0]["content"][:shared] == "Be brief.\n\nOn"
     longer = [*messages, {"role": "assistant", "content": "{}"}, {"role": "user", "content": "Two?"}]
-    assert local._system_folded(longer, 2)[1] == 2
-    assert local._system_folded(messages[1:], 2) == (messages[1:], 2)
+    assert system_folded(longer, 2)[1] == 2
+    assert system_folded(messages[1:], 2) == (messages[1:], 2)
 
 
 def test_every_option_ends_in_a_leaf_of_the_tree() -> None:
     sequences = [(5, 1, 9), (5, 1, 1, 9), (5, 2, 9), (5, 2, 8), (5, 3)]
     product = dict.fromkeys(range(5), 0)
-    for path, branches in local._branchings(sequences):
+    for path, branches in branchings(sequences):
         assert len(branches) > 1
         for token, members in branches.items():
             for member in members:
@@ -117,12 +120,12 @@ def test_every_option_ends_in_a_leaf_of_the_tree() -> None:
                 product[member] += 1
     # depth of each leaf counted in branchings: 1 against 1-1 at (5, 1); 9 against 8 at (5, 2)
     assert product == {0: 2, 1: 2, 2: 2, 3: 2, 4: 1}
-    assert list(local._branchings([(1, 2)])) == []
+    assert list(branchings([(1, 2)])) == []
 
 
 def test_states_are_dropped_when_there_are_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "STATES_BYTES", 25)
-    states = local._States(tmp_path)
+    monkeypatch.setattr("nbannot.models.local_port.STATES_BYTES", 25)
+    states = States(tmp_path)
     for name in "abc":
         (tmp_path / name).write_bytes(b"0123456789")
         assert states.has("a") == (name != "a")
@@ -143,18 +146,18 @@ def test_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
     for name, age in (("nbannot-states-old", 3 * 86400), ("nbannot-states-new", 60), ("others", 9 * 86400)):
         (tmp_path / name).mkdir()
         os.utime(tmp_path / name, (time.time() - age,) * 2)
-    local._remove_leftovers(tmp_path)
+    remove_leftovers(tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["nbannot-states-new", "others"]
 
 
 def test_processors_that_are_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("processor : 0\nflags\t\t: fpu sse4_2 avx fma\n")
-    assert local._missing_instructions(str(cpuinfo)) == ["avx2", "bmi2"]
+    assert _missing_instructions(str(cpuinfo)) == ["avx2", "bmi2"]
     cpuinfo.write_text("Features : asimd\n")
-    assert local._missing_instructions(str(cpuinfo)) == []
-    assert local._missing_instructions(str(tmp_path / "none")) == []
-    monkeypatch.setattr(local, "_missing_instructions", lambda: ["avx2"])
+    assert _missing_instructions(str(cpuinfo)) == []
+    assert _missing_instructions(str(tmp_path / "none")) == []
+    monkeypatch.setattr("nbannot.models.local_engine._missing_instructions", lambda: ["avx2"])
     with pytest.raises(ModelError, match="This computer's processor lacks avx2, which local models need"):
         LocalModel().info()
 
@@ -280,7 +283,7 @@ def test_next_token_shares_are_exact(model: LocalModel) -> None:
     logs = full_distribution(model, tokens)
     likeliest = sorted(logs, key=lambda token: -logs[token])
     chosen = [likeliest[0], likeliest[7], likeliest[5000], likeliest[-1]]
-    work = local._Work(threading.Event())
+    work = Work(threading.Event())
     shares = model._engine._next(tokens, chosen, False, work)
     total = sum(math.exp(logs[token]) for token in chosen)
     for token in chosen:
@@ -547,9 +550,9 @@ def test_weights_stay_loaded(model: LocalModel) -> None:
     asyncio.run(again.open())
     assert again._engine is model._engine
     assert time.monotonic() - started < 0.2
-    users = local._LOADED[next(reversed(local._LOADED))].users
+    users = LOADED[next(reversed(LOADED))].users
     asyncio.run(again.close())
-    assert local._LOADED[next(reversed(local._LOADED))].users == users - 1
+    assert LOADED[next(reversed(LOADED))].users == users - 1
 
 
 @pytest.mark.model

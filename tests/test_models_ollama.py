@@ -16,10 +16,11 @@ from asking import LABELS, SCHEMA, ask, request
 from serving import OF_THE_ANSWER, OF_THE_WIRE, Serving
 
 import nbannot
+from nbannot.asking.request_reply import Model
 from nbannot.errors import ModelError
 from nbannot.models.ollama import OllamaModel, estimated_tokens, full_name
 from nbannot.models.ollama_server import SERVERS, host_address, version_numbers
-from nbannot.models.registry import Model, backends
+from nbannot.models.registry import backends
 
 NAME = "tiny:latest"
 
@@ -302,9 +303,12 @@ def test_how_many_at_once(monkeypatch):
 
 def test_keys_go_to_servers_elsewhere_only(monkeypatch):
     monkeypatch.setenv("OLLAMA_API_KEY", "planted-key-0123456789")
-    assert OllamaModel("x")._key is None
+    assert OllamaModel("x").key.key is None
     elsewhere = OllamaModel("x", base_url="https://ollama.com")
-    assert elsewhere._key is not None
+    assert elsewhere.key.key is not None
+    assert OllamaModel("x", base_url="https://ollama.com.example").key.key is None
+    monkeypatch.setenv("OLLAMA_HOST", "gpu.example:11434")
+    assert OllamaModel("x").key.variable == "OLLAMA_API_KEY"
     assert "planted" not in repr(vars(elsewhere))
 
 
@@ -382,7 +386,7 @@ def test_nothing_installed_says_what_to_do(monkeypatch, tmp_path):
 
 
 def test_something_else_answers(monkeypatch):
-    monkeypatch.setattr("nbannot.models.ollama.is_loopback", lambda _: False)
+    monkeypatch.setattr("nbannot.models.ollama_server.is_loopback", lambda _: False)
     with pytest.raises(ModelError, match="cannot be reached: no connection"):
         OllamaModel("tiny", base_url="http://127.0.0.1:9").info()
     with Serving(key="wanted") as server, pytest.raises(ModelError, match="cannot be reached: HTTP 401"):
@@ -394,7 +398,7 @@ def test_something_else_answers(monkeypatch):
 
 def test_a_run_with_faults_gives_the_labels_of_one_without(monkeypatch, tmp_path):
     assert "ollama" in backends()
-    monkeypatch.setattr("nbannot.engine.engine.FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr("nbannot.engine.sending.FIRST_WAIT_S", 0.02)
     labels = []
     for faults in ({}, {"http_503": 0.05, "reset": 0.05, "cut_body": 0.05, "prose": 0.2}):
         with ollama(faults=faults) as server:

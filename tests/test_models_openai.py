@@ -12,12 +12,15 @@ from asking import LABELS, SCHEMA, ask, request
 from serving import OF_THE_ANSWER, OF_THE_WIRE, Serving
 
 import nbannot
+from nbannot.asking.reply_parts import split_thinking
+from nbannot.asking.request_reply import Model
 from nbannot.errors import ModelError
-from nbannot.models.chat import Dialect, content_text, is_too_long, read_completion, split_thinking
-from nbannot.models.http import Exchange
+from nbannot.models.chat import content_text, is_too_long, read_completion
+from nbannot.models.dialect import Dialect
+from nbannot.models.exchange import Exchange
 from nbannot.models.logprobs import NoScore, option_probabilities
 from nbannot.models.openai_compatible import OpenAIModel
-from nbannot.models.registry import Model, backends, get_model
+from nbannot.models.registry import backends, get_model
 
 KEY = "sk-planted-0123456789abcdef"
 OPTIONS = tuple(json.dumps({"response": label}) for label in LABELS)
@@ -169,7 +172,7 @@ def test_a_failure_is_no_refusal_even_if_another_request_has_just_learned_someth
         dialect.formats.step_down(asked.schema)  # by another request, while this one was under way
         return Exchange(500, error="HTTP 500: out of memory", retriable=True)
 
-    exchange = dialect.exchange(asked, lambda: dialect.parameters(asked), send)
+    exchange = dialect.exchange(asked, dialect.parameters, send)
     assert asyncio.run(exchange).status == 500
     assert len(sent) == 1
 
@@ -382,6 +385,35 @@ def test_what_is_missing_is_not_made_up(tokens, why):
         option_probabilities(tokens, OPTIONS)
 
 
+@pytest.mark.parametrize(
+    ("logprob", "why"),
+    [
+        (float("nan"), "tells nan as a log-probability"),
+        (float("inf"), "tells inf as a log-probability"),
+        (float("-inf"), "tells -inf as a log-probability"),
+        ("NaN", "tells nan as a log-probability"),
+        (800.0, "tells 800 as a log-probability, which must be finite and at most 0"),
+        (1e30, "tells 1e\\+30 as"),
+        (0.25, "tells 0.25 as"),
+        (-0.02, "probabilities that sum to 1.97, more than 1"),
+        (10**400, "a form that is not known"),
+        (None, "a form that is not known"),
+        (False, "a form that is not known"),
+    ],
+)
+def test_numbers_that_are_no_log_probabilities_choose_no_option(logprob, why):
+    best = {"token": '"against', "logprob": -0.01}
+    first = {"token": '"for', "logprob": logprob}
+    third = {"token": '"neither', "logprob": -9.0}
+    head = {"token": '{"response": ', "logprob": 0.0}
+    with pytest.raises(NoScore, match=why):
+        option_probabilities([head, {**best, "top_logprobs": [first, best, third]}], OPTIONS)
+    shares = option_probabilities(
+        [head, {**best, "top_logprobs": [{**first, "logprob": "-5"}, best, third]}], OPTIONS
+    )
+    assert shares.index(max(shares)) == 1
+
+
 # ---- what the model is ------------------------------------------------------------------------------------
 
 
@@ -399,6 +431,33 @@ def test_info():
         )
         with pytest.raises(ModelError, match="has several models"):
             model_at(server, "").info()
+
+
+def test_thinking_is_kept_in_whatever_form_a_server_sends_it():
+    answer = '{"response": "for"}'
+
+    def read(content, **further):
+        message = {"content": content, **further}
+        exchange = Exchange(data={"choices": [{"message": message, "finish_reason": "stop"}]}, status=200)
+        reply = read_completion(exchange)
+        return reply.text, reply.reasoning
+
+    weighed = {"type": "text", "text": "Weighed."}
+    assert read([{"type": "thinking", "thinking": [weighed]}, {"type": "text", "text": answer}]) == (
+        answer,
+        "Weighed.",
+    )
+    assert read([{"type": "reasoning", "text": "Weighed."}, answer]) == (answer, "Weighed.")
+    assert read(answer, reasoning_details=[{"type": "reasoning.text", "text": "Weighed."}]) == (
+        answer,
+        "Weighed.",
+    )
+    assert read(answer, reasoning_details=[{"type": "reasoning.encrypted", "data": "x"}]) == (answer, None)
+    assert read(f"<think>Then this.</think>{answer}", reasoning="First.") == (answer, "First.\nThen this.")
+    assert read(f"<think>Weighed.</think>{answer}", reasoning_content="") == (answer, "Weighed.")
+    assert read(f"[THINK]Weighed.[/THINK]{answer}") == (answer, "Weighed.")
+    assert read(None, reasoning_content=answer) == ("", answer)
+    assert read(answer, reasoning={"summary": [weighed]}, reasoning_content=3) == (answer, "Weighed.")
 
 
 def test_the_only_model_needs_no_name():
@@ -447,18 +506,46 @@ def test_the_key_comes_from_the_environment(monkeypatch):
         with pytest.raises(ModelError) as raised:
             model_at(server).info()
         assert str(raised.value) == (
-            f"the server at {server.openai_url} wants a key, and there is none in the environment.\n"
-            "  Set NBANNOT_API_KEY (or OPENAI_API_KEY) before Python starts; never write a key into a notebook."
+            f"the server at {server.openai_url} wants a key, and none is there for it.\n"
+            "  Set NBANNOT_API_KEY_127_0_0_1 or NBANNOT_API_KEY before Python starts; never write a key into a notebook."
         )
-        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.setenv("NBANNOT_API_KEY", KEY)
         assert model_at(server).info().name == "tiny"
         assert ask(model_at(server), request())[0].error is None
         monkeypatch.setenv("NBANNOT_API_KEY", "sk-wrong-0123456789")
-        with pytest.raises(ModelError, match="refuses the key") as raised:
+        with pytest.raises(ModelError, match="refuses the key in NBANNOT_API_KEY") as raised:
             model_at(server).info()
         assert "wrong-0123456789" not in str(raised.value)
         monkeypatch.setenv("NBANNOT_API_KEY_127_0_0_1", KEY)
         assert model_at(server).info().name == "tiny"
+
+
+def test_the_key_of_another_program_goes_to_its_own_host_alone(monkeypatch):
+    """A config.json from somebody else names the address: that is no reason to send it the key."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Serving() as stranger:
+        model = model_at(stranger)
+        model.info()
+        assert ask(model, request())[0].error is None
+        assert [call.headers.get("authorization") for call in stranger.calls] == [None] * len(stranger.calls)
+        assert model.key.told() == "no key goes to 127.0.0.1 (OPENAI_API_KEY stays here)"
+        monkeypatch.setenv("NBANNOT_KEY_HOSTS", "gpu.example, 127.0.0.1")
+        assert ask(model_at(stranger), request())[0].error is None
+        assert stranger.calls[-1].headers["authorization"] == f"Bearer {KEY}"
+        monkeypatch.delenv("NBANNOT_KEY_HOSTS")
+        monkeypatch.setenv("OPENAI_BASE_URL", stranger.openai_url)
+        assert model_at(stranger).key.variable == "OPENAI_API_KEY"
+        monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+        assert model_at(stranger).key.variable == ""
+    for url, sent in {
+        "https://api.openai.com/v1": True,
+        "https://eu.api.openai.com/v1": True,
+        "http://api.openai.com/v1": False,
+        "https://api.openai.com.evil.example/v1": False,
+        "https://evilopenai.com/v1": False,
+        "https://router.huggingface.co/v1": False,
+    }.items():
+        assert bool(OpenAIModel("m", base_url=url).key.key) is sent, url
 
 
 def test_the_address_may_come_from_the_environment(monkeypatch):

@@ -22,7 +22,8 @@ import pytest
 
 from nbannot.errors import ModelError
 from nbannot.models import weights
-from nbannot.models.weights import PackagedModel, describe, find, packaged
+from nbannot.models.gguf import describe, sha256_of
+from nbannot.models.weights import PackagedModel, find, packaged
 
 
 def string(text: str) -> bytes:
@@ -186,8 +187,8 @@ def test_hash_is_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: 
     file.write_bytes(CONTENT)
     first = describe(file)
     hashed: list[Path] = []
-    once_more = weights._sha256
-    monkeypatch.setattr(weights, "_sha256", lambda path: hashed.append(path) or once_more(path))
+    once_more = sha256_of
+    monkeypatch.setattr("nbannot.models.gguf.sha256_of", lambda path: hashed.append(path) or once_more(path))
     assert describe(file) == first
     assert hashed == []
     file.write_bytes(CONTENT[:-1] + b"x")

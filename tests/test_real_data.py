@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from conftest import DATA
 
-from nbannot.comparing.comparison import HEADLINE, Coder, compare, load_coder
+from nbannot.comparing.coder import Coder, load_coder
+from nbannot.comparing.comparison import HEADLINE, compare
 from nbannot.comparing.reliability import agreement
 from nbannot.record.scoring import Scores, score
-from nbannot.study.task import Task, load_task
+from nbannot.study.task import Task
+from nbannot.study.task_sources import load_task
 
 SETS = {
     name: len(list((DATA / name / "coders").glob("*.csv")))

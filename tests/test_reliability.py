@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from made_runs import answer, made_run, made_task
 
-from nbannot.comparing.comparison import load_coder
+from nbannot.comparing.coder import load_coder
 from nbannot.comparing.reliability import agreement
 from nbannot.errors import ScoringError
 

@@ -36,16 +36,18 @@ def test_the_report_of_a_small_run(tmp_path):
 
 
 REPORT = """\
-Report on demo (run a1b2c3d4)
+Report on demo: mock (run a1b2c3d4)
 ══════════════════════════════════════════════════════════════════════════════════════════════════════════════
+Stance not better than the baseline on 20 texts
+
 ┃ A model for tests.
 
-run       a1b2c3d4, mock_standard
-model     mock
-texts     20 × 1 field; 18 valid · 2 invalid
-status    complete
-date      2026-01-02 03:04 UTC
-settings  model = mock, prompt_type = standard, use_examples = true, temperature = 0, chat_mode = per_query
+field   metric    value  95% interval   0 to 1                 baseline  answered
+──────  ────────  ─────  ─────────────  ─────────────────────  ────────  ────────
+Stance  macro F1   0.61  [0.36, 0.81]¹  ·······━━|━━●━━━━━···    0.45 ≈  18 of 20
+¹ interval unreliable: some labels have fewer than 10 human labels
+baseline: always the commonest human label, or as many of each label as were given, dealt out at random,
+whichever scores more; ≈ the interval holds the baseline
 
 Stance (dropdown, nominal)
 ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -91,6 +93,7 @@ answers          18 valid · 2 invalid
 no valid answer  2 × invalid: not an option
 rows             20 = 18 scored + 2 without a valid answer
 
+• People gave no text the label neutral: no agreement measure means anything about it here.
 • Look at F1 and percentage agreement first; per-class precision and recall where labels are rare.
 • Interval for macro F1 unreliable: class anti has n=8.
 • neutral was predicted but never used by humans; it is not in the macro averages.
@@ -119,6 +122,18 @@ What the intervals cover
   cluster= that column, or the intervals are too narrow.
 • A run that was chosen because it scored best on these texts scores too well here: judge it on texts that
   played no part in the choice.
+
+How the run was made
+──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+run         a1b2c3d4, mock_standard
+model       mock
+texts       20 × 1 field; 18 valid · 2 invalid
+status      complete
+date        2026-01-02 03:04 UTC
+settings    model = mock, prompt_type = standard, use_examples = true, temperature = 0, chat_mode = per_query
+texts went  they stayed on this machine
+time        0 calls in –
+energy      not measured
 """
 
 
@@ -159,7 +174,7 @@ def test_without_human_labels_it_shows_what_the_model_answered(tmp_path):
     task = made_task(["a", "b", "c", "d"], STANCE, QUOTE)
     run = made_run(task, {"Stance": ["pro", "pro", "anti", None], "Quote": ["x", "", "", "y"]}, tmp_path)
     said = report_text(run)
-    assert "The texts have no human labels" in said
+    assert "No human labels on" in said
     assert re.search(r"pro +2 +67% +████████", said)
     assert "It wrote something in 2 of 4 texts." in said
     assert "What the intervals cover" not in said

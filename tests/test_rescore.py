@@ -22,7 +22,8 @@ from nbannot.comparing.rescoring.rules import FAULTS, value_under
 from nbannot.errors import RunError, ScoringError, TaskError
 from nbannot.record.lab import lab_metrics, read_lab_folder
 from nbannot.record.scoring import score
-from nbannot.study.task import Task, load_task
+from nbannot.study.task import Task
+from nbannot.study.task_sources import load_task
 
 FAST = {"n_resamples": 200}
 RUN_ID = "run_2026-01-02_03-04-05_8c6016e4"

@@ -105,8 +105,21 @@ def test_no_folder_bears_a_public_name_and_faces_only_hand_on():
     faces = [p for p in PACKAGE.rglob("__init__.py") if p != PACKAGE / "__init__.py"]
     assert not {p.parent.name for p in faces} & set(nbannot.__all__)
     for face in faces:
-        kinds = {type(node) for node in ast.parse(face.read_text(encoding="utf-8")).body}
-        assert kinds <= {ast.Expr, ast.ImportFrom, ast.Assign}, face
+        body = ast.parse(face.read_text(encoding="utf-8")).body
+        lazily = [n for n in body if isinstance(n, ast.FunctionDef) and n.name in ("__getattr__", "__dir__")]
+        kinds = {type(node) for node in body if node not in lazily}
+        assert kinds <= {ast.Expr, ast.ImportFrom, ast.Assign, ast.If}, face
+
+
+def test_the_displays_are_listed_for_editors_too():
+    from nbannot import displays
+
+    tree = ast.parse((PACKAGE / "displays" / "__init__.py").read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.name: node.module for node in ast.walk(block) if isinstance(node, ast.ImportFrom)
+            for alias in node.names}  # fmt: skip
+    assert seen == {name: f"nbannot.{home}" for name, home in displays._HOME.items()}
+    assert all(callable(getattr(displays, name)) for name in displays.__all__)
 
 
 def test_every_file_can_be_imported_and_patched_by_its_dotted_name():

@@ -100,6 +100,6 @@ def test_an_interrupt_before_anything_is_asked_is_tidy(door, tmp_path, monkeypat
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nbannot.study.task.Codebook.load", interrupted)
+    monkeypatch.setattr("nbannot.study.codebook.Codebook.load", interrupted)
     with pytest.raises(RunInterrupted, match="stopped"):
         door("policy-sentiment", model="mock", output_root=str(tmp_path))

@@ -29,8 +29,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbannot.errors import TableError
-from nbannot.record import tables
-from nbannot.record.tables import joined, read_classes, read_long, read_runs, safe_run_id, upsert
+from nbannot.record import csv_store, tables
+from nbannot.record.columns import safe_run_id
+from nbannot.record.csv_store import upsert
+from nbannot.record.tables import joined, read_classes, read_long, read_runs
 
 SAMPLES = DATA / "codebook_lab_logs"
 SAMPLE_TASKS = ("restaurant_cebab", "uk_group_mentions", "uk_manifesto_policy")
@@ -55,7 +57,7 @@ CLASSES_HEADER = "run_id,column,annotation_type,label,metric,value,n,ci_low,ci_h
 CHILD = """
     import os, resource, signal, sys
     from pathlib import Path
-    from nbannot.record import tables
+    from nbannot.record import csv_store, tables
     from nbannot.errors import TableError
     folder, more = Path(sys.argv[1]), sys.argv[2:]
 
@@ -419,7 +421,7 @@ def test_a_record_torn_inside_a_quoted_line_break_is_cut(tmp_path: Path) -> None
 
 KILLED_IN_AN_APPEND = """
     kind, share = more[0], float(more[1])
-    append = tables._append
+    append = csv_store._append
 
     def killed(path, step):
         if path.name.endswith(tables.TABLES[kind].suffix):
@@ -429,7 +431,7 @@ KILLED_IN_AN_APPEND = """
             os.kill(os.getpid(), signal.SIGKILL)
         append(path, step)
 
-    tables._append = killed
+    csv_store._append = killed
     put("bbbbbbbb", n_metrics=2)
 """
 
@@ -573,15 +575,15 @@ def test_a_failure_in_one_table_is_taken_back_in_all(
 ) -> None:
     put(tmp_path, "aaaaaaaa")
     before = contents(tmp_path)
-    append = tables._append
+    append = csv_store._append
 
-    def full(path: Path, step: tables.Step) -> None:
+    def full(path: Path, step: csv_store.Step) -> None:
         append(path, step)
         if path.name.endswith(tables.TABLES[failing].suffix):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(tables, "_append", full)
+        patch.setattr(csv_store, "_append", full)
         with pytest.raises(
             TableError, match=r"No space left on device\.\n  No row was lost or torn\. Free some space"
         ):
@@ -601,9 +603,9 @@ def test_a_failed_first_write_leaves_no_table(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_table_that_is_busy_for_too_long_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "LOCK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(csv_store, "LOCK_TIMEOUT_S", 0.05)
     with (
-        tables._locked(tmp_path, "t", 1.0),
+        csv_store._locked(tmp_path, "t", 1.0),
         pytest.raises(TableError, match=r"were busy for 0 seconds\.\n  Another program"),
     ):
         put(tmp_path, "aaaaaaaa")

@@ -408,7 +408,7 @@ def test_run_waits_and_returns_the_run():
     assert form.error == ""
     assert run.run_id == nbannot.run("policy-sentiment", model="mock", limit=4).run_id
     assert f"run {run.run_id}: complete" in form._status.value
-    assert "policy-sentiment: mock" in form._results.value
+    assert "policy-sentiment · mock" in form._results.value
     assert "Report on policy-sentiment" in form._results.value
 
 
@@ -494,8 +494,8 @@ def test_the_form_has_a_twin_in_plain_text_and_an_output_that_stays(shell):
     )
     assert "%%annotate policy-sentiment" in widget.data["text/plain"]
     assert before.data.keys() == {"text/html", "text/plain"}
-    assert "policy-sentiment: mock" in after.data["text/html"]
-    assert "policy-sentiment: mock" in after.data["text/plain"]
+    assert "policy-sentiment · mock" in after.data["text/html"]
+    assert "policy-sentiment · mock" in after.data["text/plain"]
     assert 'model = "mock"' in after.data["text/plain"]
 
 

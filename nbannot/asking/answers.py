@@ -11,11 +11,14 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
+from nbannot.asking.prompts import answer_object, placeholder
+from nbannot.asking.reply_parts import UNWRITABLE, Parts, parts_of, shortened
 from nbannot.asking.request_reply import Reply
 from nbannot.errors import listed
-from nbannot.study.codebook import NO, YES, Field
+from nbannot.study.field import NO, YES, Field
 from nbannot.study.spans import locate
 
 Status = Literal["ok", "invalid", "refused", "truncated", "failed", "not_applicable", "not_asked"]
@@ -33,15 +36,12 @@ REFUSAL = re.compile(
     r"^\W*((i\W*a?m\s+)?sorry\b|i\s+(can(no|['’])?t|am\s+unable|won['’]t)\b|as\s+an\s+ai\b|i\s+must\s+decline)",
     re.IGNORECASE,
 )
-THINKING_ENDS = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
-MARK = re.compile(r"<(?P<close>/?)think(?:ing)?>|\{", re.IGNORECASE)
-"""What parts a reply: where thinking aloud begins and ends, and the brace that may open the answer."""
+CUT = ("length", "max_tokens", "max_output_tokens", "model_length")
+"""How servers call a reply that ended at max_tokens."""
 
-OBJECT = re.compile(r"\{\s*[\"}]")
-"""A brace that opens a JSON object."""
-
-UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
-"""What no table can hold: control characters and halves of surrogate pairs."""
+PLACEHOLDERS = ("…", "...")
+SUM_TOLERANCE = 1e-3
+ONLY_THOUGHT = "the reply is empty, the model only thought"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Answer:
     Attributes
     ----------
     value
-        As in `nbannot.study.codebook.Value`; ``None`` unless `status` is ``"ok"``.
+        As in `nbannot.study.field.Value`; ``None`` unless `status` is ``"ok"``.
     reason
         Why there is no value, e.g. ``"not an option: 'maybe'"``.
     repaired
@@ -72,12 +72,19 @@ class Answer:
     attempt: int = 1
 
 
+_Read = tuple[Any, bool, tuple[str, ...]]
+"""A value, whether it was put right, and the quotes of a span answer that are not in the text."""
+
+
 class _Bad(ValueError):
     """A value that the field does not have; its text is the reason."""
 
 
 def read_reply(group: Sequence[Field], text: str, reply: Reply, attempt: int = 1) -> dict[str, Answer]:
-    """Return the answer to each field of the group (column -> `Answer`) that a reply holds."""
+    """Return the answer to each field of the group (column -> `Answer`) that a reply holds; never raises.
+
+    Several whole objects that answer a field differently are no answer to it.
+    """
 
     def all_of(status: Status, reason: str) -> dict[str, Answer]:
         return {f.column: Answer(f.column, status, reason=reason, attempt=attempt) for f in group}
@@ -88,27 +95,58 @@ def read_reply(group: Sequence[Field], text: str, reply: Reply, attempt: int = 1
         return all_of("failed", reply.error or "no reply")
     if reply.finish_reason in ("refusal", "content_filter"):
         return all_of("refused", "the server reports a refusal")
+    if reply.probabilities and not are_probabilities(reply.probabilities):
+        return all_of("invalid", f"label probabilities that are none: {listed(reply.probabilities, 4)}")
     keys = ["response"] if len(group) == 1 else [field.column for field in group]
-    found, why = first_object(reply.text, keys)
-    if found is None:
-        if reply.finish_reason == "length":
-            return all_of("truncated", "the reply ended at max_tokens before the answer was whole")
-        if _declines(reply.text):
-            return all_of("refused", "the reply declines to answer")
-        return all_of("invalid", why)
+    raw = reply.text or ""
+    parts = parts_of(raw, keys, _formats(group, raw))
+    if not parts.objects:
+        return all_of(*_why_none(reply, parts, keys))
     return {
-        field.column: _answer(field, key, found, text, reply, attempt)
+        field.column: _answer(field, key, parts.objects, text, reply, attempt)
         for field, key in zip(group, keys, strict=True)
     }
 
 
+def _formats(group: Sequence[Field], raw: str) -> list[str]:
+    """Return the prompt's lines that show how an answer looks, if the reply may quote one."""
+    shown = any(word in raw for word in ("…", placeholder(group[0])))
+    if not shown or any(word in field.options for field in group for word in PLACEHOLDERS):
+        return []
+    return [answer_object(group, reasons=reasons) for reasons in (True, False)]
+
+
+def _why_none(reply: Reply, parts: Parts, keys: Sequence[str]) -> tuple[Status, str]:
+    """Return the status and the reason of a reply in which no answer stands."""
+    thought = (reply.reasoning or "").strip()
+    only_thought = not parts.said and not parts.thoughts and bool(thought)
+    if (reply.finish_reason or "").casefold() in CUT:
+        why = "the reply ended at max_tokens before the answer was whole"
+        return "truncated", f"{why}; all of it was thinking" if only_thought else why
+    if REFUSAL.match(parts.said) and "{" not in parts.said:
+        return "refused", "the reply declines to answer"
+    if only_thought and parts_of(thought, keys).objects:
+        return "invalid", (
+            f"{ONLY_THOUGHT}: an answer stands in its reasoning, where drafts stand too; "
+            "start the server without a reasoning parser, or set reasoning = false"
+        )
+    if only_thought:
+        return "invalid", f"{ONLY_THOUGHT} ({len(thought):,} characters of reasoning)"
+    return "invalid", parts.why
+
+
+def are_probabilities(shares: Sequence[float]) -> bool:
+    """Return whether the numbers are finite, from 0 to 1, and sum to 1 within a thousandth."""
+    return all(math.isfinite(p) and 0 <= p <= 1 + SUM_TOLERANCE for p in shares) and (
+        abs(sum(shares) - 1) <= SUM_TOLERANCE
+    )
+
+
 def _answer(
-    field: Field, key: str, found: Mapping[str, Any], text: str, reply: Reply, attempt: int
+    field: Field, key: str, objects: Sequence[Mapping[str, Any]], text: str, reply: Reply, attempt: int
 ) -> Answer:
-    if key not in found:
-        return Answer(field.column, "invalid", reason=f"the answer has no key {key!r}", attempt=attempt)
     try:
-        value, repaired, unaligned = _value(field, found[key], text)
+        value, repaired, unaligned = _only_value(field, key, objects, text)
     except _Bad as bad:
         return Answer(field.column, "invalid", reason=str(bad), attempt=attempt)
     except RecursionError:
@@ -125,107 +163,55 @@ def _answer(
     )
 
 
-def _declines(raw: str) -> bool:
-    said = THINKING_ENDS.split(raw)[-1]
-    return bool(REFUSAL.match(said)) and "{" not in said
+def _only_value(field: Field, key: str, objects: Sequence[Mapping[str, Any]], text: str) -> _Read:
+    """Return what the objects answer to a field, if they all answer the same.
 
-
-def first_object(raw: str, keys: Sequence[str]) -> tuple[dict[str, Any] | None, str]:
-    """Return the first whole JSON object in a reply that has one of `keys`, or ``None`` and why there is none.
-
-    What is thought aloud is no answer: ``<think>…</think>``, also where the reply begins inside it or ends before it
-    does. An object that starts and is not whole ends the search, and braces that hold no JSON are passed over with
-    all that is in them: what stands inside either is no answer.
+    Raises
+    ------
+    _Bad
+        If they do not, if the first has no such key, or if what they say is not a value of the field.
     """
-    text = raw.strip()
-    found: dict[str, Any] | None = None
-    why, thoughts, at = "", 0, 0
-    while match := MARK.search(text, at):
-        at = match.end()
-        if match["close"]:
-            if not thoughts:  # the reply began inside its thoughts: everything so far was thinking
-                found, why = None, ""
-            thoughts = max(0, thoughts - 1)
-        elif match["close"] is not None:
-            thoughts += 1
-        elif not thoughts and found is None and not why:
-            found, why, at = _object_at(text, match.start())
-            if found is not None and not any(key in found for key in keys):
-                found = None
-    if found is not None:
-        return found, ""
-    return None, why or _nothing(text, keys[0])
+    if key not in objects[0]:
+        raise _Bad(f"the answer has no key {key!r}")
+    given = [item[key] for item in objects if key in item]
+    if len(given) > 1:
+        given = list({json.dumps(raw): raw for raw in given}.values())
+    answers = [raw for raw in given if not _is_placeholder(field, raw)]
+    if not answers:
+        raise _Bad("the reply repeats the format and gives no answer")
+    first, *others = answers
+    read, why = _attempted(field, first, text)
+    for other in others:
+        again, _ = _attempted(field, other, text)
+        if read is None or again is None or again[0] != read[0] or again[2] != read[2]:
+            raise _Bad(f"several answers: {_shown(first)} and {_shown(other)}")
+    if read is None:
+        raise _Bad(why)
+    return read[0], read[1] or bool(others), read[2]
 
 
-def _nothing(text: str, key: str) -> str:
-    """Return why a reply in which no object broke off, and none had the key, holds no answer."""
-    if not text:
-        return "the reply is empty"
-    said = re.split("<think", THINKING_ENDS.split(text)[-1], flags=re.IGNORECASE)[0]
-    if not said.strip():
-        return "the reply ended with its thinking"
-    if OBJECT.search(said):
-        return f"the answer has no key {key!r}: {shortened(said)!r}"
-    return _not_json(said)
-
-
-def _not_json(said: str) -> str:
-    return f"not JSON: {shortened(said)!r}"
-
-
-def _object_at(text: str, start: int) -> tuple[dict[str, Any] | None, str, int]:
-    """Return the object that begins at `start`, or ``None`` and why it is not whole, and where the search goes on."""
-    if not OBJECT.match(text, start):
-        end = _closing(text, start)
-        return (None, "", end) if end else (None, _not_json(text), len(text))
+def _attempted(field: Field, raw: Any, text: str) -> tuple[_Read | None, str]:
     try:
-        found, end = _DECODER.raw_decode(text, start)
+        return _value(field, raw, text), ""
     except _Bad as bad:
-        return None, str(bad), len(text)
-    except json.JSONDecodeError as error:  # up to where it fails all was JSON: a mark in there is in a string
-        return (
-            None,
-            _not_json(text),
-            len(text) if error.msg.startswith("Unterminated") else max(error.pos, start + 1),
-        )
-    except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists
-        return None, _not_json(text), len(text)
-    return found, "", end
+        return None, str(bad)
 
 
-def _closing(text: str, start: int) -> int:
-    """Return where the brace that opens at `start` is closed again, or 0."""
-    level = 0
-    for match in re.compile("[{}]").finditer(text, start):
-        level += 1 if match[0] == "{" else -1
-        if not level:
-            return match.end()
-    return 0
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found and (type(found[key]) is not type(value) or found[key] != value):
-            raise _Bad(f"several answers: {shortened(key)!r} is given twice")
-        found[key] = value
-    return found
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, strict=False)
-
-
-def shortened(text: str, length: int = 60) -> str:
-    """Return the text on one line, cut after `length` characters; what cannot be written becomes �."""
-    flat = " ".join(UNWRITABLE.sub("�", text[: 100 * length]).split())
-    return flat if len(flat) <= length else flat[: length - 1] + "…"
+def _is_placeholder(field: Field, raw: Any) -> bool:
+    """Return whether a value only repeats what the prompt shows in the place of an answer."""
+    if isinstance(raw, list):
+        texts = [str(item.get("text")) if isinstance(item, dict) else str(item)[:9] for item in raw]
+        return field.type == "span" and bool(raw) and all(t in PLACEHOLDERS for t in texts)
+    if not isinstance(raw, str) or raw in field.options:
+        return False
+    return raw.strip() in (*PLACEHOLDERS, placeholder(field))
 
 
 def _shown(raw: Any) -> str:
     return shortened(json.dumps(raw, ensure_ascii=False))
 
 
-def _value(field: Field, raw: Any, text: str) -> tuple[Any, bool, tuple[str, ...]]:
+def _value(field: Field, raw: Any, text: str) -> _Read:
     if field.type == "span":
         return _spans(field, raw, text)
     if field.type == "textbox":
@@ -289,11 +275,19 @@ def _among(options: Sequence[str], raw: Any) -> str | None:
         return None
     if raw in options:
         return str(raw)
-    alike = [option for option in options if folded(option) == folded(str(raw))]
+    alike = _folded_options(tuple(options)).get(folded(str(raw)), ())
     return alike[0] if len(alike) == 1 else None
 
 
-def _spans(field: Field, raw: Any, text: str) -> tuple[Any, bool, tuple[str, ...]]:
+@lru_cache(maxsize=256)
+def _folded_options(options: tuple[str, ...]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for option in options:
+        found.setdefault(folded(option), []).append(option)
+    return found
+
+
+def _spans(field: Field, raw: Any, text: str) -> _Read:
     if not isinstance(raw, list):
         raise _Bad(f"not a list of passages: {_shown(raw)}")
     quotes = [_quote(field, item) for item in raw]

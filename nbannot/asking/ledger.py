@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from nbannot.asking.request_reply import Message, Reply, Request
 from nbannot.errors import RunError
@@ -28,6 +28,7 @@ None of them can stand inside a string of JSON, where their quotation marks woul
 they were written with the standard library.
 """
 MANY_HEADS = 20_000
+APPENDING = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
 READ_AHEAD = 2**17
 
 Found = TypeVar("Found")
@@ -230,6 +231,8 @@ class Ledger:
     ----------
     answered
         The replies that earlier sessions left: key -> record without its messages. Calls that failed are not in it.
+    lost
+        What became of the file, where it is no longer in its place; else "".
     notes
         The lines of earlier sessions that are no calls, e.g. calibrations.
     """
@@ -242,12 +245,13 @@ class Ledger:
         self._prefixes: set[str] = set()
         self._marks: dict[str, str] = {}
         self._file = -1
+        self.lost = ""
         self._read()
         try:
-            self._file = os.open(
-                path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644
-            )
+            self._file = os.open(path, APPENDING | os.O_CREAT, 0o644)
             self._cut_torn_line()
+            self._size = os.fstat(self._file).st_size
+            self._inodes = os.path.samestat(os.fstat(self._file), os.stat(path))
         except OSError as error:
             if self._file >= 0:
                 os.close(self._file)
@@ -370,9 +374,12 @@ class Ledger:
 
     def _put(self, data: bytes) -> None:
         """Write a line whole or not at all: a part of one must never have another line behind it."""
+        if os.fstat(self._file).st_size < self._size:
+            self.check()  # cut by something else: what follows must not be joined to the rest of a line
         done = os.write(self._file, data)
         if done < len(data):
             self._put_rest(data, done)
+        self._size += len(data)
 
     def _put_rest(self, data: bytes, done: int) -> None:
         """Write what is left of a line, or take back what has been written of it."""
@@ -386,10 +393,78 @@ class Ledger:
                 os.ftruncate(self._file, start)
             raise
 
+    def check(self) -> None:
+        """Raise if the file that is written is no longer the one that the next session will find.
+
+        May be called from another thread than the one that writes.
+
+        Raises
+        ------
+        RunError
+            If it was deleted, moved, replaced or cut by something else.
+        """
+        size, file = self._size, self._file  # read before the file is looked at: it only grows
+        if self.lost:
+            raise RunError(self.lost)
+        if file < 0:
+            return
+        ours = os.fstat(file)
+        try:
+            there = os.stat(self.path)
+        except OSError as error:
+            self._lose(
+                f"is gone ({error.strerror}): it was deleted or moved while the run was at work.\n"
+                "  Nothing more was asked. If its folder was moved, the answers went with it: move it back and run "
+                "the same again."
+            )
+        if ours.st_size < size:
+            self._lose(
+                f"was cut while the run was at work: {ours.st_size:,} of {size:,} bytes are left.\n"
+                "  Nothing more was asked. What is left counts; run the same again to ask for the rest."
+            )
+        # Some network drives number a file anew each time it is looked at: there the numbers say nothing.
+        if self._inodes and not os.path.samestat(ours, there):
+            back = (
+                "The answers since then were added to the new file: run the same again to go on."
+                if self._put_back()
+                else "It holds something else; put the file back, or start again with fresh = true."
+            )
+            self._lose(f"was replaced by another program while the run was at work.\n  {back}")
+
+    def _lose(self, what: str) -> NoReturn:
+        self.lost = f"{self.path} {what}"
+        raise RunError(self.lost)
+
+    def _put_back(self) -> bool:
+        """Add what the file in our place lacks, if it is an earlier copy of ours; return whether it is one."""
+        try:
+            with open(os.dup(self._file), "rb") as own, open(self.path, "r+b") as other:
+                own.seek(0)
+                ours, theirs = own.read(), other.read()
+                if not ours.startswith(theirs):
+                    return False
+                other.write(ours[len(theirs) :])
+                os.fsync(other.fileno())
+                return True
+        except OSError:
+            return False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the file is open and still in its place."""
+        return self._file >= 0 and not self.lost
+
+    def let_go(self) -> None:
+        """Close the file without a word, after something went wrong; doing so again does nothing."""
+        if self._file >= 0:
+            file, self._file = self._file, -1
+            os.close(file)
+
     def close(self) -> None:
         """Make sure that everything is on the disk, and close the file; closing again does nothing."""
         if self._file < 0:
             return
+        self.check()
         file, self._file = self._file, -1
         try:
             os.fsync(file)

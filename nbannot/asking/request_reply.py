@@ -65,11 +65,17 @@ class Reply:
     retriable
         Whether sending the same request again may help (only with `error`).
     finish_reason
-        ``"stop"``, ``"length"``, ``"refusal"`` or what the server said.
+        ``"stop"``, ``"length"``, ``"refusal"``, ``"content_filter"`` (a filter refused this text, for good; the
+        provider's own word may follow after a colon) or what the server said.
     probabilities
         For a scored answer: one number per option of the request, in order, summing to 1.
     seconds
         Time from sending to the full reply, waiting in our own queue left out.
+    model, fingerprint
+        What the reply itself says of the model that answered, and of its configuration.
+    unanswered
+        How often the request was sent before on a connection that the server closed without a reply: it may have
+        worked on it.
     """
 
     text: str = ""
@@ -83,6 +89,9 @@ class Reply:
     output_tokens: int | None = None
     evaluated_tokens: int | None = None
     seconds: float = 0.0
+    model: str | None = None
+    fingerprint: str | None = None
+    unanswered: int = 0
 
 
 @dataclass(frozen=True, slots=True)

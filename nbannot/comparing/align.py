@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from nbannot.comparing.coder import Coder
 from nbannot.errors import ScoringError, listed, nearest
-from nbannot.measures.field import FieldData
+from nbannot.measures.accounting import FieldData
 from nbannot.record.run import Run
 from nbannot.record.scoring import field_data
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 from nbannot.study.task import Task
 
 Compared = Run | Coder

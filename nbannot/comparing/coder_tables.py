@@ -7,8 +7,10 @@ from typing import Any
 
 from nbannot.comparing.people import Labels
 from nbannot.errors import ScoringError, listed, nearest, problems
-from nbannot.study.codebook import Codebook, Field
-from nbannot.study.task import ID_COLUMNS, _as_text
+from nbannot.study.codebook import Codebook
+from nbannot.study.field import Field
+from nbannot.study.reading import as_text
+from nbannot.study.task import ID_COLUMNS
 
 CODER_COLUMNS = ("coder", "annotator", "rater", "worker", "coder_id", "annotator_id", "worker_id")
 LEVELS = ("nominal", "ordinal", "interval", "ratio")
@@ -37,12 +39,12 @@ def labels_in_tables(
         If there are no ids, a column is missing, or somebody coded a text twice: with coder and row.
     """
     if isinstance(source, Mapping):
-        frames = {str(name): _as_text(frame) for name, frame in source.items()}
+        frames = {str(name): as_text(frame) for name, frame in source.items()}
         return {name: _own(frame, name, id_column, column) for name, frame in frames.items()}
     if isinstance(source, Sequence):
-        frames = {f"coder {n}": _as_text(frame) for n, frame in enumerate(source, start=1)}
+        frames = {f"coder {n}": as_text(frame) for n, frame in enumerate(source, start=1)}
         return {name: _own(frame, name, id_column, column) for name, frame in frames.items()}
-    table = _as_text(source)
+    table = as_text(source)
     names = list(table.columns)
     if coder is None and coders is None:
         coder = next((name for name in CODER_COLUMNS if name in names), None)

@@ -6,10 +6,10 @@ People can be compared like runs (`load_coder`): then only the texts that every 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import Any, Literal
 
 from nbannot.comparing.align import (
     Compared,
@@ -21,222 +21,28 @@ from nbannot.comparing.align import (
     weights_of,
 )
 from nbannot.comparing.coder import Coder, load_coder
-from nbannot.comparing.names import names_of
-from nbannot.comparing.verdict import ADJUSTMENT_WORDS, energy_of, notes_on, seconds_of, tokens_of, verdict
+from nbannot.comparing.found import Comparison, Key
+from nbannot.comparing.verdict import ADJUSTMENT_WORDS, energy_of, seconds_of, tokens_of
 from nbannot.errors import ScoringError, listed, nearest
-from nbannot.measures.accounting import account
-from nbannot.measures.field import FieldData, TextExtras, score_field
+from nbannot.measures.accounting import FieldData, account
+from nbannot.measures.best_run import best_run_corrected
 from nbannot.measures.label_field import MACRO
 from nbannot.measures.label_report import small_classes
-from nbannot.measures.paired import ManyResult, PairResult, adjust_pairs, best_run_corrected, compare_many
-from nbannot.measures.paired_statistics import LOWER_IS_BETTER, comparable_metrics
-from nbannot.measures.result import Result
-from nbannot.measures.text_extras import EXTRA_NAMES
-from nbannot.page.shown import Shown
-from nbannot.record import export
-from nbannot.study.codebook import Field
-from nbannot.tools.frames import make_frame
-
-if TYPE_CHECKING:
-    from nbannot.tools.frames import Frame
+from nbannot.measures.missing_answers import WORDS, answered_by_all, answered_rows, counted_as_wrong
+from nbannot.measures.paired import ManyResult, Paired, PairResult, adjust_family, paired
+from nbannot.measures.paired_statistics import comparable_metrics
+from nbannot.measures.text_extras import EXTRA_NAMES, TextExtras
+from nbannot.report.words import HEADLINES
+from nbannot.study.field import Field
 
 __all__ = ["Coder", "Compared", "Comparison", "compare", "energy_of", "load_coder", "seconds_of", "tokens_of"]
 
-HEADLINE = {
-    "checkbox": "f1_macro",
-    "dropdown": "f1_macro",
-    "likert": "quadratic_kappa",
-    "textbox": "norm_levenshtein",
-    "span": "token_f1",
-}
+HEADLINE = {kind: names[0] for kind, names in HEADLINES.items()}
 """The metric that is compared when none is named, by type of field."""
 
-LEVEL = 0.05
-"""Below this adjusted p value, two runs are called different."""
-
-PAIR_COLUMNS = ("column", "metric", "run_a", "run_b", "value_a", "value_b", "diff", "ci_low", "ci_high", "ci_method",
-                "p", "p_adjusted", "p_method", "n", "n_discordant", "mdd", "reason")  # fmt: skip
-MARGIN_COLUMNS = ("a_not_inferior", "b_not_inferior")
-RUN_COLUMNS = ("column", "metric", "run", "name", "value", "diff_to_best", "ci_low", "ci_high", "p_adjusted",
-               "as_good_as_best", "seconds", "tokens", "energy_kwh")  # fmt: skip
-
-Key = tuple[str, str]
-"""A column and a metric."""
-
-
-@dataclass(frozen=True, repr=False)
-class Comparison(Shown):
-    """Runs compared on the same texts.
-
-    Attributes
-    ----------
-    results
-        (column, metric) -> every pair of runs in it.
-    corrected
-        (column, metric) -> the best value corrected for having been chosen on these texts; nan where undefined.
-    data
-        column -> the rows of each run that were compared.
-    family
-        Number of comparisons over which p values are adjusted: every one shown that is defined.
-    adjust
-        ``"holm"`` or ``"bh"`` (Benjamini-Hochberg).
-    margin
-        How much worse still counts as good enough; ``None`` if no margin was declared.
-    """
-
-    _display: ClassVar[str] = "comparison"
-
-    runs: tuple[Compared, ...]
-    results: Mapping[Key, ManyResult]
-    corrected: Mapping[Key, float]
-    data: Mapping[str, Sequence[FieldData]]
-    family: int
-    conventions: str
-    adjust: str = "holm"
-    margin: float | None = None
-    settings: Mapping[str, Any] | None = None
-
-    @cached_property
-    def names(self) -> dict[str, str]:
-        """Run id -> short readable name: what differs between the runs, with the id where two have the same name."""
-        return names_of(self.runs)
-
-    def field(self, column: str) -> Field:
-        """Return a compared field by its column."""
-        return self.runs[0].task.codebook[column]
-
-    def frame(self) -> Frame:
-        """Return one row per pair of runs: values, difference with interval, p, p adjusted, n, n_discordant, mdd.
-
-        With a margin also ``a_not_inferior`` and ``b_not_inferior``: whether the run is shown to be at most the margin
-        worse than the other.
-        """
-        more = MARGIN_COLUMNS if self.margin is not None else ()
-        rows = [
-            {
-                "column": column,
-                **{name: getattr(pair, name) for name in PAIR_COLUMNS if name != "column"},
-                **dict(zip(more, self.not_inferior(pair), strict=False)),
-            }
-            for (column, _), found in self.results.items()
-            for pair in found.pairs
-        ]
-        return make_frame(rows, (*PAIR_COLUMNS, *more))
-
-    def ranking(self) -> Frame:
-        """Return one row per run: value, difference to the best with interval, whether it is as good, and its cost.
-
-        With a margin also ``not_inferior_to_best``.
-        """
-        more = ("not_inferior_to_best",) if self.margin is not None else ()
-        return make_frame([row for key in self.results for row in self._ranked(key)], (*RUN_COLUMNS, *more))
-
-    def _ranked(self, key: Key) -> list[dict[str, Any]]:
-        found = self.results[key]
-        to_best = {pair.run_b: pair for pair in found.to_best}
-        rows = []
-        for number, (run, value) in enumerate(zip(self.runs, found.values, strict=True)):
-            pair = to_best.get(run.run_id)
-            is_best = number == found.best
-            rows.append(
-                {
-                    "column": key[0],
-                    "metric": key[1],
-                    "run": run.run_id,
-                    "name": run.model_id,
-                    "value": value,
-                    "diff_to_best": 0.0 - pair.diff if pair else 0.0 if is_best else math.nan,
-                    "ci_low": 0.0 - pair.ci_high if pair else math.nan,
-                    "ci_high": 0.0 - pair.ci_low if pair else math.nan,
-                    "p_adjusted": pair.p_adjusted if pair else math.nan,
-                    "as_good_as_best": number in found.not_distinguishable,
-                    "seconds": seconds_of(run),
-                    "tokens": tokens_of(run),
-                    "energy_kwh": energy_of(run),
-                    "not_inferior_to_best": self.not_inferior(pair)[1] if pair else is_best or None,
-                }
-            )
-        return rows
-
-    def not_inferior(self, pair: PairResult) -> tuple[bool | None, bool | None]:
-        """Return whether A, and whether B, is shown to be at most the margin worse than the other.
-
-        ``None`` without a margin, without an interval, and for a bias, which has no better direction.
-        """
-        if self.margin is None or pair.metric == "bias" or math.isnan(pair.ci_low):
-            return None, None
-        a, b = pair.ci_low > -self.margin, pair.ci_high < self.margin
-        return (b, a) if pair.metric in LOWER_IS_BETTER else (a, b)
-
-    def own(self, column: str, metric: str) -> list[Result]:
-        """Return every run's own value with its interval, on the rows, clusters and weights of the comparison."""
-        return [{**score.results, **score.extra}[metric] for score in self._own_scores[column]]
-
-    @cached_property
-    def _own_scores(self) -> dict[str, list[Any]]:
-        settings = dict(self.settings or {})
-        return {
-            column: [score_field(data, **settings) for data in of_runs]
-            for column, of_runs in self.data.items()
-        }
-
-    @property
-    def verdicts(self) -> list[str]:
-        """A plain sentence or two per field and metric."""
-        return [verdict(self, key) for key in self.results]
-
-    @property
-    def notes(self) -> list[str]:
-        """What else a reader should know: omnibus tests, which texts count, what the margin and p values mean."""
-        return notes_on(self)
-
-    @cached_property
-    def figures(self) -> dict[Key, Any]:
-        """(column, metric) -> its forest plot; ``figures[key].save("name.pdf")`` writes it (.svg, .png, .pdf)."""
-        return dict(zip(self.results, self._fragment().figures, strict=True))
-
-    def as_good_as_best(self, column: str | None = None) -> list[Compared]:
-        """Return the runs that cannot be told from the best one in a field (the first one when left out).
-
-        Raises
-        ------
-        ScoringError
-            If the field was not compared.
-        """
-        wanted = next(iter(self.results))[0] if column is None else self.field(column).column
-        keys = [key for key in self.results if key[0] == wanted]
-        if not keys:
-            raise ScoringError(
-                f"'{wanted}' was not compared.\n  Compared: {listed(dict.fromkeys(k[0] for k in self.results))}."
-            )
-        return [self.runs[i] for i in self.results[keys[0]].not_distinguishable]
-
-    def to_latex(
-        self,
-        table: Literal["pairs", "ranking"] = "pairs",
-        caption: str | None = None,
-        label: str | None = None,
-    ) -> str:
-        """Return the pairs (`frame`) or the runs (`ranking`) as a LaTeX table; see `nbannot.record.export.to_latex`."""
-        return export.to_latex(self._table(table), caption, label)
-
-    def to_markdown(self, table: Literal["pairs", "ranking"] = "pairs") -> str:
-        """Return the pairs (`frame`) or the runs (`ranking`) as a Markdown table."""
-        return export.to_markdown(self._table(table))
-
-    def to_csv(self, table: Literal["pairs", "ranking"] = "pairs") -> str:
-        """Return the pairs (`frame`) or the runs (`ranking`) as CSV, every digit."""
-        return export.to_csv(self._table(table))
-
-    def _table(self, table: str) -> Any:
-        if table not in ("pairs", "ranking"):
-            raise ScoringError(f"table must be 'pairs' or 'ranking'. Got {table!r}.")
-        return self.frame() if table == "pairs" else self.ranking()
-
-    def __repr__(self) -> str:
-        return (
-            f"<Comparison of {len(self.runs)} runs: {len(self.results)} metrics, {self.family} comparisons>"
-        )
+MANY_PAIRS = 20
+FEWER_RESAMPLES = 2_000
+"""With more pairs than these, the texts that both runs of each answered are resampled so often."""
 
 
 def compare(
@@ -248,11 +54,15 @@ def compare(
     weights: str | None = None,
     margin: float | None = None,
     adjust: Literal["holm", "bh"] = "holm",
+    family: Literal["field", "all"] = "field",
     n_resamples: int = 10_000,
     seed: int = 1,
     extras: bool | TextExtras = False,
 ) -> Comparison:
     """Compare runs (and people) on the same texts.
+
+    An answer that a run did not give (invalid, refused, cut off, failed) counts as a wrong one, the worst that the
+    metric knows, so that no run wins by silence; beside it stands every pair on the texts that both answered.
 
     Parameters
     ----------
@@ -270,8 +80,10 @@ def compare(
         How much worse, in units of the metric, is still good enough; to be declared before looking. Adds for every
         pair whether non-inferiority is shown: the interval of the difference lies within the margin.
     adjust
-        How p values are corrected over everything shown: ``"holm"`` (chance of any false finding) or ``"bh"``
-        (share of false findings, Benjamini-Hochberg; to explore).
+        How p values and intervals of differences are corrected over a family: ``"holm"`` (chance of any false
+        finding) or ``"bh"`` (share of false findings, Benjamini-Hochberg; to explore).
+    family
+        Over what: ``"field"``, every comparison shown of one field (the default), or ``"all"``, of all fields.
     n_resamples, seed
         Of the paired bootstrap and the randomisation.
     extras
@@ -283,40 +95,108 @@ def compare(
         If there are fewer than two runs, they differ in texts, codebook or human labels, or have no such metric.
     """
     items = given_items(runs)
-    _check(items, margin, adjust, n_resamples)
+    _check(items, margin, adjust, family, n_resamples)
     refuse_other_fields(items)
     fields = _fields(items, column)
     items = on_the_same_texts(items, fields)
     chosen = _metrics(fields, metric)
     task = items[0].task
     clusters, weighting = column_of(task, cluster), weights_of(task, weights)
-    results: dict[Key, ManyResult] = {}
-    corrected: dict[Key, float] = {}
     data = {f.column: aligned(items, f, clusters, weighting) for f in fields if chosen[f.column]}
     if column is None:
         data = _coded_by_all(data)
     names = [item.run_id for item in items]
-    for key, of_runs in data.items():
-        for name in chosen[key]:
-            found = compare_many(
-                of_runs, name, n_resamples=n_resamples, seed=seed, names=names, extras=extras
-            )
-            results[key, name] = _warned(found, of_runs[0])
-            corrected[key, name] = _corrected(of_runs, name, found, seed)
-    results = _adjusted(results, adjust)
-    family = sum(not math.isnan(pair.p) for found in results.values() for pair in found.pairs)
-    settings = {"n_resamples": n_resamples, "seed": seed, "extras": extras}
-    line = _conventions(results, family, adjust, weights)
-    return Comparison(tuple(items), results, corrected, data, family, line, adjust, margin, settings)
+    settings: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed, "extras": extras}
+    scored = {
+        (key, name): _all_answered(of_runs, name) for key, of_runs in data.items() for name in chosen[key]
+    }
+    tested = {key: paired(runs, key[1], names=names, **settings) for key, runs in scored.items()}
+    fewer = min(n_resamples, FEWER_RESAMPLES) if math.comb(len(items), 2) > MANY_PAIRS else n_resamples
+    both = {
+        key: _where_both_answered(data[key[0]], key[1], names, settings | {"n_resamples": fewer})
+        for key in tested
+    }
+    results: dict[Key, ManyResult] = {}
+    both_answered: dict[Key, dict[tuple[str, str], PairResult]] = {}
+    families: dict[str, int] = {}
+    for keys in _families(list(tested), family):
+        found = dict(zip(keys, adjust_family([tested[key] for key in keys], adjust), strict=True))
+        results |= {key: _warned(one, data[key[0]][0]) for key, one in found.items()}
+        both_answered |= _adjusted(both, keys, adjust)
+        size = sum(not math.isnan(pair.p) for one in found.values() for pair in one.pairs)
+        families |= {key[0]: size for key in keys}
+    corrected = {key: _corrected(scored[key], key[1], one, seed) for key, one in results.items()}
+    line = _conventions(results, families, family, adjust, weights, _missing(data))
+    return Comparison(
+        tuple(items),
+        results,
+        both_answered,
+        corrected,
+        data,
+        scored,
+        families,
+        line,
+        adjust,
+        margin,
+        settings,
+    )
 
 
-def _check(items: Sequence[Compared], margin: float | None, adjust: str, n_resamples: int) -> None:
+def _all_answered(runs: Sequence[FieldData], metric: str) -> list[FieldData]:
+    return [counted_as_wrong(run, metric) for run in runs]
+
+
+def _families(keys: Sequence[Key], family: str) -> list[list[Key]]:
+    if family == "all":
+        return [list(keys)]
+    return [[key for key in keys if key[0] == column] for column in dict.fromkeys(key[0] for key in keys)]
+
+
+def _where_both_answered(
+    runs: Sequence[FieldData], metric: str, names: Sequence[str], settings: Mapping[str, Any]
+) -> dict[tuple[str, str], Paired]:
+    """Return the pairs of runs in which an answer is missing, on the texts that both answered."""
+    if metric in ("coverage", "invalid_rate"):
+        return {}
+    found = {}
+    complete = [bool((rows == answered).all()) for rows, answered in map(answered_rows, runs)]
+    for a, b in combinations(range(len(runs)), 2):
+        if complete[a] and complete[b]:
+            continue
+        two = answered_by_all([runs[a], runs[b]])
+        found[names[a], names[b]] = paired(two, metric, names=(names[a], names[b]), **settings)
+    return found
+
+
+def _adjusted(
+    both: Mapping[Key, Mapping[tuple[str, str], Paired]], keys: Sequence[Key], adjust: str
+) -> dict[Key, dict[tuple[str, str], PairResult]]:
+    """Return the pairs on the texts that both answered, adjusted over all of them in a family."""
+    flat = iter(adjust_family([one for key in keys for one in both[key].values()], adjust))
+    return {key: {names: next(flat).pairs[0] for names in both[key]} for key in keys}
+
+
+def _missing(data: Mapping[str, Sequence[FieldData]]) -> list[str]:
+    """Return the types of fields in which a run gave no valid answer to a compared text."""
+    kinds = [
+        of_runs[0].type
+        for of_runs in data.values()
+        if any((rows != answered).any() for rows, answered in map(answered_rows, of_runs))
+    ]
+    return list(dict.fromkeys(kinds))
+
+
+def _check(
+    items: Sequence[Compared], margin: float | None, adjust: str, family: str, n_resamples: int
+) -> None:
     if len(items) < 2:
         raise ScoringError(f"a comparison needs at least two runs. Got {len(items)}.")
     if margin is not None and not 0 < margin < math.inf:
         raise ScoringError(f"margin must be a number above 0, in units of the metric. Got {margin}.")
     if adjust not in ADJUSTMENT_WORDS:
         raise ScoringError(f"adjust must be 'holm' or 'bh'. Got {adjust!r}.")
+    if family not in ("field", "all"):
+        raise ScoringError(f"family must be 'field' or 'all'. Got {family!r}.")
     if n_resamples < 1:
         raise ScoringError(f"n_resamples must be 1 or more. Got {n_resamples}.")
 
@@ -384,33 +264,23 @@ def _corrected(data: Sequence[FieldData], metric: str, found: ManyResult, seed: 
     return best_run_corrected(data, metric, seed=seed).corrected
 
 
-def _adjusted(results: Mapping[Key, ManyResult], method: str) -> dict[Key, ManyResult]:
-    """Return the results with p adjusted over everything that the comparison shows."""
-
-    def over_all(of: Callable[[ManyResult], list[PairResult]]) -> list[list[PairResult]]:
-        sizes = [len(of(found)) for found in results.values()]
-        flat = iter(adjust_pairs([pair for found in results.values() for pair in of(found)], method))
-        return [[next(flat) for _ in range(size)] for size in sizes]
-
-    pairs, to_best = over_all(lambda r: r.pairs), over_all(lambda r: r.to_best)
-    adjusted = {}
-    for (key, found), all_pairs, best_pairs in zip(results.items(), pairs, to_best, strict=True):
-        same = {pair.run_b for pair in best_pairs if not pair.p_adjusted < LEVEL}
-        kept = tuple(
-            i
-            for i, (name, value) in enumerate(zip(found.runs, found.values, strict=True))
-            if not math.isnan(value) and (i == found.best or name in same)
-        )
-        adjusted[key] = replace(found, pairs=all_pairs, to_best=best_pairs, not_distinguishable=kept)
-    return adjusted
-
-
-def _conventions(results: Mapping[Key, ManyResult], family: int, adjust: str, weights: str | None) -> str:
-    """Return the line of the paired comparison, with the size of the whole family."""
-    how = next(iter(results.values())).conventions.rpartition(" · ")[0]
-    with_best = sum(len(found.to_best) for found in results.values())
+def _conventions(
+    results: Mapping[Key, ManyResult],
+    families: Mapping[str, int],
+    family: str,
+    adjust: str,
+    weights: str | None,
+    missing: Sequence[str],
+) -> str:
+    """Return the line of the paired comparison, with the size of each family."""
+    how = next(iter(results.values())).conventions
     words = ADJUSTMENT_WORDS[adjust]
-    parts = [how, f"{words} over all {family} comparisons" if family > 1 else "one comparison"]
-    if 0 < with_best < family:
-        parts.append(f"as good as the best: {words} over the {with_best} comparisons with it")
-    return " · ".join([*parts, *([f"weighted by {weights}"] if weights else [])])
+    if max(families.values()) < 2:
+        adjusting = "one comparison" if len(families) == 1 else "one comparison per field"
+    elif family == "all" or len(families) == 1:
+        adjusting = f"p and intervals: {words} over all {max(families.values())} comparisons"
+    else:
+        sizes = ", ".join(f"{size} in {column}" for column, size in families.items())
+        adjusting = f"p and intervals: {words} over the comparisons of each field ({sizes})"
+    counted = [f"missing answers counted {WORDS[kind]}" for kind in missing]
+    return " · ".join([how, adjusting, *counted, *([f"weighted by {weights}"] if weights else [])])

@@ -18,7 +18,7 @@ from nbannot.measures.label_field import label_values
 from nbannot.measures.ordinal import quadratic_kappa
 from nbannot.measures.resample import sample_cells, wilson
 from nbannot.measures.result import Result
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 from nbannot.tools.frames import make_frame
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from nbannot.comparing.align import Compared
 from nbannot.record.run import Run
 from nbannot.report.words import setting_text
-from nbannot.study.config import DEFAULTS, SETTINGS
+from nbannot.study.settings import DEFAULTS, SETTINGS
 
 NAME_CHARS = 44
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nbannot.comparing.joining import joined_ids, refuse_other_texts, refuse_repeated
 from nbannot.comparing.study_folder import OUTPUT_ROOT, coder_files, no_coders
 from nbannot.errors import ScoringError, TaskError, listed, nearest, problems
-from nbannot.study.codebook import Codebook, Field
+from nbannot.study.codebook import Codebook
+from nbannot.study.field import Field
+from nbannot.study.reading import read_csv
 from nbannot.study.spans import read_spans
-from nbannot.study.task import ID_COLUMNS, Task, read_csv
+from nbannot.study.task import ID_COLUMNS, Task
 from nbannot.tools.memory import no_search_for_cycles
 
 Row = dict[str, Any]
@@ -23,7 +25,14 @@ Labels = dict[str, Row]
 def people_of(
     task: Task, coders: Iterable[str] | None = None, output_root: str | Path = OUTPUT_ROOT
 ) -> dict[str, Labels]:
-    """Return coder -> labels of everybody who coded the task, or of these.
+    """Return coder -> labels of everybody who coded the task, or of these; see `read_people`."""
+    return read_people(task, coders, output_root)[0]
+
+
+def read_people(
+    task: Task, coders: Iterable[str] | None = None, output_root: str | Path = OUTPUT_ROOT
+) -> tuple[dict[str, Labels], tuple[str, ...]]:
+    """Return coder -> labels of everybody who coded the task, or of these; and what was left out, one sentence each.
 
     Raises
     ------
@@ -44,7 +53,12 @@ def people_of(
         files = {name: files[name] for name in wanted}
     reader = LabelReader(task)
     with no_search_for_cycles():
-        return {name: reader.read(path, name) for name, path in files.items()}
+        people = {name: reader.read(path, name) for name, path in files.items()}
+    return people, tuple(
+        f"{name}: {len(ids):,} {'row' if len(ids) == 1 else 'rows'} with ids that the task does not have: "
+        f"{listed(map(repr, ids), 3)}, left out."
+        for name, ids in reader.unknown.items()
+    )
 
 
 class LabelReader:
@@ -60,6 +74,7 @@ class LabelReader:
         self.task, self._all = task, as_written
         self._gated = not as_written and any(f.condition is not None for f in task.codebook)
         self._texts = dict(zip(task.ids, task.texts, strict=True))
+        self.unknown: dict[str, list[str]] = {}
         self._known: dict[str, _Known] = {}
 
     def read(self, path: Path, coder: str) -> Labels:
@@ -80,12 +95,16 @@ class LabelReader:
                 f"coder '{coder}': {path} has no label column of task '{self.task.name}'.\n"
                 f"  Its columns: {listed(names, 12)}; the labels are in {labels}."
             )
+        ids = self._joined(ids, coder)
         if len(set(ids)) < len(ids):
-            twice = [i for i, n in Counter(ids).items() if n > 1]
-            raise ScoringError(
-                f"coder '{coder}': {path} has the id {listed(map(repr, twice), 3)} more than once.\n"
-                "  One row per text: which of them counts?"
-            )
+            try:
+                refuse_repeated(dict(enumerate(ids)), f"coder '{coder}' ({path})", 2)
+            except TaskError as error:
+                raise ScoringError(str(error)) from None
+        text_column = self.task.codebook.text_column
+        if text_column in columns and not self._all:
+            own = {i: text for i, text in zip(ids, columns[text_column], strict=True) if i in self._texts}
+            refuse_other_texts(self._texts, own, f"coder '{coder}' ({path})", text_column)
         found: Labels = {}
         wrong: list[str] = []
         for f in fields:
@@ -109,10 +128,22 @@ class LabelReader:
             else {i: r for i, r in found.items() if i in known}
         )
 
+    def _joined(self, ids: list[str], coder: str) -> list[str]:
+        """Return the task's ids that a coder's ids mean; an id that means none stays as it is."""
+        if self._texts.keys() >= set(ids):
+            return ids
+        found = joined_ids(ids, self._texts)
+        unknown = [i for i, known in zip(ids, found, strict=True) if known is None]
+        if unknown:
+            self.unknown[coder] = unknown
+        return [known or i for i, known in zip(ids, found, strict=True)]
+
     def _columns(self, path: Path, coder: str) -> dict[str, list[str]]:
         """Return a file's columns; one without quotation marks is taken apart at its commas."""
         try:
-            return _plain_columns(path) or {c.name: c.to_list() for c in read_csv(path).get_columns()}
+            return _plain_columns(path) or {
+                c.name: c.to_list() for c in read_csv(path, delimiter=None).get_columns()
+            }
         except TaskError as error:
             if "has a header but no texts" in str(error):
                 return {name: [] for name in path.read_text(encoding="utf-8-sig").strip().split(",")}

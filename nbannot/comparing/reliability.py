@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from nbannot.comparing.align import column_of, given_items, refuse_other_fields
+from nbannot.comparing.align import Compared, column_of, given_items, refuse_other_fields
+from nbannot.comparing.coder import Coder
 from nbannot.comparing.coder_log import Told, told_by_log
 from nbannot.comparing.coder_tables import as_values, fields_of, labels_in_tables, read_by_codebook
-from nbannot.comparing.comparison import Coder, Compared
 from nbannot.comparing.field_agreement import COLUMNS, LOW_ALPHA, Agreement, field_agreement
-from nbannot.comparing.people import Labels, people_of
+from nbannot.comparing.joining import plain
+from nbannot.comparing.people import Labels, read_people
 from nbannot.comparing.study_folder import LOG, OUTPUT_ROOT, coder_files
 from nbannot.errors import ScoringError, listed
 from nbannot.measures.intervals import Settings
@@ -24,8 +25,9 @@ from nbannot.page.shown import Shown
 from nbannot.record import export
 from nbannot.record.run import Run
 from nbannot.running.design import as_task
-from nbannot.study.codebook import Codebook, Field
+from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
+from nbannot.study.field import Field
 from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
 from nbannot.tools.memory import no_search_for_cycles
@@ -244,9 +246,11 @@ def _of_compared(
     refuse_other_fields(coders)
     f = _field(coders, column)
     texts, groups = _texts(coders, cluster)
-    values = [dict(zip(c.task.ids, c.coding.values(f.column), strict=True)) for c in coders]
+    values = [dict(zip(_joined(c), c.coding.values(f.column), strict=True)) for c in coders]
     names = [c.run_id for c in coders]
-    return field_agreement(f, names, values, texts, groups if cluster else None, settings)
+    found = field_agreement(f, names, values, texts, groups if cluster else None, settings)
+    left_out = [f"{c.run_id}: {c.left_out}, left out." for c in coders if isinstance(c, Coder) and c.left_out]
+    return replace(found, notes=(*found.notes, *left_out))
 
 
 def _of_task(
@@ -258,7 +262,7 @@ def _of_task(
     settings: Settings,
     output_root: str | Path,
 ) -> Agreements:
-    people = people_of(task, coders, output_root)
+    people, notes = read_people(task, coders, output_root)
     _refuse_few(people)
     fields = [task.codebook[column]] if column else list(task.codebook)
     used = [f for f in fields if sum(_coded(labels, f.column) for labels in people.values()) > 1]
@@ -280,7 +284,7 @@ def _of_task(
     seconds = {name: told[name].seconds for name in people if told[name].seconds is not None}
     among = {(run.run_id, f.column): among_people(run, f, people, settings) for run in runs for f in used
              if f.type in ("checkbox", "dropdown", "likert") and f.column in run.coding.answers}  # fmt: skip
-    return Agreements(task.name, tuple(people), agreed, among, alone, seconds)  # type: ignore[arg-type]
+    return Agreements(task.name, tuple(people), agreed, among, alone, seconds, notes)  # type: ignore[arg-type]
 
 
 def _coded(labels: Labels, column: str) -> bool:
@@ -363,8 +367,15 @@ def _texts(coders: Sequence[Compared], cluster: str | None) -> tuple[dict[str, s
     texts: dict[str, str] = {}
     groups: dict[str, str] = {}
     for coder in coders:
-        for text_id, text in zip(coder.task.ids, coder.task.texts, strict=True):
-            if texts.setdefault(text_id, text) != text:
+        ids = _joined(coder)
+        for text_id, text in zip(ids, coder.task.texts, strict=True):
+            if plain(texts.setdefault(text_id, text)) != plain(text):
                 raise ScoringError(f"coders have different texts under the id '{text_id}'.")
-        groups |= dict(zip(coder.task.ids, column_of(coder.task, cluster) or coder.task.ids, strict=True))
+        groups |= dict(zip(ids, column_of(coder.task, cluster) or ids, strict=True))
     return texts, groups
+
+
+def _joined(coder: Compared) -> list[str]:
+    """Return a coder's ids in the form in which all coders are joined; as they are where two would become one."""
+    ids = [plain(text_id) for text_id in coder.task.ids]
+    return ids if len(set(ids)) == len(ids) else coder.task.ids

@@ -6,26 +6,26 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from nbannot.comparing.align import Compared
 from nbannot.comparing.coder import Coder
 from nbannot.errors import listed
-from nbannot.measures.accounting import account
+from nbannot.measures.accounting import LABEL_TYPES, account
 from nbannot.measures.label_field import MACRO
-from nbannot.measures.paired import ManyResult, PairResult
+from nbannot.measures.label_report import variation_words
+from nbannot.measures.missing_answers import WORDS, answered_rows
+from nbannot.measures.paired import PairResult
 from nbannot.measures.paired_statistics import LOWER_IS_BETTER
 from nbannot.page.digits import MINUS, decimals
 from nbannot.record.run import Run
 from nbannot.report.words import metric_words
 
 if TYPE_CHECKING:
-    from nbannot.comparing.comparison import Comparison
+    from nbannot.comparing.found import Comparison
 
 ADJUSTMENT_WORDS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 SURE = 0.05
-SURE_ALONE = (
-    "An interval without 0 beside a p value that does not tell the runs apart: the interval is of this pair alone, by "
-    "the bootstrap; p is of a test and adjusted for all comparisons shown. The p value decides."
-)
 
 
 def seconds_of(run: Compared) -> float | None:
@@ -59,17 +59,35 @@ def verdict(comparison: Comparison, key: tuple[str, str]) -> str:
         return f"{start}: no text with a human label, nothing to compare."
     if found.best is None:
         return f"{start} on {n:,} texts: not defined for any run."
-    words = _Words(comparison, found, f"{start} on {n:,} texts")
+    words = _Words(comparison, key, f"{start} on {n:,} texts{_missing_counted(comparison, key[0])}")
     sentences = words.of_two() if len(found.runs) == 2 else [*words.of_many(), *words.chosen(key)]
-    return " ".join(sentence for sentence in sentences if sentence)
+    said = [*sentences, *words.where_both_answered()]
+    return " ".join(sentence for sentence in said if sentence)
+
+
+def _missing_counted(comparison: Comparison, column: str) -> str:
+    """Return how many texts each run answered and what the others count as; nothing where none is missing."""
+    n = int(answered_rows(comparison.data[column][0])[0].sum())
+    answered = comparison.answered[column]
+    if min(answered) == n:
+        return ""
+    names = list(comparison.names.values())
+    if len(names) == 2:
+        numbers = " and ".join(f"{name} {of:,}" for name, of in zip(names, answered, strict=True))
+    else:
+        fewest = names[answered.index(min(answered))]
+        numbers = f"the runs {min(answered):,} (fewest: {fewest}) to {max(answered):,}"
+    return f" (answered: {numbers}; each missing answer counts {WORDS[comparison.field(column).type]})"
 
 
 class _Words:
     """The sentences about one field and metric; numbers with the decimals that the texts support."""
 
-    def __init__(self, comparison: Comparison, found: ManyResult, start: str) -> None:
-        self.comparison, self.found, self.start = comparison, found, start
+    def __init__(self, comparison: Comparison, key: tuple[str, str], start: str) -> None:
+        self.comparison, self.key, self.start = comparison, key, start
+        found = self.found = comparison.results[key]
         self.metric = found.metric
+        self.family = comparison.families[key[0]]
         self.digits = decimals(found.pairs[0].n) - self.metric.startswith("bleu")
         self.names = list(comparison.names.values())
 
@@ -109,9 +127,7 @@ class _Words:
         values = [self.signed(v) if self.metric == "bias" else self.number(v) for v in self.found.values]
         numbers = [f"{values[lead]} against {values[other]}"]
         if not math.isnan(pair.ci_low):
-            numbers.append(
-                f"95% interval of the difference {' to '.join(map(self.signed, self._lead_by(pair, lead)))}"
-            )
+            numbers.append(self._interval(pair, lead))
         numbers.append(self._p(pair))
         one, two = self.names[lead], self.names[other]
         if pair.p_adjusted < SURE:
@@ -119,14 +135,16 @@ class _Words:
             decide = f"{pair.n_discordant:,} texts decide" if pair.n_discordant > 1 else "1 text decides"
             return f"{self.start}: {one} {self._better()} {two} by {by} ({'; '.join([*numbers, decide])})."
         said = f"{self.start}: {one} and {two} cannot be told apart ({'; '.join(numbers)})."
-        if sure_alone(pair):
-            said = f"{said} {SURE_ALONE}"
         if math.isnan(pair.mdd):
             return f"{said} That is not evidence that they are equal."
         return (
             f"{said} That is not evidence that they are equal: "
             f"so many texts would show a difference of about {self.number(pair.mdd)} or more."
         )
+
+    def _interval(self, pair: PairResult, lead: int) -> str:
+        words = "95% interval of the difference" + (", adjusted as p is," if self.family > 1 else "")
+        return f"{words} {' to '.join(map(self.signed, self._lead_by(pair, lead)))}"
 
     def _lead_by(self, pair: PairResult, lead: int) -> tuple[float, float]:
         """Return the limits of how far the leading run is ahead."""
@@ -143,7 +161,7 @@ class _Words:
         p = pair.p_adjusted
         digits = 3 if (round(p, 3) < SURE) == (p < SURE) else 4
         shown = f"p = {p:.{digits}f}" if p >= 0.001 else "p < 0.001"
-        family = self.comparison.family
+        family = self.family
         how = ADJUSTMENT_WORDS[self.comparison.adjust]
         return f"{shown} after {how} over {family} comparisons" if family > 1 else shown
 
@@ -173,18 +191,63 @@ class _Words:
         said = [f"{self.start}: {is_what} {verb} {listed(map(self.valued, top))}."]
         same = [i for i in self.found.not_distinguishable if i not in top]
         undefined = [i for i, value in enumerate(values) if math.isnan(value)]
-        told_apart = len(values) - len(self.found.not_distinguishable) - len(undefined)
+        pronoun = "it" if len(top) == 1 else "them"
         if same:
-            pronoun = "it" if len(top) == 1 else "them"
-            said.append(f"Not distinguishable from {pronoun}: {listed(map(self.valued, same))}.")
-        elif told_apart:
-            subject = "It is" if len(top) == 1 else "They are"
-            said.append(f"{subject} distinguishable from every other run.")
+            said.append(f"Not distinguishable from {pronoun}: {listed(map(self.valued, same), 8)}.")
+        worse = [i for i in range(len(values)) if i not in (*self.found.not_distinguishable, *undefined)]
+        if worse:
+            every = "" if same else ", every other run"
+            worse.sort(key=lambda i: values[i], reverse=self.metric not in (*LOWER_IS_BETTER, "bias"))
+            named = listed(map(self.valued, worse), 8)
+            what = "Farther from 0 than" if self.metric == "bias" else "Worse than"
+            said.append(f"{what} {pronoun}{every}: {named} (p < {SURE:g} after {self._adjustment()}).")
         if len(self.found.not_distinguishable) > 1:
             said.append(self._cheapest(self.found.not_distinguishable))
         if undefined:
             said.append(f"Not defined for {listed(self.names[i] for i in undefined)}.")
         return [*said, *self._margin_of_many()]
+
+    def _adjustment(self) -> str:
+        return f"{ADJUSTMENT_WORDS[self.comparison.adjust]} over {self.family} comparisons"
+
+    def where_both_answered(self) -> list[str]:
+        """Return how runs stand on the texts that both answered, where answers are missing."""
+        pairs = self.found.pairs if len(self.found.runs) == 2 else self.found.to_best
+        both = self.comparison.both_answered[self.key]
+        said = []
+        for pair in pairs:
+            names = (pair.run_a, pair.run_b)
+            there = both.get(names) or both.get(names[::-1])
+            if there is None or math.isnan(pair.diff):
+                continue
+            if there.run_a != pair.run_a:
+                names = names[::-1]
+            said.append(self._there(there, names, ahead=pair.run_a if self._ahead(pair) > 0 else pair.run_b))
+        if len(self.found.runs) > 2:
+            said = [one for one in said if one.endswith("did not answer.")]
+        return said
+
+    def _ahead(self, pair: PairResult) -> float:
+        """Return by how much the first run of a pair is better."""
+        if self.metric == "bias":
+            return abs(pair.value_b) - abs(pair.value_a)
+        return -pair.diff if self.metric in LOWER_IS_BETTER else pair.diff
+
+    def _there(self, there: PairResult, names: tuple[str, str], ahead: str) -> str:
+        one, two = (self.comparison.names[name] for name in names)
+        start = f"On the {there.n:,} texts that both {one} and {two} answered"
+        if math.isnan(there.diff):
+            return f"{start} no difference can be computed."
+        values = f"{self.number(there.value_a)} against {self.number(there.value_b)}"
+        if not there.n_discordant:
+            return f"{start} they are the same ({self.number(there.value_a)})."
+        p = self._p(there)
+        if self._ahead(there) == 0 or (self._ahead(there) > 0) == (ahead == names[0]):
+            return f"{start}: {values} ({p})."
+        return (
+            f"{start} it is the other way round: {values} ({p}). Which is better depends on the texts that one of them "
+            "did not answer."
+        )
 
     def _margin_of_many(self) -> list[str]:
         margin = self.comparison.margin
@@ -223,9 +286,17 @@ class _Words:
         return f"Among these, {'; '.join(told)}." if told else ""
 
 
-def sure_alone(pair: PairResult) -> bool:
-    """Return whether the interval of a difference leaves out 0 but p does not tell the runs apart."""
-    return not pair.p_adjusted < SURE and (pair.ci_low > 0 or pair.ci_high < 0)
+def _without_variation(comparison: Comparison) -> list[str]:
+    """Return per field what the labels of people on the compared texts leave open."""
+    notes = []
+    for column, (data, *_) in comparison.data.items():
+        if data.type not in LABEL_TYPES:
+            continue
+        rows = account(data)
+        support = np.bincount(rows.human[rows.reference], minlength=len(data.labels)).tolist()
+        words = variation_words([(str(label), n) for label, n in zip(data.labels, support, strict=True)])
+        notes += [f"{comparison.field(column).name}: {words}"] if words else []
+    return notes
 
 
 def _without_answers(comparison: Comparison) -> list[str]:
@@ -236,14 +307,14 @@ def _without_answers(comparison: Comparison) -> list[str]:
             if counts["scored"] == 0 and counts["missing"] + counts["missed_gate"]:
                 notes.append(
                     f"{comparison.field(column).name}: {comparison.names[run.run_id]} has no valid answer on these "
-                    "texts: its value is that of not answering."
+                    "texts: its value is that of wrong answers only."
                 )
     return notes
 
 
 def notes_on(comparison: Comparison) -> list[str]:
     """Return what else a reader of a comparison should know, one sentence each."""
-    notes = _without_answers(comparison)
+    notes = [*_without_variation(comparison), *_without_answers(comparison)]
     for (column, metric), found in comparison.results.items():
         rare = found.pairs[0].reason.rpartition("interval unreliable: ")[2] if metric in MACRO else ""
         if rare.startswith("class "):
@@ -258,22 +329,51 @@ def notes_on(comparison: Comparison) -> list[str]:
                 f"{comparison.field(column).name}, {metric_words(metric)}: Cochran's Q over all {len(found.runs)} runs "
                 f"= {q.statistic:.2f}, df = {q.df}, {p}."
             )
-    people = [run.run_id for run in comparison.runs if isinstance(run, Coder)]
-    if people:
-        notes.append(
-            f"Only texts that {' and '.join(people) if len(people) < 3 else 'all coders'} coded count."
-        )
+    notes += _of_people(comparison)
     if comparison.margin is not None:
         notes.append(
             f"Margin {comparison.margin:g}: a run is shown to be good enough where the 95% interval of the difference "
             "lies within it. That holds only if the margin was declared before looking."
         )
-    if comparison.family > 1:
+    if max(comparison.families.values(), default=0) > 1:
         notes.append(
-            "p values are adjusted for the number of comparisons; each interval stands for itself (95%)."
+            "p values and intervals of differences are adjusted for the number of comparisons: an interval leaves out "
+            "0 exactly where the adjusted p is below .05."
         )
+    notes += _too_few_resamples(comparison)
     if comparison.adjust == "bh":
         notes.append(
             "Benjamini-Hochberg keeps the share of false findings low, not the chance of any: to explore."
         )
     return notes
+
+
+def _of_people(comparison: Comparison) -> list[str]:
+    """Return which texts count where people are compared, and what was left out of anybody's table."""
+    coders = [run for run in comparison.runs if isinstance(run, Coder)]
+    people = [coder for coder in coders if coder.by_person]
+    notes = []
+    if people:
+        names = " and ".join(coder.run_id for coder in people) if len(people) < 3 else "all coders"
+        of = max(coder.n_given for coder in people)
+        counts = [
+            f"{int(answered_rows(runs[0])[0].sum()):,} of {of:,} in {comparison.field(column).name}"
+            for column, runs in comparison.data.items()
+        ]
+        notes.append(f"Only texts that {names} coded count: {listed(counts)}.")
+    return [*notes, *(f"{coder.run_id}: {coder.left_out}, left out." for coder in coders if coder.left_out)]
+
+
+def _too_few_resamples(comparison: Comparison) -> list[str]:
+    """Return the warning that a randomisation of so few draws cannot tell anything apart in so large a family."""
+    drawn = int((comparison.settings or {}).get("n_resamples", 0))
+    largest = max(comparison.families.values(), default=0)
+    by_chance = any(
+        pair.p_method == "approximate randomisation" for r in comparison.results.values() for pair in r.pairs
+    )
+    if not by_chance or not drawn or largest / (drawn + 1) < SURE:
+        return []
+    return [
+        f"No p value of {drawn:,} random exchanges can fall below .05 after adjusting over {largest:,} comparisons: "
+        f"raise n_resamples above {20 * largest:,}, or compare fewer runs."
+    ]

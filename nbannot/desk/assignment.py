@@ -13,7 +13,8 @@ from nbannot.desk.labels import Key
 from nbannot.errors import DeskError, RunError, TaskError, listed
 from nbannot.running.design import as_task
 from nbannot.study.config import RunConfig
-from nbannot.study.task import Task, read_csv
+from nbannot.study.reading import read_csv
+from nbannot.study.task import Task
 from nbannot.tools.files import csv_text, write_atomic
 from nbannot.tools.frames import make_frame
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nbannot.desk.labels import Key, Ledger, question_hash, still_fits, text_hash
 from nbannot.errors import listed
 from nbannot.report.words import plural
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 if TYPE_CHECKING:
     from nbannot.study.task import Task

@@ -25,8 +25,8 @@ from nbannot.record import export
 from nbannot.record.folder import run_folders
 from nbannot.report.words import plural
 from nbannot.running.design import as_task
-from nbannot.study.codebook import Field
 from nbannot.study.config import RunConfig
+from nbannot.study.field import Field
 from nbannot.study.task import Task
 from nbannot.tools.files import write_atomic
 from nbannot.tools.frames import make_frame

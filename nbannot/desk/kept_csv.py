@@ -15,7 +15,8 @@ from nbannot.desk.labels import Ledger, question_hash, text_hash
 from nbannot.errors import DeskError, ScoringError, TaskError, listed
 from nbannot.report.words import plural
 from nbannot.study.codebook import Codebook
-from nbannot.study.task import Task, read_csv
+from nbannot.study.reading import read_csv
+from nbannot.study.task import Task
 from nbannot.tools.files import write_atomic
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from nbannot.errors import DeskError, listed
-from nbannot.study.codebook import Codebook, Field, known_word
+from nbannot.study.codebook import Codebook
+from nbannot.study.field import Field, known_word
 from nbannot.study.spans import Span, make_span
 
 KINDS = {

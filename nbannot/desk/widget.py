@@ -21,7 +21,7 @@ from nbannot.errors import NbannotError
 from nbannot.page.blocks import Block, Facts, Heading, Para
 from nbannot.page.digits import duration
 from nbannot.page.fragment import Fragment
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 FOUND_AT_MOST = 50
 

@@ -3,45 +3,77 @@
 Every function returns a `Fragment`. Importing this room imports neither pandas, scikit-learn nor matplotlib.
 """
 
-from nbannot.displays.cards import codebook_card, coder_card, plan_card, run_card, task_card
-from nbannot.displays.coders import agreement_card, class_card, consensus_card
-from nbannot.displays.comparisons import comparison
-from nbannot.displays.live import progress as live_progress
-from nbannot.displays.plots import forest, tradeoff
-from nbannot.displays.progress_line import progress
-from nbannot.displays.reports import report, rescored
-from nbannot.displays.spans import span_view
-from nbannot.displays.tables import metric_table, runs_card, runs_table
-from nbannot.displays.texts import disagreements, text_pairs
-from nbannot.displays.views import confusion, label_distribution, likert_view
-from nbannot.page.figure import Figure
-from nbannot.page.fragment import Fragment
+from __future__ import annotations
 
-__all__ = [
-    "Figure",
-    "Fragment",
-    "agreement_card",
-    "class_card",
-    "codebook_card",
-    "coder_card",
-    "comparison",
-    "confusion",
-    "consensus_card",
-    "disagreements",
-    "forest",
-    "label_distribution",
-    "likert_view",
-    "live_progress",
-    "metric_table",
-    "plan_card",
-    "progress",
-    "report",
-    "rescored",
-    "run_card",
-    "runs_card",
-    "runs_table",
-    "span_view",
-    "task_card",
-    "text_pairs",
-    "tradeoff",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nbannot.displays.cards import codebook_card as codebook_card
+    from nbannot.displays.cards import coder_card as coder_card
+    from nbannot.displays.cards import plan_card as plan_card
+    from nbannot.displays.cards import run_card as run_card
+    from nbannot.displays.cards import task_card as task_card
+    from nbannot.displays.coders import agreement_card as agreement_card
+    from nbannot.displays.coders import class_card as class_card
+    from nbannot.displays.coders import consensus_card as consensus_card
+    from nbannot.displays.comparisons import comparison as comparison
+    from nbannot.displays.findings import finding as finding
+    from nbannot.displays.plots import forest as forest
+    from nbannot.displays.plots import tradeoff as tradeoff
+    from nbannot.displays.progress_line import progress as progress
+    from nbannot.displays.reports import report as report
+    from nbannot.displays.reports import rescored as rescored
+    from nbannot.displays.spans import span_view as span_view
+    from nbannot.displays.tables import metric_table as metric_table
+    from nbannot.displays.tables import runs_card as runs_card
+    from nbannot.displays.tables import runs_table as runs_table
+    from nbannot.displays.texts import disagreements as disagreements
+    from nbannot.displays.texts import text_pairs as text_pairs
+    from nbannot.displays.views import confusion as confusion
+    from nbannot.displays.views import label_distribution as label_distribution
+    from nbannot.displays.views import likert_view as likert_view
+    from nbannot.page.figure import Figure as Figure
+    from nbannot.page.fragment import Fragment as Fragment
+
+_HOME = {
+    "agreement_card": "displays.coders",
+    "class_card": "displays.coders",
+    "codebook_card": "displays.cards",
+    "coder_card": "displays.cards",
+    "comparison": "displays.comparisons",
+    "confusion": "displays.views",
+    "consensus_card": "displays.coders",
+    "disagreements": "displays.texts",
+    "Figure": "page.figure",
+    "finding": "displays.findings",
+    "forest": "displays.plots",
+    "Fragment": "page.fragment",
+    "label_distribution": "displays.views",
+    "likert_view": "displays.views",
+    "metric_table": "displays.tables",
+    "plan_card": "displays.cards",
+    "progress": "displays.progress_line",
+    "report": "displays.reports",
+    "rescored": "displays.reports",
+    "run_card": "displays.cards",
+    "runs_card": "displays.tables",
+    "runs_table": "displays.tables",
+    "span_view": "displays.spans",
+    "task_card": "displays.cards",
+    "text_pairs": "displays.texts",
+    "tradeoff": "displays.plots",
+}
+"""Name -> file; each is imported when it is used, so that the doors can show progress without any of the others."""
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(f"nbannot.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOME)

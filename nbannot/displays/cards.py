@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,8 @@ from nbannot.page.blocks import (
 from nbannot.page.digits import NONE, count, duration, share
 from nbannot.page.fragment import Fragment
 from nbannot.report.fields import LABEL_TYPES, baseline_value, n_reference, reasons_of, value_cells
-from nbannot.report.report import cost_facts, model_words, status_blocks
+from nbannot.report.headline import look_blocks, verdict
+from nbannot.report.report import cost_facts, model_name, model_words, status_blocks
 from nbannot.report.words import (
     CARD_METRICS,
     by_number,
@@ -34,19 +36,22 @@ from nbannot.report.words import (
     settings_shown,
     state_of,
     statuses,
+    variation_of,
     where_texts_go,
 )
 
 if TYPE_CHECKING:
-    from nbannot.comparing.comparison import Coder
+    from nbannot.comparing.coder import Coder
     from nbannot.measures.result import FieldScore
     from nbannot.record.run import Run
     from nbannot.record.scoring import Scored
     from nbannot.running.plan import Plan
-    from nbannot.study.codebook import Codebook, Field
+    from nbannot.study.codebook import Codebook
+    from nbannot.study.field import Field
     from nbannot.study.task import Task
 
 LABELS_ON_A_CARD = 6
+BADGE_CHARS = 60
 BASELINE_NOTE = "baseline: what always giving the most frequent human label would score"
 TEXTS_ON_A_CARD = 3
 TEXT_CHARS = 400
@@ -59,24 +64,40 @@ STATES = {
 
 
 def run_card(run: Run) -> Fragment:
-    """Return a run's card: settings, answers, headline metrics beside the baseline, time, energy, folder."""
+    """Return a run's card: what its labels are worth in one look; everything else is folded below."""
     return Fragment.of(
         [
-            Heading(f"{run.task.name}: {model_words(run)}", 1, f"run {run.run_id}, {state_of(run)[0]}"),
-            *(Para(note, "notice") for note in model_notes(run.config)),
+            Heading(f"{run.task.name} · {model_name(run)}", 1, _badges(run)),
+            Para(verdict(run), "strong"),
             *(Para(notice, "notice") for notice in run.task.notices),
             *status_blocks(run),
-            Facts(
+            *look_blocks(run),
+            Fold("All metrics, labels and answers", [Facts([("answers", _answers(run))]), *_scores(run)]),
+            Fold(
+                f"Settings, time, energy, folder: run {run.run_id}",
                 [
-                    ("settings", _settings(run.config)),
-                    ("texts", f"{count(len(run.task))} × {plural(len(run.coding.fields), 'field')}"),
-                    ("answers", _answers(run)),
-                ]
+                    *(Para(note, "notice") for note in model_notes(run.config)),
+                    Facts(
+                        [
+                            ("run", f"{run.run_id}, {state_of(run)[0]}"),
+                            ("model", model_words(run)),
+                            ("settings", _settings(run.config)),
+                            ("texts", f"{count(len(run.task))} × {plural(len(run.coding.fields), 'field')}"),
+                            *_flips(run),
+                            *cost_facts(run),
+                            ("folder", str(run.folder)),
+                        ]
+                    ),
+                ],
             ),
-            *_scores(run),
-            Facts([*_flips(run), *cost_facts(run), ("folder", str(run.folder))]),
         ]
     )
+
+
+def _badges(run: Run) -> str:
+    """Return what stands beside the title: the state, and what the model says of itself, cut to its first words."""
+    said = [clipped(re.split(r"[.:]", note)[0], BADGE_CHARS) for note in model_notes(run.config)]
+    return " · ".join([run.status, *said])
 
 
 def _flips(run: Run) -> list[tuple[str, str]]:
@@ -94,9 +115,17 @@ def coder_card(coder: Coder) -> Fragment:
     counts = coder.coding.count()
     return Fragment.of(
         [
-            Heading(f"{coder.task.name}: coder {coder.run_id}", 1, plural(len(coder.task), "text")),
+            Heading(f"{coder.task.name}: {coder.model_id}", 1, plural(len(coder.task), "text")),
             Facts(
-                [("labels", f"{count(counts.get('ok', 0))} in {plural(len(coder.coding.fields), 'field')}")]
+                [
+                    (
+                        "labels",
+                        f"{count(counts.get('ok', 0))} in {plural(len(coder.coding.fields), 'field')}",
+                    ),
+                    *([("texts", f"{count(len(coder.task))} of {count(coder.n_given)} of the task")]),
+                    *([("answers", statuses(counts))] if not coder.by_person else []),
+                    *([("left out", coder.left_out)] if coder.left_out else []),
+                ]
             ),
             *_scores(coder),
         ]
@@ -154,6 +183,7 @@ def _field_rows(f: Field, score: FieldScore, notes: Footnotes, who: str) -> list
         people = [(str(entry["label"]), int(entry["support"])) for entry in score.per_class]
         model = [(str(entry["label"]), int(entry["predicted"])) for entry in score.per_class]
         rows.append(f"people: {_spread(people)} | {who}: {_spread(model)}")
+        rows += [words] if (words := variation_of(score)) else []
     return rows
 
 
@@ -295,7 +325,7 @@ def task_card(task: Task) -> Fragment:
 
 def _shown_place(task: Task) -> str:
     """Return where a task lies, seen from here; of a bundled one not where the package happens to be."""
-    from nbannot.study.task import bundled_folder
+    from nbannot.study.task_sources import bundled_folder
 
     place, here = Path(str(task.path)), Path.cwd()
     if place == bundled_folder(task.name):

@@ -15,8 +15,8 @@ from nbannot.page.fragment import Fragment
 from nbannot.report.words import metric_words, plural
 
 if TYPE_CHECKING:
-    from nbannot.comparing.comparison import Compared, Comparison
-    from nbannot.measures.paired import ManyResult, PairResult
+    from nbannot.comparing.align import Compared
+    from nbannot.comparing.found import Comparison
 
 PAIRS_SHOWN = 60
 
@@ -38,13 +38,13 @@ def comparison(compared: Comparison) -> Fragment:
         found = compared.results[column, metric]
         digits = decimals(found.pairs[0].n if found.pairs else 0)
         values = _values(compared, (column, metric), names)
-        figure = _forest(compared, found, values, metric, digits)
+        figure = _forest(compared, (column, metric), values, digits)
         figures.append(figure)
         blocks += [
             Heading(f.name, 2, metric_words(metric)),
             Para(verdict, "notice"),
             figure,
-            _pairs_grid(found, names, digits, compared.adjust),
+            _pairs_grid(compared, (column, metric), digits),
             *_cost(compared, values, metric),
         ]
     blocks += [Para(note, "quiet") for note in compared.notes]
@@ -53,14 +53,35 @@ def comparison(compared: Comparison) -> Fragment:
 
 
 def _values(compared: Comparison, key: tuple[str, str], names: dict[str, str]) -> list[Point]:
-    """Return every run's value with its own interval, on the rows of the comparison."""
-    every = zip(compared.runs, compared.own(*key), strict=True)
-    return [Point(names[run.run_id], own.value, own.ci_low, own.ci_high) for run, own in every]
+    """Return every run's value with its own interval, on the rows of the comparison; and its coverage by its name."""
+    coverage = compared.coverage(key[0])
+    every = zip(compared.runs, compared.own(*key), coverage, strict=True)
+    missing = min(coverage, default=1.0) < 1
+    return [
+        Point(
+            names[run.run_id] + (f" ({_answered(of)} answered)" if missing else ""),
+            own.value,
+            own.ci_low,
+            own.ci_high,
+        )
+        for run, own, of in every
+    ]
 
 
-def _forest(compared: Comparison, found: ManyResult, values: list[Point], metric: str, digits: int) -> Figure:
+def _answered(coverage: float) -> str:
+    """Return a coverage in percent that is 100% only where nothing is missing.
+
+    >>> _answered(1.0), _answered(0.9994), _answered(0.775)
+    ('100%', '99.9%', '78%')
+    """
+    if coverage < 1 and f"{coverage:.0%}" == "100%":
+        return f"{min(coverage, 0.999):.1%}"
+    return f"{coverage:.0%}"
+
+
+def _forest(compared: Comparison, key: tuple[str, str], values: list[Point], digits: int) -> Figure:
     """Return the plot: values at the left, differences to the best run at the right; and both as a table."""
-    words = metric_words(metric)
+    found, words = compared.results[key], metric_words(key[1])
     best = found.best
     to_best = {pair.run_b: pair for pair in found.to_best}
     differences = []
@@ -81,12 +102,18 @@ def _forest(compared: Comparison, found: ManyResult, values: list[Point], metric
         ]
         for place, (v, d) in enumerate(zip(values, differences, strict=True))
     ]
-    twin = Grid(["run", words, "95% interval", "to the best", "95% interval"], rows, "lriri")
+    of_difference = _interval_words(compared, key[0])
+    twin = Grid(["run", words, "95% interval", "to the best", of_difference], rows, "lriri")
     paired = differences if best is not None else []
     return replace(forest_figure(values, paired, metric=words, reference=reference), twin=twin)
 
 
-def _pairs_grid(found: ManyResult, names: dict[str, str], digits: int, adjust: str) -> Grid:
+def _interval_words(compared: Comparison, column: str) -> str:
+    return "95% interval (adjusted)" if compared.families[column] > 1 else "95% interval"
+
+
+def _pairs_grid(compared: Comparison, key: tuple[str, str], digits: int) -> Grid:
+    found, names = compared.results[key], compared.names
     notes = Footnotes()
     rows: list[Row] = []
     for pair in found.pairs[:PAIRS_SHOWN]:
@@ -98,29 +125,28 @@ def _pairs_grid(found: ManyResult, names: dict[str, str], digits: int, adjust: s
                 names.get(pair.run_b, pair.run_b),
                 number(pair.value_b, digits, low=-math.inf, high=math.inf),
                 Cell(signed(pair.diff, digits), "strong" if sure else "plain"),
-                Cell(interval(pair.ci_low, pair.ci_high, digits) + notes.mark(_remark(pair, found)), "quiet"),
+                Cell(interval(pair.ci_low, pair.ci_high, digits) + notes.mark(pair.reason), "quiet"),
                 _p(pair.p_adjusted),
                 count(pair.n_discordant),
                 Cell(number(pair.mdd, digits, high=math.inf), "quiet"),
             ]
         )
     rest = len(found.pairs) - len(rows)
-    p = "p (Holm)" if adjust == "holm" else "p (BH)"
-    header = ["A", "", "B", "", "A − B", "95% interval", p, "texts that decide", "detectable"]
+    p = "p (Holm)" if compared.adjust == "holm" else "p (BH)"
+    header = [
+        "A",
+        "",
+        "B",
+        "",
+        "A − B",
+        _interval_words(compared, key[0]),
+        p,
+        "texts that decide",
+        "detectable",
+    ]
     more = [f"… and {plural(rest, 'more pair')}: see frame()."] if rest > 0 else []
     detectable = "detectable: the smallest true difference that so many texts would find with a power of 80%."
     return Grid(header, rows, "lrlrrirrr", notes=[*notes.lines, detectable, *more])
-
-
-def _remark(pair: PairResult, found: ManyResult) -> str:
-    """Return what a reader of an interval should know: why it is unreliable, or why it and p seem to disagree.
-
-    The verdict on two runs says the latter itself.
-    """
-    from nbannot.comparing.verdict import SURE_ALONE, sure_alone
-
-    unsaid = len(found.runs) > 2 and sure_alone(pair)
-    return "; ".join(filter(None, [pair.reason, SURE_ALONE if unsaid else ""]))
 
 
 def _p(p: float) -> str:
@@ -131,7 +157,7 @@ def _p(p: float) -> str:
 
 def _cost(compared: Comparison, values: list[Point], metric: str) -> list[Block]:
     """Return quality against time, tokens and energy, as far as at least two runs tell what they took."""
-    from nbannot.comparing.comparison import energy_of, seconds_of, tokens_of
+    from nbannot.comparing.verdict import energy_of, seconds_of, tokens_of
 
     known = [
         (name, costs)

@@ -16,7 +16,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from nbannot.engine.engine import Progress, Tick
+    from nbannot.engine.drive import Tick
+    from nbannot.engine.job import Progress
 
 AT_LEAST_EVERY_S = 1.0
 """Drawn again after this time even if no answer came, so that the clock does not stand still."""

@@ -12,7 +12,7 @@ from nbannot.page.fragment import Fragment
 from nbannot.page.html import as_html, element, isolated
 
 if TYPE_CHECKING:
-    from nbannot.engine.engine import Progress
+    from nbannot.engine.job import Progress
 
 
 @dataclass(frozen=True, slots=True)

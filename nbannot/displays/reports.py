@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from nbannot.record.run import Run
 
 
-def report(run: Run) -> Fragment:
-    """Return the report on a run: scores against the human labels with intervals, per label, with the errors."""
-    return Fragment.of(report_blocks(run))
+def report(run: Run, field: str | None = None) -> Fragment:
+    """Return the report on a run, or on one field of it: scores against the human labels, per label, with the errors."""
+    return Fragment.of(report_blocks(run, field))
 
 
 def rescored(found: Rescored) -> Fragment:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nbannot.errors import ScoringError, listed
 from nbannot.page.blocks import Cell
 from nbannot.page.digits import NONE
+from nbannot.report.report import asked_field
 from nbannot.report.words import STATUS_WORDS
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 if TYPE_CHECKING:
     from nbannot.record.scoring import Scored
@@ -37,10 +38,7 @@ def field_of(run: Scored, column: str, kinds: tuple[str, ...] = (), display: str
     CodebookError
         If the codebook has no such field.
     """
-    f = run.task.codebook[column]
-    asked = run.coding.fields
-    if f.column not in run.coding.answers:
-        raise ScoringError(f"'{f.column}' was not asked.\n  Asked were: {listed(a.column for a in asked)}.")
+    f, asked = asked_field(run, column), run.coding.fields
     if kinds and f.type not in kinds:
         fitting = [a.name for a in asked if a.type in kinds]
         raise ScoringError(

@@ -18,7 +18,7 @@ from nbannot.page.digits import count
 from nbannot.page.fragment import Fragment
 from nbannot.page.html import as_html, element, escape, isolated
 from nbannot.report.words import STATUS_WORDS, plural
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 if TYPE_CHECKING:
     from nbannot.record.scoring import Scored

@@ -12,9 +12,10 @@ from nbannot.page.digits import NONE, count, duration, energy, number
 from nbannot.page.fragment import Fragment
 from nbannot.report.fields import n_reference, value_cells
 from nbannot.report.words import CARD_METRICS, HEADLINES, metric_words, plural, setting_text
-from nbannot.study.config import SETTINGS
+from nbannot.study.settings import SETTINGS
 
 if TYPE_CHECKING:
+    from nbannot.measures.result import FieldScore
     from nbannot.record.run import Run
     from nbannot.record.scoring import Scored
     from nbannot.running.sweep import Runs
@@ -174,11 +175,11 @@ def metric_table(runs: Scored | Sequence[Scored]) -> Fragment:
                     for name in names
                     for cell in value_cells(name, run.scores.fields[column].results[name], notes)
                 ),
-                Cell(count(n_reference(run.scores.fields[column])), "quiet"),
+                Cell(answered_of(run.scores.fields[column]), "quiet"),
             ]
             for run in having
         ]
-        header = ["run", *(h for name in names for h in (metric_words(name), "")), "texts"]
+        header = ["run", *(h for name in names for h in (metric_words(name), "")), "answered"]
         blocks += [
             Heading(f.name, 2, f"{f.type}, {f.level}"),
             Grid(header, rows, "l" + "ri" * len(names) + "r", notes=notes.lines),
@@ -187,6 +188,11 @@ def metric_table(runs: Scored | Sequence[Scored]) -> Fragment:
         "Whether two runs differ is not read off their intervals: compare(runs) compares them text by text."
     )
     return Fragment.of([*blocks, Para(said, "quiet")])
+
+
+def answered_of(score: FieldScore) -> str:
+    """Return on how many of the texts with a human label there is a valid answer."""
+    return f"{count(score.results['coverage'].n_answered)} of {count(n_reference(score))}"
 
 
 def _metrics_of_one(run: Scored) -> Fragment:
@@ -233,7 +239,9 @@ def runs_card(runs: Runs) -> Fragment:
     align = "l" + "l" * len(runs.differing) + "r" * len(fields) + "lr"
     blocks: list[Block] = [Heading("Runs of a sweep", 1, plural(len(runs), "run"))]
     if rows:
-        blocks.append(Grid([*header, "status", "time"], rows, align))
+        partly = any("/" in str(cell) for row in rows for cell in row[1 + len(runs.differing) : -2])
+        notes = ["(5/6): of 6 texts with a human label 5 have a valid answer."] if partly else []
+        blocks.append(Grid([*header, "status", "time"], rows, align, notes=notes))
     else:
         blocks.append(Para("No run came about."))
     if runs.failures:
@@ -255,12 +263,13 @@ def _headlines(run: Run, runs: Runs) -> list[str]:
     found = []
     for f in runs[0].coding.fields:
         score = run.scores.fields.get(f.column)
-        notes = Footnotes()
-        found.append(
-            value_cells(HEADLINES[f.type][0], score.results[HEADLINES[f.type][0]], notes)[0].text.rstrip("¹")
-            if score
-            else NONE
-        )
+        if not score:
+            found.append(NONE)
+            continue
+        name = HEADLINES[f.type][0]
+        value = value_cells(name, score.results[name], Footnotes())[0].text.rstrip("¹")
+        n, answered = n_reference(score), score.results["coverage"].n_answered
+        found.append(value if answered == n else f"{value} ({count(answered)}/{count(n)})")
     return found
 
 

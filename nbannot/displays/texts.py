@@ -15,7 +15,7 @@ from nbannot.page.digits import NONE, count, number, share
 from nbannot.page.fragment import Fragment
 from nbannot.report.fields import LABEL_TYPES
 from nbannot.report.words import plural
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 if TYPE_CHECKING:
     from nbannot.record.scoring import Scored

@@ -22,7 +22,7 @@ from nbannot.report.fields import (
     n_reference,
 )
 from nbannot.report.words import plural
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 if TYPE_CHECKING:
     from nbannot.record.scoring import Scored

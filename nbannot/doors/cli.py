@@ -1,50 +1,49 @@
 """The command line's door: ``nbannot run | plan | score | compare | list | models | tasks | doctor``.
 
-Results go to stdout; progress and remarks to stderr. The options of ``run`` and ``plan`` are made from `SETTINGS`.
+Results go to stdout; progress and remarks to stderr.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nbannot import __version__
 from nbannot.displays import live
 from nbannot.doors import recipe
-from nbannot.errors import NbannotError, RunInterrupted, TableError, listed, nearest
-from nbannot.study.config import DEFAULTS, SETTINGS, RunConfig, expand
-
-COMPLETE, ERROR, USAGE, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 130
-EXIT_CODES = {
-    COMPLETE: "done; for run and score: the run is complete",
-    ERROR: "something cannot be used: the message says what and what to type",
-    USAGE: "the command line is not understood",
-    UNFINISHED: "a run ended partial or failed; the same command goes on from there",
-    INTERRUPTED: "interrupted; what is done is kept, the same command goes on from there",
-}
-"""What a script can read from the exit code."""
+from nbannot.doors.arguments import (
+    COMPLETE,
+    ERROR,
+    INTERRUPTED,
+    UNFINISHED,
+    USAGE,
+    command_line,
+    long_options,
+)
+from nbannot.doors.listing import as_json, facts, headline_words, runs_in, short, table
+from nbannot.errors import NbannotError, RunInterrupted, listed, nearest
+from nbannot.study.config import RunConfig, expand
+from nbannot.study.settings import SETTINGS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what a command line asks for and return the exit code (`EXIT_CODES`)."""
     _write_what_the_terminal_can_show()
-    parser = _parser()
-    words = [recipe.normal_option(word, OPTIONS) for word in (sys.argv[1:] if argv is None else argv)]
+    parser = command_line(DEEDS)
+    options = long_options(parser)
+    words = [recipe.normal_option(word, options) for word in (sys.argv[1:] if argv is None else argv)]
     if not words:
         parser.print_help(sys.stderr)
         return USAGE
     asked, unknown = parser.parse_known_args(words)
     if unknown:
         name = unknown[0].partition("=")[0]
-        hint = nearest(name, OPTIONS) if name.startswith("-") else ""
+        hint = nearest(name, options) if name.startswith("-") else ""
         asked.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     try:
         with _stopped_by_signal():
@@ -112,10 +111,10 @@ def do_run(asked: argparse.Namespace) -> int:
         print(f"{failure.config.model_id()}: {failure.error}", file=sys.stderr)
     if asked.json:
         told = [facts(one) for one in runs]
-        _print_json(told if many else told[0])
+        print(as_json(told if many else told[0]))
     else:
         for one in runs:
-            print(_short(one) if many or one.status == "failed" else f"{one.report()}\n{recipe.summary(one)}")
+            print(short(one) if many or one.status == "failed" else f"{one.report()}\n{recipe.summary(one)}")
     complete = not failures and all(one.status == "complete" for one in runs)
     return COMPLETE if complete else UNFINISHED
 
@@ -145,13 +144,13 @@ def do_score(asked: argparse.Namespace) -> int:
             continue
         one = load_run(place, task=None if asked.task is None else _task_named(asked.task))
         save_scores(one)
-        print(_short(one))
+        print(short(one))
         complete = complete and one.status == "complete"
     return COMPLETE if complete else UNFINISHED
 
 
 def _task_named(source: str) -> Any:
-    from nbannot.study.task import load_task
+    from nbannot.study.task_sources import load_task
 
     return load_task(source)
 
@@ -170,10 +169,10 @@ def do_list(asked: argparse.Namespace) -> int:
     """Print the runs of an output folder, oldest first."""
     rows = runs_in(Path(asked.output_root), asked.task)
     if asked.json:
-        _print_json(rows)
+        print(as_json(rows))
     elif rows:
-        shown = [{**row, "headline": _headline_words(row["headline"])} for row in rows]
-        print(_table(shown, ("run_id", "task", "model_id", "status", "n_texts", "headline")))
+        shown = [{**row, "headline": headline_words(row["headline"])} for row in rows]
+        print(table(shown, ("run_id", "task", "model_id", "status", "n_texts", "headline")))
     else:
         print(f"no run in {asked.output_root}", file=sys.stderr)
     return COMPLETE
@@ -187,13 +186,13 @@ def do_models(asked: argparse.Namespace) -> int:
         {"model": one.backend, "here": "yes" if one.ready else "no", "what": one.found, "to do": one.todo}
         for one in available()
     ]
-    print(_table(rows, ("model", "here", "what", "to do")))
+    print(table(rows, ("model", "here", "what", "to do")))
     return COMPLETE
 
 
 def do_tasks(asked: argparse.Namespace) -> int:
     """Print the bundled tasks and those of a folder of one's own."""
-    from nbannot.study.task import bundled_tasks, load_task
+    from nbannot.study.task_sources import bundled_tasks, load_task
 
     root = Path(asked.task_root) if asked.task_root else None
     own = sorted(p.parent for p in root.glob("*/codebook.json")) if root else []
@@ -207,7 +206,7 @@ def do_tasks(asked: argparse.Namespace) -> int:
             continue
         fields = [f"{f.name} ({f.type})" for f in task.codebook]
         rows.append({"task": str(source), "texts": f"{len(task):,}", "fields": listed(fields, 8)})
-    print(_table(rows, ("task", "texts", "fields")))
+    print(table(rows, ("task", "texts", "fields")))
     return COMPLETE
 
 
@@ -232,117 +231,6 @@ def do_doctor(asked: argparse.Namespace) -> int:
     return ERROR if any(finding.state == "problem" for finding in findings) else COMPLETE
 
 
-# ---- what a run is told as --------------------------------------------------------------------------------------
-
-
-def facts(run: Any) -> dict[str, Any]:
-    """Return what ``--json`` tells of a run."""
-    return {
-        "run_id": run.run_id,
-        "task": run.task.name,
-        "model_id": run.model_id,
-        "status": run.status,
-        "folder": str(run.folder),
-        "n_texts": len(run.task),
-        "answers": run.coding.count(),
-        "headline": {
-            column: {
-                "metric": metric,
-                "value": result.value,
-                "ci_low": result.ci_low,
-                "ci_high": result.ci_high,
-                "n": result.n,
-                "reason": result.reason,
-            }
-            for column, (metric, result) in recipe.headline(run).items()
-        },
-    }
-
-
-def runs_in(output_root: Path, task: str | None = None) -> list[dict[str, Any]]:
-    """Return the runs of an output folder, oldest first, with the first metric of each field from the tables."""
-    from nbannot.record import folder
-    from nbannot.tools.files import read_json
-
-    rows: list[dict[str, Any]] = []
-    for place in folder.run_folders(output_root, task):
-        config = read_json(place / folder.CONFIG)
-        rows.append(
-            {
-                "run_id": place.name,
-                "task": place.parent.name,
-                "model_id": config.get("model_id"),
-                "status": config.get("status"),
-                "n_texts": config.get("n_texts"),
-                "created": config.get("created"),
-                "folder": str(place),
-            }
-        )
-    for name in {row["task"] for row in rows}:
-        scored = _headlines(output_root / "metrics", name)
-        for row in rows:
-            if row["task"] == name:
-                row["headline"] = scored.get(row["run_id"], {})
-    return rows
-
-
-def _headlines(metrics: Path, task: str) -> dict[str, dict[str, Any]]:
-    """Return run id -> column -> metric and value, as the task's long table has them."""
-    from nbannot.record import tables
-    from nbannot.report.words import HEADLINES
-
-    try:
-        table = tables.read_long(metrics, task, canonical=True)
-    except TableError:
-        return {}
-    found: dict[str, dict[str, Any]] = {}
-    columns = ("run_id", "column", "annotation_type", "metric", "value")
-    for run_id, column, kind, metric, value in zip(*(table[name].tolist() for name in columns), strict=True):
-        if kind in HEADLINES and metric == HEADLINES[kind][0]:
-            found.setdefault(run_id, {})[column] = {"metric": metric, "value": value}
-    return found
-
-
-def _headline_words(headline: dict[str, Any]) -> str:
-    from nbannot.page.digits import number
-
-    return " · ".join(
-        f"{column.rpartition('_')[2]} {number(one['value'], low=-math.inf)}"
-        for column, one in headline.items()
-    )
-
-
-def _short(run: Any) -> str:
-    return "\n".join([recipe.summary(run), *(f"  {line}" for line in recipe.headline_words(run))])
-
-
-def _print_json(thing: Any) -> None:
-    print(json.dumps(_defined(thing), ensure_ascii=False, indent=2))
-
-
-def _defined(thing: Any) -> Any:
-    """Return plain data with ``None`` for numbers that are not defined, which JSON has no word for."""
-    if isinstance(thing, dict):
-        return {key: _defined(value) for key, value in thing.items()}
-    if isinstance(thing, list | tuple):
-        return [_defined(value) for value in thing]
-    return None if isinstance(thing, float) and not math.isfinite(thing) else thing
-
-
-def _table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
-    """Return rows as aligned text; a column that is blank in every row is left out."""
-    cells = [[str(row.get(name) if row.get(name) is not None else "") for name in columns] for row in rows]
-    kept = [i for i in range(len(columns)) if any(line[i] for line in cells)]
-    lines = [[columns[i].replace("_", " ") for i in kept], *([line[i] for i in kept] for line in cells)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(kept))]
-    return "\n".join(
-        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
-
-
-# ---- reading the command line -----------------------------------------------------------------------------------
-
-
 def _what_and_how(asked: argparse.Namespace) -> tuple[Any, list[RunConfig]]:
     """Return the task and the configs that a command line asks for; options override a file's settings."""
     from nbannot.running.design import as_task
@@ -358,153 +246,14 @@ def _what_and_how(asked: argparse.Namespace) -> tuple[Any, list[RunConfig]]:
     return recipe.task_of(found, configs[0]), configs
 
 
-def _parser() -> argparse.ArgumentParser:
-    codes = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
-    parser = argparse.ArgumentParser(
-        prog="nbannot",
-        description="Annotate texts with language models against a codebook, and learn how far to trust the labels.",
-        epilog=f"exit codes:\n{codes}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"nbannot {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def command(name: str, do: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(
-            name,
-            help=about,
-            description=f"{about[0].upper()}{about[1:]}.",
-            epilog=f"exit codes:\n{codes}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        sub.set_defaults(do=do, parser=sub)
-        return sub
-
-    run = command("run", do_run, "annotate a task and print the report")
-    _add_what(run)
-    run.add_argument("--fresh", action="store_true", help="make a new repetition of a run that exists")
-    run.add_argument(
-        "--retry", choices=("invalid", "failed"), help="ask again what a finished run has no answer to"
-    )
-    run.add_argument("--json", action="store_true", help="print JSON instead of the report")
-    run.add_argument("-q", "--quiet", action="store_true", help="no progress and no remarks on stderr")
-    _add_settings(run)
-    plan = command("plan", do_plan, "show what a run would send and what it would take; send nothing")
-    _add_what(plan)
-    plan.add_argument(
-        "--pilot",
-        type=_number_from(0),
-        default=0,
-        metavar="N",
-        help="really send the first N texts, and estimate time, tokens and money from them; kept nowhere",
-    )
-    _add_settings(plan)
-    score = command("score", do_score, "score run folders again, without a model")
-    score.add_argument(
-        "folder",
-        nargs="+",
-        metavar="FOLDER",
-        help="a run folder, a task's folder of runs, or its <task>_metrics_log.csv; also of CodeBook Lab 1.3, 1.4",
-    )
-    score.add_argument("--task", metavar="FOLDER", help="the task, where it is not found by itself")
-    score.add_argument(
-        "--metrics_dir",
-        metavar="PATH",
-        help="where to save the values of an older folder; else they are only shown",
-    )
-    compare = command("compare", do_compare, "compare runs text by text: who is better, how much, how surely")
-    compare.add_argument("folder", nargs="+", metavar="FOLDER", help="a run folder; two or more")
-    compare.add_argument("--metric", metavar="NAME", help="else the first one of each field's type")
-    compare.add_argument(
-        "--column", metavar="NAME", help="a field; else every field that all of them answered"
-    )
-    listing = command("list", do_list, "list the runs of an output folder")
-    listing.add_argument("--task", metavar="NAME", help="only the runs of this task")
-    listing.add_argument(
-        "--output_root", metavar="PATH", default=DEFAULTS["output_root"], help="folder of the runs"
-    )
-    listing.add_argument("--json", action="store_true", help="print JSON")
-    command("models", do_models, "list the models that can be used here")
-    tasks = command("tasks", do_tasks, "list the bundled tasks, and your own")
-    tasks.add_argument("--task_root", metavar="PATH", help="folder of your own tasks")
-    doctor = command("doctor", do_doctor, "say what is there and what is missing; with MODEL, ask it")
-    doctor.add_argument(
-        "model", nargs="?", metavar="MODEL", help="a model to try, e.g. local or ollama/gemma3:270m"
-    )
-    doctor.add_argument(
-        "--probe", action="store_true", help="ask it up to seven small questions: what can it do?"
-    )
-    doctor.add_argument(
-        "--determinism",
-        action="store_true",
-        help="ask it the same again: how often does an answer change? (--texts x --repeats, two questions each)",
-    )
-    doctor.add_argument(
-        "--texts",
-        type=_number_from(1),
-        default=20,
-        metavar="N",
-        help="texts for --determinism; default 20, of 64",
-    )
-    doctor.add_argument(
-        "--repeats",
-        type=_number_from(2),
-        default=3,
-        metavar="N",
-        help="how often each is asked for --determinism; default 3",
-    )
-    doctor.add_argument("--base_url", metavar="URL", help="address of the model's server")
-    doctor.add_argument(
-        "--output_root", metavar="PATH", default=DEFAULTS["output_root"], help="folder of the runs"
-    )
-    return parser
-
-
-def _number_from(least: int) -> Callable[[str], int]:
-    """Return what reads a whole number of at least this."""
-
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"a whole number of at least {least} is needed. Got {text!r}")
-        return int(text)
-
-    return number
-
-
-def _add_what(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "what",
-        metavar="CONFIG|TASK",
-        help='a TOML file with settings and task = "...", the config.json of a run, a bundled task, or a folder',
-    )
-
-
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("settings", "a list of values makes a sweep: --temperature [0,0.7]")
-    for name in SETTINGS:
-        group.add_argument(f"--{name}", metavar="VALUE", help=recipe.option_help(name).replace("%", "%%"))
-
-
-OPTIONS = (
-    *(
-        "--version",
-        "--help",
-        "--fresh",
-        "--retry",
-        "--json",
-        "--quiet",
-        "--task",
-        "--metrics_dir",
-        "--metric",
-        "--column",
-        "--probe",
-        "--determinism",
-        "--texts",
-        "--repeats",
-        "--pilot",
-    ),
-    *(f"--{name}" for name in SETTINGS),
-)
-"""Every long option of any command."""
+DEEDS = {
+    "run": do_run,
+    "plan": do_plan,
+    "score": do_score,
+    "compare": do_compare,
+    "list": do_list,
+    "models": do_models,
+    "tasks": do_tasks,
+    "doctor": do_doctor,
+}
+"""What each command does."""

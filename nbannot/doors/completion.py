@@ -14,7 +14,8 @@ from typing import Any
 
 from nbannot.doors import recipe
 from nbannot.errors import NbannotError
-from nbannot.study.config import SETTINGS, RunConfig
+from nbannot.study.config import RunConfig
+from nbannot.study.settings import SETTINGS
 
 SETTING_OPTIONS = {f"--{name}": name for name in SETTINGS}
 OWN_OPTIONS = ("--out", "--plan", "--pilot", "--fresh", "--retry", "--quiet", "--codebook", "--help")
@@ -173,7 +174,8 @@ def _names_in(codebook: Any, place: Path) -> list[str]:
 
 def _tasks(fragment: str, variables: Mapping[str, Any]) -> list[str]:
     """Return bundled tasks, variables that hold texts, and folders and files that begin with the fragment."""
-    from nbannot.study.task import Task, bundled_tasks
+    from nbannot.study.task import Task
+    from nbannot.study.task_sources import bundled_tasks
 
     held = [name for name, value in _named(variables) if isinstance(value, Task) or recipe.is_frame(value)]
     return [*held, *bundled_tasks(), *_paths(fragment, "codebook.json"), *_files(fragment, "config.json")]
@@ -212,7 +214,7 @@ def _codebooks(fragment: str, variables: Mapping[str, Any]) -> list[str]:
 
 
 def _runs_tasks(previous: str) -> list[str]:
-    from nbannot.study.task import bundled_tasks
+    from nbannot.study.task_sources import bundled_tasks
 
     if previous == "--output_root":
         return []

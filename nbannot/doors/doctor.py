@@ -23,7 +23,9 @@ from typing import Literal
 from nbannot import __version__
 from nbannot.errors import NbannotError, listed
 from nbannot.models.registry import backends, get_model
-from nbannot.study.config import COUNTRY_VARIABLE, RunConfig, country
+from nbannot.study.checks import country
+from nbannot.study.config import RunConfig
+from nbannot.study.settings import COUNTRY_VARIABLE
 from nbannot.tools.files import free_disk
 
 KEYS = ("OPENAI_API_KEY", "NBANNOT_API_KEY", "HF_TOKEN")
@@ -161,7 +163,7 @@ def _ollama() -> Finding:
 
 def ollama_models(address: str) -> list[str] | None:
     """Return the names of the models on an Ollama server; ``None`` if it does not answer within a second."""
-    from nbannot.models.http import is_loopback
+    from nbannot.models.addresses import is_loopback
 
     proxies = urllib.request.ProxyHandler({} if is_loopback(address) else None)
     try:
@@ -241,7 +243,7 @@ def try_model(model: str, base_url: str | None = None) -> list[Finding]:
         If it cannot be found, loaded or reached.
     """
     from nbannot.running.run import run
-    from nbannot.study.task import load_task
+    from nbannot.study.task_sources import load_task
 
     config = RunConfig(model=model, base_url=base_url, limit=1, fields=("Direction",), retries=0)
     info = get_model(config).info()
@@ -315,7 +317,7 @@ def examine_determinism(
         If it cannot be found, loaded or reached.
     """
     from nbannot.comparing.stability import determinism, flip_words
-    from nbannot.study.task import load_task
+    from nbannot.study.task_sources import load_task
 
     task = load_task(str(resources.files("nbannot.study") / "tasks" / "policy-sentiment"))
     config = RunConfig(model=model, base_url=base_url, fields=("Explicit evaluation", "Direction"))

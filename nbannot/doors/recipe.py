@@ -11,20 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbannot.errors import ConfigError, RunError, TaskError
-from nbannot.study.config import (
-    DEFAULTS,
-    LISTS,
-    SETTINGS,
-    RunConfig,
-    expand,
-    lines_of,
-    read_toml,
-    refuse_unknown,
-    settings_in,
-)
+from nbannot.study.config import RunConfig, expand, settings_in
+from nbannot.study.faults import refuse_unknown
+from nbannot.study.settings import DEFAULTS, LISTS, SETTINGS
+from nbannot.study.toml import lines_of, read_toml
 
 if TYPE_CHECKING:
-    from nbannot.measures.result import Result
     from nbannot.record.run import Run
     from nbannot.study.task import Task
 
@@ -200,32 +192,6 @@ def task_of(recipe: Recipe, config: RunConfig) -> Task:
 def title(task: Task, configs: Sequence[RunConfig]) -> str:
     """Return what is being worked on, in a few words that leave room for the progress beside them."""
     return f"{task.name} · {configs[0].model if len(configs) == 1 else f'{len(configs)} runs'}"
-
-
-def headline(run: Run) -> dict[str, tuple[str, Result]]:
-    """Return column -> (metric, result) of the fields that people coded: the first metric to read of each."""
-    from nbannot.report.words import HEADLINES
-
-    found = {}
-    for column, score in run.scores.fields.items():
-        name = HEADLINES[run.task.codebook[column].type][0]
-        if score.results[name].n:
-            found[column] = (name, score.results[name])
-    return found
-
-
-def headline_words(run: Run) -> list[str]:
-    """Return one short line per scored field: ``Direction: macro F1 0.31 [0.22, 0.40], n = 64``."""
-    from nbannot.page.digits import interval_of, value_of
-    from nbannot.report.words import metric_words, plural
-
-    lines = []
-    for column, (name, result) in headline(run).items():
-        shown = f"{metric_words(name)} {value_of(name, result)}"
-        shown += f" {interval_of(name, result)}" if result.ci_method else ""
-        shown += f" ({result.reason})" if result.reason else ""
-        lines.append(f"{run.task.codebook[column].name}: {shown}, {plural(result.n, 'text')}")
-    return lines
 
 
 def summary(run: Run) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 import time
@@ -16,6 +17,7 @@ Tick = Callable[[Progress], None]
 
 def drive(
     work: Callable[[], Coroutine[Any, Any, None]],
+    halt: Callable[[str], None],
     progress: Progress,
     tick: Tick | None,
     stop: threading.Event | None,
@@ -23,7 +25,13 @@ def drive(
     grace_s: float,
     outcome: Outcome,
 ) -> BaseException | None:
-    """Run a coroutine in its own loop on a worker thread while the calling thread shows progress and listens."""
+    """Run a coroutine in its own loop on a worker thread while the calling thread shows progress and listens.
+
+    Parameters
+    ----------
+    halt
+        Called in the loop, with the reason, when `tick` raises: nothing more is to be sent.
+    """
     box: dict[str, Any] = {}
     ready, done = threading.Event(), threading.Event()
     context = contextvars.copy_context()
@@ -48,8 +56,11 @@ def drive(
     while True:
         try:
             while not done.wait(every_s):
-                if tick:
-                    tick(progress)
+                if tick and outcome.raised is None:
+                    _show(tick, progress, outcome)
+                    if outcome.raised is not None:
+                        why = f"{type(outcome.raised).__name__}: {outcome.raised}"
+                        _in_the_loop(box, ready, halt, f"showing the progress failed: {why}")
                 if stop is not None and stop.is_set() and deadline is None:
                     deadline = _cancel(box, ready, grace_s, outcome)
                 if deadline is not None and time.monotonic() > deadline:
@@ -59,18 +70,33 @@ def drive(
             if deadline is not None:
                 break
             deadline = _cancel(box, ready, grace_s, outcome)
-    if tick:
-        tick(progress)
+    if tick and outcome.raised is None:
+        _show(tick, progress, outcome)
     error = box.get("error")
     return None if isinstance(error, asyncio.CancelledError) else _single(error)
+
+
+def _show(tick: Tick, progress: Progress, outcome: Outcome) -> None:
+    """Call `tick`; what it raises, an interrupt apart, is in the outcome."""
+    try:
+        tick(progress)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - raised by the caller, once every answer is kept
+        outcome.raised = error
+
+
+def _in_the_loop(box: dict[str, Any], ready: threading.Event, call: Callable[..., None], *given: Any) -> None:
+    ready.wait(1)
+    if "loop" in box:
+        with contextlib.suppress(RuntimeError):  # the loop has just ended
+            box["loop"].call_soon_threadsafe(call, *given)
 
 
 def _cancel(box: dict[str, Any], ready: threading.Event, grace_s: float, outcome: Outcome) -> float:
     outcome.interrupted = True
     outcome.stopped = "stopped by the user"
-    ready.wait(1)
-    if "loop" in box:
-        box["loop"].call_soon_threadsafe(box["task"].cancel)
+    _in_the_loop(box, ready, lambda: box["task"].cancel())
     return time.monotonic() + grace_s
 
 

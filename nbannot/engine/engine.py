@@ -14,53 +14,33 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
-import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any
 
-from nbannot.asking.answers import Answer, read_reply
-from nbannot.asking.ledger import Ledger, Tally
+from nbannot.asking.answers import Answer
+from nbannot.asking.applies import why_not_asked
+from nbannot.asking.ledger import Ledger
 from nbannot.asking.prompts import Prompt, compose, reply_text, reprompt
 from nbannot.asking.request_reply import Message, Model, Reply, Request
 from nbannot.engine.drive import Tick, drive
 from nbannot.engine.job import Job, Outcome, Progress, group_fields
-from nbannot.engine.pace import BudgetSpent, Pace, handed_out, pool
+from nbannot.engine.pace import Halted, handed_out, pool
 from nbannot.engine.schedule import Schedule
+from nbannot.engine.sending import Sender, ServerGone, read_safely
 from nbannot.errors import NbannotError, RunError
-from nbannot.study.codebook import Field
+from nbannot.models.endings import is_refused
+from nbannot.study.field import Field
 
 __all__ = ["Engine", "Job", "Outcome", "Progress", "Tick", "annotate", "group_fields"]
 
-SEND_TRIES = 5
-FIRST_WAIT_S = 0.5
-LONGEST_WAIT_S = 60.0
-HOLD_AFTER = 8
-"""Failures one after the other from which on every request waits, not only the one that failed."""
 NO_REPLY = Reply()
-GONE_AFTER = 20
-"""Failures one after the other from which on the server is gone; of half of all requests, one run in 2,000."""
-SILENT_S = 120.0
-"""A server that has not answered for so long is gone after fewer, `SEND_TRIES`: each may have been a time-out."""
 ASK_AGAIN = {
     "reprompt": ("invalid", "refused"),
     "identical": ("invalid", "refused"),
     "temperature": ("invalid", "refused", "truncated"),
 }
 """Retry strategy -> statuses that are asked again. What ran on to max_tokens runs on again unless it is warmer."""
-
-
-class ServerGone(NbannotError):
-    """The model server has not answered many times in a row."""
-
-
-def _tokens(tally: Tally) -> tuple[int | None, int | None]:
-    return tally.input_tokens, tally.output_tokens
 
 
 class Engine:
@@ -80,14 +60,9 @@ class Engine:
         self.answers: dict[str, list[Answer | None]] = {f.column: [None] * len(job.ids) for f in job.fields}
         self.offsets: dict[str, tuple[float, ...]] = {}
         self._prompts: dict[tuple[str, ...], Prompt] = {}
-        self._failures_in_a_row = 0
-        self._failed_at = self._answered_at = 0.0
-        self._resume_at = 0.0
-        self._waiting: deque[asyncio.Future[None]] = deque()
         progress.total = len(job.ids) * len(job.fields)
-        self.pace = Pace(max(1, min(model.parallel, job.config.max_parallel or model.parallel)))
-        self.ask_again, self.kwh, self.ready = ask_again, kwh, ready
-        self._tokens_before = _tokens(ledger.tally)
+        self.ask_again, self.ready = ask_again, ready
+        self.sender = Sender(job, model, ledger, progress, kwh)
 
     async def run(self) -> None:
         """Ask everything that is not answered yet."""
@@ -96,10 +71,10 @@ class Engine:
         try:
             if self.job.config.chat_mode == "per_query":
                 plan = Schedule(self)
-                await pool(plan.next, self._question, self.pace)
+                await pool(plan.next, self._question, self.sender.pace)
             elif self.job.config.chat_mode == "per_text":
                 rows = iter(range(len(self.job.ids)))
-                await pool(handed_out(rows), self._conversation, self.pace)
+                await pool(handed_out(rows), self._conversation, self.sender.pace)
             else:
                 history: list[Message] = []
                 for row in range(len(self.job.ids)):
@@ -158,25 +133,11 @@ class Engine:
 
     def not_asked(self, row: int, f: Field) -> Answer | None:
         """Return the answer of a field that is not asked of this text, or ``None`` if it is to be asked."""
-        if not self.job.originals[row].strip():
-            return Answer(f.column, "not_asked", reason="the text is blank")
-        if f.condition is None:
-            return None
-        parent = self.answers.get(f.condition.column)
-        if parent is None:
-            name = self.job.codebook[f.condition.column].name
-            return Answer(
-                f.column, "not_asked", reason=f"it depends on '{name}', which is left out of this run"
-            )
-        above = parent[row]
-        if above is None:
+        parent = self.answers.get(f.condition.column) if f.condition else None
+        above = parent[row] if parent is not None else None
+        if parent is not None and above is None:
             raise RuntimeError(f"{f.column} was reached before the field it depends on")
-        if above.status == "not_applicable" or (above.status == "ok" and above.value != f.condition.value):
-            return Answer(f.column, "not_applicable")
-        if above.status != "ok":
-            name = self.job.codebook[f.condition.column].name
-            return Answer(f.column, "not_asked", reason=f"no valid answer to '{name}', on which it depends")
-        return None
+        return why_not_asked(f, self.job.originals[row], self.job.codebook, above)
 
     def put(self, row: int, answer: Answer) -> None:
         """Take an answer into the sheet."""
@@ -190,7 +151,9 @@ class Engine:
         """Return the prompt for these fields, made once."""
         key = tuple(f.column for f in group)
         if key not in self._prompts:
-            self._prompts[key] = compose(self.job.kind, group, use_examples=self.job.config.use_examples)
+            self._prompts[key] = compose(
+                self.job.kind, group, use_examples=self.job.config.use_examples, code=self.job.code
+            )
         return self._prompts[key]
 
     def request(
@@ -251,6 +214,8 @@ class Engine:
             reply, answers = await self._one_call(row, left, columns, request, attempt, stored)
             found.update(answers)
             left = [f for f in left if answers[f.column].status in ASK_AGAIN[self.job.config.retry_strategy]]
+            if is_refused(reply):
+                break  # a filter refuses the same text again, however it is asked
             if request.answer_mode == "score":
                 break
             problem = answers[left[0].column].reason if left else ""
@@ -268,142 +233,8 @@ class Engine:
         """Return the reply to one request and what it answers: the stored one of an earlier session, or a new one."""
         if stored is not None:
             self.progress.cached += 1
-            return stored, read_reply(group, self.job.originals[row], stored, attempt)
-        for number in range(1, SEND_TRIES + 1):
-            await self._pause()
-            self._check_budget()
-            sent = time.monotonic()
-            self.progress.in_flight += 1
-            try:
-                reply = await self.model.ask(request)
-            finally:
-                self.progress.in_flight -= 1
-                self._next_waiting()
-            self.progress.calls += 1
-            answers = read_reply(group, self.job.originals[row], reply, attempt)
-            self.ledger.append(
-                request,
-                reply,
-                text_id=self.job.ids[row],
-                columns=columns,
-                attempt=attempt,
-                repeat=self.job.config.repeat,
-                answers=[_plain(answer) for answer in answers.values()],
-                time=_now(),
-            )
-            if reply.error is None:
-                self._failures_in_a_row, self._answered_at = 0, time.monotonic()
-                self.pace.well()
-                break
-            if reply.finish_reason != "context":
-                self._count_failure(sent, reply)
-            if not reply.retriable:
-                break
-            self.pace.trouble(sent)
-            if number < SEND_TRIES:
-                self.progress.retries += 1
-                self._hold(reply)
-                if reply.retry_after_s is None:
-                    await self._rest(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (number - 1)))
-        return reply, answers
-
-    async def _rest(self, seconds: float) -> None:
-        """Wait before a request is sent again, and leave its place in flight to another one meanwhile."""
-        self.pace.resting += 1
-        self.pace.changed()
-        try:
-            await asyncio.sleep(seconds * random.uniform(0.5, 1))
-        finally:
-            self.pace.resting -= 1
-
-    def _minutes_left_s(self) -> float:
-        """Return the seconds that a budget in minutes leaves."""
-        return max(
-            0.0, (self.job.config.budget or {}).get("minutes", math.inf) * 60 - self.progress.elapsed_s
-        )
-
-    def _check_budget(self) -> None:
-        """Stop the run, cleanly, before a call that the budget does not allow."""
-        if self.job.config.budget:
-            spent = self.spent()
-            over = [f"{name} {spent[name]:.6g} of {most:g}" for name, most in self.job.config.budget.items()
-                    if spent[name] >= most]  # fmt: skip
-            if over:
-                self._next_waiting(everyone=True)
-                raise BudgetSpent(f"the budget is spent: {', '.join(over)}")
-
-    def spent(self) -> dict[str, float]:
-        """Return what this session has used of everything that a budget can limit; kWh, slow to measure, if it does."""
-        tally, prices = self.ledger.tally, self.job.config.prices or {}
-        tokens = [(t or 0) - (b or 0) for t, b in zip(_tokens(tally), self._tokens_before, strict=True)]
-        return {
-            "calls": self.progress.calls + self.progress.in_flight,
-            "tokens": sum(tokens),
-            "money": sum(
-                n * prices.get(name, 0.0) / 1e6 for n, name in zip(tokens, ("input", "output"), strict=True)
-            ),
-            "minutes": self.progress.elapsed_s / 60,
-            "kwh": self.kwh() if "kwh" in (self.job.config.budget or {}) else 0.0,
-        }
-
-    def _hold(self, reply: Reply) -> None:
-        """Keep every request back for as long as the server asks, and for a while when it answers none."""
-        wait = reply.retry_after_s or 0.0
-        if self._failures_in_a_row > HOLD_AFTER:
-            wait = max(wait, FIRST_WAIT_S * 2.0 ** min(2, self._failures_in_a_row - HOLD_AFTER - 1))
-        if wait:
-            self._resume_at = max(self._resume_at, time.monotonic() + min(wait, LONGEST_WAIT_S))
-
-    async def _pause(self) -> None:
-        """Wait until requests may be sent, and there is a place in flight."""
-        while True:
-            if (left := self._resume_at - time.monotonic()) > 0:
-                await asyncio.sleep(min(left + random.random() * min(0.05, left), self._minutes_left_s()))
-                self._check_budget()
-            elif self.progress.in_flight >= self.pace.size:
-                self._waiting.append(asyncio.get_running_loop().create_future())
-                await self._waiting[-1]
-            else:
-                return
-
-    def _next_waiting(self, *, everyone: bool = False) -> None:
-        """Let those who wait for a place look again: as many as there are places, or everyone."""
-        free = (
-            self.pace.size - self.progress.in_flight + 1
-        )  # one more: an answer may just make the pace faster
-        while self._waiting and (free > 0 or everyone):
-            waiting = self._waiting.popleft()
-            if not waiting.done():
-                waiting.set_result(None)
-                free -= 1
-
-    def _count_failure(self, sent: float, reply: Reply) -> None:
-        """Count a failure unless it says nothing new, and give up when the server is gone.
-
-        Requests that were in flight together fail together: they count as one, unless sending again cannot help. A
-        request that was sent before the last answer came says nothing about the server after it.
-        """
-        now = time.monotonic()
-        if sent < self._answered_at or (reply.retriable and sent < self._failed_at):
-            return
-        self._answered_at = self._answered_at or sent
-        self._failures_in_a_row, self._failed_at = self._failures_in_a_row + 1, now
-        silent = self._failures_in_a_row >= SEND_TRIES and now - self._answered_at > SILENT_S
-        if silent or self._failures_in_a_row >= GONE_AFTER:
-            raise ServerGone(
-                f"the model has not answered {self._failures_in_a_row} times in a row; last: {reply.error}"
-            )
-
-
-def _now() -> str:
-    """Return the time in UTC, ISO 8601 with milliseconds."""
-    now = time.time()
-    return f"{_second(int(now))}.{int(now % 1 * 1000):03d}+00:00"
-
-
-@lru_cache(maxsize=4)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            return stored, read_safely(group, self.job.originals[row], stored, attempt)
+        return await self.sender.send(row, group, columns, request, attempt)
 
 
 def _said(group: Sequence[Field], found: Mapping[str, Answer]) -> str:
@@ -411,17 +242,6 @@ def _said(group: Sequence[Field], found: Mapping[str, Answer]) -> str:
     if len(group) == 1:
         return reply_text(group[0], found[group[0].column].value)
     return json.dumps({f.column: f.to_json(found[f.column].value) for f in group}, ensure_ascii=False)
-
-
-def _plain(answer: Answer) -> dict[str, Any]:
-    plain: dict[str, Any] = {"column": answer.column, "status": answer.status, "value": answer.value}
-    if answer.reason:
-        plain["reason"] = answer.reason
-    if answer.repaired:
-        plain["repaired"] = True
-    if answer.unaligned:
-        plain["unaligned"] = list(answer.unaligned)
-    return plain
 
 
 def annotate(
@@ -439,12 +259,13 @@ def annotate(
 ) -> Outcome:
     """Do the job and return what came of it.
 
-    An interrupt, a dead server or a spent budget is in the outcome, not raised.
+    An interrupt, a dead server, a spent budget or an error in `tick` is in the outcome, not raised.
 
     Parameters
     ----------
     tick
-        Called in the caller's thread about every `every_s` seconds, and once at the end.
+        Called in the caller's thread about every `every_s` seconds, and once at the end. If it raises, nothing more
+        is sent, and what is in flight is waited for.
     stop
         An event that another thread can set to end the work early.
     ask_again
@@ -464,8 +285,8 @@ def annotate(
     progress = Progress()
     engine = Engine(job, model, ledger, progress, ask_again, kwh, ready)
     outcome = Outcome(engine.answers, progress, offsets=engine.offsets)
-    error = drive(engine.run, progress, tick, stop, every_s, grace_s, outcome)
-    if isinstance(error, ServerGone | BudgetSpent):
+    error = drive(engine.run, engine.sender.halt, progress, tick, stop, every_s, grace_s, outcome)
+    if isinstance(error, ServerGone | Halted):
         outcome.stopped = str(error)
     elif isinstance(error, NbannotError):
         raise error

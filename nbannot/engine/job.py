@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from nbannot.asking.answers import Answer
 from nbannot.asking.prompts import PromptType
 from nbannot.asking.request_reply import AnswerMode
-from nbannot.study.codebook import Codebook, Field
+from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
+from nbannot.study.field import Field
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Job:
         The texts themselves, in which quotes are located.
     groups
         Fields that are asked in one call, in an order in which parents come before what depends on them.
+    code
+        The code of the marks between which every text stands.
     """
 
     codebook: Codebook
@@ -37,6 +40,7 @@ class Job:
     answer_mode: AnswerMode
     calibrated: bool
     max_tokens: int
+    code: str = ""
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -102,6 +106,8 @@ class Outcome:
         Why it ended early; "" when everything was asked.
     offsets
         column -> calibration offset per label.
+    raised
+        What `tick` raised; it ended the work, and is for the caller to raise once everything is kept.
     """
 
     answers: dict[str, list[Answer | None]]
@@ -109,3 +115,4 @@ class Outcome:
     stopped: str = ""
     interrupted: bool = False
     offsets: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    raised: BaseException | None = None

@@ -10,7 +10,11 @@ from typing import Any
 from nbannot.errors import NbannotError
 
 
-class BudgetSpent(NbannotError):
+class Halted(NbannotError):
+    """No more calls are made; what is in flight is waited for, as it has been paid."""
+
+
+class BudgetSpent(Halted):
     """The next call would go beyond the budget."""
 
 
@@ -68,7 +72,7 @@ async def pool(
 ) -> None:
     """Do every item with as many workers as `pace` says; the first error stops them all and is raised as it is.
 
-    When a budget is spent, what is in flight is waited for: it has been paid.
+    When a budget is spent, or the work is halted, what is in flight is waited for: it has been paid.
     """
     failure: BaseException | None = None
     tasks: set[asyncio.Task[None]] = set()
@@ -97,7 +101,7 @@ async def pool(
             failures = [task.exception() for task in done if task.exception() is not None]
             failure = failure or next(iter(failures), None)
             exhausted = exhausted or failure is not None
-            if failure is not None and not isinstance(failure, BudgetSpent):
+            if failure is not None and not isinstance(failure, Halted):
                 break
             grow()
     finally:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nbannot.asking.answers import Answer, batch_offset, calibrate
 from nbannot.asking.request_reply import Reply
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 if TYPE_CHECKING:
     from nbannot.engine.engine import Engine
@@ -42,7 +42,8 @@ class Schedule:
         for number in range(len(self.groups)):
             if not self.parents[number]:
                 for row in range(n):
-                    self.reach(number, row)
+                    if not self.reach(number, row):
+                        self.closed(number, row)
 
     async def next(self) -> tuple[Schedule, int, int] | None:
         """Return the next question, waiting for answers it depends on; ``None`` when all have been handed out."""
@@ -61,13 +62,12 @@ class Schedule:
         """Return the fields of the group that are asked of this text."""
         return self.asked.pop((number, row), self.groups[number])
 
-    def reach(self, number: int, row: int) -> None:
-        """A text has come to a group: all it depends on is known."""
+    def reach(self, number: int, row: int) -> bool:
+        """A text has come to a group: all it depends on is known. Return whether anything is asked of it."""
         group = self.groups[number]
         asked = self.engine.settle(row, group)
         if not asked:
-            self.closed(number, row)
-            return
+            return False
         if len(asked) < len(group):
             self.asked[number, row] = asked
         pilot = self.pilots.get(number)
@@ -76,6 +76,7 @@ class Schedule:
         else:
             pilot.waiting.append(row)
             self.start_pilot(number)
+        return True
 
     def start_pilot(self, number: int) -> None:
         """Start calibrating a field once it is known to which texts it applies."""
@@ -153,18 +154,25 @@ class Schedule:
     def closed(self, number: int, row: int) -> None:
         """A group is done with a text: reach the groups that depend on it."""
         self.open[number] -= 1
-        for child in self.children[number]:
-            if all(
-                self.engine.answers[f.column][row] is not None
-                for p in self.parents[child]
-                for f in self.groups[p]
-            ):
-                self.reach(child, row)
-        if number in self.pilots:
-            self.start_pilot(number)
-        for child in self.children[number]:
-            if child in self.pilots:
-                self.start_pilot(child)
+        # Depth first as a recursion would go, which chains of a thousand conditions would break.
+        path = [(number, iter(self.children[number]))]
+        while path:
+            group, children = path[-1]
+            for child in children:
+                if self.known(child, row) and not self.reach(child, row):
+                    self.open[child] -= 1
+                    path.append((child, iter(self.children[child])))
+                    break
+            else:
+                path.pop()
+                for pilot in (group, *self.children[group]):
+                    if pilot in self.pilots:
+                        self.start_pilot(pilot)
+
+    def known(self, number: int, row: int) -> bool:
+        """Return whether everything is known of a text that a group depends on."""
+        parents = (f for parent in self.parents[number] for f in self.groups[parent])
+        return all(self.engine.answers[f.column][row] is not None for f in parents)
 
 
 @dataclass

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from nbannot.errors import listed
 from nbannot.measures.accounting import Account, FieldData, count_table
 from nbannot.measures.classification import LabelCounts
 from nbannot.measures.intervals import SMALL_CLASS, Intervals, class_row
@@ -21,6 +22,27 @@ def small_classes(data: FieldData, rows: Account) -> list[str]:
     return [
         f"class {label} has n={n}" for label, n in zip(data.labels, n_k, strict=True) if 0 < n < SMALL_CLASS
     ]
+
+
+def variation_words(support: Sequence[tuple[str, int]]) -> str:
+    """Return what the labels that people used leave open, as a sentence; nothing where they used all of them.
+
+    Parameters
+    ----------
+    support : (label, number of texts to which people gave it), in codebook order.
+
+    >>> variation_words([("yes", 40), ("no", 0)])
+    'People gave all 40 texts the same label (yes): no agreement measure means anything here.'
+    """
+    used = [(label, n) for label, n in support if n]
+    absent = [label for label, n in support if not n]
+    if not used or not absent:
+        return ""
+    if len(used) == 1:
+        label, n = used[0]
+        texts = "the only text its" if n == 1 else f"all {n:,} texts the same"
+        return f"People gave {texts} label ({label}): no agreement measure means anything here."
+    return f"People gave no text the label {listed(absent, 4)}: no agreement measure means anything about it here."
 
 
 def class_rows(data: FieldData, headline: Intervals, rows: Account) -> Iterator[dict[str, Any]]:
@@ -52,6 +74,10 @@ def notes_of(
         if data.type == "likert"
         else "Look at F1 and percentage agreement first; per-class precision and recall where labels are rare."
     ]
+    n_k = np.bincount(rows.human[rows.reference], minlength=len(data.labels)).tolist()
+    variation = variation_words([(str(label), k) for label, k in zip(data.labels, n_k, strict=True)])
+    if variation:
+        notes.insert(0, variation)
     n = float(counts.n)
     most = int(counts.row.argmax())
     if n and counts.row[most] / n >= IMBALANCED:

@@ -89,12 +89,12 @@ class PairedResampling:
         sums: FloatArray = (weights @ flat).astype(np.float64)
         return sums.reshape(len(weights), *self.units.shape[1:])
 
-    def line(self, family: int) -> str:
+    def line(self) -> str:
         """Return the conventions of the comparison."""
         unit = "row" if self.sample.n_clusters is None else f"cluster ({self.sample.n_clusters})"
         return (
             f"same rows, A minus B · {self.level:.0%} paired bootstrap, B={self.n_resamples:,}, seed {self.seed}, "
-            f"resampling unit={unit} · Holm over {family} comparisons"
+            f"resampling unit={unit}"
         )
 
 

@@ -3,12 +3,16 @@
 A difference is A minus B, on the same rows, resampled together. Accuracy is tested by McNemar's mid-p;
 everything else by approximate randomisation: under the hypothesis of no difference, the two answers to a text
 could as well be exchanged. Overlapping intervals of two runs say nothing about their difference.
+
+One yardstick: the intervals of a family of comparisons are adjusted as its p values are, and where the bootstrap
+and the test disagree about 0, the limit next to 0 is that of the test. So an interval holds 0 exactly where the
+adjusted p value does not tell two runs apart.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
@@ -28,6 +32,7 @@ from nbannot.measures.paired_statistics import (
 )
 from nbannot.measures.resample import (
     FEW_CLUSTERS,
+    normal_quantile,
     percentile_limits,
     zero_width,
 )
@@ -39,6 +44,7 @@ from nbannot.measures.significance import (
     detectable_difference,
     detectable_from_error,
     mcnemar,
+    multiplicities,
 )
 from nbannot.measures.text_extras import TextExtras
 
@@ -46,10 +52,12 @@ __all__ = [
     "BestRun",
     "ManyResult",
     "PairResult",
-    "adjust_pairs",
+    "Paired",
+    "adjust_family",
     "best_run_corrected",
     "compare_many",
     "compare_two",
+    "paired",
 ]
 
 
@@ -61,12 +69,14 @@ class PairResult:
     ----------
     run_a, run_b : names of the runs.
     value_a, value_b, diff : the two values and A minus B; ``nan`` with a reason when not defined.
-    ci_low, ci_high, ci_method : interval of the difference.
-    p, p_method : two-sided test of no difference; p_adjusted is set by `adjust_pairs`.
+    ci_low, ci_high, ci_method : interval of the difference, adjusted as p is; it holds 0 exactly where p_adjusted
+        is not below 1 minus the level of the family.
+    ci_level : the level of this one interval that the adjustment makes, .95 or more.
+    p, p_method : two-sided test of no difference; p_adjusted over the whole family.
     n, n_clusters : texts with a human label; clusters that were resampled, or None.
     n_discordant : texts that decide: for accuracy those that exactly one run has right, else those whose
         statistics differ.
-    mdd : the smallest true difference that so many texts find with a power of 80 %.
+    mdd : the smallest true difference that so many texts find with a power of 80 %, at the adjusted level.
     reason : why a value is missing or unreliable.
     """
 
@@ -79,6 +89,7 @@ class PairResult:
     ci_low: float = NAN
     ci_high: float = NAN
     ci_method: str = ""
+    ci_level: float = NAN
     p: float = NAN
     p_method: str = ""
     n: int = 0
@@ -103,10 +114,10 @@ class ManyResult:
     Attributes
     ----------
     runs, values : names and values.
-    pairs : every pair, p adjusted by Holm over all of them.
+    pairs : every pair, p and interval adjusted over the family.
     best : index of the best value; None when none is defined.
-    to_best : the comparisons with the best run (best minus other), Holm over these.
-    not_distinguishable : indices of the runs that are not worse than the best at 5 % after Holm, with the best.
+    to_best : the pairs with the best run among them, turned to best minus other.
+    not_distinguishable : indices of the runs that cannot be told from the best within the family, with the best.
     cochran : Cochran's Q over all runs, for accuracy of independent unweighted rows; otherwise None.
     conventions : one line.
     """
@@ -120,6 +131,33 @@ class ManyResult:
     not_distinguishable: tuple[int, ...] = ()
     cochran: CochranQ | None = None
     conventions: str = ""
+
+
+Limits = Callable[[float], tuple[float, float]]
+"""Level -> the limits of a difference at that level."""
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """A pair before its family is known: everything that does not depend on the level."""
+
+    pair: PairResult
+    limits: Limits | None = None
+    detectable: Callable[[float], float] | None = None
+
+
+@dataclass(frozen=True)
+class Paired:
+    """All pairs of runs in one metric, tested; `adjust_family` makes their results."""
+
+    metric: str
+    runs: tuple[str, ...]
+    values: tuple[float, ...]
+    tested: list[_Tested]
+    best: int | None
+    cochran: CochranQ | None
+    conventions: str
+    level: float
 
 
 def compare_two(
@@ -155,8 +193,9 @@ def compare_many(
     level: float = 0.95,
     names: Sequence[str] | None = None,
     extras: bool | TextExtras = False,
+    method: str = "holm",
 ) -> ManyResult:
-    """Return every pair of runs in one metric, resampled together.
+    """Return every pair of runs in one metric, resampled together, adjusted over these pairs.
 
     Parameters
     ----------
@@ -164,56 +203,134 @@ def compare_many(
     metric : a metric of the field's type, by its name on disk.
     names : of the runs; None: run 0, run 1, ...
     extras : as in `score_field`, for the metrics that need them.
+    method : of the adjustment, as in `adjusted`.
 
     Raises
     ------
     ScoringError
         Fewer than two runs, runs on different rows, or an unknown metric.
     """
+    found = paired(runs, metric, n_resamples=n_resamples, seed=seed, level=level, names=names, extras=extras)
+    return adjust_family([found], method)[0]
+
+
+def paired(
+    runs: Sequence[FieldData],
+    metric: str,
+    *,
+    n_resamples: int = 10_000,
+    seed: int = 1,
+    level: float = 0.95,
+    names: Sequence[str] | None = None,
+    extras: bool | TextExtras = False,
+) -> Paired:
+    """Return every pair of runs in one metric, tested but not adjusted; arguments as in `compare_many`."""
     if len(runs) < 2:
         raise ScoringError(f"a comparison needs at least two runs. Got {len(runs)}.")
     named = tuple(names) if names is not None else tuple(f"run {i}" for i in range(len(runs)))
     stats = runs_statistics(runs, metric, extras)
     resampling = PairedResampling(runs[0], stats, n_resamples, seed, level)
-    pairs = [
-        _pair(runs, stats, resampling, metric, a, b, named) for a, b in combinations(range(len(runs)), 2)
+    tested = [
+        _tested(runs, stats, resampling, metric, a, b, named) for a, b in combinations(range(len(runs)), 2)
     ]
     values = resampling.values
-    return _ranked(
-        ManyResult(
-            metric=metric,
-            runs=named,
-            values=tuple(values.tolist()),
-            pairs=adjust_pairs(pairs),
-            best=None if np.isnan(values).all() else int(np.nanargmax(goodness(metric, values))),
-            cochran=_cochran(runs, metric),
-            conventions=resampling.line(len(pairs)),
-        )
+    return Paired(
+        metric=metric,
+        runs=named,
+        values=tuple(values.tolist()),
+        tested=tested,
+        best=None if np.isnan(values).all() else int(np.nanargmax(goodness(metric, values))),
+        cochran=_cochran(runs, metric),
+        conventions=resampling.line(),
+        level=level,
     )
 
 
-def adjust_pairs(pairs: Sequence[PairResult], method: str = "holm") -> list[PairResult]:
-    """Return the pairs with p adjusted over all of them: give everything that one table shows."""
-    corrected = adjusted([pair.p for pair in pairs], method).tolist()
-    return [replace(pair, p_adjusted=p) for pair, p in zip(pairs, corrected, strict=True)]
+def adjust_family(found: Sequence[Paired], method: str = "holm") -> list[ManyResult]:
+    """Return the results of several metrics with p values and intervals adjusted over all of their pairs.
+
+    Give everything that is looked at together: what one table of a field shows.
+    """
+    every = [tested for one in found for tested in one.tested]
+    p = [tested.pair.p for tested in every]
+    corrected, family = adjusted(p, method).tolist(), multiplicities(p, method).tolist()
+    level = found[0].level if found else NAN
+    flat = iter(
+        [
+            _adjusted(tested, p_adjusted, level, times)
+            for tested, p_adjusted, times in zip(every, corrected, family, strict=True)
+        ]
+    )
+    return [
+        _ranked(
+            ManyResult(
+                one.metric,
+                one.runs,
+                one.values,
+                pairs=[next(flat) for _ in one.tested],
+                best=one.best,
+                cochran=one.cochran,
+                conventions=one.conventions,
+            ),
+            1 - level,
+        )
+        for one in found
+    ]
 
 
-def _ranked(found: ManyResult) -> ManyResult:
+def _adjusted(tested: _Tested, p_adjusted: float, level: float, times: float) -> PairResult:
+    """Return a pair with its interval at the level that `times` comparisons leave to it."""
+    pair = replace(tested.pair, p_adjusted=p_adjusted)
+    if tested.limits is None or math.isnan(p_adjusted):
+        return pair
+    alpha = (1 - level) / times
+    low, high = tested.limits(1 - alpha)
+    method, doubts = pair.ci_method, [pair.reason]
+    if not low - 1e-12 <= pair.diff <= high + 1e-12:
+        doubts.append(ONE_SIDED)
+        low, high = min(low, pair.diff), max(high, pair.diff)
+    agreed = _as_tested(pair, low, high, 1 - level)
+    if agreed != (low, high):
+        method = f"{method}, next to 0 by the test"
+    return replace(
+        pair,
+        ci_low=agreed[0],
+        ci_high=agreed[1],
+        ci_method=method,
+        ci_level=1 - alpha,
+        mdd=pair.mdd if tested.detectable is None else tested.detectable(alpha),
+        reason="; ".join(filter(None, doubts)),
+    )
+
+
+def _as_tested(pair: PairResult, low: float, high: float, alpha: float) -> tuple[float, float]:
+    """Return the limits, the one next to 0 moved where they say otherwise than p whether 0 is left out.
+
+    The moved limit is that of the test-based interval (Miettinen 1976): ``diff * (1 - z_level / z_p)``.
+    """
+    different = pair.p_adjusted < alpha
+    if different != (low <= 0 <= high) or pair.diff == 0:
+        return low, high
+    z = normal_quantile(1 - pair.p_adjusted / 2) if 0 < pair.p_adjusted < 1 else 0.0
+    limit = pair.diff * (1 - normal_quantile(1 - alpha / 2) / z) if z > 0 else -pair.diff
+    if pair.diff > 0:
+        return max(limit, -high), high
+    return low, min(limit, -low)
+
+
+def _ranked(found: ManyResult, alpha: float) -> ManyResult:
     """Return the result with the comparisons to the best run."""
     if found.best is None:
         return found
-    best = found.runs[found.best]
-    order = list(zip(combinations(range(len(found.runs)), 2), found.pairs, strict=True))
-    others, to_best = [], []
-    for (a, b), pair in order:
-        if found.best in (a, b):
-            others.append(b if a == found.best else a)
-            to_best.append(pair if a == found.best else _turned(pair))
-    to_best = adjust_pairs(to_best)
-    same = [other for other, pair in zip(others, to_best, strict=True) if not pair.p_adjusted < 0.05]
-    same = [other for other in same if not math.isnan(found.values[other])]
-    assert all(pair.run_a == best for pair in to_best)
-    return replace(found, to_best=to_best, not_distinguishable=tuple(sorted([found.best, *same])))
+    to_best, same = [], [found.best]
+    for (a, b), pair in zip(combinations(range(len(found.runs)), 2), found.pairs, strict=True):
+        if found.best not in (a, b):
+            continue
+        other = b if a == found.best else a
+        to_best.append(pair if a == found.best else _turned(pair))
+        if not pair.p_adjusted < alpha and not math.isnan(found.values[other]):
+            same.append(other)
+    return replace(found, to_best=to_best, not_distinguishable=tuple(sorted(same)))
 
 
 def _turned(pair: PairResult) -> PairResult:
@@ -236,7 +353,7 @@ def _cochran(runs: Sequence[FieldData], metric: str) -> CochranQ | None:
     return cochran_q(np.column_stack([correct_rows(run) for run in runs]).astype(bool))
 
 
-def _pair(
+def _tested(
     runs: Sequence[FieldData],
     stats: Sequence[RowStatistics],
     resampling: PairedResampling,
@@ -244,7 +361,7 @@ def _pair(
     a: int,
     b: int,
     names: Sequence[str],
-) -> PairResult:
+) -> _Tested:
     values = resampling.values
     sample = resampling.sample
     few = sample.n_clusters is not None and sample.n_clusters < FEW_CLUSTERS
@@ -260,48 +377,49 @@ def _pair(
         reason=f"only {sample.n_clusters} clusters: interval and p may be too optimistic" if few else "",
     )
     if math.isnan(base.diff):
-        return replace(base, reason="not defined for one of the runs")
+        return _Tested(replace(base, reason="not defined for one of the runs"))
     if metric in SHARES and runs[0].type in LABEL_TYPES and sample.simple:
-        return _by_mcnemar(base, stats[a].rows[:, 0], stats[b].rows[:, 0], resampling.level)
-    low, high, method, reason, se = _interval(resampling, a, b)
+        return _by_mcnemar(base, stats[a].rows[:, 0], stats[b].rows[:, 0])
     p, p_method = randomisation(resampling, a, b)
-    return replace(
+    base = replace(
         base,
-        ci_low=low,
-        ci_high=high,
-        ci_method=method,
         p=p,
         p_method=p_method,
         n_discordant=int((stats[a].rows != stats[b].rows).any(axis=1).sum()),
-        mdd=detectable_from_error(se),
-        reason="; ".join(filter(None, (base.reason, reason))),
     )
+    return _by_bootstrap(base, resampling.resampled[:, a] - resampling.resampled[:, b], resampling.level)
 
 
-def _by_mcnemar(base: PairResult, right_a: FloatArray, right_b: FloatArray, level: float) -> PairResult:
+def _by_mcnemar(base: PairResult, right_a: FloatArray, right_b: FloatArray) -> _Tested:
     only_a, only_b = int((right_a > right_b).sum()), int((right_b > right_a).sum())
-    test = mcnemar(only_a, only_b, base.n, level)
-    return replace(
+    pair = replace(
         base,
-        ci_low=test.ci_low,
-        ci_high=test.ci_high,
         ci_method="Bonett-Price",
-        p=test.p_mid,
+        p=mcnemar(only_a, only_b, base.n).p_mid,
         p_method="McNemar mid-p",
         n_discordant=only_a + only_b,
-        mdd=detectable_difference(base.n, (only_a + only_b) / base.n),
+    )
+
+    def limits(level: float) -> tuple[float, float]:
+        test = mcnemar(only_a, only_b, base.n, level)
+        return test.ci_low, test.ci_high
+
+    return _Tested(
+        pair, limits, lambda alpha: detectable_difference(base.n, (only_a + only_b) / base.n, alpha=alpha)
     )
 
 
-def _interval(resampling: PairedResampling, a: int, b: int) -> tuple[float, float, str, str, float]:
-    """Return low, high, method, what is doubtful, and the standard error of the difference."""
-    differences = resampling.resampled[:, a] - resampling.resampled[:, b]
-    low, high, share = percentile_limits(differences, resampling.level)
+def _by_bootstrap(base: PairResult, differences: FloatArray, level: float) -> _Tested:
+    """Return a pair whose interval holds the middle of the resampled differences."""
+    low, high, share = percentile_limits(differences, level)
     if zero_width(low, high):
-        return NAN, NAN, "", "no interval: the difference is the same in nearly every resample", NAN
-    doubts = [f"interval unreliable: not defined in {1 - share:.0%} of the resamples"] if share < 0.99 else []
-    diff = float(resampling.values[a] - resampling.values[b])
-    if not low - 1e-12 <= diff <= high + 1e-12:
-        doubts.append(ONE_SIDED)
-        low, high = min(low, diff), max(high, diff)
-    return low, high, "paired bootstrap", "; ".join(doubts), standard_error(differences)
+        same = "no interval: the difference is the same in nearly every resample"
+        return _Tested(replace(base, reason="; ".join(filter(None, (base.reason, same)))))
+    doubt = f"interval unreliable: not defined in {1 - share:.0%} of the resamples" if share < 0.99 else ""
+    pair = replace(base, ci_method="paired bootstrap", reason="; ".join(filter(None, (base.reason, doubt))))
+    se = standard_error(differences)
+    return _Tested(
+        pair,
+        lambda at: percentile_limits(differences, at)[:2],
+        lambda alpha: detectable_from_error(se, alpha=alpha),
+    )

@@ -13,6 +13,7 @@ from nbannot.measures.resample import normal_quantile
 from nbannot.measures.result import NAN, BoolArray, FloatArray
 
 POWER = 0.8
+ALPHA = 0.05
 
 
 class McNemar(NamedTuple):
@@ -108,6 +109,29 @@ def adjusted(p: Sequence[float], method: str = "holm") -> FloatArray:
         scale = m * (1 / rank).sum() if method == "by" else m
         out[order] = np.minimum.accumulate((values[order] * scale / rank)[::-1])[::-1]
     out[known] = np.minimum(out[known], 1.0)
+    return out
+
+
+def multiplicities(p: Sequence[float], method: str = "holm") -> FloatArray:
+    """Return by how much the level of each interval is divided, so that intervals are adjusted as p values are.
+
+    Holm: the number of comparisons that its step still holds (1 for the last); ``bonferroni``: all of them; ``bh`` and
+    ``by``: all of them over those found (false coverage rate, Benjamini and Yekutieli 2005). ``nan`` stays.
+
+    >>> multiplicities([0.001, 0.04, 0.03]).tolist()
+    [3.0, 1.0, 2.0]
+    """
+    values = np.asarray(p, dtype=float)
+    out = np.full(len(values), np.nan)
+    known = np.flatnonzero(~np.isnan(values))
+    m = len(known)
+    if method == "holm":
+        out[known[np.argsort(values[known], kind="stable")]] = np.arange(m, 0, -1)
+    elif method == "bonferroni":
+        out[known] = m
+    else:
+        found = max(1, int((adjusted(p, method)[known] < ALPHA).sum()))
+        out[known] = m * ((1 / np.arange(1, m + 1)).sum() if method == "by" else 1.0) / found
     return out
 
 

@@ -29,7 +29,7 @@ from typing import Any
 from nbannot.asking.prompts import reply_text
 from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, listed, nearest
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 from nbannot.study.task import Task
 
 FOLDS = 5

@@ -1,75 +1,39 @@
-"""What servers with a chat interface have in common: how they say yes, no and "too long", and what they refuse.
-
-Servers that speak OpenAI's language differ in what they take: some know no JSON schema, some no seed, some models only
-one temperature. A `Dialect` begins with everything, and leaves out what the server's own words say it does not take.
-What was left out is kept with those words, so that a run can record it.
-"""
+"""What servers with a chat interface have in common: how they say yes, no and "too long"."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
+from nbannot.asking.reply_parts import split_thinking
 from nbannot.asking.request_reply import Reply, Request
-from nbannot.models.http import Exchange
-from nbannot.tools.json_bytes import packed
+from nbannot.models.endings import FILTERED, blocked, ending, refusal_in, refusal_of, refused
+from nbannot.models.exchange import RETRIABLE, Exchange, code_in, error_in, server_words, spent, wait_in
+from nbannot.models.keys import masked
 
-Sent = TypeVar("Sent")
-
-FORMATS = ("json_schema", "json_object", "text")
-"""Ways of asking for JSON, the strictest first."""
-
-TOP_LOGPROBS = 20
-MAY_BE_DROPPED = ("seed", "temperature", "top_p", "top_k")
-TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
-SWITCHES = ("chat_template_kwargs", "reasoning_effort")
-REFUSED = (400, 404, 415, 422, 501)
-"""HTTP statuses with which servers refuse a request for what it holds."""
-KEPT_BODIES = 64
-MOST_SENDS = 12
-"""How often one request may be sent while each refusal teaches something (there are 9 things to learn)."""
-
-FORMAT_WORDS = re.compile(
-    r"response_?format|json_?\s?schema|json_object|grammar|guided|structured[ _]output", re.I
-)
-UNSUPPORTED = re.compile(
-    r"unsupported|not support|n't support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|not available|"
-    r"not accept|extra (inputs|fields)|only the default|use '?\"?max_|no endpoints found",
-    re.I,
-)
 TOO_LONG = re.compile(
     r"context_length_exceeded|exceed_context_size|context[ _](length|size|window)|maximum context|"
     r"(prompt|input|request)[^.]{0,40} (is )?too (long|large)|too many (input )?tokens|input length exceeds",
     re.I,
 )
 NUMBER = re.compile(r"\d[\d,]*")
-MARK = re.compile(r"<(?P<close>/?)think(?:ing)?>|\{", re.I)
-
-
-def split_thinking(text: str) -> tuple[str | None, str]:
-    """Return the thinking at the beginning of a reply, and the rest.
-
-    Thinking ends with ``</think>``; it begins with ``<think>`` or, where the prompt has already opened it, with the
-    reply. A reply that never ends its thinking is given back as it is.
-
-    >>> split_thinking("<think>Hm.</think>{}"), split_thinking("Hm.</think>{}"), split_thinking('{"a": "</think>"}')
-    (('Hm.', '{}'), ('Hm.', '{}'), (None, '{"a": "</think>"}'))
-    """
-    first = MARK.search(text)
-    if first is None or first["close"] is None:
-        return None, text
-    start = 0
-    if not first["close"]:
-        if text[: first.start()].strip():
-            return None, text
-        start = first.end()
-    end = re.compile("</think(?:ing)?>", re.I).search(text, start)
-    if end is None:
-        return None, text
-    return text[start : end.start()].strip() or None, text[end.end() :].lstrip()
+LEAST_ROOM = 16
+"""Tokens below which a reply has no room for an answer."""
+WORDS = 300
+CONTEXT_TOKENS = re.compile(
+    r"context (?:length|size|window|limit)[^\d]{0,40}(\d[\d,]*)|must be <= (\d[\d,]*)|\d > (\d[\d,]*)\s*$|"
+    r"(?:limit|maximum) (?:of|is) (\d[\d,]*) tokens|model with (\d[\d,]*) maximum context",
+    re.I,
+)
+PROMPT_TOKENS = re.compile(
+    r"(\d[\d,]*)(?: tokens)? (?:in|from|of) (?:the |your )?(?:input |text )?(?:messages?|prompt|inputs?)|"
+    r"(?:request has|contains?(?: at least)?|prompt of|given:) (\d[\d,]*) (?:input |prompt |`?inputs`? )?tokens?|"
+    r"given: (\d[\d,]*) `?inputs`?|(\d[\d,]*) \+ \d[\d,]* > \d|"
+    r"\((\d[\d,]*) (?:of text input|in the (?:messages|input))",
+    re.I,
+)
 
 
 def is_too_long(exchange: Exchange) -> bool:
@@ -78,7 +42,34 @@ def is_too_long(exchange: Exchange) -> bool:
         return False
     inner = exchange.data.get("error")
     code = str(inner.get("code") or inner.get("type") or "") if isinstance(inner, Mapping) else ""
-    return bool(TOO_LONG.search(f"{code} {exchange.error}"))
+    return bool(TOO_LONG.search(f"{code} {exchange.said}"))
+
+
+def room_left(words: str, request: Request) -> int | None:
+    """Return the tokens that are left for a reply beside the prompt, as a server's words tell; ``None`` if none are.
+
+    Words that tell the context alone are taken with an estimate of the prompt, three bytes to a token, which is
+    rather too high.
+
+    >>> words = "maximum context length is 1024 tokens. You requested 1054 tokens (30 in the messages, 1024 in the "
+    >>> room_left(words, Request(key="", messages=(), shared=0, schema={}, max_tokens=1024))
+    994
+    """
+    context = CONTEXT_TOKENS.search(words)
+    if context is None:
+        return None
+    prompt = PROMPT_TOKENS.search(words)
+    most = _first_number(context)
+    if prompt is not None:
+        left = most - _first_number(prompt)
+    else:
+        size = sum(len(message["content"].encode("utf-8", "surrogatepass")) for message in request.messages)
+        left = most - size // 3 - 8 * len(request.messages) - LEAST_ROOM
+    return left if LEAST_ROOM <= left < request.max_tokens else None
+
+
+def _first_number(match: re.Match[str]) -> int:
+    return int(next(n for n in match.groups() if n).replace(",", "")[:12])
 
 
 def too_long(tokens: int | None, room: int | None, words: str = "") -> Reply:
@@ -99,33 +90,101 @@ def context_reply(exchange: Exchange) -> Reply:
     return too_long(None, None, words)
 
 
+def failed_reply(exchange: Exchange) -> Reply:
+    """Return the reply for an exchange that went wrong: the text is refused, or too long, or the server failed."""
+    refusal = refusal_of(exchange)
+    if refusal is not None:
+        return refusal
+    return context_reply(exchange) if is_too_long(exchange) else exchange.failed()
+
+
 def content_text(content: object) -> str:
-    """Return the text of a message: most servers send a string, some a list of parts."""
+    """Return the text of a message: most servers send a string, some a list of parts, of which some are thinking."""
     if isinstance(content, list):
-        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        parts = [
+            part.get("text") if isinstance(part, dict) else part for part in content if not _thinks(part)
+        ]
         return "".join(part for part in parts if isinstance(part, str))
     return content if isinstance(content, str) else ""
 
 
+def thinking_text(message: Mapping[str, Any]) -> str:
+    """Return what a message holds apart as thinking, under the names and in the forms that servers give it."""
+    for name in ("reasoning_content", "reasoning", "thinking", "reasoning_details"):
+        if said := _inner_text(message.get(name)).strip():
+            return said
+    content = message.get("content")
+    return _inner_text([part for part in content if _thinks(part)]) if isinstance(content, list) else ""
+
+
+def _thinks(part: object) -> bool:
+    return isinstance(part, dict) and bool(re.search("think|reason", str(part.get("type")), re.I))
+
+
+def _inner_text(value: object, depth: int = 4) -> str:
+    """Return the words in a string, in a list of parts, or in a part that holds such again."""
+    if isinstance(value, str) or not depth:
+        return value if isinstance(value, str) else ""
+    if isinstance(value, list):
+        return "\n".join(filter(None, (_inner_text(part, depth - 1) for part in value)))
+    if isinstance(value, dict):
+        named = (value.get(name) for name in ("text", "thinking", "reasoning", "summary", "content"))
+        return next((words for v in named if (words := _inner_text(v, depth - 1))), "")
+    return ""
+
+
 def read_completion(exchange: Exchange) -> Reply:
     """Return the reply in an answer of OpenAI's chat completions API."""
-    choices = exchange.data.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
-    message = choice.get("message") if choice is not None else None
-    if choice is None or not isinstance(message, dict):
-        what = "the server's reply holds no answer: " + _shown(exchange.data)
+    data = exchange.data
+    choices = data.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    message = choice.get("message")
+    finish = ending(choice.get("finish_reason"))
+    shared = (finish or "").partition(":")[0]
+    wrong = (
+        choice.get("error") or (message.get("error") if isinstance(message, dict) else None) or error_in(data)
+    )
+    if wrong or shared == "error":
+        return _broken(exchange, wrong, finish)
+    if not isinstance(message, dict):
+        if (why := blocked(data)) or shared == FILTERED:
+            return refused(masked(why or finish or ""), exchange.seconds)
+        what = "the server's reply holds no answer: " + _shown(data)
         return Reply(error=what, retriable=True, finish_reason="error", seconds=exchange.seconds)
     thinking, text = split_thinking(content_text(message.get("content")))
-    said = message.get("reasoning_content") or message.get("reasoning")
+    apart = thinking_text(message)
     refusal = message.get("refusal")
-    finish = choice.get("finish_reason")
+    if isinstance(refusal, str) and refusal:
+        text, finish = refusal, finish if shared == FILTERED else "refusal"
     return Reply(
-        text=refusal if isinstance(refusal, str) and refusal else text,
-        reasoning=said if isinstance(said, str) else thinking,
-        finish_reason="refusal" if refusal else str(finish) if finish else None,
+        text=text,
+        reasoning="\n".join(filter(None, (apart, thinking))) or None,
+        finish_reason=finish,
         seconds=exchange.seconds,
-        **_usage(exchange.data),
+        model=_name(data.get("model")),
+        fingerprint=_name(data.get("system_fingerprint")),
+        **_usage(data),
     )
+
+
+def _broken(exchange: Exchange, wrong: object, finish: str | None) -> Reply:
+    """Return the reply where the server had said 200 and the answer then failed behind it."""
+    words = server_words(wrong)
+    status = code_in(wrong)
+    if refusal_in(status, wrong, words):
+        return refused(masked(words)[:WORDS], exchange.seconds)
+    said = " ".join(masked(words).split())[:WORDS] or finish or "it does not say why"
+    return Reply(
+        error=f"HTTP {status}: the model failed after the server had begun to answer: {said}",
+        retriable=status in RETRIABLE and not spent(wrong),
+        retry_after_s=wait_in(wrong, words),
+        finish_reason="error",
+        seconds=exchange.seconds,
+    )
+
+
+def _name(value: object) -> str | None:
+    return value[:200] if isinstance(value, str) and value else None
 
 
 def _usage(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,191 +206,8 @@ def _number(value: object) -> int | None:
 
 
 def _shown(data: Mapping[str, Any]) -> str:
-    text = json.dumps(data, ensure_ascii=False)
+    try:
+        text = masked(json.dumps(data, ensure_ascii=False))
+    except (RecursionError, ValueError):
+        return "lists in lists, too deep to read"
     return text if len(text) <= 120 else text[:119] + "…"
-
-
-class Bodies:
-    """The encoded parameters of requests, kept so that a schema is encoded once and not for every text."""
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[Any, ...], tuple[Any, bytes]] = {}
-
-    def body(self, request: Request, rest: Callable[[], Mapping[str, Any]], *further: object) -> bytes:
-        """Return the body of a request: its messages, and what `rest` returns.
-
-        Parameters
-        ----------
-        further
-            What else decides `rest`, besides the request's own settings.
-        """
-        key = (
-            id(request.schema),
-            request.temperature,
-            request.top_p,
-            request.top_k,
-            request.seed,
-            request.max_tokens,
-            request.reasoning,
-            request.answer_mode,
-            *further,
-        )
-        kept = self._kept.get(key)
-        if kept is None or kept[0] is not request.schema:
-            if len(self._kept) >= KEPT_BODIES:
-                self._kept.clear()
-            kept = request.schema, packed(rest())[1:]
-            self._kept[key] = kept
-        return b'{"messages":' + packed(request.messages) + b"," + kept[1]
-
-    def forget(self) -> None:
-        """Forget everything: what decides it has changed."""
-        self._kept.clear()
-
-
-class Formats:
-    """How JSON of each schema is asked for: as strictly as the server allows.
-
-    It is kept per schema, so that all texts are asked the same question in the same way.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[Any, str]] = {}
-
-    def of(self, schema: Mapping[str, Any]) -> str:
-        """Return one of `FORMATS`."""
-        kept = self._known.get(id(schema))
-        return kept[1] if kept is not None and kept[0] is schema else FORMATS[0]
-
-    def step_down(self, schema: Mapping[str, Any]) -> bool:
-        """Ask for this schema in a less strict way from now on; return whether there is one."""
-        left = FORMATS[FORMATS.index(self.of(schema)) + 1 :]
-        if left:
-            self._known[id(schema)] = schema, left[0]
-        return bool(left)
-
-    def told(self) -> dict[str, Any]:
-        """Return the least strict format in use, and how many schemas were refused."""
-        used = [form for _, form in self._known.values()] or [FORMATS[0]]
-        return {"response_format": max(used, key=FORMATS.index), "schemas_refused": len(self._known)}
-
-
-@dataclass
-class Dialect:
-    """What one server takes of the parameters of a chat completion.
-
-    Attributes
-    ----------
-    token_limit
-        The name it has for the longest reply; ``None`` if it takes none.
-    switch
-        How it is told to think or not.
-    dropped
-        Parameter -> the server's words when it refused it.
-    """
-
-    token_limit: str | None = "max_tokens"
-    switch: str = "chat_template_kwargs"
-    dropped: dict[str, str] = field(default_factory=dict)
-    formats: Formats = field(default_factory=Formats)
-    _bodies: Bodies = field(default_factory=Bodies)
-
-    def parameters(self, request: Request) -> dict[str, Any]:
-        """Return everything that is sent with a request but its messages."""
-        wanted: dict[str, Any] = {
-            "temperature": request.temperature,
-            "top_p": request.top_p,
-            "top_k": request.top_k,
-            "seed": request.seed,
-        }
-        sent = {name: v for name, v in wanted.items() if v is not None and name not in self.dropped}
-        if self.token_limit is not None:
-            sent[self.token_limit] = request.max_tokens
-        sent.update(self._reasoning(request.reasoning))
-        if request.answer_mode == "score":
-            sent.update(logprobs=True, top_logprobs=TOP_LOGPROBS)
-        form = self.formats.of(request.schema)
-        if form == "json_schema":
-            inner = {"name": "answer", "strict": True, "schema": request.schema}
-            sent["response_format"] = {"type": form, "json_schema": inner}
-        elif form == "json_object":
-            sent["response_format"] = {"type": form}
-        return sent
-
-    def body(self, request: Request, model: str) -> bytes:
-        """Return the body of a request."""
-        return self._bodies.body(
-            request, lambda: {"model": model, "stream": False, **self.parameters(request)}, model
-        )
-
-    async def exchange(
-        self, request: Request, make: Callable[[], Sent], send: Callable[[Sent], Awaitable[Exchange]]
-    ) -> Exchange:
-        """Send a request, again for as long as each refusal teaches something, and return how it went.
-
-        Parameters
-        ----------
-        make
-            Returns what is sent for the request, with what has been learned so far.
-        send
-            Sends it once.
-        """
-        for number in range(1, MOST_SENDS + 1):
-            sent = make()
-            found = await send(sent)
-            if found.error is None or is_too_long(found) or number == MOST_SENDS:
-                break
-            learned_meanwhile = found.status in REFUSED and make() != sent
-            if not learned_meanwhile and not self.learn(request, found):
-                break
-        return found
-
-    def learn(self, request: Request, exchange: Exchange) -> bool:
-        """Leave out what the server refuses of a request; return whether it is worth sending it again."""
-        if exchange.status not in REFUSED:
-            return False
-        sent = self.parameters(request)
-        inner = exchange.data.get("error")
-        named = str(inner.get("param") or "") if isinstance(inner, Mapping) else ""
-        code = str(inner.get("code") or "") if isinstance(inner, Mapping) else ""
-        words = f"{code} {exchange.error or ''}"
-        changed = bool(FORMAT_WORDS.search(f"{named} {words}")) and self.formats.step_down(request.schema)
-        if not changed and UNSUPPORTED.search(words):
-            meant = [n for n in sent if n == named or (not named and re.search(rf"\b{n}\b", words))]
-            changed = sum(self._leave_out(name, exchange.error or "") for name in meant) > 0
-        if changed:
-            self._bodies.forget()
-        return changed
-
-    def _leave_out(self, name: str, words: str) -> bool:
-        if name in MAY_BE_DROPPED:
-            self.dropped[name] = words
-        elif name in TOKEN_LIMITS:
-            other = TOKEN_LIMITS[1 - TOKEN_LIMITS.index(name)]
-            self.token_limit = None if other in self.dropped else other
-            self.dropped[name] = words
-        elif name in SWITCHES:
-            other = SWITCHES[1 - SWITCHES.index(name)]
-            if other in self.dropped:
-                return False
-            self.switch = other
-            self.dropped[name] = words
-        else:
-            return False
-        return True
-
-    def _reasoning(self, wanted: bool | str | None) -> dict[str, Any]:
-        if wanted is None:
-            return {}
-        if self.switch == "chat_template_kwargs" and isinstance(wanted, bool):
-            return {"chat_template_kwargs": {"enable_thinking": wanted}}
-        word = {True: "medium", False: "none"}[wanted] if isinstance(wanted, bool) else wanted
-        return {"reasoning_effort": word}
-
-    def told(self) -> dict[str, Any]:
-        """Return what was learned, as plain data."""
-        return {
-            **self.formats.told(),
-            "token_limit": self.token_limit,
-            "dropped": dict(self.dropped),
-        }

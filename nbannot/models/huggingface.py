@@ -2,7 +2,8 @@
 
 ``hf/<owner>/<model>``, with ``?provider=<name>`` to choose who runs it (``auto`` unless told). The token is found
 where `huggingface_hub` finds it: ``HF_TOKEN``, or what ``hf auth login`` stored. With ``base_url`` the requests go to
-a deployed endpoint instead.
+a deployed endpoint instead; the token goes there only if the host is Hugging Face's own or is named in
+``NBANNOT_KEY_HOSTS``, another key from ``NBANNOT_API_KEY_<HOST>`` or ``NBANNOT_API_KEY`` (see `nbannot.models.keys`).
 """
 
 from __future__ import annotations
@@ -12,24 +13,18 @@ import contextlib
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
 from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, listed, nearest
-from nbannot.models.chat import Dialect, context_reply, is_too_long, read_completion
-from nbannot.models.http import (
-    RETRIABLE,
-    TIMEOUT_S,
-    WORDS,
-    Exchange,
-    checked_address,
-    is_loopback,
-    masked,
-    parallel_for,
-    retry_after,
-    server_words,
-)
+from nbannot.models.addresses import checked_address, is_loopback, without_end
+from nbannot.models.chat import failed_reply, read_completion
+from nbannot.models.dialect import Dialect
+from nbannot.models.exchange import Exchange, code_in, error_in, failure, retry_after
+from nbannot.models.http import TIMEOUT_S, WORDS, Pool, parallel_for
+from nbannot.models.keys import OWN_KEY, KeyChoice, Secret, key_for, masked
 
 MOST_PARALLEL = 100
 """The library keeps no more connections than this."""
@@ -82,10 +77,16 @@ class HuggingFaceModel:
         if not self.model and not base_url:
             raise ModelError('a model of the Hub needs a name.\n  Type model = "hf/<owner>/<model>".')
         self.address = checked_address(base_url, "base_url") if base_url else None
+        self._pool: Pool | None = None
+        if self.address is not None:
+            self.key = key_for(self.address, OWN_KEY, "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+            self._pool = Pool(_with_version(self.address), key=self.key.key, timeout_s=timeout_s)
+        else:
+            self.key = KeyChoice(None, "HF_TOKEN", "huggingface.co")
         self.parallel = min(parallel_for(max_parallel), MOST_PARALLEL)
         self._context_size = context_size
         self._timeout_s = timeout_s
-        self._dialect = Dialect()
+        self._dialect = Dialect(schema_as_value=self.address is not None)
         self._client: Any = None
         self._info: ModelInfo | None = None
 
@@ -171,32 +172,52 @@ class HuggingFaceModel:
 
     async def open(self) -> None:
         """Get ready for requests in the running event loop."""
-        from huggingface_hub import AsyncInferenceClient
-
         await self.close()
-        where: dict[str, Any] = {"base_url": self.address}
-        if self.address is None:
-            where = {"model": self.model, "provider": self._options.get("provider", "auto")}
+        if self._pool is not None:
+            await self._pool.open()
+            return
+        from huggingface_hub import AsyncInferenceClient, get_token
+
+        if token := get_token():
+            Secret(token)  # known from here on, and taken out of every reply
+        provider: Any = self._options.get("provider", "auto")
         self._client = AsyncInferenceClient(
-            **where, bill_to=self._options.get("bill_to"), timeout=self._timeout_s
+            model=self.model,
+            provider=provider,
+            bill_to=self._options.get("bill_to"),
+            timeout=self._timeout_s,
         )
 
     async def close(self) -> None:
         """Give back the connections."""
+        if self._pool is not None:
+            await self._pool.close()
         client, self._client = self._client, None
         if client is not None:
             await client.close()
 
     async def ask(self, request: Request) -> Reply:
         """Send one request and return its reply; failures are in the reply, never raised."""
-        if self._client is None:
-            await self.open()
-        exchange = await self._dialect.exchange(
-            request, lambda: self._dialect.parameters(request), lambda sent: self._send(request, sent)
-        )
+        if self._pool is not None:
+            exchange = await self._ask_endpoint(request, self._pool)
+        else:
+            if self._client is None:
+                await self.open()
+            exchange = await self._dialect.exchange(
+                request, self._dialect.parameters, lambda sent: self._send(request, sent)
+            )
         if exchange.error is not None:
-            return context_reply(exchange) if is_too_long(exchange) else exchange.failed()
-        return read_completion(exchange)
+            return failed_reply(exchange)
+        return replace(read_completion(exchange), unanswered=exchange.unanswered)
+
+    async def _ask_endpoint(self, request: Request, pool: Pool) -> Exchange:
+        if not pool.is_open:
+            await pool.open()
+        return await self._dialect.exchange(
+            request,
+            lambda asked: self._dialect.body(asked, self.model or "tgi"),
+            lambda body: pool.post("/chat/completions", body),
+        )
 
     async def _send(self, request: Request, parameters: Mapping[str, Any]) -> Exchange:
         arguments = {name: value for name, value in parameters.items() if name in ARGUMENTS}
@@ -213,8 +234,9 @@ class HuggingFaceModel:
         except Exception as error:  # noqa: BLE001 - whatever the library raises is told in the reply
             return self._went_wrong(error, time.perf_counter() - start)
         seconds, data = time.perf_counter() - start, _plain(found)
-        if data.get("error") and not data.get("choices"):
-            return Exchange(502, data, f"HTTP 502: {_cut(server_words(data))}", True, seconds=seconds)
+        wrong = error_in(data)
+        if wrong is not None and not data.get("choices"):
+            return failure(code_in(wrong), data, "", _cut, seconds=seconds)
         return Exchange(200, data, seconds=seconds)
 
     def _went_wrong(self, error: Exception, seconds: float) -> Exchange:
@@ -232,19 +254,31 @@ class HuggingFaceModel:
         data: Any = None
         with contextlib.suppress(ValueError):
             data = json.loads(response.content)
-        words = _cut(server_words(data, response.text))
         status = int(response.status_code)
-        return Exchange(
-            status,
-            data if isinstance(data, dict) else {},
-            f"HTTP {status}: {words}",
-            status in RETRIABLE,
-            retry_after(response.headers),
-            seconds,
+        found = (
+            data if isinstance(data, dict) else {"error": data[0]["error"]} if _is_list_of_one(data) else {}
+        )
+        return failure(
+            status, found, response.text, _cut, wait=retry_after(response.headers), seconds=seconds
         )
 
     def __repr__(self) -> str:
         return f"<HuggingFaceModel '{self.name}'>"
+
+
+def _with_version(address: str) -> str:
+    """Return where ``/chat/completions`` is added at a deployed endpoint: behind /v1, as Hugging Face's client does.
+
+    >>> _with_version("https://host"), _with_version("https://host/v1/chat/completions")
+    ('https://host/v1', 'https://host/v1')
+    """
+    bare = without_end(address, "/chat/completions")
+    base, mark, query = bare.partition("?")
+    return bare if base.endswith("/v1") or bare != address else f"{base}/v1{mark}{query}"
+
+
+def _is_list_of_one(data: object) -> bool:
+    return isinstance(data, list) and len(data) == 1 and isinstance(data[0], dict) and "error" in data[0]
 
 
 def _plain(found: Any) -> Any:

@@ -15,7 +15,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 NEGLIGIBLE = 1e-3
-"""Share of probability that may fall on tokens which begin several answers."""
+"""Share of probability that may fall on tokens which begin several answers, and by which a sum may exceed 1."""
+
+ROUNDING = 1e-6
+"""By how much a log-probability may lie above 0."""
 
 VALUE = re.compile(r'^\s*(?:```(?:json)?\s*)?\{\s*"response"\s*:\s*')
 """What stands before the value; llama.cpp's tokens have the fence of Markdown in front, which its text leaves out."""
@@ -70,17 +73,20 @@ def _tokens(content: object) -> list[tuple[str, Mapping[str, float]]]:
         raise NoScore("the server returns no log-probabilities")
     try:
         return [(str(item["token"]), _top(item)) for item in content]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise NoScore("the server returns log-probabilities in a form that is not known") from None
 
 
 def _top(item: Mapping[str, Any]) -> dict[str, float]:
-    listed = item.get("top_logprobs") or []
-    return {str(other["token"]): float(other["logprob"]) for other in [item, *listed]}
+    told = [item, *(item.get("top_logprobs") or [])]
+    if any(isinstance(other["logprob"], bool) for other in told):
+        raise TypeError("true and false are no numbers")
+    return {str(other["token"]): float(other["logprob"]) for other in told}
 
 
 def _shares(rests: Sequence[str], top: Mapping[str, float]) -> tuple[float, ...]:
     """Return each option's share of the probability, from what may come next and what each option goes on with."""
+    _check(top)
     mass = [0.0] * len(rests)
     unclear = 0.0
     for token, logprob in top.items():
@@ -100,3 +106,13 @@ def _shares(rests: Sequence[str], top: Mapping[str, float]) -> tuple[float, ...]
     if unclear > NEGLIGIBLE * total:
         raise NoScore("several options begin with the same token")
     return tuple(share / total for share in mass)
+
+
+def _check(top: Mapping[str, float]) -> None:
+    """Complain of numbers that are no log-probabilities of tokens of which only one can come."""
+    broken = next((p for p in top.values() if not math.isfinite(p) or p > ROUNDING), None)
+    if broken is not None:
+        raise NoScore(f"the server tells {broken:g} as a log-probability, which must be finite and at most 0")
+    total = math.fsum(math.exp(p) for p in top.values())
+    if total > 1 + NEGLIGIBLE:
+        raise NoScore(f"the server tells probabilities that sum to {total:.4g}, more than 1")

@@ -11,37 +11,29 @@ not fit, and to stop rather than to forget the beginning of the prompt while it 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
-import shutil
-import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
+from nbannot.asking.reply_parts import split_thinking
 from nbannot.asking.request_reply import AnswerMode, Message, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, listed, nearest
-from nbannot.models.chat import Bodies, Formats, context_reply, is_too_long, split_thinking, too_long
-from nbannot.models.http import (
-    TIMEOUT_S,
-    Exchange,
-    Pool,
-    at_once,
-    checked_address,
-    is_loopback,
-    key_from,
-    parallel_for,
-)
-from nbannot.models.ollama_server import HOST_VARIABLE, SERVERS, host_address, version_numbers
+from nbannot.models.addresses import checked_address, is_loopback
+from nbannot.models.chat import failed_reply, is_too_long, too_long
+from nbannot.models.dialect import Bodies, Formats
+from nbannot.models.endings import ending
+from nbannot.models.exchange import Exchange
+from nbannot.models.http import TIMEOUT_S, Pool, at_once, parallel_for
+from nbannot.models.keys import KeyChoice, key_for
+from nbannot.models.ollama_server import HOST_VARIABLE, Say, fetch, host_address, json_bytes, reach
 
-START_VARIABLE = "NBANNOT_OLLAMA_START"
 PULL_VARIABLE = "NBANNOT_OLLAMA_PULL"
 PARALLEL = 4
 """How many requests are worth having in flight where the server does not tell: it works on few at once, others wait."""
 
 INFO_TIMEOUT_S = 20.0
-START_S = 20.0
 LOAD_TIMEOUT_S = 900.0
 KEEP_ALIVE = "10m"
 LEAST_CONTEXT = 4096
@@ -55,8 +47,6 @@ BYTES_PER_TOKEN = 3
 """Few, so that the window is rather too large: English has about 4, other scripts 3 and more."""
 
 FORMAT_WORDS = re.compile(r"\bformat\b|schema|grammar", re.I)
-
-Say = Callable[[str], None]
 
 
 class OllamaModel:
@@ -119,9 +109,9 @@ class OllamaModel:
         self._context_size = context_size
         self._threads = threads
         self._say: Say = say or (lambda _: None)
-        host = urlsplit(self.address).hostname or ""
-        names = (f"NBANNOT_API_KEY_{re.sub(r'[^A-Z0-9]', '_', host.upper())}", "OLLAMA_API_KEY")
-        self._key = None if is_loopback(self.address) else key_from(*names)
+        self.key = key_for(self.address, "OLLAMA_API_KEY")
+        if is_loopback(self.address):
+            self.key = KeyChoice(None, "", self.key.host)
         self._pool = self._new_pool(timeout_s)
         self._info: ModelInfo | None = None
         self._version: tuple[int, ...] = ()
@@ -160,14 +150,14 @@ class OllamaModel:
         ModelError
             If it cannot be fetched.
         """
-        at_once(self._with_pool(lambda pool: self._pull(pool, say or self._say)))
+        at_once(self._with_pool(lambda pool: fetch(pool, self.name, say or self._say)))
         self._info = None
 
     async def _with_pool(self, work: Callable[[Pool], Any]) -> Any:
         pool = self._new_pool(INFO_TIMEOUT_S)
         await pool.open()
         try:
-            await self._reach(pool)
+            self._version = await reach(pool, self.name, self._say)
             return await work(pool)
         finally:
             await pool.close()
@@ -179,11 +169,11 @@ class OllamaModel:
     async def _describe(self, pool: Pool) -> ModelInfo:
         tags = await self._tags(pool)
         if self.name not in tags and os.environ.get(PULL_VARIABLE, "") not in ("", "0"):
-            await self._pull(pool, self._say)
+            await fetch(pool, self.name, self._say)
             tags = await self._tags(pool)
         if self.name not in tags:
             raise ModelError(self._missing(tags))
-        shown = await pool.post("/api/show", _json({"model": self.name}))
+        shown = await pool.post("/api/show", json_bytes({"model": self.name}))
         entry, data = tags[self.name], shown.data if shown.error is None else {}
         details = _mapping(data.get("details") or entry.get("details"))
         model = _mapping(data.get("model_info"))
@@ -233,70 +223,6 @@ class OllamaModel:
             f"  Type in a terminal: ollama pull {self.name.removesuffix(':latest')}\n  {has}"
         )
 
-    async def _pull(self, pool: Pool, say: Say) -> None:
-        last = ""
-        async for step in pool.lines("/api/pull", _json({"model": self.name, "stream": True})):
-            if step.error is not None:
-                words = step.error.partition(": ")[2] or step.error
-                raise ModelError(
-                    f"'{self.name}' could not be fetched: {words}.\n"
-                    "  Its names are at https://ollama.com/search; run the same again to go on with a broken fetch."
-                )
-            line = _progress(self.name, step.data)
-            if line != last:
-                say(line)
-                last = line
-
-    # ---- the server -------------------------------------------------------------------------------------------
-
-    async def _reach(self, pool: Pool) -> None:
-        """Make sure that an Ollama server answers; start one if that is possible and wanted."""
-        found = await pool.get("/api/version")
-        if found.status == 0 and is_loopback(self.address):
-            self._start(found)
-            found = await self._wait(pool)
-        if found.status == 0 or found.status in (401, 403, 407):
-            raise ModelError(
-                f"the Ollama server at {self.address} cannot be reached: {found.error}.\n"
-                f"  Check the address ({HOST_VARIABLE} or base_url) and the network."
-            )
-        version = found.data.get("version")
-        if found.error is not None or not isinstance(version, str):
-            raise ModelError(
-                f"what answers at {self.address} is not Ollama: {found.error or 'it tells no version'}.\n"
-                '  A server with OpenAI\'s interface is model = "openai/<name>" with base_url.'
-            )
-        self._version = version_numbers(version)
-
-    def _start(self, found: Exchange) -> None:
-        program = shutil.which("ollama")
-        where = f"there is no Ollama server at {self.address} ({found.error})"
-        if program is None:
-            raise ModelError(
-                f"{where}, and Ollama is not installed here.\n"
-                f"  Install it from https://ollama.com/download, then type in a terminal: ollama pull {self.name}\n"
-                '  Or use the embedded model, which needs nothing: model = "local".'
-            )
-        if os.environ.get(START_VARIABLE, "") == "0":
-            raise ModelError(f"{where}, and {START_VARIABLE}=0.\n  Type in a terminal: ollama serve")
-        self._say(f"Starting the Ollama server ({program} serve); it ends with Python.")
-        SERVERS.start(program, self.address)
-
-    async def _wait(self, pool: Pool) -> Exchange:
-        """Wait until the server that was started answers."""
-        deadline = time.monotonic() + START_S
-        while True:
-            found = await pool.get("/api/version")
-            if found.status != 0:
-                return found
-            words = SERVERS.last_words(self.address)
-            if words is not None or time.monotonic() > deadline:
-                raise ModelError(
-                    f"'ollama serve' was started and does not answer at {self.address}: {words or 'no reply yet'}.\n"
-                    "  Type it in a terminal to see what is wrong: ollama serve"
-                )
-            await asyncio.sleep(0.1)
-
     # ---- requests ---------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
@@ -323,8 +249,8 @@ class OllamaModel:
         loaded = await self._loaded()
         exchange = loaded if loaded.error is not None else await self._exchange(request)
         if exchange.error is not None:
-            return context_reply(exchange) if is_too_long(exchange) else self._failed(exchange)
-        return self._read(exchange)
+            return self._failed(exchange)
+        return replace(self._read(exchange), unanswered=exchange.unanswered)
 
     def _make_room(self, request: Request, tokens: int) -> Reply | None:
         """Make the context window large enough for a prompt; return the reply if that is impossible."""
@@ -342,7 +268,9 @@ class OllamaModel:
         """Have the model loaded with the present context window; everybody waits for the same loading."""
         if self._loading is None or self._loading[0] != self._room or _failed(self._loading[1]):
             body = {"model": self.name, "messages": [], "stream": False, "keep_alive": KEEP_ALIVE}
-            work = self._pool.post("/api/chat", _json({**body, "options": self._runner()}), LOAD_TIMEOUT_S)
+            work = self._pool.post(
+                "/api/chat", json_bytes({**body, "options": self._runner()}), LOAD_TIMEOUT_S
+            )
             self._loading = self._room, asyncio.create_task(work)
         return await asyncio.shield(self._loading[1])
 
@@ -351,7 +279,7 @@ class OllamaModel:
         while True:
             body = self._bodies.body(request, lambda: self._parameters(request), self._room)
             exchange = await self._pool.post("/api/chat", body)
-            refused = exchange.status in (400, 500) and FORMAT_WORDS.search(exchange.error or "")
+            refused = exchange.status in (400, 500) and FORMAT_WORDS.search(exchange.said)
             if not refused or is_too_long(exchange):
                 return exchange
             learned_meanwhile = (
@@ -391,8 +319,8 @@ class OllamaModel:
         return sent
 
     def _failed(self, exchange: Exchange) -> Reply:
-        reply = exchange.failed()
-        if "does not support thinking" in (exchange.error or ""):
+        reply = failed_reply(exchange)
+        if reply.error is not None and "does not support thinking" in (exchange.error or ""):
             words = f"{exchange.error}: leave the setting reasoning out"
             return Reply(error=words, finish_reason="error", seconds=exchange.seconds)
         return reply
@@ -406,18 +334,22 @@ class OllamaModel:
         thinking, text = split_thinking(str(message.get("content") or ""))
         said = message.get("thinking")
         self._thought = self._thought or bool(said or thinking)
-        finish = data.get("done_reason")
+        finish = ending(data.get("done_reason"))
+        if (finish or "").partition(":")[0] == "error":
+            what = f"the model failed while it wrote ({finish})"
+            return Reply(error=what, retriable=True, finish_reason="error", seconds=exchange.seconds)
         return Reply(
             text=text,
             reasoning=said if isinstance(said, str) and said else thinking,
-            finish_reason=str(finish) if finish else None,
+            finish_reason=finish,
             input_tokens=_count(data.get("prompt_eval_count")),
             output_tokens=_count(data.get("eval_count")),
             seconds=exchange.seconds,
+            model=str(data["model"])[:200] if data.get("model") else None,
         )
 
     def _new_pool(self, timeout_s: float) -> Pool:
-        return Pool(self.address, key=self._key, timeout_s=timeout_s)
+        return Pool(self.address, key=self.key.key, timeout_s=timeout_s)
 
     def __repr__(self) -> str:
         return f"<OllamaModel '{self.name}' at {self.address}>"
@@ -441,21 +373,10 @@ def estimated_tokens(messages: tuple[Message, ...]) -> int:
     return size // BYTES_PER_TOKEN + 8 * len(messages)
 
 
-def _progress(name: str, data: Mapping[str, Any]) -> str:
-    total, done = data.get("total"), data.get("completed", 0)
-    if isinstance(total, int) and total and isinstance(done, int):
-        return f"Fetching {name}: {100 * done // total} % of {total / 1e6:,.0f} MB"
-    return f"Fetching {name}: {data.get('status', '')}"
-
-
 def _failed(loading: asyncio.Task[Exchange]) -> bool:
     if not loading.done():
         return False
     return loading.cancelled() or loading.exception() is not None or loading.result().error is not None
-
-
-def _json(data: Mapping[str, Any]) -> bytes:
-    return json.dumps(data).encode()
 
 
 def _mapping(data: object) -> Mapping[str, Any]:

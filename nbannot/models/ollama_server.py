@@ -1,19 +1,31 @@
-"""Where an Ollama server is, which version it has, and starting one on this machine."""
+"""Where an Ollama server is, which version it has, starting one on this machine, and having it fetch a model."""
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import json
 import os
 import re
+import shutil
 import subprocess
 import tempfile
-from typing import IO
+import time
+from collections.abc import Callable, Mapping
+from typing import IO, Any
 from urllib.parse import urlsplit
 
-from nbannot.models.http import checked_address
+from nbannot.errors import ModelError
+from nbannot.models.addresses import checked_address, is_loopback
+from nbannot.models.exchange import Exchange
+from nbannot.models.http import Pool
 
+START_VARIABLE = "NBANNOT_OLLAMA_START"
+START_S = 20.0
 HOST_VARIABLE = "OLLAMA_HOST"
 PORT = 11434
+
+Say = Callable[[str], None]
 
 
 def host_address(value: str) -> str:
@@ -104,3 +116,99 @@ class Servers:
 
 
 SERVERS = Servers()
+
+
+async def reach(pool: Pool, name: str, say: Say) -> tuple[int, ...]:
+    """Make sure that an Ollama server answers, start one if that is possible and wanted, and return its version.
+
+    Parameters
+    ----------
+    name
+        The model that is wanted, for the letters.
+
+    Raises
+    ------
+    ModelError
+        If none answers, or it is not Ollama.
+    """
+    found = await pool.get("/api/version")
+    if found.status == 0 and is_loopback(pool.address):
+        _start(pool, found, name, say)
+        found = await _wait(pool)
+    if found.status == 0 or found.status in (401, 403, 407):
+        raise ModelError(
+            f"the Ollama server at {pool.address} cannot be reached: {found.error}.\n"
+            f"  Check the address ({HOST_VARIABLE} or base_url) and the network."
+        )
+    version = found.data.get("version")
+    if found.error is not None or not isinstance(version, str):
+        raise ModelError(
+            f"what answers at {pool.address} is not Ollama: {found.error or 'it tells no version'}.\n"
+            '  A server with OpenAI\'s interface is model = "openai/<name>" with base_url.'
+        )
+    return version_numbers(version)
+
+
+def _start(pool: Pool, found: Exchange, name: str, say: Say) -> None:
+    program = shutil.which("ollama")
+    where = f"there is no Ollama server at {pool.address} ({found.error})"
+    if program is None:
+        raise ModelError(
+            f"{where}, and Ollama is not installed here.\n"
+            f"  Install it from https://ollama.com/download, then type in a terminal: ollama pull {name}\n"
+            '  Or use the embedded model, which needs nothing: model = "local".'
+        )
+    if os.environ.get(START_VARIABLE, "") == "0":
+        raise ModelError(f"{where}, and {START_VARIABLE}=0.\n  Type in a terminal: ollama serve")
+    say(f"Starting the Ollama server ({program} serve); it ends with Python.")
+    SERVERS.start(program, pool.address)
+
+
+async def _wait(pool: Pool) -> Exchange:
+    """Wait until the server that was started answers."""
+    deadline = time.monotonic() + START_S
+    while True:
+        found = await pool.get("/api/version")
+        if found.status != 0:
+            return found
+        words = SERVERS.last_words(pool.address)
+        if words is not None or time.monotonic() > deadline:
+            raise ModelError(
+                f"'ollama serve' was started and does not answer at {pool.address}: {words or 'no reply yet'}.\n"
+                "  Type it in a terminal to see what is wrong: ollama serve"
+            )
+        await asyncio.sleep(0.1)
+
+
+async def fetch(pool: Pool, name: str, say: Say) -> None:
+    """Have the server fetch a model; `say` is told how far it is.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be fetched.
+    """
+    last = ""
+    async for step in pool.lines("/api/pull", json_bytes({"model": name, "stream": True})):
+        if step.error is not None:
+            words = step.error.partition(": ")[2] or step.error
+            raise ModelError(
+                f"'{name}' could not be fetched: {words}.\n"
+                "  Its names are at https://ollama.com/search; run the same again to go on with a broken fetch."
+            )
+        line = _progress(name, step.data)
+        if line != last:
+            say(line)
+            last = line
+
+
+def _progress(name: str, data: Mapping[str, Any]) -> str:
+    total, done = data.get("total"), data.get("completed", 0)
+    if isinstance(total, int) and total and isinstance(done, int):
+        return f"Fetching {name}: {100 * done // total} % of {total / 1e6:,.0f} MB"
+    return f"Fetching {name}: {data.get('status', '')}"
+
+
+def json_bytes(data: Mapping[str, Any]) -> bytes:
+    """Return the body of a request."""
+    return json.dumps(data).encode()

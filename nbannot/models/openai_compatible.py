@@ -2,8 +2,8 @@
 LM Studio and others, told apart by ``base_url`` alone.
 
 The key comes from the environment: ``NBANNOT_API_KEY_<HOST>`` (the host in capitals, other characters as ``_``, e.g.
-``NBANNOT_API_KEY_API_TOGETHER_XYZ``), else ``NBANNOT_API_KEY``, else ``OPENAI_API_KEY``. A server on this machine
-needs none.
+``NBANNOT_API_KEY_API_TOGETHER_XYZ``), else ``NBANNOT_API_KEY``, else ``OPENAI_API_KEY``, which goes to OpenAI's hosts
+and the one in ``OPENAI_BASE_URL`` only (see `nbannot.models.keys`). A server on this machine needs none.
 
 Each request is sent with everything the settings ask for. What a server says it does not take is left out from then on
 and kept with the server's words in `OpenAIModel.capabilities`.
@@ -12,31 +12,26 @@ and kept with the server's words in `OpenAIModel.capabilities`.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, listed, nearest
-from nbannot.models.chat import Dialect, context_reply, is_too_long, read_completion
-from nbannot.models.http import (
-    TIMEOUT_S,
-    Exchange,
-    Pool,
-    Secret,
-    at_once,
-    checked_address,
-    is_loopback,
-    key_from,
-    parallel_for,
-)
+from nbannot.models.addresses import checked_address, is_loopback, without_end
+from nbannot.models.chat import failed_reply, read_completion
+from nbannot.models.dialect import Dialect
+from nbannot.models.endings import is_refused
+from nbannot.models.exchange import Exchange
+from nbannot.models.http import TIMEOUT_S, Pool, at_once, parallel_for
+from nbannot.models.keys import OWN_KEY, key_for, key_name
 from nbannot.models.logprobs import NoScore, option_probabilities
 
 DEFAULT_URL = "https://api.openai.com/v1"
 ADDRESS_VARIABLE = "OPENAI_BASE_URL"
-KEY_VARIABLES = ("NBANNOT_API_KEY", "OPENAI_API_KEY")
+KEY_VARIABLES = (OWN_KEY, "OPENAI_API_KEY")
 INFO_TIMEOUT_S = 20.0
 CHAT = "/chat/completions"
 
@@ -84,11 +79,11 @@ class OpenAIModel:
         source = "base_url" if base_url else ADDRESS_VARIABLE
         given = base_url or os.environ.get(ADDRESS_VARIABLE, "").strip() or DEFAULT_URL
         self.name = name
-        self.address = checked_address(given, source).removesuffix(CHAT)
+        self.address = without_end(checked_address(given, source), CHAT, "/completions", "/models")
         self.parallel = parallel_for(max_parallel)
         self._context_size = context_size
         self._timeout_s = timeout_s
-        self._key = self._find_key()
+        self.key = key_for(self.address, *KEY_VARIABLES)
         self._is_openai = urlsplit(self.address).hostname == urlsplit(DEFAULT_URL).hostname
         if self._is_openai:
             self._dialect = Dialect("max_completion_tokens", "reasoning_effort")
@@ -127,11 +122,11 @@ class OpenAIModel:
                 k: entry[k] for k in ("owned_by", "root", "created") if isinstance(entry.get(k), str | int)
             }
             local = is_loopback(self.address)
-            notes = (
-                []
-                if models is not None
-                else ["The server does not list its models: the name was not checked."]
-            )
+            notes = []
+            if models is None:
+                notes.append("The server does not list its models: the name was not checked.")
+            elif not entry:
+                notes.append("The server lists models by kind, not by name: the name was not checked.")
             if not local and self.address.startswith("http://"):
                 notes.append("Texts and key go to the server unencrypted (http).")
             return ModelInfo(
@@ -151,22 +146,25 @@ class OpenAIModel:
     async def _models(self, pool: Pool) -> dict[str, Mapping[str, Any]] | None:
         """Return the server's models by name, or ``None`` if it does not tell; finds out whether /v1 is missing."""
         found = await pool.get("/models")
-        if (
-            _model_list(found) is None
-            and found.status in (200, 404, 405)
-            and not self.address.endswith("/v1")
-        ):
-            pool.address += "/v1"
-            further = await pool.get("/models")
-            if _model_list(further) is not None:
-                self.address = self._pool.address = pool.address
-                return _model_list(further)
-            pool.address = self.address
+        models = _model_list(found)
+        if models is None and found.status not in (0, 401, 403, 407) and not 300 <= found.status < 400:
+            other = _with_v1(self.address)
+            if other != self.address:
+                pool.address = other
+                models = _model_list(await pool.get("/models"))
+                pool.address = self.address
+            if models is not None and other.startswith(self.address.partition("?")[0]):
+                self.address = self._pool.address = pool.address = other
+            elif models is not None:
+                raise ModelError(
+                    f"there is no model behind the address {self.address}: {found.error}.\n"
+                    f'  The server lists its models at another one: base_url = "{other}".'
+                )
         if found.status in (401, 403):
             raise ModelError(self._no_entry(found))
         if found.status == 0 or found.status == 407 or 300 <= found.status < 400:
             raise ModelError(self._not_reached(found))
-        return _model_list(found)
+        return models
 
     async def _entry(self, pool: Pool, models: dict[str, Mapping[str, Any]] | None) -> Mapping[str, Any]:
         """Return what the server says of this model."""
@@ -176,9 +174,12 @@ class OpenAIModel:
             return {}
         if not self.name and len(models) == 1:
             self.name = next(iter(models))
-        if self.name in models:
-            return models[self.name]
+        for name in (self.name, f"models/{self.name}"):
+            if name in models:
+                return models[name]
         if self.name:
+            if any("*" in name and fnmatchcase(self.name, name) for name in models):
+                return {}  # a proxy that hands on every model of a kind
             alone = await pool.get(f"/models/{quote(self.name, safe='/:')}")
             if alone.error is None and alone.data.get("id"):
                 return alone.data
@@ -199,7 +200,7 @@ class OpenAIModel:
     async def _server(self, pool: Pool) -> str | None:
         """Return name and version of a server on this machine, where it has a place that tells them."""
         root = self._new_pool(INFO_TIMEOUT_S)
-        root.address = self.address.removesuffix("/v1")
+        root.address = without_end(self.address, "/v1")
         await root.open()
         try:
             props, version = await root.get("/props"), await root.get("/version")
@@ -225,12 +226,10 @@ class OpenAIModel:
         """Send one request and return its reply; failures are in the reply, never raised."""
         if not self._pool.is_open:
             await self._pool.open()
-        exchange = await self._dialect.exchange(
-            request, lambda: self.body(request), lambda body: self._pool.post(CHAT, body)
-        )
+        exchange = await self._dialect.exchange(request, self.body, lambda body: self._pool.post(CHAT, body))
         if exchange.error is not None:
-            return context_reply(exchange) if is_too_long(exchange) else self._failed(exchange)
-        reply = read_completion(exchange)
+            return self._failed(exchange)
+        reply = replace(read_completion(exchange), unanswered=exchange.unanswered)
         self._thought = self._thought or bool(reply.reasoning)
         return _scored(request, exchange, reply) if request.answer_mode == "score" else reply
 
@@ -240,29 +239,22 @@ class OpenAIModel:
 
     # ---- key and words ----------------------------------------------------------------------------------------
 
-    def _find_key(self) -> Secret | None:
-        host = urlsplit(self.address).hostname or ""
-        return key_from("NBANNOT_API_KEY_" + re.sub(r"\W", "_", host.upper()), *KEY_VARIABLES)
-
     def _new_pool(self, timeout_s: float) -> Pool:
-        return Pool(self.address, key=self._key, timeout_s=timeout_s)
+        return Pool(self.address, key=self.key.key, timeout_s=timeout_s)
 
     def _failed(self, exchange: Exchange) -> Reply:
         """Return the reply to a failed request; one that is not found, and not for the model, is at a wrong address."""
-        reply = exchange.failed()
-        if exchange.status != 404 or "model" in (reply.error or "").casefold():
+        reply = failed_reply(exchange)
+        if reply.error is None or exchange.status != 404 or "model" in (reply.error or "").casefold():
             return reply
         return replace(reply, error=f"{reply.error} ({CHAT} at {self.address}; most base_url end in /v1)")
 
     def _no_entry(self, found: Exchange) -> str:
-        if self._key is None:
-            return (
-                f"the server at {self.address} wants a key, and there is none in the environment.\n"
-                "  Set NBANNOT_API_KEY (or OPENAI_API_KEY) before Python starts; never write a key into a notebook."
-            )
+        if self.key.key is None:
+            return f"the server at {self.address} wants a key, and none is there for it.\n{self.key.what_to_set()}"
         return (
-            f"the server at {self.address} refuses the key from the environment: {found.error}.\n"
-            f"  The first of these that is set is used: NBANNOT_API_KEY_<HOST>, {', '.join(KEY_VARIABLES)}."
+            f"the server at {self.address} refuses the key in {self.key.variable}: {found.error}.\n"
+            f"  The first of these that is set is used: {key_name(self.key.host)}, {', '.join(KEY_VARIABLES)}."
         )
 
     def _not_reached(self, found: Exchange) -> str:
@@ -276,6 +268,15 @@ class OpenAIModel:
         return f"<OpenAIModel '{self.name}' at {self.address}>"
 
 
+def _with_v1(address: str) -> str:
+    """Return an address with /v1 at its end: added, or in place of its whole path where it ends in /v1 already."""
+    base, mark, query = address.partition("?")
+    if not base.endswith("/v1"):
+        return f"{base}/v1{mark}{query}"
+    parts = urlsplit(base)
+    return f"{parts.scheme}://{parts.netloc}/v1{mark}{query}"
+
+
 def _model_list(found: Exchange) -> dict[str, Mapping[str, Any]] | None:
     data = found.data.get("data")
     if found.error is not None or not isinstance(data, list):
@@ -285,7 +286,7 @@ def _model_list(found: Exchange) -> dict[str, Mapping[str, Any]] | None:
 
 def _scored(request: Request, exchange: Exchange, reply: Reply) -> Reply:
     """Return the reply with the options' probabilities, or the reason why they cannot be had."""
-    if reply.error is not None or reply.finish_reason in ("refusal", "content_filter"):
+    if reply.error is not None or (reply.finish_reason == "refusal" or is_refused(reply)):
         return reply
     inner = exchange.data["choices"][0].get("logprobs")
     content = inner.get("content") if isinstance(inner, Mapping) else None

@@ -20,6 +20,7 @@ NARROWEST = 10
 """A column of words is not made narrower than this."""
 
 BAR_WIDTH = 12
+SCALE_WIDTH = 21
 EIGHTHS = " ▏▎▍▌▋▊▉"
 SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 ISOLATE = "\u2068{}\u2069"
@@ -134,6 +135,51 @@ def bar(share: float, width: int = BAR_WIDTH) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Scale:
+    """A value with its interval on a scale, and a tick at what it is held against.
+
+    Attributes
+    ----------
+    low, high
+        The ends of the scale.
+    value
+        The value; ``nan`` draws the scale alone.
+    interval
+        The limits of its interval; ``nan`` where there is none.
+    tick
+        The baseline; ``None`` where there is none.
+    """
+
+    low: float
+    high: float
+    value: float
+    interval: tuple[float, float]
+    tick: float | None = None
+
+    def at(self, value: float, steps: int) -> int | None:
+        """Return on which of so many steps a value stands, the ends for what lies beyond; ``None`` for ``nan``."""
+        if value != value:
+            return None
+        share = (value - self.low) / (self.high - self.low)
+        return min(steps - 1, max(0, int(share * steps)))
+
+    def plain(self) -> str:
+        """Return the scale as characters: ``·`` scale, ``━`` interval, ``●`` value, ``|`` baseline.
+
+        >>> Scale(0, 1, 0.5, (0.25, 0.75), 0.1).plain()
+        '··|··━━━━━●━━━━━·····'
+        """
+        signs = ["·"] * SCALE_WIDTH
+        first, last = (self.at(limit, SCALE_WIDTH) for limit in self.interval)
+        if first is not None and last is not None:
+            signs[first : last + 1] = "━" * (last + 1 - first)
+        for value, sign in ((self.tick, "|"), (self.value, "●")):
+            if value is not None and (place := self.at(value, SCALE_WIDTH)) is not None:
+                signs[place] = sign
+        return "".join(signs)
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One cell of a `Grid`.
 
@@ -145,6 +191,8 @@ class Cell:
         A share from 0 to 1 that is drawn as a bar; the number itself stands in another cell.
     title
         Shown where the pointer rests; never needed.
+    scale
+        Drawn instead of the text; the numbers themselves stand in other cells.
     """
 
     text: str
@@ -152,9 +200,12 @@ class Cell:
     tint: float = 0.0
     bar: float | None = None
     title: str = ""
+    scale: Scale | None = None
 
     def plain(self) -> str:
         """Return what stands in the cell in plain text."""
+        if self.scale is not None:
+            return self.scale.plain()
         return clean(self.text) if self.bar is None else bar(self.bar)
 
 
@@ -256,6 +307,20 @@ class Fold:
         """Return the title and the blocks, indented."""
         inside = page_lines(self.blocks, width - 2)
         return [clean(self.title), *(f"  {line}".rstrip() for line in inside)]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a page that can be folded where pages fold; in plain text it stands under its heading."""
+
+    title: str
+    blocks: Sequence[Block]
+    aside: str = ""
+    opened: bool = False
+
+    def lines(self, width: int = WIDTH) -> list[str]:
+        """Return the heading and the blocks, not indented."""
+        return page_lines([Heading(self.title, 2, self.aside), *self.blocks], width)
 
 
 @dataclass(frozen=True, slots=True)

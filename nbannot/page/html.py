@@ -11,6 +11,7 @@ import html
 import re
 from collections.abc import Callable, Iterable
 from functools import singledispatch
+from itertools import groupby
 from typing import Any
 
 from nbannot.page.blocks import (
@@ -22,6 +23,8 @@ from nbannot.page.blocks import (
     Grid,
     Heading,
     Para,
+    Scale,
+    Section,
     Verbatim,
     as_cell,
 )
@@ -57,6 +60,7 @@ text-align:left;line-height:1.4}
 .nbannot table.m td,.nbannot table.m th{padding:.28em .6em}
 .nbannot table.m td:first-child,.nbannot table.m th:first-child{padding-left:0}
 .nbannot table.m td[align=right]{min-width:3em}
+.nbannot table.s{margin:.3em 0}
 .nbannot table.f td{max-width:54em}
 .nbannot tr.g td{border-top:1px solid rgba(128,128,128,.25)}
 .nbannot table.f td:first-child{opacity:.72;white-space:nowrap;padding-right:1.2em}
@@ -65,12 +69,15 @@ text-align:left;line-height:1.4}
 padding:.5em .7em;background:rgba(128,128,128,.1);border:0;color:inherit;max-height:32em;overflow:auto}
 .nbannot details{margin:.5em 0}
 .nbannot summary{cursor:pointer}
+.nbannot details.n{margin:.6em 0;padding-top:.55em;border-top:1px solid rgba(128,128,128,.35)}
+.nbannot details.n>summary{font-size:15px}.nbannot summary small{font-size:12px;opacity:.72;margin-left:.5em}
 .nbannot img{max-width:100%;height:auto;background:none}
 @media (max-width:600px){.nbannot img{max-width:none}
 .nbannot th,.nbannot td{padding-right:.5em}.nbannot td.l{min-width:12em}}
 @media print{.nbannot,.nbannot table{color:#1b1b1b;background:#fff}.nbannot td{overflow-wrap:anywhere}
 .nbannot td.l,.nbannot td.w{min-width:0}.nbannot pre{max-height:none;overflow:visible}
 .nbannot,.nbannot .t{overflow:visible;max-width:none}
+.nbannot details::details-content{content-visibility:visible;block-size:auto}
 .nbannot table{font-size:11px}.nbannot tr,.nbannot img{break-inside:avoid}}
 """.replace("\n", "")
 """The style sheet: every rule stands below ``.nbannot``."""
@@ -203,6 +210,14 @@ def _(block: Fold) -> str:
 
 
 @register
+def _(block: Section) -> str:
+    inside = "".join(as_html(part) for part in block.blocks)
+    aside = f" <small>{isolated(block.aside)}</small>" if block.aside else ""
+    title = f"<summary><b>{isolated(block.title)}</b>{aside}</summary>"
+    return f'<details class="n"{" open" if block.opened else ""}>{title}{inside}</details>'
+
+
+@register
 def _(block: Grid) -> str:
     header = [as_cell(cell) for cell in block.header]
     caption = f"<caption>{isolated(block.caption)}</caption>" if block.caption else ""
@@ -236,6 +251,8 @@ def _cell(name: str, cell: Cell, align: str) -> str:
         width = round(max(0.0, min(1.0, cell.bar)) * BAR_PIXELS)
         style = f"background-color:rgba({AGREEMENT},.55);width:{width}px"
         text = element("div", "&nbsp;", style=style)
+    if cell.scale is not None:
+        text = _scale(cell.scale, cell.text)
     if cell.tone == "strong":
         text = f"<b>{text}</b>"
     right = align == "r"
@@ -244,3 +261,25 @@ def _cell(name: str, cell: Cell, align: str) -> str:
     kinds = {"q": cell.tone == "quiet", "i": align == "i", "w": long, "l": len(cell.text) > LONG_TEXT}
     kind = " ".join(kind for kind, holds in kinds.items() if holds)
     return element(name, text, class_=kind, align="right" if right else "", style=style, title=cell.title)
+
+
+SCALE_PIXELS = 150
+INSIDE, VALUE, TICK = f"rgba({AGREEMENT},.45)", f"rgb({AGREEMENT})", f"rgb({ERROR})"
+
+
+def _scale(scale: Scale, words: str) -> str:
+    """Return a scale as a row of coloured cells: what is left of a style in a notebook that is not trusted."""
+    colours = [""] * SCALE_PIXELS
+    first, last = (scale.at(limit, SCALE_PIXELS) for limit in scale.interval)
+    if first is not None and last is not None:
+        colours[first : last + 1] = [INSIDE] * (last + 1 - first)
+    for value, colour, half in ((scale.value, VALUE, 2), (scale.tick, TICK, 1)):
+        if value is not None and (place := scale.at(value, SCALE_PIXELS)) is not None:
+            begin, end = max(0, place - half), min(SCALE_PIXELS, place + half)
+            colours[begin:end] = [colour] * (end - begin)
+    cells = "".join(
+        f'<td style="padding:0;width:{len(list(run))}px{colour and f";background-color:{colour}"}"></td>'
+        for colour, run in groupby(colours)
+    )
+    style = f"background-color:rgba(128,128,128,.16);width:{SCALE_PIXELS}px;height:11px;border-spacing:0"
+    return f'<table class="s" title="{escape(words)}" style="{style}"><tbody><tr>{cells}</tr></tbody></table>'

@@ -1,8 +1,8 @@
 """How objects of the core appear in a notebook without knowing that notebooks exist.
 
 An object that can be shown inherits `Shown` and names its display; the display itself lives in `nbannot.displays`,
-which is imported only when something asks for a picture of the object. `_displays` is the one hop of the house: every
-other import runs towards rooms that are read earlier.
+which is imported only when something asks for a picture of the object. It is the one hop of the
+house: every other import runs towards rooms that are read earlier.
 """
 
 from __future__ import annotations
@@ -34,14 +34,10 @@ class Shown:
 
 def show(display: str, *things: Any) -> Fragment:
     """Return the fragment that a display of `nbannot.displays` makes of these things."""
-    fragment: Fragment = getattr(_displays(), display)(*things)
-    return fragment
-
-
-def _displays() -> Any:
     from nbannot import displays
 
-    return displays
+    fragment: Fragment = getattr(displays, display)(*things)
+    return fragment
 
 
 @contextmanager
@@ -50,5 +46,7 @@ def watching(title: str, tick: Any) -> Iterator[Any]:
     if tick is not None or "IPython" not in sys.modules:
         yield tick
         return
-    with _displays().live_progress(title) as shown:
+    from nbannot.displays import live
+
+    with live.progress(title) as shown:
         yield shown

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from nbannot.asking.answers import Answer
-from nbannot.asking.ledger import read_calls
+from nbannot.asking.applies import NOT_REACHED, why_not_asked
 from nbannot.errors import ScoringError, listed
-from nbannot.record.folder import LEDGER, OUTPUT
-from nbannot.study.codebook import Field
+from nbannot.record.folder import OUTPUT
+from nbannot.study.field import Field
+from nbannot.study.reading import read_csv
 from nbannot.study.spans import read_spans
-from nbannot.study.task import Task, read_csv
+from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
 
 if TYPE_CHECKING:
     from nbannot.tools.frames import Frame
 
-NOT_REACHED = "the run did not get this far"
+NOT_CALIBRATED = "not calibrated yet: the run ended before its calibration texts were answered"
 LABEL_COLUMNS = ("text_id", "column", "value", "status", "reason", "repaired", "unaligned", "attempt")
 
 
@@ -67,7 +68,7 @@ class Coding:
     def complete(self) -> bool:
         """Whether every answer is final: nothing left that asking again could still bring."""
         return not any(
-            answer.status == "failed" or answer.reason == NOT_REACHED
+            answer.status == "failed" or answer.reason in (NOT_REACHED, NOT_CALIBRATED)
             for answers in self.answers.values()
             for answer in answers
         )
@@ -105,136 +106,48 @@ class Coding:
         return header, [list(row) for row in zip(*columns, strict=True)]
 
 
-def from_session(task: Task, answers: Mapping[str, Sequence[Answer | None]], coder: str = "") -> Coding:
-    """Return the coding that a session of the engine left; what it did not reach gets a status that says so."""
-    filled = {
-        f.column: [a or Answer(f.column, "not_asked", reason=NOT_REACHED) for a in answers[f.column]]
-        for f in task.codebook
-        if f.column in answers
-    }
-    return Coding(task, filled, coder)
-
-
-def from_folder(task: Task, folder: Path, columns: Sequence[str], coder: str = "") -> Coding:
-    """Return the coding that a run folder holds: values from ``output.csv``, statuses from the ledger.
+def from_output(task: Task, folder: Path, columns: Sequence[str], coder: str = "") -> Coding:
+    """Return the coding that the ``output.csv`` of a run folder holds: a value is a valid answer, a blank is none.
 
     Raises
     ------
     ScoringError
-        If the texts of the folder are not those of the task.
+        If its texts are not those of the task, or a cell is not a value of its field.
     """
-    output = _output(task, folder, columns)
-    stored = _last_answers(folder / LEDGER, task, columns)
-    answers: dict[str, list[Answer]] = {}
-    for f in task.codebook.in_order:
-        if f.column in columns:
-            answers[f.column] = _stored(f, task, list(output[f.column]), stored.pop(f.column), answers)
-    return Coding(task, {f.column: answers[f.column] for f in task.codebook if f.column in answers}, coder)
-
-
-def _output(task: Task, folder: Path, columns: Sequence[str]) -> Any:
     output = read_csv(folder / OUTPUT)
     missing = [name for name in columns if name not in output.columns]
     if missing:
         raise ScoringError(f"{folder / OUTPUT} has no column {listed(missing)}.")
     text_column = task.codebook.text_column
-    if text_column in output.columns and not output[text_column].equals(task.data[text_column]):
+    if text_column not in output.columns or not output[text_column].equals(task.data[text_column]):
         raise ScoringError(
             f"the texts in {folder / OUTPUT} are not those of task '{task.name}'.\n"
             "  The data changed after the run; score it against the data it was made from."
         )
-    return output.select(columns)
-
-
-class _Record(NamedTuple):
-    """What the ledger says of one answer; its value stands in ``output.csv``."""
-
-    status: Any
-    reason: str
-    repaired: bool
-    unaligned: tuple[str, ...]
-    attempt: int
-
-
-def _last_answers(ledger: Path, task: Task, columns: Sequence[str]) -> dict[str, list[_Record | None]]:
-    """Return column -> per text the answer that counts: the first valid one, else the last one.
-
-    Equal records are one object: a million answers with a few statuses stay small.
-    """
-    row_of = {text_id: row for row, text_id in enumerate(task.ids)}
-    found: dict[str, list[_Record | None]] = {column: [None] * len(task) for column in columns}
-    same: dict[_Record, _Record] = {}
-
-    def read(call: Mapping[str, Any]) -> list[tuple[list[_Record | None], _Record]]:
-        records = []
-        for answer in call.get("answers", ()):
-            if (of_column := found.get(answer["column"])) is not None:
-                record = _Record(
-                    answer["status"],
-                    answer.get("reason", ""),
-                    answer.get("repaired", False),
-                    tuple(answer.get("unaligned", ())),
-                    call["attempt"],
-                )
-                records.append((of_column, same.setdefault(record, record)))
-        return records
-
-    for text_id, records in read_calls(ledger, read):
-        row = row_of.get(text_id, -1)
-        for of_column, record in records if row >= 0 else ():
-            before = of_column[row]
-            if before is None or before.status != "ok":
-                of_column[row] = record
-    return found
-
-
-def _stored(
-    f: Field,
-    task: Task,
-    cells: Sequence[str],
-    records: Sequence[_Record | None],
-    above: Mapping[str, Sequence[Answer]],
-) -> list[Answer]:
-    """Return the answers of one field; equal ones are one object, except spans, which belong to their text."""
-    known: dict[tuple[str, _Record | None], Answer] = {}
-    answers = []
-    for row, (cell, record) in enumerate(zip(cells, records, strict=True)):
-        if record is None and not cell:
-            answers.append(_never_asked(f, task.texts[row], above, row))
+    answers: dict[str, list[Answer]] = {}
+    for f in task.codebook.in_order:
+        if f.column not in columns:
             continue
-        answer = known.get((cell, record))
-        if answer is None:
-            answer = _answer(f, cell, record, task.texts[row])
-            if f.type != "span":
-                known[cell, record] = answer
-        answers.append(answer)
-    return answers
+        above = answers.get(f.condition.column) if f.condition else None
+        answers[f.column] = []
+        for row, cell in enumerate(output[f.column]):
+            parent = above[row] if above is not None else None
+            answers[f.column].append(_from_cell(f, cell, task, row, parent, folder))
+    return Coding(task, {f.column: answers[f.column] for f in task.codebook if f.column in answers}, coder)
 
 
-def _answer(f: Field, cell: str, record: _Record | None, text: str) -> Answer:
-    """Return the answer that a cell and its record hold; a value without a record is a valid answer."""
-    if record is None:
-        record = _Record("ok", "", False, (), 1)
-    if record.status != "ok":
-        return Answer(f.column, record.status, reason=record.reason, attempt=record.attempt)
-    value: Any = ""
-    if cell or f.type != "textbox":
-        value = read_spans(cell, text, f.label_options)[0] if f.type == "span" else f.read(cell)
-    return Answer(
-        f.column, "ok", value, repaired=record.repaired, unaligned=record.unaligned, attempt=record.attempt
-    )
-
-
-def _never_asked(f: Field, text: str, above: Mapping[str, Sequence[Answer]], row: int) -> Answer:
-    if not text.strip():
-        return Answer(f.column, "not_asked", reason="the text is blank")
-    if f.condition is not None and f.condition.column in above:
-        parent = above[f.condition.column][row]
-        if parent.status == "not_applicable" or (parent.status == "ok" and parent.value != f.condition.value):
-            return Answer(f.column, "not_applicable")
-        if parent.status != "ok":
-            return Answer(f.column, "not_asked", reason="no valid answer to the field on which it depends")
-    return Answer(f.column, "not_asked", reason=NOT_REACHED)
+def _from_cell(f: Field, cell: str, task: Task, row: int, parent: Answer | None, folder: Path) -> Answer:
+    if not cell:
+        why = why_not_asked(f, task.texts[row], task.codebook, parent)
+        return why or Answer(f.column, "not_asked", reason=NOT_REACHED)
+    try:
+        value = read_spans(cell, task.texts[row], f.label_options)[0] if f.type == "span" else f.read(cell)
+    except ValueError as error:
+        raise ScoringError(
+            f"{folder / OUTPUT}, text {task.ids[row]}, column {f.column}: {cell[:60]!r} {error}.\n"
+            "  The file was changed by something else; mend the cell, or put the file back."
+        ) from None
+    return Answer(f.column, "ok", value)
 
 
 def from_labels(task: Task, coder_task: Task, coder: str) -> Coding:

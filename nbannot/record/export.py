@@ -14,7 +14,7 @@ from numbers import Integral, Real
 from typing import Any, NamedTuple, TypeAlias
 
 from nbannot.errors import TableError
-from nbannot.record.tables import cell_text, csv_record
+from nbannot.record.cells import cell_text, csv_record
 
 Digits: TypeAlias = int | Mapping[str, int] | None
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from nbannot.errors import RunError
+from nbannot.errors import RunError, listed
+from nbannot.tools.files import read_json
 
 OUTPUT = "output.csv"
 CONFIG = "config.json"
@@ -18,6 +22,7 @@ TIMING = "timing_data.json"
 CHARS = "char_counts.json"
 TRACES = "reasoning_traces.jsonl"
 LEDGER = "responses.jsonl"
+HUMAN_LABELS = "human_labels.csv"
 LOCK = ".lock"
 
 FILES: dict[str, str] = {
@@ -29,32 +34,96 @@ FILES: dict[str, str] = {
     CHARS: "characters and tokens sent and received",
     TRACES: "what a reasoning model thought; only when it returned reasoning",
     LEDGER: "the ledger: one line per model call, as it was sent and answered",
+    HUMAN_LABELS: "people's labels as they were when the run was last scored; only where there are any",
 }
 """The files of a run folder and what each is for."""
 
 
+TEMPORARY = re.compile(rf"\.(?:{'|'.join(map(re.escape, FILES))})\.[a-z0-9_]{{8}}|\.writable\.[0-9a-f]+")
+"""What a process that was killed while it wrote leaves behind; see `nbannot.tools.files.write_atomic`."""
+
+NEEDED = {"run_id": str, "task_name": str, "columns_asked": list, "codebook": dict, "data_hash": str,
+          "codebook_hash": str, "model": str, "model_info": dict}  # fmt: skip
+"""What ``config.json`` must have for its run to be read, and the type of each."""
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the ``config.json`` of a run folder.
+
+    Raises
+    ------
+    RunError
+        If there is none, or it was changed so that its run cannot be read.
+    """
+    config = read_json(path / CONFIG)
+    if not config:
+        raise RunError(
+            f"{path} is not a finished run folder: it has no {CONFIG}.\n  Give the folder of one run."
+        )
+    wrong = [name for name, kind in NEEDED.items() if not isinstance(config.get(name), kind)]
+    if wrong:
+        raise RunError(
+            f"{path / CONFIG} does not say of its run: {listed(wrong, 12)}.\n"
+            "  The file was changed by something else; put it back, or start again with fresh = true."
+        )
+    return config
+
+
+def claim(path: Path) -> bool:
+    """Make the folder of a new run; return whether it is ours alone: no other process made it before."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+    return True
+
+
 def make_folder(path: Path) -> None:
-    """Make the folder of a run.
+    """Make the folder of a run where there is none.
 
     Raises
     ------
     RunError
         If it cannot be made or written into.
     """
+    probe = path / f".writable.{os.urandom(6).hex()}"
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".writable"
         probe.write_bytes(b"1")
         probe.unlink()
     except OSError as error:
-        raise RunError(
-            f'cannot write into {path}: {error.strerror}.\n  Choose another folder: output_root = "...".'
-        ) from None
+        raise _cannot_write(path, error) from None
+
+
+def _cannot_write(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f'cannot write into {path}: {error.strerror}.\n  Choose another folder: output_root = "...".'
+    )
+
+
+def strangers(path: Path) -> list[str]:
+    """Return the names in a folder that no run of ours puts there."""
+    if not path.is_dir():
+        return []
+    names = sorted(p.name for p in path.iterdir())
+    return [name for name in names if name not in (*FILES, LOCK) and not TEMPORARY.fullmatch(name)]
+
+
+def sweep(path: Path) -> None:
+    """Remove what processes that were killed left half written; call it while the folder is held."""
+    for place in path.iterdir():
+        if TEMPORARY.fullmatch(place.name):
+            with contextlib.suppress(OSError):
+                place.unlink()
 
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[None]:
     """Hold a run folder for writing; a second process is refused.
+
+    The lock's file stays: to remove it would let a process that has it open, and one that makes it anew, both hold it.
 
     Raises
     ------
@@ -69,12 +138,12 @@ def held(path: Path) -> Iterator[None]:
             f"another process is working on run {path.name}.\n"
             "  Wait for it, or start a repetition of your own: --fresh (or fresh=True)."
         ) from None
+    except OSError as error:
+        raise _cannot_write(path, error) from None
     try:
         yield
     finally:
         lock.release()
-        with contextlib.suppress(OSError):
-            (path / LOCK).unlink()
 
 
 def run_folders(output_root: Path, task_name: str | None = None) -> list[Path]:

@@ -30,10 +30,11 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from nbannot.errors import RunError, TableError, listed
+from nbannot.record.columns import TABLES, table_path
 from nbannot.record.folder import CHARS, CONFIG, EMISSIONS, OUTPUT, TIMING
-from nbannot.record.tables import TABLES, read_long, read_runs, table_path
+from nbannot.record.tables import read_long, read_runs
 from nbannot.study.codebook import Codebook
-from nbannot.study.task import read_csv
+from nbannot.study.reading import read_csv
 from nbannot.tools.files import read_json
 
 SETTINGS = (

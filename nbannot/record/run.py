@@ -11,21 +11,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbannot.engine import energy
 from nbannot.engine.job import Outcome, Progress
-from nbannot.errors import NbannotError, RunError
+from nbannot.errors import NbannotError, RunError, ScoringError
 from nbannot.page.shown import Shown, show
 from nbannot.record import folder, tables
-from nbannot.record.coding import Coding, from_folder
+from nbannot.record.coding import Coding
 from nbannot.record.scoring import Scored
+from nbannot.record.state import state_of_folder
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import settings_in
-from nbannot.study.task import Task, load_task, read_csv
+from nbannot.study.reading import read_csv
+from nbannot.study.task import Task
+from nbannot.study.task_sources import load_task
 from nbannot.tools.files import read_json
 
 if TYPE_CHECKING:
     from nbannot.page.fragment import Fragment
 
 COMPLETE, PARTIAL, FAILED, RUNNING = "complete", "partial", "failed", "running"
-HUMAN_LABELS = "human_labels.csv"
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,6 +42,10 @@ class Run(Scored, Shown):
         The content of its ``config.json``.
     coding
         Its answers, aligned with the texts.
+    calls
+        Number of calls in its ledger.
+    unfitting
+        How many answers could not be asked for because of a setting or the server, e.g. its context window.
     """
 
     _display: ClassVar[str] = "run_card"
@@ -49,6 +55,8 @@ class Run(Scored, Shown):
     task: Task
     coding: Coding
     outcome: Outcome | None = field(default=None, compare=False)
+    calls: int = field(default=0, compare=False)
+    unfitting: int = field(default=0, compare=False)
 
     @property
     def run_id(self) -> str:
@@ -80,9 +88,20 @@ class Run(Scored, Shown):
         """Total energy (kWh), emissions (kg CO2e) and hardware; empty where nothing was measured."""
         return energy.totals(self.folder / folder.EMISSIONS)
 
-    def report(self) -> Fragment:
-        """Return the report: scores against the human labels, to read (text, and HTML in a notebook)."""
-        return show("report", self)
+    def report(self, field: str | None = None) -> Fragment:
+        """Return the report: scores against the human labels, to read (text, and HTML in a notebook).
+
+        Parameters
+        ----------
+        field
+            Name or column of one field, to report on it alone.
+
+        Raises
+        ------
+        CodebookError, ScoringError
+            If the codebook has no such field, or it was not asked.
+        """
+        return show("report", self, field)
 
     @property
     def metrics_dir(self) -> Path:
@@ -159,17 +178,34 @@ def load_run(place: str | Path, *, task: Task | None = None) -> Run:
     ------
     RunError
         If the folder holds no run, or its data cannot be found.
+    ScoringError
+        If the data are not those it was made from.
     """
     path = Path(place).expanduser()
-    config = read_json(path / folder.CONFIG)
-    if "run_id" not in config or not (path / folder.OUTPUT).exists():
-        raise RunError(
-            f"{path} is not a finished run folder: it has no {folder.OUTPUT} or no {folder.CONFIG}."
-        )
+    config = folder.read_config(path)
     whole = task or task_of_run(path, config)
     chosen = whole.select(config.get("limit"), config.get("ids"), config.get("split"))
-    coding = from_folder(chosen, path, config["columns_asked"], config["run_id"])
-    return Run(path, config, chosen, coding)
+    if not _same_data(chosen, config):
+        raise ScoringError(
+            f"the texts of run {path.name} are not those of task '{chosen.name}'.\n"
+            "  The data changed after the run; score it against the data it was made from."
+        )
+    state = state_of_folder(chosen, path, config)
+    if state.calls:
+        config = {**config, "status": status_of(state.coding)}
+    return Run(path, config, chosen, state.coding, calls=state.calls, unfitting=state.unfitting)
+
+
+def status_of(coding: Coding) -> str:
+    """Return complete, partial (some answers failed or are missing) or failed (none came)."""
+    if coding.complete:
+        return COMPLETE
+    return PARTIAL if coding.count().get("ok") else FAILED
+
+
+def _same_data(task: Task, config: Mapping[str, Any]) -> bool:
+    sent = config.get("metadata_columns") or ()
+    return set(sent) <= set(task.data.columns) and task.data_hash(sent) == config["data_hash"]
 
 
 def task_of_run(path: Path, config: Mapping[str, Any]) -> Task:
@@ -179,8 +215,7 @@ def task_of_run(path: Path, config: Mapping[str, Any]) -> Task:
         try:
             task = load_task(Path(source).parent)
             chosen = task.select(config.get("limit"), config.get("ids"), config.get("split"))
-            same = chosen.data_hash(config.get("metadata_columns") or ()) == config["data_hash"]
-            if same and task.codebook.hash == config["codebook_hash"]:
+            if _same_data(chosen, config) and task.codebook.hash == config["codebook_hash"]:
                 return task
         except NbannotError:
             pass
@@ -190,11 +225,16 @@ def task_of_run(path: Path, config: Mapping[str, Any]) -> Task:
 def _task_in_folder(path: Path, config: Mapping[str, Any]) -> Task:
     """Return the task as the run folder itself holds it: texts from ``output.csv``, people's labels from its copy."""
     codebook = Codebook.from_dict(config["codebook"], where=str(path / folder.CONFIG))
+    if not (path / folder.OUTPUT).exists():
+        raise RunError(
+            f"{path} has no {folder.OUTPUT}, in which its texts are.\n"
+            f"  Give the data: load_run({path.name!r}, task=...), or run the same again, which writes it anew."
+        )
     output = read_csv(path / folder.OUTPUT)
     data = output.drop([f.column for f in codebook if f.column in output.columns])
-    if (path / HUMAN_LABELS).exists():
-        labels = read_csv(path / HUMAN_LABELS).drop("text_id")
+    if (path / folder.HUMAN_LABELS).exists():
+        labels = read_csv(path / folder.HUMAN_LABELS).drop("text_id")
         data = data.hstack(labels)
-    task = Task(data, codebook, config["task_name"], path=None)
+    task = Task(data, codebook, config["task_name"], path=None, rows=tuple(range(data.height)))
     # The folder holds the selected texts only: selecting again must find them all.
     return dataclasses.replace(task, rows=tuple(range(len(task))))

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.record.coding import Coding
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
 from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
-    from nbannot.measures.field import FieldData, FieldScore, Result
+    from nbannot.measures.accounting import FieldData
+    from nbannot.measures.result import FieldScore, Result
     from nbannot.tools.frames import Frame
 
 METRIC_COLUMNS = ("column", "annotation_type", "metric", "value", "ci_low", "ci_high", "ci_method", "n",
@@ -175,7 +176,7 @@ def field_data(coding: Coding, f: Field, clusters: Sequence[Any] | None = None) 
     load("nbannot.measures.field", "scipy.stats")
     import numpy as np
 
-    from nbannot.measures.field import FieldData
+    from nbannot.measures.accounting import FieldData
 
     task = coding.task
     answers = coding.answers[f.column]

@@ -14,9 +14,9 @@ from nbannot.page.blocks import (
     Fold,
     Footnotes,
     Grid,
-    Heading,
     Para,
     Row,
+    Section,
     clipped,
 )
 from nbannot.page.digits import (
@@ -38,7 +38,7 @@ from nbannot.report.words import (
     plural,
     statuses,
 )
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 
 if TYPE_CHECKING:
     from nbannot.measures.result import FieldScore, Result
@@ -78,11 +78,14 @@ CONDITIONAL_VIEWS = (
 """The rows of `conditional_grid`: words, and accuracy, macro F1 and kappa over the same texts and labels."""
 
 
-def field_blocks(run: Run, f: Field) -> list[Block]:
-    """Return the blocks of one field that was asked."""
+def field_section(run: Run, f: Field, *, opened: bool) -> Section:
+    """Return the section of one field that was asked."""
+    return Section(f.name, _field_blocks(run, f), f"{f.type}, {f.level}", opened)
+
+
+def _field_blocks(run: Run, f: Field) -> list[Block]:
     score = run.scores.fields[f.column]
     head: list[Block] = [
-        Heading(f.name, 2, aside=f"{f.type}, {f.level}"),
         *([Para(clipped(f.tooltip or f.instruction, QUESTION_CHARS))] if f.tooltip or f.instruction else []),
         Para(where_asked(f), "quiet"),
     ]

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nbannot.page.blocks import Block, Bullets, Facts, Heading, Para, page_text
+from nbannot.errors import ScoringError, listed
+from nbannot.page.blocks import Block, Bullets, Facts, Heading, Para, Section, page_text
 from nbannot.page.digits import count, duration, emissions, energy
-from nbannot.report.fields import field_blocks
+from nbannot.report.fields import field_section
+from nbannot.report.headline import look_blocks, verdict
 from nbannot.report.words import (
     model_notes,
     plural,
@@ -22,6 +24,8 @@ from nbannot.report.words import (
 
 if TYPE_CHECKING:
     from nbannot.record.run import Run
+    from nbannot.record.scoring import Scored
+    from nbannot.study.field import Field
 
 
 def report_text(run: Run) -> str:
@@ -29,27 +33,45 @@ def report_text(run: Run) -> str:
     return page_text(report_blocks(run))
 
 
-def report_blocks(run: Run) -> list[Block]:
-    """Return what there is to say of a run: head, one part per field, what the intervals cover."""
-    blocks: list[Block] = [
-        Heading(f"Report on {run.task.name}", 1, aside=f"run {run.run_id}"),
+def report_blocks(run: Run, field: str | None = None) -> list[Block]:
+    """Return what there is to say of a run: what it comes to, one section per field, the intervals, how it was made.
+
+    Parameters
+    ----------
+    field
+        Name or column of the one field to report on; every field that was asked if ``None``.
+    """
+    shown = run.coding.fields if field is None else [asked_field(run, field)]
+    labelled = run.task.has_human_labels
+    return [
+        Heading(f"Report on {run.task.name}: {model_name(run)}", 1, aside=f"run {run.run_id}"),
+        Para(verdict(run), "strong"),
         *(Para(note, "notice") for note in model_notes(run.config)),
         *(Para(notice, "notice") for notice in run.task.notices),
         *status_blocks(run),
-        Facts(head_facts(run)),
+        *(look_blocks(run) if field is None else []),
+        *(field_section(run, f, opened=place == 0) for place, f in enumerate(shown)),
+        *([Section("What the intervals cover", [Bullets(covered(run), "quiet")])] if labelled else []),
+        Section("How the run was made", [Facts([*head_facts(run), *cost_facts(run)])]),
     ]
-    if not run.task.has_human_labels:
-        blocks.append(
-            Para(
-                "The texts have no human labels: this report says what the model answered, not how far to trust it.",
-                "notice",
-            )
+
+
+def asked_field(of: Scored, name: str) -> Field:
+    """Return the field of this name or column, which must have been asked.
+
+    Raises
+    ------
+    CodebookError
+        If the codebook has no such field.
+    ScoringError
+        If it was not asked.
+    """
+    f = of.task.codebook[name]
+    if f.column not in of.coding.answers:
+        raise ScoringError(
+            f"'{f.column}' was not asked.\n  Asked were: {listed(a.column for a in of.coding.fields)}."
         )
-    for f in run.coding.fields:
-        blocks += field_blocks(run, f)
-    if run.task.has_human_labels:
-        blocks += [Heading("What the intervals cover"), Bullets(covered(run), "quiet")]
-    return blocks
+    return f
 
 
 def covered(run: Run) -> list[str]:
@@ -93,6 +115,16 @@ def head_facts(run: Run) -> list[tuple[str, str]]:
         ("date", _date(run)),
         ("settings", ", ".join(f"{name} = {value}" for name, value in settings_shown(config))),
     ]
+
+
+def model_name(run: Run) -> str:
+    """Return the model as people say it: its name, and its size where that is known."""
+    info = run.config.get("model_info") or {}
+    name = str(run.config["model"])
+    if info.get("name") and info["name"] not in name:
+        name = f"{info['backend']}/{info['name']}"
+    size = info.get("parameters")
+    return f"{name} ({size})" if size and str(size).lower() not in name.lower() else name
 
 
 def model_words(run: Run) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nbannot.page.digits import count
-from nbannot.study.config import DEFAULTS, SETTINGS
+from nbannot.study.settings import DEFAULTS, SETTINGS
 
 if TYPE_CHECKING:
+    from nbannot.measures.result import FieldScore
     from nbannot.record.run import Run
 
 METRIC_WORDS = {
@@ -140,6 +141,14 @@ def metric_words(name: str) -> str:
         if name.endswith(ending):
             return f"{metric_words(name.removesuffix(ending))}, {words}"
     return name.replace("_", " ")
+
+
+def variation_of(score: FieldScore) -> str:
+    """Return what the labels that people used leave open, as a sentence; nothing where they used all of them."""
+    from nbannot.measures.label_report import variation_words
+
+    labelled = score.confusion is not None
+    return variation_words([(row["label"], row["support"]) for row in score.per_class]) if labelled else ""
 
 
 def plural(n: int, one: str, many: str = "") -> str:

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from nbannot.asking import prompts
+from nbannot.asking.request_reply import Model, ModelInfo
 from nbannot.engine.job import Job, group_fields
 from nbannot.errors import ConfigError, TaskError, listed
-from nbannot.models.registry import Model, ModelInfo, get_model
+from nbannot.models.registry import get_model
 from nbannot.record import tables
-from nbannot.study.codebook import Codebook, Field
+from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
-from nbannot.study.task import Task, load_task
+from nbannot.study.field import Field
+from nbannot.study.task import Task
+from nbannot.study.task_sources import load_task
 
 Say = Callable[[str], None]
 """Shows one line about what is going on."""
@@ -176,9 +179,12 @@ def design(
         groups=group_fields(task.codebook, fields, config.fields_per_query),
         answer_mode=mode,
         calibrated=calibrated,
+        code=prompts.text_code(task.texts, texts if config.metadata_columns else ()),
         max_tokens=config.max_tokens or _reply_tokens(model, reasons=kind.reasons or bool(config.reasoning)),
     )
-    wording = [prompts.compose(kind, group, use_examples=config.use_examples) for group in job.groups]
+    wording = [
+        prompts.compose(kind, group, use_examples=config.use_examples, code=job.code) for group in job.groups
+    ]
     return Design(chosen, task, config, info, job, prompts.prompt_hash(kind, wording)), model
 
 

@@ -107,10 +107,12 @@ def plan(
     chosen, _ = design(whole, config)
     job = chosen.job
     n = len(job.ids)
-    prompts = [compose(job.kind, group, use_examples=config.use_examples) for group in job.groups]
+    prompts = [
+        compose(job.kind, group, use_examples=config.use_examples, code=job.code) for group in job.groups
+    ]
     always = [group for group in job.groups if all(f.condition is None for f in group)]
     at_most = n * len(job.groups)
-    chars = sum(n * (len(p.before) + len(p.after)) + sum(map(len, job.texts)) for p in prompts)
+    chars = sum(n * len(p.about("")) + sum(map(len, job.texts)) for p in prompts)
     tokens: tuple[int, int | None] = (round(chars / CHARS_PER_TOKEN), None)
     per_call = seconds_per_call(Path(config.output_root) / chosen.task.name, config.model)
     if pilot:
@@ -154,6 +156,6 @@ def seconds_per_call(runs: Path, model: str) -> float | None:
     for place in reversed(folder.run_folders(runs.parent, runs.name)):
         if read_json(place / folder.CONFIG).get("model") == model:
             timing = read_json(place / folder.TIMING)
-            if timing.get("inference_count"):
+            if timing.get("inference_count") and timing.get("wall_time"):
                 return float(timing["wall_time"] / timing["inference_count"])
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import platform
@@ -15,23 +16,25 @@ from typing import Any, Literal, Unpack
 
 from nbannot import __version__
 from nbannot.asking import ledger
+from nbannot.asking.request_reply import Model
 from nbannot.engine import energy
 from nbannot.engine.drive import Tick
 from nbannot.engine.engine import annotate
 from nbannot.engine.job import Outcome, Progress
-from nbannot.errors import GO_ON, ConfigError, RunError, RunInterrupted, listed, tidy_interrupt
-from nbannot.models.registry import Model
+from nbannot.errors import GO_ON, ConfigError, NbannotError, RunError, RunInterrupted, listed, tidy_interrupt
 from nbannot.page.shown import watching
 from nbannot.record import folder
-from nbannot.record.coding import Coding, from_session
-from nbannot.record.run import COMPLETE, FAILED, HUMAN_LABELS, PARTIAL, RUNNING, Run, load_run
+from nbannot.record.run import COMPLETE, RUNNING, Run, load_run, status_of
+from nbannot.record.state import read_state
 from nbannot.running.design import Design, Say, as_task, design
-from nbannot.running.scores import labels_text, save_scores, scores_are_saved
+from nbannot.running.mending import mend, what_is_wrong
+from nbannot.running.scores import KEPT, labels_text, save_scores
+from nbannot.running.standard_files import output_text, write_counts, write_traces
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
 from nbannot.study.keywords import Settings
 from nbannot.study.task import Task
-from nbannot.tools.files import csv_text, read_json, write_atomic, write_json
+from nbannot.tools.files import read_json, write_atomic, write_json
 
 PACKAGES = ("aiohttp", "codecarbon", "huggingface_hub", "krippendorff", "numpy", "pandas", "polars", "scikit-learn",
             "scipy", "xllamacpp")  # fmt: skip
@@ -89,23 +92,22 @@ def run(
     energy.prewarm()
     task = as_task(task, config, codebook)
     plan, model = design(task, config, say=say)
-    while fresh and plan.folder.exists():
+    while fresh and not folder.claim(plan.folder):
         config = config.change(repeat=config.repeat + 1)
         plan, model = design(task, config, model)
-    stored = read_json(plan.folder / folder.CONFIG)
-    _same_run(stored, plan)
-    if stored.get("status") == COMPLETE and retry != "invalid":
-        found = load_run(plan.folder, task=task)
-        if not scores_are_saved(found):
-            save_scores(found)
-        if say and (word := _other_country(stored, plan)):
-            say(word)
+    if found := _finished(plan, task, retry, say):
         return found
     folder.make_folder(plan.folder)
     with folder.held(plan.folder):
-        if stored == {}:
+        folder.sweep(plan.folder)
+        # Looked at again: another process may have been at work until now.
+        if found := _finished(plan, task, retry, say, holding=True):
+            return found
+        if not read_json(plan.folder / folder.CONFIG):
             _begin(plan)
         done = _work(plan, model, tick, stop, say, ask_again=retry == "invalid")
+    if done.outcome is not None and done.outcome.raised is not None:
+        raise done.outcome.raised
     if done.outcome is not None and done.outcome.interrupted:
         raise RunInterrupted(
             f"stopped: {done.progress.done:,} of {done.progress.total:,} answers are kept in {plan.folder}.\n"
@@ -114,11 +116,46 @@ def run(
     return done
 
 
+def _finished(
+    plan: Design, task: Task, retry: str | None, say: Say | None, *, holding: bool = False
+) -> Run | None:
+    """Return the run if it is finished, with every file as its ledger has it; ``None`` if there is work to do."""
+    stored = read_json(plan.folder / folder.CONFIG)
+    _same_run(stored, plan)
+    if stored.get("status") != COMPLETE or retry == "invalid":
+        return None
+    found = load_run(plan.folder, task=task)
+    if found.status != COMPLETE:
+        return None
+    if found.unfitting and (retry == "failed" or _another_server(stored, plan)):
+        return None
+    if wrong := what_is_wrong(found):
+        with contextlib.nullcontext() if holding else folder.held(plan.folder):
+            mend(found, wrong)
+        if say and (words := listed(sorted(wrong & folder.FILES.keys()), 12)):
+            say(f"written again from the ledger: {words}")
+        found = dataclasses.replace(found, config=read_json(plan.folder / folder.CONFIG))
+    if say and (word := _other_country(stored, plan)):
+        say(word)
+    return found
+
+
+def _another_server(stored: Mapping[str, Any], plan: Design) -> bool:
+    """Return whether what decides which texts fit may be different now: server, model, its context, our version."""
+    now = json.loads(json.dumps(dataclasses.asdict(plan.info), default=str))
+    then = stored.get("model_info")
+    if not isinstance(then, dict) or stored.get("nbannot_version") != __version__:
+        return True
+    decisive = ("context_size", "server", "endpoint", "details")
+    return any(then.get(name) != now[name] for name in decisive)
+
+
 def _same_run(stored: Mapping[str, Any], plan: Design) -> None:
     """Refuse a folder that holds another run than the one asked for."""
-    if not stored and plan.folder.exists() and any(p.name != folder.LOCK for p in plan.folder.iterdir()):
+    if not stored and (strangers := folder.strangers(plan.folder)):
         raise RunError(
-            f"{plan.folder} exists and holds no config.json of ours.\n  Move it away, or choose another output_root."
+            f"{plan.folder} exists and holds no config.json of ours, but {listed(strangers)}.\n"
+            "  Move it away, or choose another output_root."
         )
     other = stored.get("identity")
     if not stored or other == json.loads(json.dumps(plan.identity)):
@@ -149,7 +186,7 @@ def _begin(plan: Design) -> None:
     """Write what is known before the first call, so that even a killed run can be traced and continued."""
     write_json(plan.folder / folder.CONFIG, _config(plan, RUNNING))
     if plan.task.label_columns:
-        write_atomic(plan.folder / HUMAN_LABELS, labels_text(plan.task))
+        write_atomic(plan.folder / folder.HUMAN_LABELS, labels_text(plan.task))
 
 
 def _work(
@@ -168,22 +205,54 @@ def _work(
     meter = energy.Meter(plan.config.country_iso_code)
     measured = plan.info.energy_measured
     started = time.monotonic()
+    end = _Either(stop)
+
+    def ended(outcome: Outcome) -> Run:
+        record = meter.stop()
+        book.close()
+        return _finish(plan, model, outcome, book.tally, record, time.monotonic() - started)
+
     try:
         with watching(f"{plan.task.name} · {plan.config.model}", tick) as shown:
+
+            def look(progress: Progress) -> None:
+                try:
+                    book.check()
+                except RunError:
+                    end.set()  # the ledger says it again when it is closed
+                if shown:
+                    shown(progress)
+
             outcome = annotate(
                 plan.job,
                 model,
                 book,
-                tick=shown,
-                stop=stop,
+                tick=look,
+                stop=end,
                 ask_again=ask_again,
                 kwh=meter.kwh if measured else lambda: 0.0,
                 ready=meter.start if measured else lambda: None,
             )
+        return ended(outcome)
+    except Exception as error:
+        if book.is_open and book.tally.calls:  # what came before the failure is in every file
+            with contextlib.suppress(NbannotError, OSError):
+                ended(Outcome({}, Progress(), stopped=str(error)))
+        raise
     finally:
-        record = meter.stop()
-        book.close()
-    return _finish(plan, model, outcome, book.tally, record, time.monotonic() - started)
+        meter.stop()
+        book.let_go()
+
+
+class _Either(threading.Event):
+    """Set when it is set, or another event."""
+
+    def __init__(self, other: threading.Event | None) -> None:
+        super().__init__()
+        self._other = other
+
+    def is_set(self) -> bool:
+        return super().is_set() or (self._other is not None and self._other.is_set())
 
 
 def _finish(
@@ -194,32 +263,41 @@ def _finish(
     record: dict[str, Any] | None,
     wall_time: float,
 ) -> Run:
-    """Write the standard files, score, and enter the run into the tidy tables."""
+    """Write the standard files as the ledger has it, score, and enter the run into the tidy tables."""
     place = plan.folder
-    coding = from_session(plan.task, outcome.answers, plan.run_id)
-    status = _status(coding, outcome)
+    config = _config(plan, RUNNING)
+    state = read_state(plan.task, place / folder.LEDGER, config, plan.run_id)
+    status = status_of(state.coding)
     if record is not None:
         path = place / folder.EMISSIONS
         earlier = path.read_text(encoding="utf-8") if path.exists() else ""
         write_atomic(path, energy.emissions_csv(earlier, record))
-    write_atomic(place / folder.OUTPUT, csv_text(*coding.output_rows()))
-    write_json(place / folder.TIMING, _timing(place, tally, outcome.progress, wall_time))
-    write_json(place / folder.CHARS, _chars(tally))
+    write_atomic(place / folder.OUTPUT, output_text(state.coding))
+    write_counts(place, tally, cached=outcome.progress.cached, wall_time=wall_time)
     if tally.reasoned or plan.job.kind.reasons:
-        _write_traces(plan)
+        write_traces(plan.task, place, config)
     details = {
         "status": status,
         "stopped": outcome.stopped,
         "capabilities": _capabilities(place, model, outcome.progress),
-        "calibration_offsets": {k: list(v) for k, v in outcome.offsets.items()},
+        "calibration_offsets": {k: list(v) for k, v in state.offsets.items()},
         "first_call": tally.first,
         "last_call": tally.last,
     }
-    write_json(place / folder.CONFIG, _config(plan, status) | details)
-    done = Run(place, read_json(place / folder.CONFIG), plan.task, coding, outcome=outcome)
-    if status != RUNNING and not outcome.interrupted:
-        save_scores(done)
-    return done
+    before = read_json(place / folder.CONFIG)
+    kept = {name: before[name] for name in KEPT if name in before}
+    write_json(place / folder.CONFIG, config | details | kept)
+    done = Run(
+        place,
+        read_json(place / folder.CONFIG),
+        plan.task,
+        state.coding,
+        outcome,
+        state.calls,
+        state.unfitting,
+    )
+    save_scores(done)
+    return dataclasses.replace(done, config=read_json(place / folder.CONFIG))
 
 
 def _capabilities(place: Path, model: Model, progress: Progress) -> dict[str, Any]:
@@ -228,79 +306,6 @@ def _capabilities(place: Path, model: Model, progress: Progress) -> dict[str, An
     if progress.calls == 0:
         found = read_json(place / folder.CONFIG).get("capabilities") or found
     return found
-
-
-def _status(coding: Coding, outcome: Outcome) -> str:
-    if coding.complete and not outcome.stopped:
-        return COMPLETE
-    return PARTIAL if coding.count().get("ok") else FAILED
-
-
-def _timing(place: Path, tally: ledger.Tally, progress: Progress, wall_time: float) -> dict[str, Any]:
-    seconds = sorted(tally.seconds)
-    total = sum(seconds)
-    before = read_json(place / folder.TIMING).get("wall_time", 0.0)
-    return {
-        "total_inference_time": total,
-        "avg_inference_time": total / len(seconds) if seconds else 0.0,
-        "inference_count": tally.calls,
-        "wall_time": before + wall_time,
-        "retry_count": tally.retries,
-        "cached_count": progress.cached,
-        **{
-            f"latency_p{p}": seconds[min(len(seconds) - 1, int(p / 100 * len(seconds)))]
-            for p in (50, 90, 99)
-            if seconds
-        },
-    }
-
-
-def _chars(tally: ledger.Tally) -> dict[str, Any]:
-    return {
-        "input_chars": tally.input_chars,
-        "output_chars": tally.output_chars,
-        "input_tokens": tally.input_tokens,
-        "output_tokens": tally.output_tokens,
-    }
-
-
-def _write_traces(plan: Design) -> None:
-    """Write one line per call that returned reasoning, its own channel or the answer's ``reasoning`` key."""
-    rows = {text_id: number for number, text_id in enumerate(plan.task.ids)}
-    by_column = {f.column: f for f in plan.task.codebook}
-    lines = []
-    for record in ledger.read_lines(plan.folder / folder.LEDGER):
-        thought = record.get("reasoning") or _reasoning_in(record.get("raw") or "")
-        if "text_id" not in record or not thought:
-            continue
-        names = [by_column[column] for column in record["columns"]]
-        lines.append(
-            {
-                "text_id": record["text_id"],
-                "row_num": rows.get(record["text_id"]),
-                "column": "+".join(record["columns"]),
-                "annotation_name": "+".join(f.name for f in names),
-                "annotation_type": "+".join(f.type for f in names),
-                "attempt": record["attempt"],
-                "chat_mode": plan.config.chat_mode,
-                "prompt_chars": record["input_chars"],
-                "response_chars": len(record.get("raw") or ""),
-                "inference_time_s": record["seconds"],
-                "reasoning": thought,
-            }
-        )
-    if lines:
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        write_atomic(plan.folder / folder.TRACES, text)
-
-
-def _reasoning_in(raw: str) -> str:
-    try:
-        found = json.loads(raw)
-    except json.JSONDecodeError:
-        return ""
-    thought = found.get("reasoning") if isinstance(found, dict) else None
-    return thought if isinstance(thought, str) else ""
 
 
 def _config(plan: Design, status: str) -> dict[str, Any]:

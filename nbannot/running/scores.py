@@ -1,24 +1,40 @@
-"""A run's scores into its folder and the task's tidy tables."""
+"""A run's scores into its folder and the task's tidy tables, and whether they are still there as they were written."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 from nbannot.record import folder, tables
-from nbannot.record.run import HUMAN_LABELS, Run
+from nbannot.record.run import Run
 from nbannot.report.report import report_text
 from nbannot.study.task import Task
-from nbannot.tools.files import csv_text, write_atomic
+from nbannot.tools.files import csv_text, read_json, write_atomic, write_json
+
+SAVED = "saved"
+KEPT = (SAVED, "scoring")
+"""What ``config.json`` says of the last scoring, and a later session leaves as it is."""
 
 
 def scores_are_saved(run: Run) -> bool:
     """Return whether report and tables hold the scores against the human labels that the task has now.
 
-    They do not when the run was stopped before it was scored, or when labels were added or corrected since.
+    They do not when the run was stopped before it was scored, when labels were added or corrected since, or when one
+    of the files was lost or changed by hand.
     """
-    if not (run.folder / folder.REPORT).exists():
+    try:
+        report = (run.folder / folder.REPORT).read_bytes()
+    except OSError:
         return False
-    kept = run.folder / HUMAN_LABELS
-    before = kept.read_bytes().decode("utf-8", "surrogatepass") if kept.exists() else ""
-    return not run.task.label_columns or before == labels_text(run.task)
+    kept = run.folder / folder.HUMAN_LABELS
+    before = kept.read_bytes() if kept.exists() else b""
+    if run.task.label_columns and before != labels_text(run.task).encode("utf-8", "surrogatepass"):
+        return False
+    rows = tables.rows_of(run.metrics_dir, run.task.name, run.run_id)
+    saved = run.config.get(SAVED)
+    if not isinstance(saved, dict):  # written before this was kept
+        return bool(report) and bool(rows["runs"])
+    return saved.get("report") == _digest(report) and saved.get("tables") == _of_rows(rows)
 
 
 def save_scores(run: Run) -> None:
@@ -31,9 +47,24 @@ def save_scores(run: Run) -> None:
         classes=run.scores.class_rows(run.run_id),
     )
     # After the tables, because they say that the tables have the run, and against which labels.
-    write_atomic(run.folder / folder.REPORT, report_text(run))
+    report = report_text(run)
+    write_atomic(run.folder / folder.REPORT, report)
     if run.task.label_columns:
-        write_atomic(run.folder / HUMAN_LABELS, labels_text(run.task))
+        write_atomic(run.folder / folder.HUMAN_LABELS, labels_text(run.task))
+    saved = {
+        "report": _digest(report.encode("utf-8", "surrogatepass")),
+        "tables": _of_rows(tables.rows_of(run.metrics_dir, run.task.name, run.run_id)),
+    }
+    config = read_json(run.folder / folder.CONFIG)
+    write_json(run.folder / folder.CONFIG, config | {SAVED: saved})
+
+
+def _of_rows(rows: dict[str, list[dict[str, str]]]) -> str:
+    return _digest(json.dumps(rows, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogatepass"))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def labels_text(task: Task) -> str:

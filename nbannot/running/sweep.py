@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack, overload
 
-from nbannot.engine.engine import Progress, Tick
+from nbannot.engine.drive import Tick
+from nbannot.engine.job import Progress
 from nbannot.errors import GO_ON, ConfigError, NbannotError, RunInterrupted, tidy_interrupt
 from nbannot.page.shown import Shown
 from nbannot.record.run import Run
 from nbannot.running.design import Say, as_task
 from nbannot.running.run import run
-from nbannot.study.config import DEFAULTS, SETTINGS, RunConfig, expand, settings_error
+from nbannot.study.config import RunConfig, expand
+from nbannot.study.faults import settings_error
 from nbannot.study.keywords import Grid
+from nbannot.study.settings import DEFAULTS, SETTINGS
 from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
 

@@ -1,21 +1,31 @@
 """Spans: passages of a text, as half-open offsets counted in Unicode code points.
 
-Reads the JSON lists of ``{"start", "end", "text", "label"}`` that coders leave, repairs offsets that a browser counted
-in UTF-16 units, and locates the quotes that models give. Nothing is located by likeness: a quote is in the text,
+Reads the JSON lists of ``{"start", "end", "text", "label"}`` that coders leave, puts right offsets that another program
+counted otherwise, and locates the quotes that models give. Nothing is located by likeness: a quote is in the text,
 exactly or but for white space, quotation marks and case, or it is not.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-from nbannot.errors import listed
-from nbannot.study.codebook import known_word
+from nbannot.study.span_cells import offset_of, read_marks
+from nbannot.study.span_offsets import (
+    AS_CONTRACTED,
+    HOW_TO_SAY,
+    Counting,
+    Mark,
+    Place,
+    place_of,
+    places_of,
+    proven,
+    ways_that_fit,
+)
 
 Span = dict[str, Any]
 """``{"start": int, "end": int, "text": str, "label": str | None}``, 0-based, end exclusive, code points."""
@@ -25,9 +35,8 @@ QUOTES = str.maketrans(dict.fromkeys("“”„‟«»", '"') | dict.fromkeys("�
 CLUSTERS = re.compile(r"\s+|\S[\u0300-\u036f\u3099\u309a\u1160-\u11ff]*")
 """White space, or a character with what combines with it: accents, kana voicing marks, the rest of a syllable."""
 
-SHAPE = 'must be a JSON list of {"start", "end", "text", "label"}'
-Place = tuple[int, int]
-Reading = Callable[[str, int | None, int | None], Place | None]
+ReadCell = tuple[list[Span] | None, int] | ValueError
+"""The spans of a cell and how many of them were moved, or why it cannot be read."""
 
 
 def make_span(text: str, start: int, end: int, label: str | None) -> Span:
@@ -38,9 +47,7 @@ def make_span(text: str, start: int, end: int, label: str | None) -> Span:
 def read_spans(cell: str, text: str, label_options: Sequence[str]) -> tuple[list[Span] | None, int]:
     """Return the spans that a table cell holds, and how many of them needed their offsets repaired.
 
-    Where ``text`` and the offsets disagree, the quote decides: first as UTF-16 units, then as the occurrence nearest
-    to the offsets given. One tool wrote the whole cell: if only UTF-16 units fit all its quotes, all are read so.
-    Without ``label_options`` a span has no label, whatever the cell says.
+    See `read_span_column`, of which this is one cell.
 
     Returns
     -------
@@ -52,83 +59,141 @@ def read_spans(cell: str, text: str, label_options: Sequence[str]) -> tuple[list
     Raises
     ------
     ValueError
-        If the cell is not a JSON list of spans, a label is not in the codebook, or a quote is not in the text.
+        If the cell is not a JSON list of spans, a label is not in the codebook, a quote is not in the text, or its
+        place cannot be proven.
     """
-    if not cell.strip():
-        return None, 0
-    try:
-        raw = json.loads(cell)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"is not JSON ({error.msg})") from None
-    if not isinstance(raw, list):
-        raise ValueError(SHAPE)
-    units = [_from_utf16, _as_given] if _only_utf16(raw, text) else [_as_given, _from_utf16]
-    spans, repaired = [], 0
-    for item in raw:
-        span = _read_one(item, text, label_options, units)
-        spans.append(span)
-        repaired += (span["start"], span["end"]) != (item.get("start"), item.get("end"))
-    return spans, repaired
+    found = read_span_column([cell], [text], label_options)[0]
+    if isinstance(found, ValueError):
+        raise found
+    return found
 
 
-def _only_utf16(raw: list[Any], text: str) -> bool:
-    """Return whether every quote fits its offsets as UTF-16 units, and not every one as code points."""
-    items = [item for item in raw if isinstance(item, Mapping)]
-    return not all(_fits(item, text, _as_given) for item in items) and all(
-        _fits(item, text, _from_utf16) for item in items
-    )
+def read_span_column(
+    cells: Sequence[str], texts: Sequence[str], label_options: Sequence[str]
+) -> list[ReadCell]:
+    """Return per cell its spans and how many needed their offsets repaired, or why it cannot be read.
+
+    Where quotes and offsets disagree, another program has counted otherwise: one way of counting under which every
+    quote stands at its offsets, in the whole column or else in the cell, is taken (see `nbannot.study.span_offsets`).
+    A quote that occurs once in its text needs no offsets. Any other place is not proven, and is refused. Without
+    ``label_options`` a span has no label, whatever the cell says.
+
+    Parameters
+    ----------
+    cells, texts
+        One cell per text. A span is an object with start, end, text and label; names that other tools use are known
+        (see `nbannot.study.span_cells`).
+    """
+    found: list[ReadCell] = []
+    marks: dict[int, list[Mark]] = {}
+    for row, cell in enumerate(cells):
+        try:
+            read = read_marks(cell, label_options)
+        except ValueError as error:
+            found.append(error)
+            continue
+        found.append((None if read is None else [], 0))
+        if read:
+            marks[row] = read
+    for row, (ways, own) in _ways_of(marks, texts).items():
+        try:
+            found[row] = _spans_at(own, _places(own, ways, texts[row]), texts[row])
+        except ValueError as error:
+            found[row] = error
+    return found
 
 
-def _fits(item: Mapping[str, Any], text: str, reading: Reading) -> bool:
-    place = reading(text, _offset(item.get("start")), _offset(item.get("end")))
-    return place is not None and text[slice(*place)] == item.get("text")
+def _ways_of(
+    marks: Mapping[int, list[Mark]], texts: Sequence[str]
+) -> dict[int, tuple[set[Counting], list[Mark]]]:
+    """Return for each row the ways of counting under which its quotes stand where they say, and its marks.
+
+    One tool wrote the whole column: where some rows do not fit the contracted way, one that fits all rows is taken
+    for all, also for rows that fit the contracted one by chance.
+    """
+    ways: dict[int, set[Counting]] = {}
+    proofs = {
+        row: [m for m in own if m.start is not None and m.quote is not None] for row, own in marks.items()
+    }
+    for row, proof in proofs.items():
+        if places_of(proof, texts[row], AS_CONTRACTED) is None:
+            ways[row] = ways_that_fit(proof, texts[row])
+    several = [found for found in ways.values() if found]
+    common = set.intersection(*several) if several else set()
+    fitting = [row for row in marks if row not in ways]
+    common = {way for way in common if all(places_of(proofs[r], texts[r], way) is not None for r in fitting)}
+    return {
+        row: ((common if ways.get(row, True) else set()) or ways.get(row, {AS_CONTRACTED}), own)
+        for row, own in marks.items()
+    }
 
 
-def _read_one(item: Any, text: str, label_options: Sequence[str], units: Sequence[Reading]) -> Span:
-    if not isinstance(item, Mapping):
-        raise ValueError(SHAPE)
-    label = known_word(str(item.get("label") or ""), label_options) if label_options else None
-    if label_options and label is None:
-        raise ValueError(f"label {item.get('label') or None!r} is not one of {listed(label_options, 10)}")
-    start, end, quote = _offset(item.get("start")), _offset(item.get("end")), item.get("text")
-    if quote is None:
-        place = _as_given(text, start, end)
-        if place is None:
-            raise ValueError(f"offsets {start}–{end} are outside the text ({len(text)} characters)")
-        return make_span(text, *place, label)
-    if not isinstance(quote, str):
-        raise ValueError(f"the quote {quote!r} is not a text")
-    for reading in units:
-        if _fits(item, text, reading):
-            return make_span(text, *cast(Place, reading(text, start, end)), label)
-    places = find_all(text, quote, overlapping=True)
+def _places(marks: Sequence[Mark], ways: set[Counting], text: str) -> list[Place]:
+    """Return the place of every mark.
+
+    It is proven by a way of counting that fits every quote, else by offsets at which every quote stands but for white
+    space, quotation marks and case, else by being the only place where the quote stands.
+
+    Raises
+    ------
+    ValueError
+        If a place is not proven.
+    """
+    told = [mark for mark in marks if mark.start is not None]
+    places, why = proven(told, text, ways)
+    if places is None and not why:
+        loose = [_loosely(mark, text) for mark in told]
+        places = [place for place in loose if place is not None]
+        places = places if len(places) == len(told) else None
+    known = iter(places or ())
+    return [
+        next(known) if places is not None and mark.start is not None else _only_place(mark, text, why)
+        for mark in marks
+    ]
+
+
+def _loosely(mark: Mark, text: str) -> Place | None:
+    """Return the place that the offsets say as contracted, if the passage there is the quote but for its looks."""
+    place = place_of(Mark(mark.start, mark.end, None, None), text, AS_CONTRACTED)
+    if place is None or mark.quote is None:
+        return place
+    passage, quote = (_fold(words)[0].strip() for words in (text[slice(*place)], mark.quote))
+    return place if quote and passage == quote else None
+
+
+def _only_place(mark: Mark, text: str, why: str) -> Place:
+    if mark.quote is None:
+        raise ValueError(
+            why or f"offsets {mark.start}–{mark.end} are outside the text ({len(text)} characters)"
+        )
+    places = find_all(text, mark.quote, overlapping=True)
     if not places:
-        raise ValueError(f"the quote {quote!r} is not in the text")
-    return make_span(text, *min(places, key=lambda place: abs(place[0] - (start or 0))), label)
+        raise ValueError(f"the quote {mark.quote!r} is not in the text")
+    if len(places) > 1:
+        offsets = (
+            "has no offsets"
+            if mark.start is None
+            else f"does not stand at its offsets {mark.start}–{mark.end}"
+        )
+        raise ValueError(
+            why
+            or f"the quote {mark.quote!r} stands {len(places)} times in the text and {offsets}: {HOW_TO_SAY}"
+        )
+    return places[0]
 
 
-def _offset(value: Any) -> int | None:
-    """Return an offset as an integer, also one that a table made a float; ``None`` for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
-        return None
-    return int(value)
-
-
-def _as_given(text: str, start: int | None, end: int | None) -> Place | None:
-    return (start, end) if start is not None and end is not None and 0 <= start < end <= len(text) else None
-
-
-def _from_utf16(text: str, start: int | None, end: int | None) -> Place | None:
-    """Return code-point offsets for offsets counted in UTF-16 units, or ``None`` if they fall inside a character."""
-    if start is None or end is None or not 0 <= start < end:
-        return None
-    units = text.encode("utf-16-le", "surrogatepass")
-    try:
-        before = units[: 2 * start].decode("utf-16-le")
-        inside = units[2 * start : 2 * end].decode("utf-16-le")
-    except UnicodeDecodeError:
-        return None
-    return len(before), len(before) + len(inside)
+def _spans_at(marks: Sequence[Mark], places: Sequence[Place], text: str) -> tuple[list[Span], int]:
+    """Return the spans and how many were moved; a mark given twice counts once, two on one place are refused."""
+    spans, repaired = [], 0
+    taken: dict[tuple[Place, str | None], Mark] = {}
+    for mark, place in zip(marks, places, strict=True):
+        first = taken.setdefault((place, mark.label), mark)
+        if first is mark:
+            spans.append(make_span(text, *place, mark.label))
+            repaired += place != (mark.start, mark.end)
+        elif first != mark:
+            raise ValueError(f"two marks stand on one place, {place[0]}–{place[1]}: {text[slice(*place)]!r}")
+    return spans, repaired
 
 
 def find_all(text: str, quote: str, *, overlapping: bool = False) -> list[Place]:
@@ -140,17 +205,33 @@ def find_all(text: str, quote: str, *, overlapping: bool = False) -> list[Place]
     >>> find_all("An “odd”  word, an ODD word", '"odd" word')
     [(3, 14)]
     """
-    if not quote.strip():
-        return []
-    places = _occurrences(text, quote, overlapping)
-    if places:
-        return places
-    folded, places_of = _fold(text)
-    wanted = _fold(quote)[0].strip()
-    if not wanted:
-        return []
-    matches = _occurrences(folded, wanted, overlapping)
-    return [(places_of[a][0], places_of[b - 1][1]) for a, b in matches if _whole(places_of, a, b)]
+    return _Searched(text).places(quote, overlapping=overlapping)
+
+
+class _Searched:
+    """A text in which many quotes are looked for: it is folded once, and each quote is looked for once."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.known: dict[str, list[Place]] = {}
+        self.folded: tuple[str, list[Place]] | None = None
+
+    def places(self, quote: str, *, overlapping: bool = False) -> list[Place]:
+        """Return every place of a quote; see `find_all`."""
+        if quote not in self.known:
+            self.known[quote] = self._search(quote, overlapping) if quote.strip() else []
+        return self.known[quote]
+
+    def _search(self, quote: str, overlapping: bool) -> list[Place]:
+        places = _occurrences(self.text, quote, overlapping)
+        wanted = _fold(quote)[0].strip() if not places else ""
+        if not wanted:
+            return places
+        if self.folded is None:
+            self.folded = _fold(self.text)
+        folded, places_of = self.folded
+        matches = _occurrences(folded, wanted, overlapping)
+        return [(places_of[a][0], places_of[b - 1][1]) for a, b in matches if _whole(places_of, a, b)]
 
 
 def _occurrences(text: str, part: str, overlapping: bool) -> list[Place]:
@@ -202,23 +283,49 @@ def locate(text: str, quotes: Iterable[Mapping[str, Any]]) -> Located:
     spans: list[Span] = []
     missing: list[str] = []
     ambiguous = 0
-    taken: set[tuple[int, int, str | None]] = set()
+    searched = _Searched(text)
+    free: dict[tuple[str, str | None], _Free] = {}
+    taken: set[tuple[Place, str | None]] = set()
     given: set[tuple[str, str | None, int]] = set()
     for item in quotes:
-        quote, label, start = str(item["text"]), item.get("label") or None, _offset(item.get("start"))
+        quote, label, start = str(item["text"]), item.get("label") or None, offset_of(item.get("start"))
         if start is not None:
             if (quote, label, start) in given:
                 continue
             given.add((quote, label, start))
-        places = find_all(text, quote)
+        places = searched.places(quote)
         if not places:
             missing.append(quote)
             continue
         ambiguous += len(places) > 1
-        free = [place for place in places if (*place, label) not in taken]
-        if not free:
-            continue
-        near = min(free, key=lambda place: abs(place[0] - start)) if start is not None else free[0]
-        taken.add((*near, label))
-        spans.append(make_span(text, *near, label))
+        own = free.setdefault((quote, label), _Free(places))
+        place = own.next(taken, label) if start is None else own.nearest(start, taken, label)
+        if place is not None:
+            taken.add((place, label))
+            spans.append(make_span(text, *place, label))
     return Located(sorted(spans, key=lambda span: (span["start"], span["end"])), missing, ambiguous)
+
+
+class _Free:
+    """The places of one quote, of which each is given away once, in time that grows with their number only."""
+
+    def __init__(self, places: list[Place]) -> None:
+        self.places = places
+        self.first = 0
+
+    def next(self, taken: set[tuple[Place, str | None]], label: str | None) -> Place | None:
+        """Return the first place that no mark with this label has taken."""
+        while self.first < len(self.places) and (self.places[self.first], label) in taken:
+            self.first += 1
+        return self.places[self.first] if self.first < len(self.places) else None
+
+    def nearest(self, start: int, taken: set[tuple[Place, str | None]], label: str | None) -> Place | None:
+        """Return the free place that is nearest to an offset; of two the first."""
+        right = bisect_left(self.places, start, key=lambda place: place[0])
+        left = right - 1
+        while left >= 0 and (self.places[left], label) in taken:
+            left -= 1
+        while right < len(self.places) and (self.places[right], label) in taken:
+            right += 1
+        near = [self.places[i] for i in (left, right) if 0 <= i < len(self.places)]
+        return min(near, key=lambda place: abs(place[0] - start)) if near else None

@@ -1,41 +1,36 @@
 """A task: the texts, what identifies each, and what people said of them, under a codebook.
 
-`load_task` finds a bundled task, a folder or a Hugging Face dataset repository; `Task` also takes a pandas or polars
-frame and a codebook. Every cell is kept as the text it was; nothing is guessed to be a number or a missing value.
+`Task` takes a pandas or polars frame and a codebook; `nbannot.load_task` finds a bundled task, a folder or a Hugging
+Face dataset repository.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
-import difflib
 import hashlib
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib import resources
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from nbannot.errors import TaskError, listed, nearest, problems
+from nbannot.errors import TaskError, listed, nearest
 from nbannot.page.shown import Shown
-from nbannot.study.codebook import Codebook, Field
-from nbannot.study.spans import read_spans
-from nbannot.tools.imports import load
+from nbannot.study.codebook import Codebook
+from nbannot.study.human_labels import (
+    fields_where_blank_means_no,
+    read_labels,
+    refuse_outside,
+    with_blanks_as_no,
+)
+from nbannot.study.notices import UNNAMED, id_faults, notices_of, unused_ids
+from nbannot.study.reading import as_text
+from nbannot.study.survey_lines import without_foreign_lines
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
 ID_COLUMNS = ("sample_id", "doc_id", "item_id", "text_id", "id")
-DATA_FILE = "ground-truth.csv"
-UNNAMED = "task"
-LARGEST_EXACT = 2**53
-"""From here on not every whole number is a float of its own."""
-LIKE = 0.8
-"""From this likeness on (difflib), a column is taken for a mistyped label column."""
 
 OutsideLabels = Literal["error", "not_coded"]
 
@@ -60,7 +55,13 @@ class Task(Shown):
         What to do with a human label that the codebook does not have: ``"error"`` or ``"not_coded"``.
 
     rows
-        Set by `select`: the positions, in the data that the first task was made from, of the texts that were kept.
+        The positions, in the data that the first task was made from, of the texts that were kept; set by `select`, and
+        where lines that are no texts are left out (header lines of survey tools, empty rows). Data given with it are
+        taken as they stand.
+    blank_means_no
+        Whether a blank cell of a checkbox means 0 and one of a span field "no passage", as many tools write them; or
+        the names or columns of the fields in which it does. Else a blank cell means "not coded". It stays blank where
+        the question did not apply. In these checkboxes a tick may also be an x or the name of the box.
 
     Raises
     ------
@@ -86,6 +87,7 @@ class Task(Shown):
     outside_labels: OutsideLabels = "error"
     path: Path | None = None
     rows: tuple[int, ...] | None = None
+    blank_means_no: bool | str | Sequence[str] = False
 
     def __post_init__(self) -> None:
         codebook: Any = self.codebook
@@ -94,7 +96,7 @@ class Task(Shown):
                 Codebook.load(codebook) if isinstance(codebook, str | Path) else Codebook.from_dict(codebook)
             )
             object.__setattr__(self, "codebook", codebook)
-        object.__setattr__(self, "data", _as_text(self.data))
+        object.__setattr__(self, "data", as_text(self.data))
         if not self.name or any(c in self.name for c in '/\\:*?"<>|') or self.name.startswith("."):
             raise TaskError(
                 f"a task's name is used as a folder name. Got {self.name!r}.\n  Use letters, digits, - and _."
@@ -105,10 +107,44 @@ class Task(Shown):
                 f"the data has no column '{codebook.text_column}' (the codebook's text_column){hint or '.'}\n"
                 f"  Its columns: {listed(self.data.columns, 12)}."
             )
-        if not len(self) and self.rows is None:
-            raise TaskError("the data has no rows.\n  It needs one row per text.")
+        self._take_lines_out()
+        self._fill_blanks()
         _ = self._identified
-        self._check_labels()
+        if self.outside_labels not in ("error", "not_coded"):
+            raise TaskError(f"outside_labels must be 'error' or 'not_coded'. Got {self.outside_labels!r}.")
+        labels, faults, repaired = read_labels(codebook, self.data, self.texts, self.ids, self.label_columns)
+        self._human.update(labels)
+        self._repaired.update(repaired)
+        if self.outside_labels == "error":
+            refuse_outside(self.name, faults)
+
+    def _take_lines_out(self) -> None:
+        """Leave out lines that are no texts, unless the data are taken as they stand."""
+        if self.rows is not None:
+            return
+        data, kept, notices = without_foreign_lines(self.data, self.codebook.text_column)
+        if not data.height:
+            raise TaskError("the data has no rows.\n  It needs one row per text.")
+        if len(kept) < len(self):
+            object.__setattr__(self, "data", data)
+            object.__setattr__(self, "rows", tuple(kept))
+            self._reading_notices.extend(notices)
+
+    def _fill_blanks(self) -> None:
+        """Write "no" into the blank cells that mean it."""
+        fields = fields_where_blank_means_no(self.codebook, self.blank_means_no, self.label_columns)
+        data, filled = with_blanks_as_no(self.codebook, self.data, fields)
+        object.__setattr__(self, "data", data)
+        if any(filled.values()):
+            told = listed((f"{n:,} in '{column}'" for column, n in filled.items() if n), 6)
+            self._reading_notices.append(f'Blank cells are read as "no", as asked for: {told}.')
+        if self.blank_means_no:
+            # A run finds its labels through the folder, where these cells are blank: let it keep a copy of its own.
+            object.__setattr__(self, "path", None)
+
+    @cached_property
+    def _reading_notices(self) -> list[str]:
+        return []
 
     def __len__(self) -> int:
         return int(self.data.height)
@@ -144,17 +180,22 @@ class Task(Shown):
             values = list(self.data[named])
             _refuse_repeated(named, values)
             return values, named
+        passed: dict[str, list[str]] = {}
         for candidate in ID_COLUMNS:
             if candidate in self.other_columns:
                 values = list(self.data[candidate])
-                if all(v.strip() for v in values) and len(set(values)) == len(values):
+                if not id_faults(values):
+                    self._reading_notices.extend(unused_ids(passed, candidate))
                     return values, candidate
+                passed[candidate] = values
+        self._reading_notices.extend(unused_ids(passed, "text"))
         return _ids_of(self.texts), "text"
 
     @property
     def label_columns(self) -> list[str]:
         """The codebook's columns that the data has, in codebook order."""
-        return [f.column for f in self.codebook if f.column in self.data.columns]
+        columns = set(self.data.columns)
+        return [f.column for f in self.codebook if f.column in columns]
 
     @property
     def other_columns(self) -> list[str]:
@@ -165,31 +206,7 @@ class Task(Shown):
     @cached_property
     def notices(self) -> tuple[str, ...]:
         """What deserves a look before trusting a run on these texts, one sentence each."""
-        found = [*self._like_label_columns()]
-        blank = sum(not text.strip() for text in self.texts)
-        if blank:
-            found.append(f"{blank:,} of {len(self):,} texts are blank: no model is asked about them.")
-        if self.name == UNNAMED and self.path is None:
-            found.append(
-                f"The task has no name: its runs are kept under '{UNNAMED}', with those of all others that have none. "
-                'Name it: Task(data, codebook, name="...").'
-            )
-        return tuple(found)
-
-    def _like_label_columns(self) -> Iterator[str]:
-        """Yield a question for every column that looks like the mistyped label column of a field that has none."""
-        book = self.codebook
-        used = {book.text_column, self.id_source, book.header_column, *book.metadata_columns}
-        absent = [f for f in book if f.column not in self.data.columns]
-        for name in self.other_columns:
-            word = _plain_name(name).removeprefix("human_")
-            named = {_plain_name(form): f.column for f in absent for form in (f.name, f.column)}
-            close = difflib.get_close_matches(word, named, n=1, cutoff=LIKE)
-            if name not in used and close:
-                yield (
-                    f"The column '{name}' is kept as metadata; human labels stand in '{named[close[0]]}': did you mean "
-                    "that? Then rename it."
-                )
+        return (*self._reading_notices, *notices_of(self))
 
     @property
     def has_human_labels(self) -> bool:
@@ -224,13 +241,21 @@ class Task(Shown):
 
         A field whose parent was not coded counts as applying: nobody said that it does not.
         """
-        field = self.codebook[column]
-        if field.condition is None:
-            return [True] * len(self)
-        above = self.human_applies(field.condition.column)
-        parent = self.human(field.condition.column)
-        wanted = field.condition.value
-        return [up and (value is None or value == wanted) for up, value in zip(above, parent, strict=True)]
+        return list(self._applies[self.codebook[column].column])
+
+    @cached_property
+    def _applies(self) -> dict[str, list[bool]]:
+        found: dict[str, list[bool]] = {}
+        for field in self.codebook.in_order:
+            if field.condition is None:
+                found[field.column] = [True] * len(self)
+                continue
+            above, parent = found[field.condition.column], self.human(field.condition.column)
+            wanted = field.condition.value
+            found[field.column] = [
+                up and (value is None or value == wanted) for up, value in zip(above, parent, strict=True)
+            ]
+        return found
 
     def select(
         self,
@@ -278,6 +303,7 @@ class Task(Shown):
         chosen = replace(self, data=frame, rows=tuple(rows))
         # Ids made from texts count occurrences in the whole data: keep the ones given there.
         chosen.__dict__["_identified"] = ([self.ids[i] for i in kept], self.id_source)
+        chosen.__dict__["_reading_notices"] = list(self._reading_notices)
         return chosen
 
     def data_hash(self, columns: Iterable[str] = ()) -> str:
@@ -298,62 +324,6 @@ class Task(Shown):
         """Return the data as a polars DataFrame; every cell is a string."""
         return self.data  # type: ignore[no-any-return]
 
-    def _read(self, field: Field) -> tuple[list[Any], list[str], int]:
-        """Return values, faults and the number of repaired spans of one label column."""
-        cells = list(self.data[field.column])
-        if field.type == "span":
-            return self._read_spans(field, cells)
-        known: dict[str, Any] = {}
-        faults: dict[str, str] = {}
-        for cell in dict.fromkeys(cells):
-            try:
-                known[cell] = field.read(cell)
-            except ValueError as error:
-                known[cell], faults[cell] = None, str(error)
-        wrong = [(cell, faults[cell], i) for i, cell in enumerate(cells) if cell in faults] if faults else []
-        return [known[cell] for cell in cells], self._faults(field, wrong), 0
-
-    def _read_spans(self, field: Field, cells: list[str]) -> tuple[list[Any], list[str], int]:
-        values: list[Any] = []
-        wrong: list[tuple[str, str, int]] = []
-        repaired = 0
-        for i, (cell, text) in enumerate(zip(cells, self.texts, strict=True)):
-            try:
-                spans, moved = read_spans(cell, text, field.label_options)
-            except ValueError as error:
-                spans, moved = None, 0
-                wrong.append((cell, str(error), i))
-            values.append(spans)
-            repaired += moved
-        return values, self._faults(field, wrong), repaired
-
-    def _faults(self, field: Field, wrong: list[tuple[str, str, int]]) -> list[str]:
-        """Return one line per (cell, why), with the ids of the texts that have it."""
-        rows: dict[tuple[str, str], list[int]] = {}
-        for cell, why, row in wrong:
-            rows.setdefault((cell, why), []).append(row)
-        lines = []
-        for (cell, why), where in rows.items():
-            shown = cell if len(cell) <= 60 else cell[:57] + "…"
-            texts = "text" if len(where) == 1 else f"{len(where)} texts"
-            lines.append(
-                f"{field.column}: {shown!r} {why}; {texts} {listed((self.ids[i] for i in where), 3)}"
-            )
-        return lines
-
-    def _check_labels(self) -> None:
-        if self.outside_labels not in ("error", "not_coded"):
-            raise TaskError(f"outside_labels must be 'error' or 'not_coded'. Got {self.outside_labels!r}.")
-        faults: list[str] = []
-        for column in self.label_columns:
-            self._human[column], found, self._repaired[column] = self._read(self.codebook[column])
-            faults += found
-        if faults and self.outside_labels == "error":
-            raise TaskError(
-                problems(f"human labels of task '{self.name}' are outside the codebook", faults)
-                + '\n  Correct them, or pass outside_labels="not_coded" to treat them as not coded.'
-            )
-
     def __repr__(self) -> str:
         return f"<Task '{self.name}': {len(self)} texts, {len(self.codebook)} fields>"
 
@@ -363,280 +333,9 @@ def split_of(text_id: str) -> Literal["dev", "test"]:
     return "dev" if hashlib.sha256(f"nbannot-split:{text_id}".encode()).digest()[0] < 128 else "test"
 
 
-def bundled_tasks() -> list[str]:
-    """Return the names of the tasks that come with nbannot."""
-    folder = resources.files("nbannot.study") / "tasks"
-    return sorted(item.name for item in folder.iterdir() if (item / "codebook.json").is_file())
-
-
-def bundled_folder(name: str) -> Path:
-    """Return where a bundled task of this name lies."""
-    return Path(str(resources.files("nbannot.study") / "tasks" / name))
-
-
-def load_task(
-    source: str | Path,
-    *,
-    encoding: str = "utf-8",
-    id_column: str | None = None,
-    outside_labels: OutsideLabels = "error",
-    task_root: str | Path | None = None,
-) -> Task:
-    """Return the task of this name or place.
-
-    Parameters
-    ----------
-    source
-        A bundled name (`bundled_tasks`), a folder with ``codebook.json`` and ``ground-truth.csv``, the name of such a
-        folder below `task_root`, or ``hf://datasets/<owner>/<name>``.
-    encoding
-        Encoding of ``ground-truth.csv``; UTF-8 with or without byte-order mark by default.
-
-    Raises
-    ------
-    TaskError, CodebookError
-        If there is no such task, or it cannot be used.
-    """
-    text = str(source)
-    if text.startswith("hf://"):
-        folder, name = _from_hub(text), text.rsplit("/", 1)[-1]
-    else:
-        folder = _find_folder(text, task_root)
-        name = folder.name
-    codebook = Codebook.load(folder)
-    data = read_csv(folder / DATA_FILE, encoding=encoding)
-    return Task(data, codebook, name, id_column, outside_labels, path=folder)
-
-
-def _find_folder(text: str, task_root: str | Path | None) -> Path:
-    direct = Path(text).expanduser()
-    places = [direct, *([Path(task_root).expanduser() / text] if task_root else [])]
-    for place in places:
-        if (place / "codebook.json").is_file():
-            return place.resolve()
-    names = bundled_tasks()
-    if text in names:
-        return bundled_folder(text)
-    for place in places:
-        if place.is_dir():
-            raise TaskError(
-                f"the folder {place} is no task: it has no codebook.json.\n"
-                f"  A task is a folder with codebook.json and {DATA_FILE}."
-            )
-    raise TaskError(
-        f"no task '{text}'{nearest(text, names) or '.'}\n"
-        f"  Bundled tasks: {listed(names)}. A task of your own is a folder with codebook.json and {DATA_FILE}."
-    )
-
-
-def _from_hub(address: str) -> Path:
-    parts = address.removeprefix("hf://").split("/")
-    if len(parts) != 3 or parts[0] != "datasets" or not all(parts):
-        raise TaskError(f"a task on the Hub is hf://datasets/<owner>/<name>. Got '{address}'.")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        folder = snapshot_download(
-            "/".join(parts[1:]), repo_type="dataset", allow_patterns=["codebook.json", DATA_FILE, "README.md"]
-        )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise TaskError(
-            f"cannot fetch {address} from the Hugging Face Hub: {str(error).splitlines()[0]}\n"
-            "  Check the name and the connection; a private one needs `hf auth login`."
-        ) from None
-    place = Path(folder)
-    if not (place / DATA_FILE).exists():
-        raise TaskError(f"{address} has no {DATA_FILE}.\n  A task is codebook.json and {DATA_FILE}.")
-    return place
-
-
-def read_csv(path: str | Path, *, encoding: str = "utf-8") -> pl.DataFrame:
-    """Return a CSV file as a polars frame of strings, every cell as it stands (a blank is ``""``).
-
-    Raises
-    ------
-    TaskError
-        If the file is missing, empty, has only a header, is in another encoding, or has rows of uneven length.
-    """
-    load("polars")
-    import polars as pl
-
-    path = Path(path)
-    codec = _codec(encoding)
-    try:
-        frames = list(_chunks(path, codec))
-    except FileNotFoundError:
-        raise TaskError(
-            f"no file {path}.\n  A task is a folder with codebook.json and {DATA_FILE}."
-        ) from None
-    except OSError as error:
-        raise TaskError(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeError:
-        raise _wrong_encoding(path, codec, encoding) from None
-    if not frames:
-        raise TaskError(f"{path} has a header but no texts.\n  It needs one line per text below the header.")
-    return pl.concat(frames)
-
-
-def _chunks(path: Path, codec: str, size: int = 50_000) -> Iterator[pl.DataFrame]:
-    """Yield the table in pieces of `size` rows, so that a large file is never held as Python strings."""
-    import polars as pl
-
-    csv.field_size_limit(2**31 - 1)
-    with path.open(encoding=codec, newline="") as lines:
-        reader = csv.reader(lines, strict=True)
-        filled = filter(None, reader)
-        try:
-            header = next(filled, [])
-            _check_header(header, path)
-            while rows := list(islice(filled, size)):
-                if set(map(len, rows)) != {len(header)}:
-                    raise _uneven(path, codec, len(header))
-                yield pl.DataFrame(dict(zip(header, map(list, zip(*rows, strict=True)), strict=True)))
-        except csv.Error as error:
-            raise TaskError(
-                f"{path}: line {reader.line_num} is not CSV: {error}.\n"
-                '  A cell with quotes stands in double quotes, and each quote in it is doubled: "say ""yes""".'
-            ) from None
-
-
-def _uneven(path: Path, codec: str, width: int) -> TaskError:
-    """Return the error of the first row that has not as many cells as the header."""
-    with path.open(encoding=codec, newline="") as lines:
-        reader = csv.reader(lines, strict=True)
-        cells = next(len(row) for row in reader if row and len(row) != width)
-        return TaskError(
-            f"{path}: line {reader.line_num} has {cells} cells, the header has {width}.\n"
-            "  A text with commas or line breaks must stand in double quotes."
-        )
-
-
-def _check_header(header: list[str], path: Path) -> None:
-    if not any(name.strip() for name in header):
-        raise TaskError(f"{path} is empty.\n  It needs a header line and one line per text.")
-    if len(header) == 1 and (mark := next((m for m in ";\t|" if m in header[0]), None)):
-        raise TaskError(
-            f"{path}: the header has one column, {header[0]!r}; its cells seem to be separated by {mark!r}.\n"
-            "  Save it with commas between the cells, or read it with pandas and pass the frame to nba.Task:\n"
-            f"  frame = pd.read_csv({str(path)!r}, sep={mark!r}, dtype=str)"
-        )
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise TaskError(
-            f"{path}: the header has {listed(map(repr, repeated))} more than once.\n  Give each column its own name."
-        )
-
-
-def _codec(encoding: str) -> str:
-    """Return the codec of this name; that of UTF-8 also takes a byte-order mark."""
-    try:
-        name = codecs.lookup(encoding).name
-    except LookupError:
-        raise TaskError(f"unknown encoding '{encoding}'.\n  Try 'utf-8', 'cp1252' or 'latin-1'.") from None
-    return "utf-8-sig" if name == "utf-8" else encoding
-
-
-def _wrong_encoding(path: Path, codec: str, encoding: str) -> TaskError:
-    raw = path.read_bytes()
-    place = ""
-    try:
-        raw.decode(codec)
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        place = f": byte 0x{raw[error.start]:02x} in line {line}"
-    except UnicodeError as error:
-        place = f": {error}"
-    wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return TaskError(
-        f"{path} is not {encoding}{place}.\n"
-        f'  Save it as UTF-8, or say what it is: load_task(..., encoding="{"utf-16" if wide else "cp1252"}").'
-    )
-
-
-def _as_text(data: Any) -> pl.DataFrame:
-    """Return a pandas or polars frame as a polars frame of strings; missing values become blanks."""
-    load("polars")
-    import polars as pl
-
-    if isinstance(data, pl.DataFrame):
-        columns = {name: data[name] for name, kind in data.schema.items() if kind != pl.String}
-        plain = (pl.Series(name, _cells(name, v), dtype=pl.String) for name, v in columns.items())
-        return data.with_columns(plain).fill_null("")
-    if any(kind.__module__.startswith("pandas") for kind in type(data).__mro__) and hasattr(data, "columns"):
-        return _pandas_as_text(data)
-    raise TaskError(
-        f"data must be a pandas or polars DataFrame. Got {type(data).__name__}.\n"
-        '  A file is read with load_task("folder"), a list of texts with Task(pandas.DataFrame({"text": texts}), …).'
-    )
-
-
-def _pandas_as_text(data: Any) -> pl.DataFrame:
-    """Return a pandas frame as text; an index that has a name is a column."""
-    import polars as pl
-
-    index = [name for name in data.index.names if name is not None]
-    if index and not set(index) & set(data.columns):
-        data = data.reset_index()
-    names = [str(name) for name in data.columns]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise TaskError(
-            f"the data has the column {listed(map(repr, repeated))} more than once.\n"
-            "  Give each column its own name."
-        )
-    cells = (_cells(name, data.iloc[:, i]) for i, name in enumerate(names))
-    return pl.DataFrame([pl.Series(n, c, dtype=pl.String) for n, c in zip(names, cells, strict=True)])
-
-
-def _cells(name: str, values: Iterable[Any]) -> list[str]:
-    cells = [_cell(value) for value in values]
-    for row, cell in enumerate(cells):
-        if not cell.isascii() and any("\ud800" <= c <= "\udfff" for c in cell):
-            raise TaskError(
-                f"column '{name}', row {row + 1}: half a character ({cell[:60]!r}).\n"
-                "  The text was cut inside an emoji, or read in a wrong encoding: read it again."
-            )
-    return cells
-
-
-def _cell(value: Any) -> str:
-    """Return a value as the text it stands for: ``3.0`` as 3, a list of spans as JSON, a missing value as a blank.
-
-    A number too large for every digit of it to be known stays what it is: an id with invented digits is another id.
-    """
-    if isinstance(value, str):
-        return value
-    value = _plain(value)
-    if isinstance(value, list | tuple | dict):
-        return json.dumps(value, ensure_ascii=False, default=_plain)
-    if isinstance(value, float) and value.is_integer() and abs(value) < LARGEST_EXACT:
-        return str(int(value))
-    return "" if str(value) in ("None", "nan", "<NA>", "NaT") else str(value)
-
-
-def _plain(value: Any) -> Any:
-    """Return a numpy or polars value, scalar or array, as Python's own; a date or the like as its text."""
-    for method in ("tolist", "to_list"):
-        if hasattr(value, method):
-            return getattr(value, method)()
-    known = value is None or isinstance(value, str | int | float | list | tuple | dict)
-    return value if known else str(value)
-
-
-def _plain_name(name: str) -> str:
-    return name.strip().casefold().replace(" ", "_").replace("-", "_")
-
-
 def _refuse_repeated(column: str, values: list[str]) -> None:
-    blank = sum(not v.strip() for v in values)
-    counts: dict[str, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    twice = [value for value, count in counts.items() if count > 1 and value.strip()]
-    if blank or twice:
-        what = [f"{blank} blank"] if blank else []
-        what += [f"{len(twice)} repeated: {listed(map(repr, twice))}"] if twice else []
+    what = id_faults(values)
+    if what:
         raise TaskError(
             f"ids in column '{column}' must be unique and not blank. Got {' and '.join(what)}.\n"
             "  Labels are joined by id: give every text its own, or name another id_column."

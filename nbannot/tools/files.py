@@ -15,6 +15,8 @@ from typing import Any
 
 from nbannot.errors import RunError
 
+CHANGED = "The file was changed by something else; put it back, or remove it and run the same again, which writes it."
+
 
 def write_atomic(path: Path, text: str) -> None:
     """Write a text file whole or not at all: a reader sees the old one or the new one.
@@ -61,10 +63,13 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunError(f"{path} is not JSON: {error}.\n  The file was changed by something else.") from None
+    except (ValueError, RecursionError) as error:
+        why = "it is empty" if path.stat().st_size == 0 else str(error)
+        raise RunError(f"{path} is not JSON: {why}.\n  {CHANGED}") from None
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}.\n  {CHANGED}") from None
     if not isinstance(content, dict):
-        raise RunError(f"{path} must hold one JSON object. Got {type(content).__name__}.")
+        raise RunError(f"{path} must hold one JSON object. Got {type(content).__name__}.\n  {CHANGED}")
     return content
 
 

@@ -10,7 +10,7 @@ from nbannot.asking.answers import Answer
 from nbannot.errors import ScoringError, listed
 from nbannot.record.coding import Coding
 from nbannot.record.lab import LabRun
-from nbannot.study.codebook import Field
+from nbannot.study.field import Field
 from nbannot.study.spans import read_spans
 from nbannot.study.task import Task
 
@@ -95,7 +95,8 @@ def _ids(run: LabRun, task: Task) -> list[str]:
         import polars as pl
 
         texts = pl.DataFrame({text_column: [row[text_column] for row in run.rows]})
-        return Task(texts, task.codebook, task.name, task.id_column).ids
+        every = tuple(range(texts.height))
+        return Task(texts, task.codebook, task.name, task.id_column, rows=every).ids
     if task.id_source in run.rows[0]:
         return [row[task.id_source] for row in run.rows]
     raise ScoringError(

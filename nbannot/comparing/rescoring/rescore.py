@@ -27,7 +27,8 @@ from nbannot.record.run import Run, load_run
 from nbannot.record.scoring import Scores, score
 from nbannot.report.words import metric_words, plural
 from nbannot.running.scores import save_scores
-from nbannot.study.task import Task, load_task
+from nbannot.study.task import Task
+from nbannot.study.task_sources import load_task
 from nbannot.tools.files import read_json
 from nbannot.tools.frames import make_frame
 

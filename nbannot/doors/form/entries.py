@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
+from nbannot.asking.prompts import prompt_types
 from nbannot.doors import recipe
 from nbannot.page.html import escape
-from nbannot.study.config import REASONING_WORDS, SETTINGS, is_many
+from nbannot.study.checks import REASONING_WORDS
+from nbannot.study.config import is_many
+from nbannot.study.settings import DEFAULTS, SETTINGS
 
 if TYPE_CHECKING:
     from nbannot.study.task import Task
@@ -169,3 +172,27 @@ def picker(label: str, names: Sequence[str]) -> Any:
 
 def title(words: str) -> Any:
     return widgets.HTML(f'<h4 class="nbannot-title">{words}</h4>')
+
+
+def made_entries(
+    defaults: Mapping[str, Any], task: str, repeats: int, pickers: Mapping[str, Any], fields: Checked
+) -> dict[str, Entry]:
+    """Return the entries of a form by name; `pickers` are the lists beside the task and the model."""
+
+    def shown(name: str) -> str:
+        if name == "repeats":
+            return str(repeats) if repeats != 1 else ""
+        given = defaults.get(name, DEFAULTS[name])
+        return "" if given is None and name != "seed" else ", ".join(map(shown_value, listed(given, name)))
+
+    made: dict[str, Entry] = {
+        "task": Typed("task", "Task", task, pickers["task"], continuous_update=False),
+        "model": Typed("model", "Model", shown("model"), pickers["model"]),
+    }
+    for name, (label, options) in CHOICES.items():
+        known = [(p, p) for p in prompt_types()] if name == "prompt_type" else options
+        values = listed(defaults.get(name, DEFAULTS[name]), name)
+        made[name] = Chosen(name, label, list(known), values)
+    made |= {name: Typed(name, label, shown(name)) for name, label in TYPED.items()}
+    made["fields"] = fields
+    return made

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nbannot.doors.form.sources import known_without_asking
+from nbannot.errors import NbannotError
+from nbannot.models.registry import get_model, split_name
 from nbannot.page.blocks import Facts
 from nbannot.page.digits import count, duration
 from nbannot.report.words import plural
-from nbannot.study.config import DEFAULTS, SETTINGS, Fault, RunConfig, _toml, faults_in, is_many
+from nbannot.study.config import RunConfig, is_many
+from nbannot.study.faults import Fault, faults_in
+from nbannot.study.settings import DEFAULTS, SETTINGS
+from nbannot.study.toml import as_toml
 
 if TYPE_CHECKING:
     from nbannot.running.plan import Plan
@@ -49,9 +55,9 @@ def cell_of(words: str, settings: Mapping[str, Any], missing: str = "") -> str:
         value = settings[name]
         if is_many(name, value):
             shown = [list(v) if isinstance(v, tuple) else v for v in value]
-            lines.append(f"{name} = {_toml([False if v is None else v for v in shown])}")
+            lines.append(f"{name} = {as_toml([False if v is None else v for v in shown])}")
         elif name == "model":
-            lines.append(f"model = {_toml(value)}")
+            lines.append(f"model = {as_toml(value)}")
         else:
             lines += RunConfig.of({name: value}).to_toml().splitlines() if value != DEFAULTS[name] else []
     return "\n".join(lines) + "\n"
@@ -129,3 +135,19 @@ def forecast(task: Task, configs: Sequence[RunConfig]) -> Forecast:
         seconds=seconds,
         prompts=prompts,
     )
+
+
+def with_models(made: Forecast, task: Task, configs: Sequence[RunConfig], listed: Sequence[str]) -> Forecast:
+    """Return the forecast with what the models themselves say, where they say it without being sent anything."""
+    from nbannot.running.plan import plan
+
+    try:
+        for model in dict.fromkeys(config.model for config in configs):
+            get_model(next(config for config in configs if config.model == model))
+        if len(configs) == 1 and known_without_asking(configs[0].model, listed):
+            made = replace(made, first=plan(task, configs[0]))
+    except NbannotError as error:
+        return replace(made, note=str(error))
+    if len(configs) == 1 and made.first is None and split_name(configs[0].model)[0] == "local":
+        return replace(made, note="The weights are fetched once, when it runs.")
+    return made

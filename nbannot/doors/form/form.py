@@ -5,72 +5,44 @@ from __future__ import annotations
 import json
 import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from nbannot.asking.prompts import prompt_types
-from nbannot.displays import Fragment, progress, run_card, runs_card
-from nbannot.doors import recipe
 from nbannot.doors.form.entries import (
-    CHOICES,
     ENTRIES,
-    TYPED,
     Checked,
-    Chosen,
-    Entry,
-    Typed,
-    listed,
+    made_entries,
     picker,
-    shown_value,
-    title,
 )
-from nbannot.doors.form.forecast import RUNS_AT_MOST, Forecast, cell_of, faults_of, forecast
-from nbannot.doors.form.sources import Source, known_tasks, known_without_asking, models_here
-from nbannot.doors.form.style import CSS
+from nbannot.doors.form.forecast import RUNS_AT_MOST, cell_of, faults_of, forecast, with_models
+from nbannot.doors.form.outlets import COPY, NO_PLAN, Outlets, javascript
+from nbannot.doors.form.sources import Source, known_tasks, models_here
 from nbannot.errors import ConfigError, NbannotError, RunError, RunInterrupted
-from nbannot.models.registry import get_model, split_name
-from nbannot.page.blocks import Block, Fold, Para, Verbatim
-from nbannot.page.html import STYLE, escape
+from nbannot.models.registry import split_name
+from nbannot.page.blocks import Para
+from nbannot.page.fragment import Fragment
 from nbannot.report.words import plural
-from nbannot.study.config import DEFAULTS, SETTINGS, Fault, RunConfig, expand, is_many
+from nbannot.study.config import RunConfig, expand, is_many
+from nbannot.study.faults import Fault
+from nbannot.study.settings import SETTINGS
 
 if TYPE_CHECKING:
-    from nbannot.engine.engine import Progress
+    from nbannot.engine.job import Progress
     from nbannot.record.run import Run
     from nbannot.running.sweep import Runs
     from nbannot.study.task import Task
 
 PAUSE_S = 0.25
 """Pause in typing after which the plan is made anew."""
-HINT = (
-    "Several values, parted by commas or chosen together (Ctrl or ⌘), make a sweep; empty means the default."
-)
-NO_PLAN = "The plan comes back when every entry is right."
-COPY = """(() => {
-  const text = %s;
-  const byHand = () => {
-    const area = document.createElement("textarea");
-    area.value = text; document.body.append(area); area.select(); document.execCommand("copy"); area.remove();
-  };
-  if (navigator.clipboard) navigator.clipboard.writeText(text).catch(byHand); else byHand();
-})()"""
-"""JavaScript that puts a text on the clipboard, where the notebook lets a display do so."""
-KEYS = """document.addEventListener("focusin", ({target}) => {
-  if (target.matches(".nbannot-form select, .nbannot-form pre"))
-    target.setAttribute("data-lm-suppress-shortcuts", "true");
-})"""
-"""JavaScript that leaves arrows and letters to the lists of the form; Jupyter's command mode would take them."""
-
-
 Order = tuple["Task", list[RunConfig], str]
 """The task, the configs, and the cell that does the same."""
 
 
-class Form:
+class Form(Outlets):
     """A form for runs of a task; show it by naming it on the last line of a cell.
 
     Made by `configure`. The form lives as long as its kernel; what its runs leave (card, report, the cell that makes
@@ -89,7 +61,6 @@ class Form:
     def __init__(self, task: Any, *, codebook: Any = None, **defaults: Any) -> None:
         repeats = defaults.pop("repeats", 1)
         expand(defaults)
-        self.last: Run | Runs | None = None
         self.error = ""
         self._task_fault = ""
         self._source = Source.of(task, codebook, defaults.get("task_root"))
@@ -103,11 +74,13 @@ class Form:
         self._planning = threading.Lock()
         self._turn = 0
         self._later: threading.Timer | None = None
-        self._forecast: Forecast | None = None
-        self._place: Any = None
-        self._make_entries(defaults, repeats)
+        self._pick_task = picker("or choose a task", known_tasks())
+        self._pick_model = picker("or choose what is here", [])
+        fields = Checked(self.task, None if "fields" in self._kept else defaults.get("fields"))
+        pickers = {"task": self._pick_task, "model": self._pick_model}
+        self._entries = made_entries(defaults, self._source.words, repeats, pickers, fields)
         self._make_outlets()
-        self.widget = self._laid_out()
+        self.widget = self._laid_out(self._entries, self._kept)
         self._listen()
         threading.Thread(target=self._look_for_models, daemon=True).start()
         self._changed()
@@ -174,92 +147,6 @@ class Form:
         return f"<Form for '{self.task.name}': {len(self.task)} texts>"
 
     # ---- how it is made ----
-
-    def _make_entries(self, defaults: Mapping[str, Any], repeats: int) -> None:
-        def shown(name: str) -> str:
-            if name == "repeats":
-                return str(repeats) if repeats != 1 else ""
-            given = defaults.get(name, DEFAULTS[name])
-            return (
-                "" if given is None and name != "seed" else ", ".join(map(shown_value, listed(given, name)))
-            )
-
-        self._pick_task = picker("or choose a task", known_tasks())
-        self._pick_model = picker("or choose what is here", [])
-        entries: dict[str, Entry] = {
-            "task": Typed("task", "Task", self._source.words, self._pick_task, continuous_update=False),
-            "model": Typed("model", "Model", shown("model"), self._pick_model),
-        }
-        for name, (label, options) in CHOICES.items():
-            known = [(p, p) for p in prompt_types()] if name == "prompt_type" else options
-            values = listed(defaults.get(name, DEFAULTS[name]), name)
-            entries[name] = Chosen(name, label, list(known), values)
-        entries |= {name: Typed(name, label, shown(name)) for name, label in TYPED.items()}
-        entries["fields"] = Checked(self.task, None if "fields" in self._kept else defaults.get("fields"))
-        self._entries = entries
-
-    def _make_outlets(self) -> None:
-        def button(label: str, kind: str, tooltip: str, icon: str, **more: Any) -> Any:
-            made = widgets.Button(
-                description=label, tooltip=tooltip, icon=icon, layout={"width": "auto"}, **more
-            )
-            return made.add_class(f"nbannot-{kind}")
-
-        self._run = button("Run", "run", "Run in the background; the notebook stays free", "play")
-        self._run.button_style = "primary"
-        self._stop_button = button("Stop", "stop", "Stop; what is done is kept", "stop", disabled=True)
-        self._copy = button("Copy cell", "copy", "Show the cell that makes the same run, and copy it", "copy")
-        self._plan_box = widgets.HTML().add_class("nbannot-plan")
-        self._first = widgets.Dropdown(
-            options=[],
-            description="First prompt of",
-            style={"description_width": "initial"},
-            layout={"width": "30em", "max_width": "100%"},
-        )
-        self._prompt = widgets.HTML().add_class("nbannot-prompt")
-        self._status = widgets.HTML().add_class("nbannot-status")
-        self._cell_box = widgets.Textarea(
-            description="Cell",
-            tooltip="Paste it into a cell of its own",
-            style={"description_width": "initial"},
-            layout={"display": "none", "width": "auto"},
-        ).add_class("nbannot-cell")
-        self._clipboard = widgets.Output(layout={"height": "0", "overflow": "hidden"})
-        self._keys = widgets.Output(layout={"height": "0", "overflow": "hidden"}, outputs=_script(KEYS))
-        self._results = widgets.HTML().add_class("nbannot-results")
-
-    def _laid_out(self) -> Any:
-        e = self._entries
-
-        def row(*names: str) -> Any:
-            return widgets.HBox([e[name].box for name in names]).add_class("nbannot-row")
-
-        self._style = widgets.HTML(f"<style>{STYLE}{CSS}</style>", layout={"display": "none"})
-        kept = ", ".join(f"{name} = {value}" for name, value in self._kept.items())
-        also = [widgets.HTML(f"<small>also set: {escape(kept)}</small>")] if kept else []
-        buttons = widgets.HBox([self._run, self._stop_button, self._copy]).add_class("nbannot-row")
-        parts = [
-            self._style,
-            row("task", "model", "base_url"),
-            title("Asking"),
-            widgets.HTML(f"<small>{HINT}</small>"),
-            row("prompt_type", "use_examples", "chat_mode", "reasoning"),
-            row("temperature", "top_p", "top_k", "seed", "max_tokens"),
-            title("Texts and fields"),
-            row("limit", "repeats", "fields"),
-            *also,
-            title("What it would take"),
-            self._plan_box,
-            self._first,
-            self._prompt,
-            buttons,
-            self._status,
-            self._cell_box,
-            self._clipboard,
-            self._keys,
-            self._results,
-        ]
-        return widgets.VBox(parts).add_class("nbannot-form")
 
     def _listen(self) -> None:
         for name, entry in self._entries.items():
@@ -407,50 +294,18 @@ class Form:
             if turn != self._turn:
                 return
             wrong = {name for name, _ in self._faults()}
+            models = [name for _, name in self._models]
             try:
                 configs = expand({name: value for name, value in self.settings.items() if name not in wrong})
                 if wrong:
                     made = replace(forecast(self.task, configs[:1]), note=NO_PLAN)
                 else:
-                    made = self._asked(configs, forecast(self.task, configs))
+                    made = with_models(forecast(self.task, configs), self.task, configs, models)
             except NbannotError as error:
                 self._plan_box.value = Fragment.of([Para(str(error), "warning")], styled=False).html
                 return
             if turn == self._turn:
                 self._show_plan(made)
-
-    def _asked(self, configs: Sequence[RunConfig], made: Forecast) -> Forecast:
-        """Return the forecast with what the models themselves say, where they say it without being sent anything."""
-        from nbannot.running.plan import plan
-
-        listed = [name for _, name in self._models]
-        try:
-            for model in dict.fromkeys(config.model for config in configs):
-                get_model(next(config for config in configs if config.model == model))
-            if len(configs) == 1 and known_without_asking(configs[0].model, listed):
-                made = replace(made, first=plan(self.task, configs[0]))
-        except NbannotError as error:
-            return replace(made, note=str(error))
-        if len(configs) == 1 and made.first is None and split_name(configs[0].model)[0] == "local":
-            return replace(made, note="The weights are fetched once, when it runs.")
-        return made
-
-    def _show_plan(self, made: Forecast) -> None:
-        self._forecast = made
-        notes = [Para(note, "warning" if note == made.note else "notice") for note in made.notes()]
-        shown: list[Block] = [*([] if made.note == NO_PLAN else [made.facts()]), *notes]
-        self._plan_box.value = Fragment.of(shown, styled=False).html
-        chosen = self._first.value
-        self._first.options = list(made.prompts)
-        self._first.value = chosen if chosen in made.prompts else next(iter(made.prompts), None)
-        self._show_prompt()
-        state = made.first.state if made.first else "new"
-        self._run.description = {"complete": "Show", "can be continued": "Continue"}.get(state, "Run")
-
-    def _show_prompt(self, change: Any = None) -> None:
-        prompts = self._forecast.prompts if self._forecast else {}
-        text = prompts.get(self._first.value, "")
-        self._prompt.value = Fragment.of([Verbatim(text)], styled=False).html if text else ""
 
     # ---- running ----
 
@@ -529,35 +384,9 @@ class Form:
         except NbannotError:
             return  # stopped before there was anything to show
 
-    def _show_result(self, done: Run | Runs, cell: str) -> None:
-        from nbannot.record.run import Run
-
-        self.last = done
-        if isinstance(done, Run):
-            card, said = run_card(done), recipe.summary(done)
-            folds = [Fold("Report", _report(done)), Fold("As a cell", [Verbatim(cell)])]
-        else:
-            card, said = runs_card(done), f"{plural(len(done), 'run')} made, {len(done.failures)} failed"
-            folds = [Fold("As a cell", [Verbatim(cell)])]
-        html = card.html + Fragment.of(folds, styled=False).html
-        self._say(said)
-        if self._place is None:
-            self._results.value = html
-        else:
-            self._place.update(
-                {"text/html": html, "text/plain": f"{card.text}\nAs a cell:\n\n{cell}"}, raw=True
-            )
-
     def _tick(self, state: Progress) -> None:
-        if self._stop.is_set():
-            return
-        self._status.value = f'<div role="status">{progress(state, self.task.name).html}</div>'
-
-    def _say(self, line: str, warning: bool = False) -> None:
-        shown = (
-            Fragment.of([Para(line, "warning" if warning else "plain")], styled=False).html if line else ""
-        )
-        self._status.value = f'<div role="{"alert" if warning else "status"}">{shown}</div>'
+        if not self._stop.is_set():
+            self._show_progress(state, self.task.name)
 
     def _on_stop(self, button: Any) -> None:
         self._stop.set()
@@ -581,18 +410,5 @@ class Form:
         self._show_cell()
         if self._faults():
             return
-        script = COPY % json.dumps(self.cell)
         self._say("The cell stands below, and is on the clipboard where the browser allows it.")
-        self._clipboard.outputs = _script(script)
-
-
-def _script(source: str) -> tuple[dict[str, Any]]:
-    """Return what makes an `Output` run JavaScript."""
-    data = {"application/javascript": source, "text/plain": ""}
-    return ({"output_type": "display_data", "data": data, "metadata": {}},)
-
-
-def _report(run: Run) -> Sequence[Any]:
-    from nbannot.report.report import report_blocks
-
-    return report_blocks(run)
+        self._clipboard.outputs = javascript(COPY % json.dumps(self.cell))

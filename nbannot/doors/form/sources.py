@@ -79,7 +79,8 @@ def _identifier(name: str) -> str:
 
 def known_tasks() -> list[str]:
     """Return the bundled tasks and the variables of the notebook that hold one."""
-    from nbannot.study.task import Task, bundled_tasks
+    from nbannot.study.task import Task
+    from nbannot.study.task_sources import bundled_tasks
 
     return [*(name for name, value in _variables().items() if isinstance(value, Task)), *bundled_tasks()]
 

@@ -1,0 +1,34 @@
+"""Which questions are asked of a text: one rule, for the engine that asks and for whoever reads its ledger."""
+
+from __future__ import annotations
+
+from nbannot.asking.answers import Answer
+from nbannot.study.codebook import Codebook
+from nbannot.study.field import Field
+
+NOT_REACHED = "the run did not get this far"
+
+
+def why_not_asked(f: Field, text: str, codebook: Codebook, parent: Answer | None) -> Answer | None:
+    """Return the answer of a field that is not asked of a text, ``None`` where it is to be asked.
+
+    Parameters
+    ----------
+    parent
+        The answer to the field on which this one depends; ``None`` where that field is left out of the run, and
+        where there is no such field.
+    """
+    if not text.strip():
+        return Answer(f.column, "not_asked", reason="the text is blank")
+    if f.condition is None:
+        return None
+    name = codebook[f.condition.column].name
+    if parent is None:
+        return Answer(f.column, "not_asked", reason=f"it depends on '{name}', which is left out of this run")
+    if parent.status == "not_applicable" or (parent.status == "ok" and parent.value != f.condition.value):
+        return Answer(f.column, "not_applicable")
+    if parent.status == "ok":
+        return None
+    if parent.status == "not_asked" and parent.reason == NOT_REACHED:
+        return Answer(f.column, "not_asked", reason=NOT_REACHED)
+    return Answer(f.column, "not_asked", reason=f"no valid answer to '{name}', on which it depends")

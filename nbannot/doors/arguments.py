@@ -1,0 +1,163 @@
+"""The commands of the command line with their options; those of ``run`` and ``plan`` are made from `SETTINGS`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+
+from nbannot import __version__
+from nbannot.doors import recipe
+from nbannot.study.settings import DEFAULTS, SETTINGS
+
+COMPLETE, ERROR, USAGE, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 130
+EXIT_CODES = {
+    COMPLETE: "done; for run and score: the run is complete",
+    ERROR: "something cannot be used: the message says what and what to type",
+    USAGE: "the command line is not understood",
+    UNFINISHED: "a run ended partial or failed; the same command goes on from there",
+    INTERRUPTED: "interrupted; what is done is kept, the same command goes on from there",
+}
+"""What a script can read from the exit code."""
+
+Do = Callable[[argparse.Namespace], int]
+
+
+def command_line(deeds: Mapping[str, Do]) -> argparse.ArgumentParser:
+    """Return the parser; `deeds` says what each command does."""
+    codes = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
+    parser = argparse.ArgumentParser(
+        prog="nbannot",
+        description="Annotate texts with language models against a codebook, and learn how far to trust the labels.",
+        epilog=f"exit codes:\n{codes}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"nbannot {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, about: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=about,
+            description=f"{about[0].upper()}{about[1:]}.",
+            epilog=f"exit codes:\n{codes}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        sub.set_defaults(do=deeds[name], parser=sub)
+        return sub
+
+    run = command("run", "annotate a task and print the report")
+    _add_what(run)
+    run.add_argument("--fresh", action="store_true", help="make a new repetition of a run that exists")
+    run.add_argument(
+        "--retry", choices=("invalid", "failed"), help="ask again what a finished run has no answer to"
+    )
+    run.add_argument("--json", action="store_true", help="print JSON instead of the report")
+    run.add_argument("-q", "--quiet", action="store_true", help="no progress and no remarks on stderr")
+    _add_settings(run)
+    plan = command("plan", "show what a run would send and what it would take; send nothing")
+    _add_what(plan)
+    plan.add_argument(
+        "--pilot",
+        type=_number_from(0),
+        default=0,
+        metavar="N",
+        help="really send the first N texts, and estimate time, tokens and money from them; kept nowhere",
+    )
+    _add_settings(plan)
+    score = command("score", "score run folders again, without a model")
+    score.add_argument(
+        "folder",
+        nargs="+",
+        metavar="FOLDER",
+        help="a run folder, a task's folder of runs, or its <task>_metrics_log.csv; also of CodeBook Lab 1.3, 1.4",
+    )
+    score.add_argument("--task", metavar="FOLDER", help="the task, where it is not found by itself")
+    score.add_argument(
+        "--metrics_dir",
+        metavar="PATH",
+        help="where to save the values of an older folder; else they are only shown",
+    )
+    compare = command("compare", "compare runs text by text: who is better, how much, how surely")
+    compare.add_argument("folder", nargs="+", metavar="FOLDER", help="a run folder; two or more")
+    compare.add_argument("--metric", metavar="NAME", help="else the first one of each field's type")
+    compare.add_argument(
+        "--column", metavar="NAME", help="a field; else every field that all of them answered"
+    )
+    listing = command("list", "list the runs of an output folder")
+    listing.add_argument("--task", metavar="NAME", help="only the runs of this task")
+    listing.add_argument(
+        "--output_root", metavar="PATH", default=DEFAULTS["output_root"], help="folder of the runs"
+    )
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    command("models", "list the models that can be used here")
+    tasks = command("tasks", "list the bundled tasks, and your own")
+    tasks.add_argument("--task_root", metavar="PATH", help="folder of your own tasks")
+    doctor = command("doctor", "say what is there and what is missing; with MODEL, ask it")
+    doctor.add_argument(
+        "model", nargs="?", metavar="MODEL", help="a model to try, e.g. local or ollama/gemma3:270m"
+    )
+    doctor.add_argument(
+        "--probe", action="store_true", help="ask it up to seven small questions: what can it do?"
+    )
+    doctor.add_argument(
+        "--determinism",
+        action="store_true",
+        help="ask it the same again: how often does an answer change? (--texts x --repeats, two questions each)",
+    )
+    doctor.add_argument(
+        "--texts",
+        type=_number_from(1),
+        default=20,
+        metavar="N",
+        help="texts for --determinism; default 20, of 64",
+    )
+    doctor.add_argument(
+        "--repeats",
+        type=_number_from(2),
+        default=3,
+        metavar="N",
+        help="how often each is asked for --determinism; default 3",
+    )
+    doctor.add_argument("--base_url", metavar="URL", help="address of the model's server")
+    doctor.add_argument(
+        "--output_root", metavar="PATH", default=DEFAULTS["output_root"], help="folder of the runs"
+    )
+    return parser
+
+
+def _number_from(least: int) -> Callable[[str], int]:
+    """Return what reads a whole number of at least this."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"a whole number of at least {least} is needed. Got {text!r}")
+        return int(text)
+
+    return number
+
+
+def _add_what(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "what",
+        metavar="CONFIG|TASK",
+        help='a TOML file with settings and task = "...", the config.json of a run, a bundled task, or a folder',
+    )
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("settings", "a list of values makes a sweep: --temperature [0,0.7]")
+    for name in SETTINGS:
+        group.add_argument(f"--{name}", metavar="VALUE", help=recipe.option_help(name).replace("%", "%%"))
+
+
+def long_options(parser: argparse.ArgumentParser) -> tuple[str, ...]:
+    """Return every long option of a parser and of its commands."""
+    found: dict[str, None] = {}
+    for action in parser._actions:
+        found |= dict.fromkeys(word for word in action.option_strings if word.startswith("--"))
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                found |= dict.fromkeys(long_options(command))
+    return tuple(found)

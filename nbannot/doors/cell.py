@@ -1,0 +1,243 @@
+"""From the words of a cell to settings: the options of the magics, and what a cell asks for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+from IPython.core.error import UsageError
+from IPython.core.magic_arguments import argument, magic_arguments
+
+from nbannot.doors import recipe
+from nbannot.errors import ConfigError, NbannotError, TaskError, listed, nearest
+from nbannot.study.config import RunConfig, expand
+from nbannot.study.settings import SETTINGS
+from nbannot.study.toml import lines_of, read_toml
+
+if TYPE_CHECKING:
+    from nbannot.study.task import Task
+
+Magic = TypeVar("Magic", bound=Callable[..., Any])
+Option = tuple[tuple[str, ...], dict[str, Any]]
+
+
+def option(*names: str, **meaning: Any) -> Option:
+    return names, meaning
+
+
+def options(*declared: Option) -> Callable[[Magic], Magic]:
+    """Give a magic its options, which its help and its parser are made from."""
+
+    def decorate(magic: Magic) -> Magic:
+        decorated: Any = magic
+        for names, meaning in reversed(declared):
+            decorated = argument(*names, **meaning)(decorated)  # type: ignore[no-untyped-call]
+        return cast("Magic", magic_arguments()(decorated))  # type: ignore[no-untyped-call]
+
+    return decorate
+
+
+ANNOTATE = (
+    option("task", nargs="?", metavar="TASK", help="bundled name, folder, variable, or a config.json"),
+    option("-o", "--out", metavar="NAME", help="variable that receives the run; then one line is shown"),
+    option(
+        "--plan", action="store_true", help="show what would be sent and what it would take; send nothing"
+    ),
+    option(
+        "--pilot",
+        metavar="N",
+        help="with --plan: really send the first N texts, and estimate time, tokens and money from them",
+    ),
+    option("--fresh", action="store_true", help="make a new repetition of a run that exists"),
+    option("--retry", choices=("invalid", "failed"), help="ask again what a finished run has no answer to"),
+    option("-q", "--quiet", action="store_true", help="show neither progress nor the closing line"),
+    option("--codebook", metavar="PATH", help="of a DataFrame: a path, or a variable with a Codebook"),
+    option("-h", "--help", action="store_true", help="show this help"),
+    *(
+        option(f"--{name}", metavar="VALUE", help=recipe.option_help(name).replace("%", "%%"))
+        for name in SETTINGS
+    ),
+)
+"""The options of ``%annotate``: its own, and one per setting."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a cell asks for.
+
+    Attributes
+    ----------
+    configs
+        One per run; several make a sweep.
+    out
+        Variable that receives the result; ``None``: it is returned.
+    """
+
+    task: Task
+    configs: list[RunConfig]
+    out: str | None
+    plan: bool
+    pilot: int
+    fresh: bool
+    retry: Literal["invalid", "failed"] | None
+    quiet: bool
+
+
+def read_order(given: Any, out: str | None, cell: str | None, variables: Mapping[str, Any]) -> Order:
+    """Return what a cell asks for.
+
+    Parameters
+    ----------
+    given
+        The arguments of the first line, as `parsed`.
+    out
+        The variable in front of ``<<``; see `arrow`.
+    cell
+        The body, ``None`` for a line magic; its first line is line 2.
+    variables
+        Of the notebook.
+
+    Raises
+    ------
+    UsageError
+        If the line is not understood.
+    NbannotError
+        If the task or the settings cannot be used; the message gives the line.
+    """
+    if given.task is None:
+        from nbannot.study.task_sources import bundled_tasks
+
+        raise UsageError(f"which task? %annotate TASK; bundled: {listed(bundled_tasks())}")
+    if out and given.out:
+        raise UsageError(f"the result goes to one variable: '{out} <<' or '--out {given.out}', not both")
+    out = out or given.out
+    if out and not out.isidentifier():
+        raise UsageError(f"-o takes the name of a variable. Got {out!r}")
+    found = recipe.read_recipe(given.task) if recipe.is_recipe(given.task) else None
+    settings, lines = _settings(given, cell or "")
+    base = dict(found.settings) if found else {}
+    configs = expand({**base, **settings}, lines)
+    _check_names(configs, lines)
+    task = (
+        recipe.task_of(found, configs[0])
+        if found
+        else task_named(given.task, given.codebook, variables, configs[0])
+    )
+    return Order(task, configs, out, given.plan, _pilot(given), given.fresh, given.retry, given.quiet)
+
+
+def _pilot(given: Any) -> int:
+    """Return how many texts a plan may send."""
+    if given.pilot is None:
+        return 0
+    if not given.plan:
+        raise UsageError("--pilot goes with --plan: the first texts are sent to estimate what a run takes")
+    if not given.pilot.isdecimal() or not int(given.pilot):
+        raise UsageError(f"--pilot takes a number of texts, at least 1. Got {given.pilot}")
+    return int(given.pilot)
+
+
+def arrow(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Return the variable of ``NAME << ...`` and the words after it."""
+    joined = " ".join(words[:2])
+    if len(words) > 1 and words[1] == "<<":
+        return words[0], list(words[2:])
+    if words and words[0].endswith("<<") and words[0] != "<<":
+        return words[0].removesuffix("<<"), list(words[1:])
+    if "<<" in joined:
+        raise UsageError("write NAME << TASK, with the name of the variable in front")
+    return None, list(words)
+
+
+def parsed(magic: Any, words: Sequence[str]) -> Any:
+    """Return the arguments of a magic; an unknown option is answered with the nearest one."""
+    parser = magic.parser
+    parser.allow_abbrev = False
+    known = parser._option_string_actions
+    asked = [recipe.normal_option(word, known) for word in words]
+    for word in asked:
+        name = word.partition("=")[0]
+        if re.match(r"-{1,2}[A-Za-z]", name) and name not in known:
+            raise UsageError(f"unknown option {name}{nearest(name, known) or f'; see %{parser.prog} --help'}")
+    return parser.parse_args(asked)
+
+
+def _settings(given: Any, body: str) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return the settings of line and body, and the line of the cell on which each stands.
+
+    Raises
+    ------
+    ConfigError
+        If the body is not TOML, or line and body both give a setting and differ.
+    """
+    in_body = read_toml(body, first_line=2)
+    lines = lines_of(in_body, body, first_line=2)
+    typed = {name: getattr(given, name) for name in SETTINGS if getattr(given, name) is not None}
+    in_line = {name: recipe.value_of(name, text) for name, text in typed.items()}
+    twice = [
+        f"  {name}: line 1 says --{name} {typed[name]}, line {lines.get(name, 2)} says {name} = {in_body[name]!r}."
+        for name in in_line
+        if name in in_body and in_body[name] != in_line[name]
+    ]
+    if twice:
+        raise ConfigError("line and body of the cell contradict each other.\n" + "\n".join(twice))
+    return {**in_body, **in_line}, lines | dict.fromkeys(in_line, 1)
+
+
+def _check_names(configs: Sequence[RunConfig], lines: Mapping[str, int]) -> None:
+    """Raise the error of an unknown prompt type or model with the line of the cell on which it stands."""
+    from nbannot.asking.prompts import prompt_type
+    from nbannot.models.registry import get_model
+
+    checks: dict[str, Callable[[RunConfig], object]] = {
+        "prompt_type": lambda config: prompt_type(config.prompt_type),
+        "model": get_model,
+    }
+    for name, check in checks.items():
+        for config in configs:
+            try:
+                check(config)
+            except NbannotError as error:
+                where = f"line {lines[name]}: " if lines.get(name) else ""
+                raise type(error)(f"{where}{error}") from None
+
+
+def task_named(word: str, codebook: str | None, variables: Mapping[str, Any], config: RunConfig) -> Task:
+    """Return the task that a word names: a variable, else a folder or bundled name."""
+    from nbannot.running.design import as_task
+    from nbannot.study.task import Task
+
+    held = variables.get(word)
+    if isinstance(held, Task):
+        return held
+    if recipe.is_frame(held):
+        return Task(held, _codebook(word, codebook, variables), name=word)
+    if codebook is not None:
+        raise UsageError(f"--codebook goes with a DataFrame; '{word}' brings its own codebook")
+    try:
+        return as_task(word, config)
+    except TaskError as error:
+        if held is None or isinstance(held, ModuleType):
+            raise
+        raise TaskError(
+            f"variable '{word}' holds a value of type {type(held).__name__}, and there is no task of that name.\n"
+            "  %annotate takes a Task or a DataFrame: nbannot.load_task(...), Task(frame, codebook)."
+        ) from error
+
+
+def _codebook(frame: str, named: str | None, variables: Mapping[str, Any]) -> Any:
+    """Return the codebook of a frame: from a variable or a path."""
+    from nbannot.study.codebook import Codebook
+
+    if named is None:
+        raise TaskError(
+            f"the DataFrame '{frame}' needs a codebook.\n"
+            f"  Type: %annotate {frame} --codebook codebook.json (a path, or a variable that holds a Codebook)."
+        )
+    held = variables.get(named)
+    if isinstance(held, Codebook):
+        return held
+    return Codebook.from_dict(held, where=named) if isinstance(held, dict) else Codebook.load(named)

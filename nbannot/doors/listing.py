@@ -1,0 +1,128 @@
+"""Runs told in a line, in a table and as JSON, for the command line."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nbannot.doors import recipe
+from nbannot.errors import TableError
+
+
+def facts(run: Any) -> dict[str, Any]:
+    """Return what ``--json`` tells of a run."""
+    from nbannot.report.headline import headlines, verdict
+
+    return {
+        "run_id": run.run_id,
+        "task": run.task.name,
+        "model_id": run.model_id,
+        "status": run.status,
+        "folder": str(run.folder),
+        "n_texts": len(run.task),
+        "answers": run.coding.count(),
+        "verdict": verdict(run),
+        "headline": {
+            one.field.column: {
+                "metric": one.metric,
+                "value": one.result.value,
+                "ci_low": one.result.ci_low,
+                "ci_high": one.result.ci_high,
+                "baseline": math.nan if one.baseline is None else one.baseline,
+                "n": one.n,
+                "answered": one.answered,
+                "reason": one.result.reason,
+            }
+            for one in headlines(run)
+            if one.result is not None
+        },
+    }
+
+
+def runs_in(output_root: Path, task: str | None = None) -> list[dict[str, Any]]:
+    """Return the runs of an output folder, oldest first, with the first metric of each field from the tables."""
+    from nbannot.record import folder
+    from nbannot.tools.files import read_json
+
+    rows: list[dict[str, Any]] = []
+    for place in folder.run_folders(output_root, task):
+        config = read_json(place / folder.CONFIG)
+        rows.append(
+            {
+                "run_id": place.name,
+                "task": place.parent.name,
+                "model_id": config.get("model_id"),
+                "status": config.get("status"),
+                "n_texts": config.get("n_texts"),
+                "created": config.get("created"),
+                "folder": str(place),
+            }
+        )
+    for name in {row["task"] for row in rows}:
+        scored = _headlines(output_root / "metrics", name)
+        for row in rows:
+            if row["task"] == name:
+                row["headline"] = scored.get(row["run_id"], {})
+    return rows
+
+
+def _headlines(metrics: Path, task: str) -> dict[str, dict[str, Any]]:
+    """Return run id -> column -> metric and value, as the task's long table has them."""
+    from nbannot.record import tables
+    from nbannot.report.words import HEADLINES
+
+    try:
+        table = tables.read_long(metrics, task, canonical=True)
+    except TableError:
+        return {}
+    found: dict[str, dict[str, Any]] = {}
+    columns = ("run_id", "column", "annotation_type", "metric", "value")
+    for run_id, column, kind, metric, value in zip(*(table[name].tolist() for name in columns), strict=True):
+        if kind in HEADLINES and metric == HEADLINES[kind][0]:
+            found.setdefault(run_id, {})[column] = {"metric": metric, "value": value}
+    return found
+
+
+def headline_words(headline: dict[str, Any]) -> str:
+    """Return the first metric of each field in one line."""
+    from nbannot.page.digits import number
+
+    return " · ".join(
+        f"{column.rpartition('_')[2]} {number(one['value'], low=-math.inf)}"
+        for column, one in headline.items()
+    )
+
+
+def short(run: Any) -> str:
+    """Return a run in a line, and a line per field."""
+    from nbannot.report.headline import lines
+
+    return "\n".join([recipe.summary(run), *(f"  {line}" for line in lines(run))])
+
+
+def as_json(thing: Any) -> str:
+    """Return plain data as JSON, numbers that are not defined as null."""
+    return json.dumps(_defined(thing), ensure_ascii=False, indent=2)
+
+
+def _defined(thing: Any) -> Any:
+    """Return plain data with ``None`` for numbers that are not defined, which JSON has no word for."""
+    if isinstance(thing, dict):
+        return {key: _defined(value) for key, value in thing.items()}
+    if isinstance(thing, list | tuple):
+        return [_defined(value) for value in thing]
+    return None if isinstance(thing, float) and not math.isfinite(thing) else thing
+
+
+def table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
+    """Return rows as aligned text; a column that is blank in every row is left out."""
+    cells = [[str(row.get(name) if row.get(name) is not None else "") for name in columns] for row in rows]
+    kept = [i for i in range(len(columns)) if any(line[i] for line in cells)]
+    lines = [[columns[i].replace("_", " ") for i in kept], *([line[i] for i in kept] for line in cells)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(kept))]
+    return "\n".join(
+        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

@@ -1,0 +1,311 @@
+"""Sending: one request as often as it takes, within the budget, at the server's pace, each reply written down."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from nbannot.asking.answers import Answer, read_reply
+from nbannot.asking.ledger import Ledger, Tally
+from nbannot.asking.request_reply import Model, Reply, Request
+from nbannot.engine.job import Job, Progress
+from nbannot.engine.pace import BudgetSpent, Halted, Pace
+from nbannot.errors import NbannotError
+from nbannot.models.keys import known_secrets, scrubbed
+from nbannot.study.field import Field
+
+SEND_TRIES = 5
+FIRST_WAIT_S = 0.5
+LONGEST_WAIT_S = 60.0
+HOLD_AFTER = 8
+"""Failures one after the other from which on every request waits, not only the one that failed."""
+GONE_AFTER = 20
+"""Failures one after the other from which on the server is gone; of half of all requests, one run in 2,000."""
+BUSY_TRIES = 8
+"""How often a request is sent to a server that asks for patience: over a minute where it does not say how long."""
+ABOUT_THE_TEXT = frozenset({400, 403, 406, 409, 411, 413, 414, 418, 422, 424, 431, 451})
+"""HTTP statuses that say nothing about the next text; others speak of the server, the key, the address or the model."""
+HTTP_STATUS = re.compile(r"HTTP (\d{3})\b")
+LOOK_AGAIN_S = 1.0
+UNANSWERED = "the server closed the connection without a reply; the request was sent again at once"
+SILENT_S = 120.0
+"""A server that has not answered for so long is gone after fewer, `SEND_TRIES`: each may have been a time-out."""
+
+
+class ServerGone(NbannotError):
+    """The model server has not answered many times in a row."""
+
+
+def _tokens(tally: Tally) -> tuple[int | None, int | None]:
+    return tally.input_tokens, tally.output_tokens
+
+
+class Sender:
+    """Sends the requests of one session of work.
+
+    Parameters
+    ----------
+    kwh
+        Returns the energy used so far, for a budget in kWh.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        model: Model,
+        ledger: Ledger,
+        progress: Progress,
+        kwh: Callable[[], float],
+    ) -> None:
+        self.job, self.model, self.ledger, self.progress, self.kwh = job, model, ledger, progress, kwh
+        self.pace = Pace(max(1, min(model.parallel, job.config.max_parallel or model.parallel)))
+        self._failures_in_a_row = 0
+        self._failed_at = self._answered_at = 0.0
+        self._resume_at = 0.0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._tokens_before = _tokens(ledger.tally)
+        self._secrets: Sequence[str] | None = None
+        self._halted = ""
+
+    async def send(
+        self, row: int, group: Sequence[Field], columns: tuple[str, ...], request: Request, attempt: int
+    ) -> tuple[Reply, dict[str, Answer]]:
+        """Return the reply to a request, sent again while that may help, and what it answers."""
+        number = 0
+        while True:
+            number += 1
+            await self._pause()
+            self._check_budget()
+            sent = time.monotonic()
+            self.progress.in_flight += 1
+            try:
+                reply = await self._asked(request)
+            finally:
+                self.progress.in_flight -= 1
+                self._next_waiting()
+            self.progress.calls += 1 + reply.unanswered
+            self.progress.retries += reply.unanswered
+            reply, answers = self._written(row, group, columns, request, attempt, reply)
+            if reply.error is None:
+                self._failures_in_a_row, self._answered_at = 0, time.monotonic()
+                self.pace.well()
+                break
+            if reply.finish_reason != "context":
+                self._count_failure(sent, reply)
+            if not reply.retriable:
+                break
+            self.pace.trouble(sent)
+            if number >= (BUSY_TRIES if _status(reply) == 429 else SEND_TRIES):
+                break
+            self.progress.retries += 1
+            self._hold(reply, number)
+            if reply.retry_after_s is None:
+                await self._rest(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (number - 1)))
+        return reply, answers
+
+    async def _asked(self, request: Request) -> Reply:
+        """Return the model's reply; whatever a backend raises over one request is the failure of this request."""
+        try:
+            return await self.model.ask(request)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return Reply(
+                error="the model's backend gave the request up", retriable=True, finish_reason="error"
+            )
+        except Exception as error:  # noqa: BLE001 - a backend may be anybody's
+            words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            return Reply(error=f"the model's backend failed: {words}", finish_reason="error")
+
+    def _written(
+        self,
+        row: int,
+        group: Sequence[Field],
+        columns: tuple[str, ...],
+        request: Request,
+        attempt: int,
+        reply: Reply,
+    ) -> tuple[Reply, dict[str, Answer]]:
+        """Return a reply without any key, and its answers, once both are in the ledger.
+
+        What is asked for is read before keys are taken out: a short key may be a part of many words.
+        """
+        text = self.job.originals[row]
+        answers = read_safely(group, text, reply, attempt)
+        clean = scrubbed(reply, self._known(), lambda: "\n".join(m["content"] for m in request.messages))
+        if clean is not reply:
+            masked = read_safely(group, text, clean, attempt)
+            closed = {f.column for f in group if f.type != "textbox"}
+            answers = {
+                column: answer if answer.status == "ok" and column in closed else masked[column]
+                for column, answer in answers.items()
+            }
+        lost = Reply(error=UNANSWERED, retriable=True, finish_reason="error")
+        for one in [lost] * reply.unanswered + [clean]:
+            said = answers if one is clean else read_safely(group, text, lost, attempt)
+            self.ledger.append(
+                request,
+                one,
+                text_id=self.job.ids[row],
+                columns=columns,
+                attempt=attempt,
+                repeat=self.job.config.repeat,
+                answers=[_plain(answer) for answer in said.values()],
+                time=_now(),
+            )
+        return clean, answers
+
+    def _known(self) -> Sequence[str]:
+        """Return every known key; looked for once, when the model is open."""
+        if self._secrets is None:
+            self._secrets = known_secrets()
+        return self._secrets
+
+    def halt(self, why: str) -> None:
+        """Send nothing more; what is in flight is waited for. Called in the event loop."""
+        self._halted = why
+        self._resume_at = 0.0
+        self._next_waiting(everyone=True)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait before a request is sent again, and leave its place in flight to another one meanwhile."""
+        self.pace.resting += 1
+        self.pace.changed()
+        try:
+            await asyncio.sleep(seconds * random.uniform(0.5, 1))
+        finally:
+            self.pace.resting -= 1
+
+    def _minutes_left_s(self) -> float:
+        """Return the seconds that a budget in minutes leaves."""
+        return max(
+            0.0, (self.job.config.budget or {}).get("minutes", math.inf) * 60 - self.progress.elapsed_s
+        )
+
+    def _check_budget(self) -> None:
+        """Stop the run, cleanly, before a call that the budget does not allow, or after `halt`."""
+        if self._halted:
+            self._next_waiting(everyone=True)
+            raise Halted(self._halted)
+        if self.job.config.budget:
+            spent = self.spent()
+            over = [f"{name} {spent[name]:.6g} of {most:g}" for name, most in self.job.config.budget.items()
+                    if spent[name] >= most]  # fmt: skip
+            if over:
+                self._next_waiting(everyone=True)
+                raise BudgetSpent(f"the budget is spent: {', '.join(over)}")
+
+    def spent(self) -> dict[str, float]:
+        """Return what this session has used of everything that a budget can limit; kWh, slow to measure, if it does."""
+        tally, prices = self.ledger.tally, self.job.config.prices or {}
+        tokens = [(t or 0) - (b or 0) for t, b in zip(_tokens(tally), self._tokens_before, strict=True)]
+        return {
+            "calls": self.progress.calls + self.progress.in_flight,
+            "tokens": sum(tokens),
+            "money": sum(
+                n * prices.get(name, 0.0) / 1e6 for n, name in zip(tokens, ("input", "output"), strict=True)
+            ),
+            "minutes": self.progress.elapsed_s / 60,
+            "kwh": self.kwh() if "kwh" in (self.job.config.budget or {}) else 0.0,
+        }
+
+    def _hold(self, reply: Reply, number: int) -> None:
+        """Keep every request back for as long as the server asks, and for a while when it answers none."""
+        wait = reply.retry_after_s or 0.0
+        if _status(reply) == 429 and not wait:
+            wait = FIRST_WAIT_S * 2.0 ** min(number - 1, 6)
+        if self._failures_in_a_row > HOLD_AFTER:
+            wait = max(wait, FIRST_WAIT_S * 2.0 ** min(2, self._failures_in_a_row - HOLD_AFTER - 1))
+        if wait:
+            self._resume_at = max(self._resume_at, time.monotonic() + min(wait, LONGEST_WAIT_S))
+
+    async def _pause(self) -> None:
+        """Wait until requests may be sent, and there is a place in flight."""
+        while True:
+            if (left := self._resume_at - time.monotonic()) > 0:
+                wait = left + random.random() * min(0.05, left)
+                await asyncio.sleep(min(wait, self._minutes_left_s(), LOOK_AGAIN_S))
+                self._check_budget()
+            elif self.progress.in_flight >= self.pace.size:
+                self._waiting.append(asyncio.get_running_loop().create_future())
+                await self._waiting[-1]
+            else:
+                return
+
+    def _next_waiting(self, *, everyone: bool = False) -> None:
+        """Let those who wait for a place look again: as many as there are places, or everyone."""
+        free = (
+            self.pace.size - self.progress.in_flight + 1
+        )  # one more: an answer may just make the pace faster
+        while self._waiting and (free > 0 or everyone):
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_result(None)
+                free -= 1
+
+    def _count_failure(self, sent: float, reply: Reply) -> None:
+        """Count a failure unless it says nothing new, and give up when the server is gone.
+
+        Requests that were in flight together fail together: they count as one, unless sending again cannot help. A
+        request that was sent before the last answer came says nothing about the server after it. One that was refused
+        for what it holds says nothing about the server at all, and a server that asks for patience is there: it is
+        gone only when it has asked for nothing else for long.
+        """
+        now, status = time.monotonic(), _status(reply)
+        if status in ABOUT_THE_TEXT:
+            return
+        if sent < self._answered_at or (reply.retriable and sent < self._failed_at):
+            return
+        self._answered_at = self._answered_at or sent
+        self._failures_in_a_row, self._failed_at = self._failures_in_a_row + 1, now
+        silent = self._failures_in_a_row >= SEND_TRIES and now - self._answered_at > SILENT_S
+        if silent or (self._failures_in_a_row >= GONE_AFTER and not (status == 429 and reply.retriable)):
+            raise ServerGone(
+                f"the model has not answered {self._failures_in_a_row} times in a row; last: {reply.error}"
+            )
+
+
+def read_safely(group: Sequence[Field], text: str, reply: Reply, attempt: int) -> dict[str, Answer]:
+    """Return what a reply answers; one that cannot be read at all is an invalid answer, and stops nothing."""
+    try:
+        return read_reply(group, text, reply, attempt)
+    except Exception as error:  # noqa: BLE001 - one reply must not end a run
+        reason = f"the reply could not be read: {type(error).__name__}"
+        return {f.column: Answer(f.column, "invalid", reason=reason, attempt=attempt) for f in group}
+
+
+def _status(reply: Reply) -> int:
+    """Return the HTTP status of a failure, 0 where there was none."""
+    found = HTTP_STATUS.match(reply.error or "")
+    return int(found[1]) if found else 0
+
+
+def _now() -> str:
+    """Return the time in UTC, ISO 8601 with milliseconds."""
+    now = time.time()
+    return f"{_second(int(now))}.{int(now % 1 * 1000):03d}+00:00"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _plain(answer: Answer) -> dict[str, Any]:
+    plain: dict[str, Any] = {"column": answer.column, "status": answer.status, "value": answer.value}
+    if answer.reason:
+        plain["reason"] = answer.reason
+    if answer.repaired:
+        plain["repaired"] = True
+    if answer.unaligned:
+        plain["unaligned"] = list(answer.unaligned)
+    return plain

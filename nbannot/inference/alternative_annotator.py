@@ -1,0 +1,253 @@
+"""The alternative annotator test: may a model stand in for one of these coders? (Calderon, Reichart & Dror 2025)
+
+Each coder in turn is left out and compared with the candidate: who agrees better with the remaining coders? The coder
+is *beaten* when the candidate is shown to be worse on fewer than a share ε of the texts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nbannot.comparing.align import Compared, given_items, refuse_other_fields
+from nbannot.errors import ScoringError, listed
+from nbannot.inference.alternative_page import Against, AltTest
+from nbannot.report.words import plural
+from nbannot.study.field import Field
+from nbannot.tools.imports import load
+
+if TYPE_CHECKING:
+    from nbannot.measures.result import FloatArray, IntArray
+
+FEWEST_TEXTS = 30
+FEWEST_CODERS = 3
+EPSILONS = (0.0, 0.05, 0.1, 0.15, 0.2)
+EPSILON_WORDS = (
+    "0.2 for experts, 0.15 for trained coders, 0.1 for crowd workers, less where people agree little"
+)
+
+
+def alt_test(
+    candidate: Compared,
+    column: str | None = None,
+    *,
+    coders: Sequence[Compared],
+    epsilon: float,
+    expert: str | None = None,
+    cluster: str | None = None,
+    q: float = 0.05,
+    min_texts: int = FEWEST_TEXTS,
+    n_resamples: int = 2_000,
+    seed: int = 1,
+) -> AltTest:
+    """Test whether a model (or a person) may stand in for one of these coders in one field.
+
+    Parameters
+    ----------
+    candidate
+        A `Run`, or a `Coder`.
+    column
+        The field (name or column); may be left out where all share only one.
+    coders
+        Two or more (better three) `Coder`; the labels of the task itself play no part.
+    epsilon
+        By how much the candidate may be worse and still count as equal, from 0 to below 1, because it costs less: 0.2
+        for experts, 0.15 for trained coders, 0.1 for crowd workers. To be chosen before looking, so it has no default.
+    expert
+        Name of the one coder who is right by definition: candidate and other coders are compared with them alone.
+    cluster
+        Column of the data that says which texts belong together; the test is then a t test on the cluster jackknife.
+    q
+        False discovery rate over the coders (Benjamini & Yekutieli 2001).
+    min_texts
+        Coders with fewer texts are reported, but not tested. Below 30 texts a signed-rank test takes the place of the
+        t test.
+    n_resamples, seed
+        Of the bootstrap intervals over texts.
+
+    Raises
+    ------
+    ScoringError
+        If there are fewer than two coders, the candidate is one of them, they share no field or no text, or a number
+        is out of range.
+
+    Notes
+    -----
+    Calderon, Reichart & Dror, "The Alternative Annotator Test for LLM-as-a-Judge", ACL 2025. There, texts without an
+    answer of the model are dropped; here they count, with the worst score, so that nobody passes by silence.
+    """
+    items = given_items(coders)
+    _check(candidate, items, epsilon, q, min_texts, expert)
+    refuse_other_fields([candidate, *items])
+    load("numpy", "scipy.stats")
+    from nbannot.inference.alternative_scores import scored
+
+    f = _field([candidate, *items], column)
+    table = scored(f, candidate, items, cluster, expert)
+    names = [item.run_id for item in items if item.run_id != expert]
+    tested = [_against(name, place, table, epsilon, min_texts) for place, name in enumerate(names)]
+    coders_found = _adjusted(tested, q)
+    if all(one.reason for one in coders_found):
+        raise ScoringError(
+            f"no coder has {min_texts} texts that another coder and {candidate.run_id} have, too: "
+            f"{listed(f'{one.coder} {one.n}' for one in coders_found)}.\n"
+            f"  Code more texts twice, or lower min_texts (a signed-rank test is used below {FEWEST_TEXTS})."
+        )
+    kept = [place for place, one in enumerate(coders_found) if not one.reason]
+    rho, ceiling = table.intervals(kept, n_resamples, seed)
+    over = {
+        e: _winning_rate(_adjusted([_against(n, i, table, e, min_texts) for i, n in enumerate(names)], q))
+        for e in sorted({*EPSILONS, float(epsilon)})
+    }
+    people, model, difference = table.agreement()
+    return AltTest(
+        field=f,
+        candidate=_name(candidate),
+        epsilon=float(epsilon),
+        winning_rate=over[float(epsilon)],
+        advantage=sum(coders_found[i].advantage for i in kept) / len(kept),
+        advantage_low=rho[0],
+        advantage_high=rho[1],
+        coders=tuple(coders_found),
+        sensitivity=over,
+        human_agreement=people,
+        candidate_agreement=model,
+        ceiling_difference=difference,
+        ceiling_low=ceiling[0],
+        ceiling_high=ceiling[1],
+        n=table.n,
+        measure=table.measure,
+        notes=_notes(table, coders_found, cluster, expert),
+    )
+
+
+def _name(item: Compared) -> str:
+    return item.model_id if item.model_id.startswith("coder ") else f"{item.model_id} [{item.run_id}]"
+
+
+def _check(
+    candidate: Any, coders: Sequence[Compared], epsilon: Any, q: Any, min_texts: Any, expert: str | None
+) -> None:
+    given_items([candidate])
+    number_like = isinstance(epsilon, int | float) and not isinstance(epsilon, bool)
+    if not number_like or not 0 <= epsilon < 1:
+        raise ScoringError(
+            f"epsilon must be a number from 0 to below 1. Got {epsilon!r}.\n  Usual: {EPSILON_WORDS}."
+        )
+    if not isinstance(q, int | float) or not 0 < q < 1:
+        raise ScoringError(f"q must be a number between 0 and 1. Got {q!r}.")
+    if not isinstance(min_texts, int) or isinstance(min_texts, bool) or min_texts < 2:
+        raise ScoringError(f"min_texts must be a whole number of at least 2. Got {min_texts!r}.")
+    names = [item.run_id for item in coders]
+    if candidate.run_id in names:
+        raise ScoringError(
+            f"{candidate.run_id} cannot be tested against itself: take it out of coders=[...]."
+        )
+    if len(coders) < 2:
+        raise ScoringError(f"the test needs at least two coders, better three. Got {len(coders)}.")
+    if expert is not None and expert not in names:
+        raise ScoringError(f"expert='{expert}' is none of the coders: {listed(names)}.")
+
+
+def _field(items: Sequence[Compared], column: str | None) -> Field:
+    codebook = items[0].task.codebook
+    shared = [f for f in codebook if all(f.column in item.coding.answers for item in items)]
+    if column is None and len(shared) == 1:
+        return shared[0]
+    if column is None or codebook[column] not in shared:
+        what = "name one field" if column is None else f"not all of them coded {codebook[column].column}"
+        raise ScoringError(f"{what}: alt_test(candidate, \"...\", coders=...).\n  All coded: "
+                           f"{listed(f.column for f in shared)}.")  # fmt: skip
+    return codebook[column]
+
+
+def _against(name: str, place: int, table: Any, epsilon: float, min_texts: int) -> Against:
+    wins, losses, groups = table.indicators(place)
+    n, missing = len(wins), table.missing(place)
+    if n < min_texts:
+        reason = f"not tested: {plural(n, 'text')}, fewer than {min_texts}"
+        return Against(name, n, missing, *_means(wins, losses), math.nan, math.nan, False, "", reason)
+    d = losses - wins
+    p, test = one_sided_p(d, epsilon, groups)
+    return Against(name, n, missing, *_means(wins, losses), p, math.nan, False, test)
+
+
+def _means(wins: FloatArray, losses: FloatArray) -> tuple[float, float, float]:
+    if not len(wins):
+        return math.nan, math.nan, math.nan
+    return float(wins.mean()), float(losses.mean()), float((losses - wins).mean())
+
+
+def one_sided_p(d: FloatArray, epsilon: float, groups: IntArray | None) -> tuple[float, str]:
+    """Return p of "the mean of `d` is ε or more", and the name of the test.
+
+    Where `d` does not vary, p is 0 for a mean below ε and 1 otherwise.
+    """
+    import numpy as np
+    from scipy import stats
+
+    mean = float(d.mean())
+    if np.ptp(d) == 0:
+        return (0.0 if mean < epsilon else 1.0), "no variation"
+    if groups is not None:
+        sums, sizes = np.bincount(groups, d), np.bincount(groups)
+        sums, sizes = sums[sizes > 0], sizes[sizes > 0]
+        g = len(sums)
+        if g < 2:
+            return 1.0, "one cluster: no test"
+        left_out = (d.sum() - sums) / (len(d) - sizes)
+        se = math.sqrt((g - 1) / g * float(((left_out - left_out.mean()) ** 2).sum()))
+        if se == 0:
+            return (0.0 if mean < epsilon else 1.0), "no variation"
+        return float(stats.t.cdf((mean - epsilon) / se, g - 1)), f"cluster jackknife t, {g} clusters"
+    if len(d) < FEWEST_TEXTS:
+        return float(stats.wilcoxon(d - epsilon, alternative="less").pvalue), "signed rank"
+    return float(stats.ttest_1samp(d, epsilon, alternative="less").pvalue), "t"
+
+
+def _adjusted(tested: Sequence[Against], q: float) -> list[Against]:
+    from dataclasses import replace
+
+    from nbannot.measures.significance import adjusted
+
+    every = adjusted([one.p for one in tested], "by").tolist()
+    return [
+        replace(one, p_adjusted=p, beaten=not math.isnan(p) and p <= q)
+        for one, p in zip(tested, every, strict=True)
+    ]
+
+
+def _winning_rate(tested: Sequence[Against]) -> float:
+    known = [one for one in tested if not one.reason]
+    return sum(one.beaten for one in known) / len(known)
+
+
+def _notes(table: Any, coders: Sequence[Against], cluster: str | None, expert: str | None) -> tuple[str, ...]:
+    tested = [one for one in coders if not one.reason]
+    notes = []
+    if expert is not None:
+        notes.append(f"Everybody is compared with {expert} alone, whose labels are taken to be right.")
+    if table.n_missing:
+        notes.append(
+            f"On {table.n_missing} of {table.n} texts the candidate has no valid answer: the worst score there is."
+        )
+    if table.n_not_asked:
+        notes.append(f"{plural(table.n_not_asked, 'text')} that the candidate was not given: left out.")
+    if table.n_single and expert is None:
+        notes.append(f"{plural(table.n_single, 'text')} with a single coder: left out.")
+    skipped = [one.coder for one in coders if one.reason]
+    if skipped:
+        notes.append(f"Too few texts to be tested, and not in the winning rate: {listed(skipped)}.")
+    if len(tested) < FEWEST_CODERS:
+        notes.append(
+            f"Only {plural(len(tested), 'coder')} tested: three or more are recommended, and the winning rate can only "
+            f"be a multiple of 1/{len(tested)}."
+        )
+    elif len(tested) < 10:
+        notes.append(f"With {len(tested)} coders the winning rate can only be a multiple of 1/{len(tested)}.")
+    if cluster is None:
+        notes.append(
+            "Texts are taken to be independent; if they share documents or authors, name the column: cluster=..."
+        )
+    return tuple(notes)

@@ -1,0 +1,223 @@
+"""How the coded texts of a corpus were drawn: what was declared, what a file says, and what the model's labels say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nbannot.comparing.align import column_of, weights_of
+from nbannot.errors import ScoringError, listed
+from nbannot.measures.result import FloatArray, IntArray
+from nbannot.report.words import plural
+from nbannot.study.field import Field
+from nbannot.study.reading import read_csv
+from nbannot.study.task import Task
+
+SAMPLED_WORDS = {
+    "random": "The texts with a human label are taken to be a random sample of this corpus; the model's labels of "
+    "both do not speak against it.",
+    "by label": "The texts with a human label are taken to be random among those with the same label of the model.",
+    "known": "Every coded text counts by the known probability with which it was drawn.",
+}
+SAMPLED = tuple(SAMPLED_WORDS)
+NOT_RANDOM = 0.001
+"""Below this p value, labelled texts are said not to be a random sample of the corpus."""
+LEFT_OUT = 5
+"""A label of the model without coded texts, where chance would have given so many, was left out on purpose."""
+SAMPLE_FILE = "sample.csv"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One field of a corpus.
+
+    Attributes
+    ----------
+    labels : what people and the model could say; ``not applicable`` last where the field has a condition.
+    model, human : (N,) positions in `labels`; -1: no valid answer of the model, no human label.
+    weights : (N,) 1 / sampling probability of the texts with a human label; all 1 where that is the same for all.
+    equal : whether the weights are all the same.
+    task : the texts, those added from the gold run included.
+    notes : what was checked, and what was left out, one sentence each.
+    """
+
+    field: Field
+    labels: tuple[str, ...]
+    model: IntArray
+    human: IntArray
+    weights: FloatArray
+    equal: bool
+    task: Task
+    sampled: str
+    notes: tuple[str, ...]
+
+    @property
+    def gold(self) -> IntArray:
+        """Positions of the texts with a human label."""
+        return np.flatnonzero(self.human >= 0)
+
+    def column(self, name: str) -> list[str]:
+        """Return a column of the data."""
+        return column_of(self.task, name) or []
+
+
+def sample_weights(
+    task: Task,
+    human: IntArray,
+    weights: str | None,
+    probability: str | None,
+    sampled: str | None,
+    notes: list[str],
+) -> tuple[FloatArray, str | None]:
+    """Return the weight of every text, and how the sample was drawn."""
+    if weights is not None and probability is not None:
+        raise ScoringError(
+            "weights= and probability= say the same (weight = 1 / probability): give one of them."
+        )
+    gold = np.flatnonzero(human >= 0)
+    if probability is None and weights is None:
+        stored = _sample_file(task)
+        if stored is None:
+            return np.ones(len(human)), sampled
+        outside = [task.ids[row] for row in gold.tolist() if task.ids[row] not in stored]
+        if outside:
+            raise ScoringError(
+                f"{plural(len(outside), 'text')} have a human label but are not in {SAMPLE_FILE}: "
+                f"{listed(outside, 3)}.\n"
+                "  Only texts drawn with a known probability can correct a share: blank the others, or say "
+                'sampled="random" with weights=... of your own.'
+            )
+        found = np.array([stored.get(i, 1.0) for i in task.ids])
+        notes.append(f"Sampling probabilities from {SAMPLE_FILE}.")
+        return 1 / found, "known"
+    if weights is not None:
+        chosen = task.select(ids=[task.ids[row] for row in gold.tolist()])
+        found = np.ones(len(human))
+        found[gold] = np.array(weights_of(chosen, weights))
+        notes.append(f"Weights (1 / probability of being sampled) from the column '{weights}'.")
+        return found, "known"
+    cells = column_of(task, probability) or []
+    found = np.ones(len(human))
+    wrong = []
+    for row in gold.tolist():
+        value = _float(cells[row])
+        if not 0 < value <= 1:
+            wrong.append(repr(cells[row]))
+        found[row] = 1 / value if value else math.inf
+    if wrong:
+        raise ScoringError(
+            f"probabilities must be above 0 and at most 1. Column '{probability}' has {listed(dict.fromkeys(wrong))}."
+        )
+    notes.append(f"Sampling probabilities from the column '{probability}'.")
+    return found, "known"
+
+
+def _sample_file(task: Task) -> dict[str, float] | None:
+    """Return id -> probability of the sample that was drawn for people in the task's folder; None without one."""
+    path = None if task.path is None else task.path / SAMPLE_FILE
+    if path is None or not path.exists():
+        return None
+    table = read_csv(path)
+    if not {"text_id", "probability"} <= set(table.columns):
+        raise ScoringError(
+            f"{path} needs the columns text_id and probability. It has {listed(table.columns)}."
+        )
+    found = {i: _float(p) for i, p in zip(table["text_id"], table["probability"], strict=True)}
+    wrong = [i for i, p in found.items() if not 0 < p <= 1]
+    if wrong:
+        raise ScoringError(
+            f"{path}: probabilities must be above 0 and at most 1. Wrong at {listed(wrong, 3)}."
+        )
+    return found
+
+
+def _float(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
+
+
+def weighted_by_label(found: Measured, groups: str | None) -> Measured:
+    """Return the field with weights N_k / n_k, as in a sample that is random within each label of the model."""
+    cell, size, _ = _cells(found, groups)
+    corpus = np.bincount(cell, minlength=size)
+    chosen = np.bincount(cell[found.gold], minlength=size)
+    weight = np.where(chosen > 0, corpus / np.maximum(chosen, 1), 1.0)[cell]
+    return replace(found, weights=weight, equal=False)
+
+
+def _cells(found: Measured, groups: str | None) -> tuple[IntArray, int, int]:
+    """Return each text's cell of group and model label, how many cells there are, and how many per group."""
+    k = len(found.labels) + 1
+    stratum = np.where(found.model < 0, k - 1, found.model)
+    if groups is None:
+        return stratum, k, k
+    codes, names = group_codes(found.column(groups))
+    return codes * k + stratum, k * len(names), k
+
+
+def checked(found: Measured, groups: str | None, *, declared: bool) -> str:
+    """Return how the coded texts may be taken to be drawn: as a random sample, or at random per label of the model.
+
+    Raises
+    ------
+    ScoringError
+        If they differ from the other texts more than chance allows, and are declared to be a random sample or leave out
+        a label of the model.
+    """
+    from scipy.stats import chi2
+
+    is_gold = found.human >= 0
+    cell, size, k = _cells(found, groups)
+    tables = np.array([np.bincount(cell[rows], minlength=size) for rows in (is_gold, ~is_gold)]).reshape(
+        2, -1, k
+    )
+    statistic, df = 0.0, 0
+    for g in range(tables.shape[1]):
+        one, freedom = _chi_square(tables[:, g])
+        statistic, df = statistic + one, df + freedom
+    if df == 0 or chi2.sf(statistic, df) >= NOT_RANDOM:
+        return "random"
+    whole = tables.sum(1)
+    share = whole / np.maximum(whole.sum(1, keepdims=True), 1)
+    left_out = (whole[0] < 2) & (whole.sum(0) / whole.sum() * whole[0].sum() >= LEFT_OUT)
+    if not declared and not left_out.any():
+        return "by label"
+    names = [*found.labels, "nothing valid"]
+    worst = int(np.argmax(abs(share[0] - share[1])))
+    raise ScoringError(
+        f"the {int(is_gold.sum()):,} texts with a human label are no random sample of the {len(is_gold):,} of the "
+        f"corpus: the model says {names[worst]!r} of {share[0, worst]:.0%} of them and of {share[1, worst]:.0%} of "
+        "the others, more than chance allows.\n"
+        '  Drawn per label of the model: sampled="by label". Drawn with known probabilities: probability="column" or '
+        'weights="column".\n  Chosen otherwise: they describe themselves only; have a random sample coded.'
+    )
+
+
+def _chi_square(table: IntArray) -> tuple[float, int]:
+    """Return chi-square and degrees of freedom of a (2, k) table; columns with a small expectation are pooled."""
+    from scipy.stats import chi2_contingency
+
+    if not table.sum(1).all():
+        return 0.0, 0
+    rare = table.sum(0) * (table.sum(1).min() / table.sum()) < 5
+    kept = np.column_stack([table[:, ~rare], table[:, rare].sum(1)])
+    kept = kept[:, kept.sum(0) > 0]
+    if kept.shape[1] < 2:
+        return 0.0, 0
+    found = chi2_contingency(kept, correction=False)
+    return float(found.statistic), int(found.dof)
+
+
+def group_codes(names: Sequence[str]) -> tuple[IntArray, list[str]]:
+    """Return each text's group as a position, and the groups in order: numbers by size, words by alphabet."""
+    known = sorted(
+        set(names),
+        key=lambda n: (math.isnan(_float(n)), _float(n) if n and not math.isnan(_float(n)) else 0, n),
+    )
+    place = {name: code for code, name in enumerate(known)}
+    return np.fromiter((place[n] for n in names), dtype=np.int64, count=len(names)), known

@@ -1,0 +1,81 @@
+"""What every finding has in common: a frame, exports, and a page made of blocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from nbannot.errors import ScoringError
+from nbannot.page.blocks import Block
+from nbannot.page.digits import NONE, number
+from nbannot.page.shown import Shown
+from nbannot.record import export
+
+Drawn = tuple[str, Sequence[tuple[str, float, float, float]]]
+"""A forest plot: what its axis says, and per row a name, a value and the limits of its interval."""
+
+
+class Finding(Shown):
+    """A result of this room: shown as a page, read as a frame, carried into a paper as LaTeX, Markdown or CSV."""
+
+    _display: ClassVar[str] = "finding"
+
+    @property
+    def frame(self) -> Any:
+        """The numbers, one row each (pandas; ``.to_polars()``)."""
+        raise NotImplementedError
+
+    def blocks(self) -> list[Block]:
+        """Return what the page says."""
+        raise NotImplementedError
+
+    def forests(self) -> list[Drawn]:
+        """Return the forest plots of the page."""
+        return []
+
+    def _repr_html_(self) -> str:
+        html: str = self._fragment().html
+        return html
+
+    def to_latex(self, caption: str | None = None, label: str | None = None) -> str:
+        """Return the frame as a LaTeX table; see `nbannot.record.export.to_latex`."""
+        return export.to_latex(self.frame, caption, label)
+
+    def to_markdown(self) -> str:
+        """Return the frame as a Markdown table."""
+        return export.to_markdown(self.frame)
+
+    def to_csv(self) -> str:
+        """Return the frame as CSV, every digit."""
+        return export.to_csv(self.frame)
+
+
+def p_text(p: float) -> str:
+    """Return a p value as it is shown.
+
+    >>> p_text(0.0312), p_text(0.0001), p_text(float("nan"))
+    ('0.031', '<0.001', '–')
+    """
+    if math.isnan(p):
+        return NONE
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def plain(value: float, digits: int = 2) -> str:
+    """Return a number of any size, with a real minus sign."""
+    return number(value, digits, low=-math.inf, high=math.inf)
+
+
+def in_range(name: str, value: Any, low: float, high: float) -> float:
+    """Return a number that must lie between two others, both excluded.
+
+    Raises
+    ------
+    ScoringError
+        If it is no number or lies outside.
+    """
+    right = isinstance(value, int | float) and not isinstance(value, bool)
+    if not right or not low < value < high:
+        raise ScoringError(f"{name} must be a number between {low:g} and {high:g}. Got {value!r}.")
+    return float(value)

@@ -1,0 +1,222 @@
+"""A corpus with some human labels: what the model and people said of each text, and whether the sample can be used.
+
+The conditions under which a correction holds are checked here, and refused in words: the labelled texts are a random
+(or known-probability) sample of the very corpus, the model was asked the same way of both, and the labelled texts did
+not shape the prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from nbannot.comparing.coder import Coder
+from nbannot.errors import ScoringError, listed
+from nbannot.inference.drawn import (
+    SAMPLED,
+    SAMPLED_WORDS,
+    Measured,
+    checked,
+    sample_weights,
+    weighted_by_label,
+)
+from nbannot.measures.result import IntArray
+from nbannot.record.run import Run
+from nbannot.report.words import plural
+from nbannot.study.field import Field
+from nbannot.study.task import Task
+
+NOT_APPLICABLE = "not applicable"
+NONE_AT_ALL, ANY = "none", "any"
+
+
+def measured(
+    corpus: Run,
+    column: str | None,
+    *,
+    gold: Run | Task | Coder | None = None,
+    sampled: str | None = None,
+    weights: str | None = None,
+    probability: str | None = None,
+    groups: str | None = None,
+) -> Measured:
+    """Return one field of a corpus with the human labels that may be used to correct the model's.
+
+    Raises
+    ------
+    ScoringError
+        If the labelled texts are no usable sample of the corpus; the letter says which condition fails.
+    """
+    if not isinstance(corpus, Run):
+        raise ScoringError(f"the corpus is a Run of the model on all its texts. Got {type(corpus).__name__}.")
+    if sampled is not None and sampled not in SAMPLED:
+        hint = (
+            "\n  Texts chosen by hand describe themselves only: no share of a corpus can be corrected with them."
+            if sampled == "convenience"
+            else ""
+        )
+        raise ScoringError(f"sampled must be one of {', '.join(SAMPLED)}. Got {sampled!r}.{hint}")
+    f = _field(corpus, column)
+    notes: list[str] = []
+    corpus = _joined(corpus, gold, f, notes)
+    labels = _labels(f)
+    answers = corpus.coding.answers[f.column]
+    place = {label: code for code, label in enumerate(labels)}
+    model = _codes(f, [a.value for a in answers], place)
+    if NOT_APPLICABLE in place:
+        closed = np.fromiter((a.status == "not_applicable" for a in answers), dtype=bool, count=len(answers))
+        model[closed] = place[NOT_APPLICABLE]
+    human = _human(f, corpus.task, gold, place)
+    human = _usable(corpus.task, human, notes)
+    if not (human >= 0).any():
+        raise ScoringError(
+            f"no text of the corpus has a human label in {f.column}, so nothing can be said of the model's errors.\n"
+            "  Have a random sample of these texts coded (put the labels into the data, or give gold=...)."
+        )
+    weighting, sampled = sample_weights(corpus.task, human, weights, probability, sampled, notes)
+    found = Measured(f, labels, model, human, weighting, True, corpus.task, sampled or "", ())
+    chosen = weighting[found.gold]
+    equal = bool(np.ptp(chosen) <= 1e-9 * chosen.max())
+    found = replace(found, equal=equal, weights=np.ones(len(human)) if equal else weighting)
+    if sampled in (None, "random"):
+        sampled = checked(found, groups, declared=sampled == "random")
+        said = "random" if sampled == "random" else "by label, which nobody declared"
+        found = replace(found, sampled=said)
+    notes.append(SAMPLED_WORDS[sampled])
+    if sampled == "by label":
+        found = weighted_by_label(found, groups)
+    return replace(found, notes=tuple(notes))
+
+
+def _field(corpus: Run, column: str | None) -> Field:
+    asked = corpus.coding.fields
+    if column is None and len(asked) == 1:
+        return asked[0]
+    if column is None:
+        raise ScoringError(f"name one field.\n  The corpus has: {listed(f.column for f in asked)}.")
+    f = corpus.task.codebook[column]
+    if f.column not in corpus.coding.answers:
+        raise ScoringError(
+            f"'{f.column}' was not asked in {corpus.run_id}.\n  Asked: {listed(f.column for f in asked)}."
+        )
+    return f
+
+
+def _labels(f: Field) -> tuple[str, ...]:
+    labels = (NONE_AT_ALL, ANY) if f.type in ("textbox", "span") else tuple(str(label) for label in f.labels)
+    return (*labels, NOT_APPLICABLE) if f.condition is not None else labels
+
+
+def _codes(f: Field, values: Sequence[Any], place: dict[str, int]) -> IntArray:
+    """Return the position of each value, -1 for none; of texts and spans whether there is anything."""
+    if f.type in ("textbox", "span"):
+        found = (
+            -1 if v is None else place[ANY if (v.strip() if f.type == "textbox" else v) else NONE_AT_ALL]
+            for v in values
+        )
+        return np.fromiter(found, dtype=np.int64, count=len(values))
+    codes: dict[Any, int] = {label: place[str(label)] for label in f.labels}
+    codes[None] = -1
+    return np.fromiter((codes.get(v, -1) for v in values), dtype=np.int64, count=len(values))
+
+
+def _human(f: Field, task: Task, gold: Any, place: dict[str, int]) -> IntArray:
+    """Return people's labels of the corpus' texts as positions, from the task or from what was given as gold."""
+    source = task if gold is None else gold.task if isinstance(gold, Run) else gold
+    if isinstance(source, Coder):
+        values: Sequence[Any] = source.coding.values(f.column)
+        applies = [a.status != "not_applicable" for a in source.coding.answers[f.column]]
+        source = source.task
+    else:
+        values, applies = source.human(f.column), source.human_applies(f.column)
+    codes = _codes(f, values, place)
+    if NOT_APPLICABLE in place:
+        codes[~np.array(applies, dtype=bool)] = place[NOT_APPLICABLE]
+    if source is task:
+        return codes
+    by_id = dict(zip(source.ids, codes.tolist(), strict=True))
+    strangers = [i for i, code in by_id.items() if code >= 0 and i not in set(task.ids)]
+    if strangers:
+        raise ScoringError(
+            f"{plural(len(strangers), 'text')} with a human label are not in the corpus: {listed(strangers, 3)}.\n"
+            "  A correction holds for the corpus from which the labelled texts were drawn: annotate them with it, or "
+            "give the model's Run on them as gold=..."
+        )
+    own = dict(zip(source.ids, source.texts, strict=True))
+    other = [i for i, text in zip(task.ids, task.texts, strict=True) if own.get(i, text) != text]
+    if other:
+        raise ScoringError(
+            f"{plural(len(other), 'text')} of gold have another wording in the corpus: {listed(other, 3)}.\n"
+            "  Ids must mean the same text in both."
+        )
+    return np.fromiter((by_id.get(i, -1) for i in task.ids), dtype=np.int64, count=len(task))
+
+
+def _joined(corpus: Run, gold: Any, f: Field, notes: list[str]) -> Run:
+    """Return the corpus with the texts of a gold run that it does not hold, if the model was asked the same way."""
+    if gold is None:
+        return corpus
+    if not isinstance(gold, Run | Task | Coder):
+        raise ScoringError(f"gold is a Run, a Task or a Coder. Got {type(gold).__name__}.")
+    book = gold.codebook if isinstance(gold, Task) else gold.task.codebook
+    if book.hash != corpus.task.codebook.hash:
+        raise ScoringError("gold and corpus have different codebooks; their labels do not mean the same.")
+    if not isinstance(gold, Run):
+        return corpus
+    if gold.config.get("split") == "dev":
+        raise ScoringError(
+            f"{gold.run_id} was made on the dev half, whose texts shaped the prompt: the model's errors on them are "
+            "fewer than on the corpus.\n  Give the run on the test half."
+        )
+    differing = [
+        name
+        for name in (
+            "model",
+            "prompt_hash",
+            "model_digest",
+            "answer_mode_used",
+            "temperature",
+            "calibration_used",
+        )
+        if gold.config.get(name) != corpus.config.get(name)
+    ]
+    if differing:
+        raise ScoringError(
+            f"the model was asked in another way on gold than on the corpus: {listed(differing)} differ "
+            f"({gold.run_id}, {corpus.run_id}).\n  Its errors there say nothing about its errors here: annotate the "
+            "corpus with gold.config."
+        )
+    notes.append("Model, prompt and settings are the same on gold and corpus (compared by their hashes).")
+    known = set(corpus.task.ids)
+    rows = [row for row, i in enumerate(gold.task.ids) if i not in known]
+    if not rows:
+        return corpus
+    import polars as pl
+
+    notes.append(f"{plural(len(rows), 'text')} of the gold run were added to the corpus.")
+    added = gold.task.data[rows]
+    data = pl.concat([corpus.task.data, added], how="diagonal").fill_null("")
+    ids = [*corpus.task.ids, *(gold.task.ids[row] for row in rows)]
+    task = replace(corpus.task, data=data, rows=tuple(range(len(ids))))
+    task.__dict__["_identified"] = (ids, corpus.task.id_source)
+    answers = [*corpus.coding.answers[f.column], *(gold.coding.answers[f.column][row] for row in rows)]
+    coding = replace(corpus.coding, task=task, answers={f.column: answers})
+    return replace(corpus, task=task, coding=coding)
+
+
+def _usable(task: Task, human: IntArray, notes: list[str]) -> IntArray:
+    """Return the human labels without those of texts that stand in the prompt as worked examples."""
+    examples = {e.text.strip() for f in task.codebook for e in f.examples if e.text.strip()}
+    if not examples:
+        return human
+    shown = np.fromiter((t.strip() in examples for t in task.texts), dtype=bool, count=len(task)) & (
+        human >= 0
+    )
+    if shown.any():
+        notes.append(
+            f"{plural(int(shown.sum()), 'text')} with a human label are examples of the codebook: left out."
+        )
+    return np.where(shown, -1, human)

@@ -1,0 +1,127 @@
+"""Where model servers are: addresses as people write them, this machine, and the way through a proxy."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import urllib.request
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+
+from nbannot.errors import ModelError
+from nbannot.models.keys import IN_ADDRESS, LEAST, SECRET_PARAMETERS, key_name, known_secrets, masked
+
+
+def checked_address(address: str, source: str) -> str:
+    """Return the address of a server without the slash at its end; a query that holds no key stays.
+
+    Parameters
+    ----------
+    source
+        Where it comes from, for the error.
+
+    Raises
+    ------
+    ModelError
+        If it is no http(s) address, or holds a password or a key: addresses are written into ``config.json``.
+    """
+    try:
+        parts = urlsplit(address.strip())
+        named = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        named = False
+    if not named:
+        raise ModelError(
+            f"{source} must be an address such as http://localhost:8000/v1. Got '{masked(address)}'.\n"
+            "  Write it with http:// or https:// in front."
+        )
+    if parts.username is not None or parts.password is not None:
+        raise ModelError(
+            f"{source} holds a password; addresses are written into config.json.\n"
+            "  Take out what stands before the @, and put the key into NBANNOT_API_KEY."
+        )
+    if parts.fragment:
+        raise ModelError(
+            f"{source} has a part behind a #, which no server is sent; addresses are written into config.json.\n"
+            f"  Take it out; a key belongs into {key_name(parts.hostname or '')}."
+        )
+    if place := _holds_a_key(parts.path, parts.query):
+        raise ModelError(
+            f"{source} holds a key in its {place}; addresses are written into config.json.\n"
+            f"  Take it out, and put the key into {key_name(parts.hostname or '')}."
+        )
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), parts.query, ""))
+
+
+def _holds_a_key(path: str, query: str) -> str:
+    """Return the part of an address in which a key stands, or ""."""
+    secrets = [secret for secret in known_secrets() if len(secret) >= 2 * LEAST]
+    for place, part in (("path", path), ("query", query)):
+        plain = unquote(part)
+        if IN_ADDRESS.search(plain) or any(
+            re.search(rf"(?<![\w-]){re.escape(s)}(?![\w-])", plain) for s in secrets
+        ):
+            return place
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if SECRET_PARAMETERS.search(name) and value:
+            return "query"
+    return ""
+
+
+def joined(address: str, path: str) -> str:
+    """Return an address with a path added in front of its query.
+
+    >>> joined("https://host/v1", "/models"), joined("https://host/x?api-version=1", "/chat/completions")
+    ('https://host/v1/models', 'https://host/x/chat/completions?api-version=1')
+    """
+    base, mark, query = address.partition("?")
+    return f"{base}{path}{mark}{query}"
+
+
+def without_end(address: str, *ends: str) -> str:
+    """Return an address without the first of these ends that its path has; its query stays.
+
+    >>> without_end("http://host/v1/chat/completions?v=1", "/chat/completions", "/models")
+    'http://host/v1?v=1'
+    """
+    base, mark, query = address.partition("?")
+    end = next((end for end in ends if base.endswith(end)), "")
+    return f"{base.removesuffix(end)}{mark}{query}"
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether an address leads to this machine.
+
+    A tunnel or a container that listens on the loopback address counts as this machine: it cannot be told apart.
+    """
+    host = urlsplit(address).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def proxy_for(address: str) -> str | None:
+    """Return the proxy that the environment names for an address, or ``None``; ``NO_PROXY`` is respected.
+
+    Raises
+    ------
+    ModelError
+        If it is of a kind that cannot be used.
+    """
+    parts = urlsplit(address)
+    host = parts.hostname or ""
+    if is_loopback(address) or urllib.request.proxy_bypass(f"{host}:{parts.port}" if parts.port else host):
+        return None
+    known = urllib.request.getproxies()
+    proxy = known.get(parts.scheme) or known.get("all")
+    if not proxy:
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    if urlsplit(proxy).scheme not in ("http", "https"):
+        raise ModelError(
+            f"the proxy for {host} is of the kind '{urlsplit(proxy).scheme}', which is not supported.\n"
+            f"  Name an http proxy in HTTPS_PROXY, or add {host} to NO_PROXY."
+        )
+    return proxy

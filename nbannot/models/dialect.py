@@ -1,0 +1,271 @@
+"""What one server takes of a chat request: it begins with everything, and leaves out what the server says it cannot do.
+
+Servers that speak OpenAI's language differ in what they take: some know no JSON schema, some no seed, some models only
+one temperature. What was left out is kept with the server's own words, so that a run can record it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from nbannot.asking.request_reply import Request
+from nbannot.models.chat import LEAST_ROOM, is_too_long, room_left
+from nbannot.models.endings import refusal_of
+from nbannot.models.exchange import Exchange
+from nbannot.tools.json_bytes import packed
+
+Sent = TypeVar("Sent")
+
+FORMATS = ("json_schema", "json_object", "text")
+"""Ways of asking for JSON, the strictest first."""
+
+TOP_LOGPROBS = 20
+MAY_BE_DROPPED = ("seed", "temperature", "top_p", "top_k")
+TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
+SWITCHES = ("chat_template_kwargs", "reasoning_effort")
+REFUSED = (400, 404, 415, 422, 501)
+"""HTTP statuses with which servers refuse a request for what it holds."""
+KEPT_BODIES = 64
+MOST_SENDS = 12
+"""How often one request may be sent while each refusal teaches something (there are 9 things to learn)."""
+
+FORMAT_WORDS = re.compile(
+    r"response_?format|json_?\s?schema|json_object|grammar|guided|structured[ _]output", re.I
+)
+UNSUPPORTED = re.compile(
+    r"unsupported|not support|n't support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|not available|"
+    r"not accept|extra (inputs|fields)|only the default|use '?\"?max_|no endpoints found",
+    re.I,
+)
+TOKENS_WORDS = re.compile(r"max_(completion_|new_|output_)?tokens|completion tokens|output tokens", re.I)
+MOST_TOKENS = re.compile(
+    r"(?:supports? at most|less than or equal to|at most|<=|maximum allowed(?: number of output tokens)?(?: is)?|"
+    r"must be less than)\W{0,3}(\d[\d,]*)(?! \D{0,20}(?:context|total))|range of max_tokens is \[\d+, ?(\d+)\]|"
+    r"max_tokens\W{0,3}\d+ > (\d+)",
+    re.I,
+)
+"""The longest reply that a server allows, in the words of several."""
+
+
+class Bodies:
+    """The encoded parameters of requests, kept so that a schema is encoded once and not for every text."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[Any, ...], tuple[Any, bytes]] = {}
+
+    def body(self, request: Request, rest: Callable[[], Mapping[str, Any]], *further: object) -> bytes:
+        """Return the body of a request: its messages, and what `rest` returns.
+
+        Parameters
+        ----------
+        further
+            What else decides `rest`, besides the request's own settings.
+        """
+        key = (
+            id(request.schema),
+            request.temperature,
+            request.top_p,
+            request.top_k,
+            request.seed,
+            request.max_tokens,
+            request.reasoning,
+            request.answer_mode,
+            *further,
+        )
+        kept = self._kept.get(key)
+        if kept is None or kept[0] is not request.schema:
+            if len(self._kept) >= KEPT_BODIES:
+                self._kept.clear()
+            kept = request.schema, packed(rest())[1:]
+            self._kept[key] = kept
+        return b'{"messages":' + packed(request.messages) + b"," + kept[1]
+
+    def forget(self) -> None:
+        """Forget everything: what decides it has changed."""
+        self._kept.clear()
+
+
+class Formats:
+    """How JSON of each schema is asked for: as strictly as the server allows.
+
+    It is kept per schema, so that all texts are asked the same question in the same way.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Any, str]] = {}
+
+    def of(self, schema: Mapping[str, Any]) -> str:
+        """Return one of `FORMATS`."""
+        kept = self._known.get(id(schema))
+        return kept[1] if kept is not None and kept[0] is schema else FORMATS[0]
+
+    def step_down(self, schema: Mapping[str, Any]) -> bool:
+        """Ask for this schema in a less strict way from now on; return whether there is one."""
+        left = FORMATS[FORMATS.index(self.of(schema)) + 1 :]
+        if left:
+            self._known[id(schema)] = schema, left[0]
+        return bool(left)
+
+    def told(self) -> dict[str, Any]:
+        """Return the least strict format in use, and how many schemas were refused."""
+        used = [form for _, form in self._known.values()] or [FORMATS[0]]
+        return {"response_format": max(used, key=FORMATS.index), "schemas_refused": len(self._known)}
+
+
+@dataclass
+class Dialect:
+    """What one server takes of the parameters of a chat completion.
+
+    Attributes
+    ----------
+    token_limit
+        The name it has for the longest reply; ``None`` if it takes none.
+    switch
+        How it is told to think or not.
+    dropped
+        Parameter -> the server's words when it refused it.
+    most_tokens
+        The longest reply that the server allows, where it has said so.
+    schema_as_value
+        Whether the server is Hugging Face's own, which takes a schema as the ``value`` of ``json_object``.
+    """
+
+    token_limit: str | None = "max_tokens"
+    switch: str = "chat_template_kwargs"
+    dropped: dict[str, str] = field(default_factory=dict)
+    most_tokens: int | None = None
+    schema_as_value: bool = False
+    formats: Formats = field(default_factory=Formats)
+    _bodies: Bodies = field(default_factory=Bodies)
+
+    def parameters(self, request: Request) -> dict[str, Any]:
+        """Return everything that is sent with a request but its messages."""
+        wanted: dict[str, Any] = {
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "top_k": request.top_k,
+            "seed": request.seed,
+        }
+        sent = {name: v for name, v in wanted.items() if v is not None and name not in self.dropped}
+        if self.token_limit is not None:
+            sent[self.token_limit] = request.max_tokens
+        sent.update(self._reasoning(request.reasoning))
+        if request.answer_mode == "score":
+            sent.update(logprobs=True, top_logprobs=TOP_LOGPROBS)
+        form = self.formats.of(request.schema)
+        if form == "json_schema" and self.schema_as_value:
+            sent["response_format"] = {"type": "json_object", "value": request.schema}
+        elif form == "json_schema":
+            inner = {"name": "answer", "strict": True, "schema": request.schema}
+            sent["response_format"] = {"type": form, "json_schema": inner}
+        elif form == "json_object":
+            sent["response_format"] = {"type": form}
+        return sent
+
+    def body(self, request: Request, model: str) -> bytes:
+        """Return the body of a request."""
+        return self._bodies.body(
+            request, lambda: {"model": model, "stream": False, **self.parameters(request)}, model
+        )
+
+    async def exchange(
+        self, request: Request, make: Callable[[Request], Sent], send: Callable[[Sent], Awaitable[Exchange]]
+    ) -> Exchange:
+        """Send a request, again for as long as each refusal teaches something, and return how it went.
+
+        Parameters
+        ----------
+        make
+            Returns what is sent for a request, with what has been learned so far.
+        send
+            Sends it once.
+        """
+        unanswered = 0
+        for number in range(1, MOST_SENDS + 1):
+            asked = request
+            if self.most_tokens is not None and self.most_tokens < request.max_tokens:
+                asked = replace(request, max_tokens=self.most_tokens)
+            sent = make(asked)
+            found = await send(sent)
+            unanswered += found.unanswered
+            if found.error is None or number == MOST_SENDS or refusal_of(found) is not None:
+                break
+            if is_too_long(found) or TOKENS_WORDS.search(found.said):
+                shorter = self._shorter(asked, found)
+                if shorter is not None:
+                    request = shorter
+                    continue
+                if is_too_long(found):
+                    break
+            learned_meanwhile = found.status in REFUSED and make(asked) != sent
+            if not learned_meanwhile and not self.learn(request, found):
+                break
+        return replace(found, unanswered=unanswered) if unanswered != found.unanswered else found
+
+    def _shorter(self, request: Request, found: Exchange) -> Request | None:
+        """Return the request with a shorter longest reply, where the server says that this would let it through."""
+        if found.status not in (400, 413, 422, 500):
+            return None
+        room = room_left(found.said, request)
+        if room is not None:
+            return replace(request, max_tokens=room)
+        most = MOST_TOKENS.search(found.said)
+        number = int(next(n for n in most.groups() if n).replace(",", "")) if most else 0
+        if LEAST_ROOM <= number < request.max_tokens:
+            self.most_tokens = number
+            self.dropped[f"max_tokens above {number}"] = found.error or ""
+            return request
+        return None
+
+    def learn(self, request: Request, exchange: Exchange) -> bool:
+        """Leave out what the server refuses of a request; return whether it is worth sending it again."""
+        if exchange.status not in REFUSED:
+            return False
+        sent = self.parameters(request)
+        inner = exchange.data.get("error")
+        named = str(inner.get("param") or "") if isinstance(inner, Mapping) else ""
+        code = str(inner.get("code") or "") if isinstance(inner, Mapping) else ""
+        words = f"{code} {exchange.said}"
+        changed = bool(FORMAT_WORDS.search(f"{named} {words}")) and self.formats.step_down(request.schema)
+        if not changed and UNSUPPORTED.search(words):
+            meant = [n for n in sent if n == named or (not named and re.search(rf"\b{n}\b", words))]
+            changed = sum(self._leave_out(name, exchange.error or "") for name in meant) > 0
+        if changed:
+            self._bodies.forget()
+        return changed
+
+    def _leave_out(self, name: str, words: str) -> bool:
+        if name in MAY_BE_DROPPED:
+            self.dropped[name] = words
+        elif name in TOKEN_LIMITS:
+            other = TOKEN_LIMITS[1 - TOKEN_LIMITS.index(name)]
+            self.token_limit = None if other in self.dropped else other
+            self.dropped[name] = words
+        elif name in SWITCHES:
+            other = SWITCHES[1 - SWITCHES.index(name)]
+            if other in self.dropped:
+                return False
+            self.switch = other
+            self.dropped[name] = words
+        else:
+            return False
+        return True
+
+    def _reasoning(self, wanted: bool | str | None) -> dict[str, Any]:
+        if wanted is None:
+            return {}
+        if self.switch == "chat_template_kwargs" and isinstance(wanted, bool):
+            return {"chat_template_kwargs": {"enable_thinking": wanted}}
+        word = {True: "medium", False: "none"}[wanted] if isinstance(wanted, bool) else wanted
+        return {"reasoning_effort": word}
+
+    def told(self) -> dict[str, Any]:
+        """Return what was learned, as plain data."""
+        return {
+            **self.formats.told(),
+            "token_limit": self.token_limit,
+            "dropped": dict(self.dropped),
+        }

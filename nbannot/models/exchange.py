@@ -1,0 +1,303 @@
+"""How one HTTP exchange with a model server went, and what the server says of it."""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nbannot.asking.request_reply import Reply
+from nbannot.tools.json_bytes import unpacked
+
+RETRIABLE = frozenset({408, 425, 429}) | frozenset(range(500, 600)) - {501, 505}
+READ_WORDS = 20_000
+"""Most characters of a reply in which a server's words are looked for: error pages can be of any length."""
+DEPTH = 8
+"""How deep in a reply a server's words are looked for."""
+
+WAIT_NAMES = {
+    "retrydelay": 1.0,
+    "retryafter": 1.0,
+    "retryafterseconds": 1.0,
+    "retryaftersecs": 1.0,
+    "retryaftersec": 1.0,
+    "retryafterms": 0.001,
+    "retryaftermilliseconds": 0.001,
+    "waitseconds": 1.0,
+}
+"""Members of an error that state a wait, without their marks and capitals, and the seconds of their unit."""
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+PART = re.compile(
+    r"(\d{1,9}(?:\.\d{1,9})?)\s*"
+    r"(milliseconds?|millis|msecs?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h)(?![a-z])",
+    re.I,
+)
+WAIT_WORDS = re.compile(
+    r"\b(?:(?:re)?try(?:ing)?(?: again| your request)?|wait(?:ing)?|available(?: again)?|resets?|retry[- ]after)"
+    r"\W{0,3}(?:again )?(?:in|after|for|at least|about|approximately|another|\s){0,4}\W{0,3}"
+    r"(?P<wait>\d{1,9}(?:\.\d{1,9})?\s*(?:milliseconds?|millis|msecs?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?"
+    r"|h)(?![a-z])[\s\dhms.]{0,24})",
+    re.I,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """How one HTTP request went.
+
+    Attributes
+    ----------
+    status
+        The HTTP status; 0 when there was no reply.
+    data
+        The JSON object of the reply; empty when there is none.
+    error
+        Why the reply is of no use, with the server's own words, for people: keys are masked, and it is cut.
+        ``None`` when the reply can be used.
+    words
+        The server's own words as they came, by which an error is recognised. Never handed on.
+    seconds
+        From sending to the last byte.
+    unanswered
+        How often the request was sent before on a connection that the server closed without a reply.
+    """
+
+    status: int = 0
+    data: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    retriable: bool = False
+    retry_after_s: float | None = None
+    seconds: float = 0.0
+    words: str = field(default="", repr=False)
+    unanswered: int = 0
+
+    @property
+    def said(self) -> str:
+        """What an error is recognised by: the server's words as they came, else the error."""
+        return self.words or self.error or ""
+
+    def failed(self) -> Reply:
+        """Return the `Reply` for a request that went wrong."""
+        return Reply(
+            error=self.error,
+            retriable=self.retriable,
+            retry_after_s=self.retry_after_s,
+            finish_reason="error",
+            seconds=self.seconds,
+            unanswered=self.unanswered,
+        )
+
+
+def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
+    """Return the seconds that a server asks to be left alone: ``Retry-After`` as a number or a date.
+
+    >>> retry_after({"Retry-After": "7"}), retry_after({"retry-after-ms": "250"}), retry_after({"Retry-After": "soon"})
+    (7.0, 0.25, None)
+    """
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", headers.get("retry-after-ms", "")):
+        return float(headers["retry-after-ms"]) / 1000
+    value = headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", value):
+        return float(value)
+    try:
+        when = email.utils.parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return max(0.0, when - (time.time() if now is None else now))
+
+
+def wait_in(data: object, words: str = "") -> float | None:
+    """Return the seconds that an error asks to wait for in its body: a member that states them, or its words.
+
+    >>> wait_in({"error": {"details": [{"retryDelay": "34.5s"}]}})
+    34.5
+    >>> wait_in({}, "Rate limit reached. Please try again in 1m20.5s. Limit 30, used 30."), wait_in({}, "busy")
+    (80.5, None)
+    """
+    stated = [*_stated(data, 0)]
+    match = WAIT_WORDS.search(words[:READ_WORDS])
+    if match is not None:
+        stated.append(_seconds(match["wait"]))
+    return max(stated, default=None)
+
+
+def _stated(data: object, depth: int) -> list[float]:
+    """Return the waits that members of an error state, in seconds."""
+    if depth > DEPTH:
+        return []
+    if isinstance(data, list):
+        return [wait for item in data[:20] for wait in _stated(item, depth + 1)]
+    if not isinstance(data, Mapping):
+        return []
+    found = []
+    for name, value in list(data.items())[:50]:
+        unit = WAIT_NAMES.get(re.sub(r"[^a-z]", "", str(name).casefold()[:40]))
+        if unit is None or isinstance(value, bool):
+            found += _stated(value, depth + 1)
+        elif isinstance(value, int | float) and 0 <= value < 1e9:
+            found.append(value * unit)
+        elif isinstance(value, Mapping) and isinstance(value.get("seconds"), int | float):
+            found.append(float(value["seconds"]))
+        elif isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}(\.\d{1,9})?\s*", value):
+            found.append(float(value) * unit)
+        elif isinstance(value, str) and PART.match(value.strip()):
+            found.append(_seconds(value[:40]))
+    return found
+
+
+def _seconds(text: str) -> float:
+    """Return the seconds of a time such as ``1m20.5s``.
+
+    >>> _seconds("1h2m3s"), _seconds("250ms"), _seconds("2 minutes")
+    (3723.0, 0.25, 120.0)
+    """
+    total = 0.0
+    for number, unit in PART.findall(text):
+        short = "ms" if unit.casefold().startswith(("ms", "milli")) else unit[0].casefold()
+        total += float(number) * UNITS[short]
+    return total
+
+
+def server_words(data: object, raw: str = "") -> str:
+    """Return what a server says went wrong, in the forms that servers have for it.
+
+    >>> server_words({"error": {"message": "no such model"}}), server_words({"detail": [{"loc": ["body", "seed"],
+    ...     "msg": "Extra inputs are not permitted"}]})
+    ('no such model', 'body.seed: Extra inputs are not permitted')
+    """
+    found = _words(data, 0)
+    if found:
+        return found[:READ_WORDS]
+    page = raw[:READ_WORDS]
+    text = re.sub(r"<[^<>]*>", " ", page) if page.lstrip().startswith("<") else page
+    return " ".join(text.split())
+
+
+def _words(data: object, depth: int) -> str:
+    if depth > DEPTH:
+        return ""
+    if isinstance(data, str):
+        inner = parsed(data) if data.lstrip().startswith("{") else None
+        return (_words(inner, depth + 1) if inner else "") or data
+    if isinstance(data, list):
+        return "; ".join(filter(None, (_words(item, depth + 1) for item in data[:3])))
+    if isinstance(data, Mapping):
+        where = data.get("loc")
+        if isinstance(where, list) and "msg" in data:
+            return f"{'.'.join(map(str, where[:DEPTH]))}: {data['msg']}"
+        for name in (
+            "error",
+            "message",
+            "detail",
+            "msg",
+            "error_message",
+            "error_msg",
+            "status_msg",
+            "errors",
+        ):
+            if data.get(name) and (found := _words(data[name], depth + 1)):
+                return found
+    return ""
+
+
+def parsed(raw: bytes | str) -> dict[str, Any] | None:
+    """Return the JSON object in a reply, or ``None``; an error in a list of its own is taken out of it."""
+    try:
+        data = unpacked(raw)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(data, list) and len(data) == 1 and isinstance(data[0], dict) and "error" in data[0]:
+        return data[0]
+    return data if isinstance(data, dict) else None
+
+
+def error_in(data: Mapping[str, Any]) -> Any:
+    """Return the error that a reply with status 200 holds, in the forms that servers have for it; else ``None``."""
+    if data.get("error"):
+        return data["error"]
+    told = data.get("base_resp")
+    if isinstance(told, Mapping) and told.get("status_code") not in (0, None):
+        return {"code": told["status_code"], "message": told.get("status_msg")}
+    if data.get("choices"):
+        return None
+    if data.get("error_code") or data.get("error_msg"):
+        return {"code": data.get("error_code"), "message": data.get("error_msg")}
+    if data.get("object") == "error" or data.get("type") == "error" or data.get("status") == "error":
+        return {k: data.get(k) for k in ("code", "message", "detail", "type")}
+    if data.get("success") is False:
+        return data.get("errors") or {k: data.get(k) for k in ("code", "message", "msg")}
+    return None
+
+
+def code_of(error: object) -> str:
+    """Return the codes of an error as they came, with blanks between: ``code``, ``type``, ``status``, inner ones."""
+    if not isinstance(error, Mapping):
+        return ""
+    inner = error.get("innererror") or error.get("inner_error")
+    codes = [error.get(name) for name in ("code", "type", "status", "reason")]
+    if isinstance(inner, Mapping):
+        codes.append(inner.get("code"))
+    return " ".join(str(code)[:80] for code in codes if isinstance(code, str | int) and code)
+
+
+def code_in(error: object) -> int:
+    """Return the HTTP status that an error inside a reply with status 200 stands for; 502 where it does not say."""
+    code = error.get("code") if isinstance(error, Mapping) else None
+    if isinstance(code, str) and code.isdigit() and len(code) == 3:
+        code = int(code)
+    if isinstance(code, int) and 400 <= code < 600:
+        return code
+    words = f"{code_of(error)} {_words(error, 0)}"[:READ_WORDS]
+    if re.search(
+        r"(unexpected|unknown|no such|invalid) (endpoint|route|path|url)|endpoint[^.]{0,20} not found",
+        words,
+        re.I,
+    ):
+        return 404
+    if re.search(r"rate[_ ]?limit|too many requests|resource[_ ]exhausted", words, re.I):
+        return 429
+    return 502
+
+
+def failure(
+    status: int,
+    data: Mapping[str, Any],
+    page: str,
+    shown: Callable[[str], str],
+    *,
+    wait: float | None = None,
+    seconds: float = 0.0,
+    reason: str = "",
+) -> Exchange:
+    """Return the exchange for what a server says went wrong.
+
+    Parameters
+    ----------
+    page
+        The reply as text, where it is no JSON object.
+    shown
+        Makes of the server's words what people may see.
+    wait
+        Seconds that the headers of the reply ask to be left alone.
+    reason
+        What is said where the server says nothing.
+    """
+    words = server_words(data, page)
+    waits = [w for w in (wait, wait_in(data, words) if status in RETRIABLE else None) if w is not None]
+    return Exchange(
+        status,
+        data,
+        f"HTTP {status}: {shown(words) or reason}",
+        status in RETRIABLE and not spent(data.get("error")),
+        max(waits, default=None),
+        seconds,
+        words,
+    )
+
+
+def spent(error: object) -> bool:
+    """Return whether the server refuses because the account has nothing left: waiting does not help."""
+    return isinstance(error, Mapping) and "insufficient_quota" in (error.get("code"), error.get("type"))

@@ -1,0 +1,269 @@
+"""Keys: where they come from, where they may go, and how they are kept out of everything that is handed on.
+
+A key that other programs use too goes to the hosts it was made for, and to the host that the environment names beside
+it; an address in somebody's config.json is no reason to send it. ``NBANNOT_API_KEY_<HOST>`` (the host in capitals,
+other characters as ``_``) goes to that host alone, ``NBANNOT_API_KEY`` to the address that is used, and the hosts in
+``NBANNOT_KEY_HOSTS`` (separated by commas) get the keys of other programs as well.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, NoReturn
+from urllib.parse import quote, urlsplit
+
+from nbannot.asking.request_reply import Reply
+from nbannot.errors import ModelError
+
+OWN_KEY = "NBANNOT_API_KEY"
+HOSTS_VARIABLE = "NBANNOT_KEY_HOSTS"
+
+STANDARD = {
+    "OPENAI_API_KEY": (("openai.com",), "OPENAI_BASE_URL"),
+    "HF_TOKEN": (("huggingface.co", "hf.co"), "HF_ENDPOINT"),
+    "HUGGING_FACE_HUB_TOKEN": (("huggingface.co", "hf.co"), "HF_ENDPOINT"),
+    "OLLAMA_API_KEY": (("ollama.com",), "OLLAMA_HOST"),
+}
+"""Keys of other programs: the domains they were made for, and the variable that may name another host."""
+
+SECRET_NAMES = re.compile(r"(API_?KEY|ACCESS_KEY|SECRET_KEY|AUTH_TOKEN|_TOKEN|_SECRET|PASSWORD|PASSWD)(_|$)")
+"""How variables are named that hold secrets, also of models that other packages add."""
+KEY_LIKE = re.compile(r"\b(sk|pk|hf|gsk|xai|nvapi|r8|key)([-_])[A-Za-z0-9_*-]{8,}")
+IN_ADDRESS = re.compile(
+    r"\b(?:(?:sk|pk|rk|hf|gsk|xai|nvapi|r8|ghp|gho|glpat)[-_](?=[\w-]*[0-9A-Z])[\w-]{12,}|AIza[\w-]{30,}"
+    r"|eyJ[\w-]{8,}\.[\w-]{8,})"
+)
+"""What is a key wherever it stands in an address."""
+SECRET_PARAMETERS = re.compile(
+    r"(key|token|secret|sig|signature|password|passwd|pwd|auth|authorization|code|credential|sas)s?$", re.I
+)
+"""How the parameters of an address end that hold keys."""
+LEAST = 4
+"""A known key with fewer characters is taken out only where it is said to be one: it is a part of many words."""
+PLACEHOLDERS = frozenset({"true", "false", "null", "none", "empty", "not-needed", "response", "reasoning"})
+"""What stands for a key where none is needed, and words of the answers themselves."""
+
+
+class Secret:
+    """A key that does not show itself, and that no file can hold."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+        _USED.add(value)
+
+    def reveal(self) -> str:
+        """Return the key, for the header it belongs in."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        raise TypeError("a key cannot be pickled or copied: it stays in this process")
+
+
+_USED: set[str] = set()
+"""Every key that was made in this process, from wherever it came."""
+
+
+# ---- where keys go ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChoice:
+    """Which key goes to an address.
+
+    Attributes
+    ----------
+    variable
+        Where it comes from; "" if none is sent.
+    kept_back
+        Variables that hold a key which is not sent, as the address is not one it was made for.
+    """
+
+    key: Secret | None
+    variable: str
+    host: str
+    kept_back: tuple[str, ...] = ()
+
+    def told(self) -> str:
+        """Return where which key goes, for people."""
+        if self.variable:
+            return f"{self.variable} goes to {self.host}"
+        if self.kept_back:
+            return f"no key goes to {self.host} ({', '.join(self.kept_back)} stays here)"
+        return f"no key goes to {self.host}"
+
+    def what_to_set(self) -> str:
+        """Return the line that says how a key reaches this host."""
+        line = f"  Set {key_name(self.host)} or {OWN_KEY} before Python starts; never write a key into a notebook."
+        if self.kept_back:
+            kept = " and ".join(self.kept_back)
+            line += f"\n  {kept} is kept for its own host; {HOSTS_VARIABLE}={self.host} sends it here."
+        return line
+
+
+def key_name(host: str) -> str:
+    """Return the variable with the key of one host.
+
+    >>> key_name("api.together.xyz")
+    'NBANNOT_API_KEY_API_TOGETHER_XYZ'
+    """
+    return f"{OWN_KEY}_{re.sub(r'[^A-Z0-9]', '_', host.upper())}"
+
+
+def key_for(address: str, *variables: str) -> KeyChoice:
+    """Return the key for an address: the host's own, else the first of the variables that may go there.
+
+    Parameters
+    ----------
+    variables
+        `OWN_KEY` and names in `STANDARD`, in this order of preference.
+
+    Raises
+    ------
+    ModelError
+        If what a variable holds cannot be a key.
+    """
+    host = urlsplit(address).hostname or ""
+    kept_back = []
+    for variable in (key_name(host), *variables):
+        if not os.environ.get(variable, "").strip():
+            continue
+        if variable in STANDARD and not _may_go(variable, address):
+            kept_back.append(variable)
+            continue
+        return KeyChoice(key_from(variable), variable, host, tuple(kept_back))
+    return KeyChoice(None, "", host, tuple(kept_back))
+
+
+def _may_go(variable: str, address: str) -> bool:
+    """Return whether a key of another program may go to this address."""
+    domains, place = STANDARD[variable]
+    parts = urlsplit(address)
+    host = (parts.hostname or "").casefold()
+    if parts.scheme == "https" and any(host == d or host.endswith(f".{d}") for d in domains):
+        return True
+    named = os.environ.get(place, "").strip()
+    own = urlsplit(named if "://" in named else f"http://{named}")
+    if named and own.netloc.casefold() == parts.netloc.casefold():
+        return True
+    allowed = {name.strip().casefold() for name in os.environ.get(HOSTS_VARIABLE, "").split(",")}
+    return bool(host) and bool(allowed & {host, parts.netloc.casefold()})
+
+
+def key_from(*variables: str) -> Secret | None:
+    """Return the key in the first of these environment variables that holds one.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be a key.
+    """
+    for variable in variables:
+        value = os.environ.get(variable, "").strip()
+        if not value:
+            continue
+        if not re.fullmatch(r"[\x21-\x7e]+", value):
+            raise ModelError(
+                f"{variable} holds a character that no key has (a space, a line break, a letter with an accent).\n"
+                f"  Set {variable} again, with the key alone."
+            )
+        return Secret(value)
+    return None
+
+
+# ---- masking ----------------------------------------------------------------------------------------------------
+
+
+def known_secrets() -> list[str]:
+    """Return every key that is known here, longest first: used ones, and those in variables named as such."""
+    found = set(_USED)
+    for name, value in os.environ.items():
+        value = value.strip()
+        ours = name in STANDARD or name == OWN_KEY or name.startswith(f"{OWN_KEY}_")
+        if ours or (SECRET_NAMES.search(name.upper()) and len(value) >= 12 and not value.isalpha()):
+            found.add(value)
+    return sorted((s for s in found if s and s.casefold() not in PLACEHOLDERS), key=len, reverse=True)
+
+
+@lru_cache(maxsize=256)
+def _spellings(secret: str) -> re.Pattern[str]:
+    """Return what finds a key as it is, escaped in JSON, in an address, and in base64."""
+    if len(secret) < LEAST:
+        said = (
+            r"(?P<said>\b(?:bearer|api[-_ ]?key|token|authorization)\b(?: provided| is| was)?[\s:=\"']{1,4})"
+        )
+        return re.compile(f"{said}{re.escape(secret)}(?![\\w-])", re.I)
+    plain = "".join(re.escape(c) if c.isalnum() else rf"\\*{re.escape(c)}" for c in secret)
+    others = {quote(secret, safe=""), base64.b64encode(secret.encode()).decode().rstrip("=")} - {secret}
+    return re.compile("|".join([plain, *(re.escape(one) for one in others if len(one) >= 8)]))
+
+
+def without(secrets: Iterable[str], text: str) -> str:
+    """Return a text without these keys, in whatever spelling they stand in it.
+
+    >>> without(["a/bc1"], r"the key a\\/bc1, YS9iYzE")
+    'the key …, …'
+    """
+    for secret in secrets:
+        pattern = _spellings(secret)
+        text = pattern.sub(r"\g<said>…" if "said" in pattern.groupindex else "…", text)
+    return text
+
+
+def masked(text: str, secrets: Iterable[str] = ()) -> str:
+    """Return a text for people without any known key, what looks like one, and passwords and keys in addresses.
+
+    >>> masked("Incorrect API key provided: sk-proj-0123456789", ["topsecret"])
+    'Incorrect API key provided: sk-…'
+    >>> masked("http://me:word@host/v1?api-version=1&sig=abc")
+    'http://…@host/v1?api-version=1&sig=…'
+    """
+    text = without([*secrets, *known_secrets()], text)
+    text = KEY_LIKE.sub(r"\1\2…", text)
+    text = re.sub(r"(?<=//)[^/\s@]{1,500}@", "…@", text)
+    return re.sub(
+        r"([?&#;][\w.-]{0,40}(?:key|token|secret|sig|signature|password|auth|code)=)[^&\s#'\"]+",
+        r"\1…",
+        text,
+        flags=re.I,
+    )
+
+
+def scrubbed(reply: Reply, secrets: Sequence[str], sent: Callable[[], str]) -> Reply:
+    """Return a reply without any known key, as it may be kept; the reply itself where it holds none.
+
+    Parameters
+    ----------
+    secrets
+        See `known_secrets`.
+    sent
+        Returns what the model was sent: what stands in there is no secret of ours, and stays.
+    """
+    parts: dict[str, Any] = {
+        name: value
+        for name in ("text", "reasoning", "error", "finish_reason", "model", "fingerprint")
+        if isinstance(value := getattr(reply, name), str) and value
+    }
+    found = _standing_in(secrets, parts.values())
+    if not found:
+        return reply
+    prompt = sent()
+    secret = [s for s in found if len(s) < LEAST or s not in prompt]
+    changed: dict[str, Any] = {
+        name: clean for name, value in parts.items() if (clean := without(secret, value)) != value
+    }
+    return replace(reply, **changed) if changed else reply
+
+
+def _standing_in(secrets: Sequence[str], texts: Iterable[str]) -> list[str]:
+    every = "\n".join(texts)
+    return [secret for secret in secrets if _spellings(secret).search(every)]

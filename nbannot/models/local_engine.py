@@ -1,0 +1,380 @@
+"""A loaded local model: scores options, or writes JSON that cannot leave the schema; same question, same numbers."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from nbannot.asking.request_reply import Reply, Request
+from nbannot.errors import ModelError
+from nbannot.models.gguf import Weights
+from nbannot.models.local_port import STATES_PREFIX, Completion, Port, ServerError, States, state_name
+from nbannot.models.local_prompts import (
+    Tokens,
+    branchings,
+    common_start,
+    cut_places,
+    message_places,
+    system_folded,
+    transcript,
+)
+
+INSTALL = 'pip install "nbannot[local]"'
+BATCH = 512
+LOADED_AT_ONCE = 2
+OPTION_BIAS = 100.0
+LEAST_SHARE = 1e-30
+COMPACT_JSON = {"whitespace_flexible": False, "key_separator": ": ", "item_separator": ", "}
+
+LOADED: OrderedDict[tuple[object, ...], LocalEngine] = OrderedDict()
+_LOADING = threading.Lock()
+
+
+def loaded_engine(found: Weights, context_size: int, threads: int) -> LocalEngine:
+    """Return the engine for these weights and settings, loaded once in a process; count one more user.
+
+    At most `LOADED_AT_ONCE` engines that nobody uses are kept.
+    """
+    key = (os.getpid(), found.path, found.digest, context_size, threads)
+    with _LOADING:
+        engine = LOADED.get(key)
+        if engine is None:
+            idle = [known for known, other in LOADED.items() if other.users == 0]
+            for known in idle[: len(LOADED) + 1 - LOADED_AT_ONCE]:
+                LOADED.pop(known).unload()
+            engine = LOADED[key] = LocalEngine(found, context_size, threads)
+        LOADED.move_to_end(key)
+        engine.users += 1
+    return engine
+
+
+def engine_version() -> str:
+    """Return the version of xllamacpp.
+
+    Raises
+    ------
+    ModelError
+        If it is not installed, or this processor lacks instructions that it needs.
+    """
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        installed = version("xllamacpp")
+    except PackageNotFoundError:
+        raise ModelError(
+            "Local models need the package xllamacpp, which is not installed here.\n"
+            f"  Type: {INSTALL}\n"
+            '  Or use a model that needs nothing: model = "mock".'
+        ) from None
+    if missing := _missing_instructions():
+        raise ModelError(
+            f"This computer's processor lacks {', '.join(missing)}, which local models need.\n"
+            '  Use a model on a server, e.g. model = "ollama/<name>", or none: model = "mock".'
+        )
+    return installed
+
+
+def _missing_instructions(cpuinfo: str = "/proc/cpuinfo") -> list[str]:
+    """Return which instruction sets of the x86 builds are missing; unknown (empty) elsewhere than on Linux."""
+    try:
+        flags = re.search(r"^flags\s*:(.*)$", Path(cpuinfo).read_text("utf-8", "replace"), re.MULTILINE)
+    except OSError:
+        return []
+    return [name for name in ("avx2", "fma", "bmi2") if flags and name not in flags[1].split()]
+
+
+def _start(found: Weights, context_size: int, threads: int, key: str, states: str) -> Any:
+    """Return a running xllamacpp server for one prompt at a time."""
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # read when the library is loaded: shared CPUs must not spin
+    import xllamacpp
+
+    settings = xllamacpp.CommonParams()
+    settings.model.path = found.path
+    settings.n_ctx = context_size
+    settings.n_parallel = 1
+    settings.n_batch = settings.n_ubatch = BATCH
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
+    settings.swa_full = True
+    settings.ctx_shift = False
+    settings.warmup = False
+    settings.cache_ram_mib = 0
+    settings.slot_save_path = states + os.sep
+    settings.api_keys = [key]
+    settings.ui = False
+    settings.verbosity = -1
+    try:
+        return xllamacpp.Server(settings)
+    except RuntimeError as error:
+        size = f"{found.size / 1e6:,.0f} MB"
+        raise ModelError(
+            f"The model '{found.path}' ({size}) could not be loaded.\n"
+            "  The file may be cut short, of a kind this version does not know, or too large for the memory here.\n"
+            f"  Try a smaller context_size (now {context_size}), download it again, or use another .gguf file."
+        ) from error
+
+
+class StoppedError(Exception):
+    """The request was cancelled."""
+
+
+class TooLongError(Exception):
+    """The prompt is longer than the context."""
+
+
+@dataclass(slots=True)
+class Work:
+    """One request being worked on: whether to stop, and how many prompt tokens it has cost so far."""
+
+    stop: threading.Event
+    evaluated_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenisedPrompt:
+    """A prompt as tokens, and where to cut it.
+
+    Attributes
+    ----------
+    body, tail
+        The tokens up to the template's last control token, and the text from there on: what is appended to `tail`
+        cannot change the tokens of `body`.
+    tokens
+        The whole prompt.
+    cuts
+        Numbers of tokens, rising.
+    """
+
+    body: Tokens
+    tail: str
+    tokens: Tokens
+    cuts: tuple[int, ...]
+
+
+class LocalEngine:
+    """A loaded model. Its `worker` thread does one request at a time."""
+
+    def __init__(self, found: Weights, context_size: int, threads: int) -> None:
+        self.users = 0
+        self.context_size = context_size
+        self.worker = ThreadPoolExecutor(1, thread_name_prefix="nbannot-local")
+        self._folder = tempfile.TemporaryDirectory(prefix=STATES_PREFIX, ignore_cleanup_errors=True)
+        self._states = States(Path(self._folder.name))
+        key = secrets.token_urlsafe(24)
+        self._server: Any = _start(found, context_size, threads, key, self._folder.name)
+        self._port = Port(self._server.listening_address, key)
+        self._tokens = lru_cache(1024)(self._port.tokens)
+        self._has_template = found.has_chat_template
+        self._takes_system = self._port.takes_system_messages()
+        self._control = re.compile("|".join(map(re.escape, found.control_tokens)) or r"(?!)")
+
+    def unload(self) -> None:
+        """Free the memory; nobody may be using the engine."""
+        self.worker.shutdown(wait=True)
+        self._server = None
+        self._folder.cleanup()
+
+    def reply(self, request: Request, stop: threading.Event) -> Reply:
+        """Return the reply to one request, whatever happens; called in the worker thread."""
+        start = time.perf_counter()
+        work = Work(stop)
+        try:
+            prompt = self._prompt(request)
+            scored = request.answer_mode == "score" and request.options
+            reply = self._score(request, prompt, work) if scored else self._generate(request, prompt, work)
+        except TooLongError as error:
+            reply = Reply(error=f"text does not fit: {error}", finish_reason="context")
+        except StoppedError:
+            reply = Reply(error="cancelled", retriable=True, finish_reason="cancelled")
+        except (ServerError, RuntimeError, OSError, ValueError, LookupError, HTTPException) as error:
+            reply = Reply(
+                error=f"the local model failed: {error or type(error).__name__}", finish_reason="error"
+            )
+        seconds = time.perf_counter() - start
+        return replace(reply, evaluated_tokens=work.evaluated_tokens, seconds=seconds)
+
+    # --- answering
+
+    def _score(self, request: Request, prompt: TokenisedPrompt, work: Work) -> Reply:
+        """Return the most probable option and the probability of each.
+
+        The options' tokens form a tree. At every branching the model's distribution over the next token is kept to
+        the tokens with which some option goes on; an option's probability is the product along its path. That is
+        the probability that the model, sampling at temperature 1 and kept to the options, writes this option. Long
+        options are not compensated for their length. The distribution at a branching is exact however improbable
+        the options are (their log-odds are raised together, so that no other token is among the best); nothing is
+        cut off, and no share is below 1e-30.
+        """
+        replies = [self._tokens(prompt.tail + option, not prompt.body) for option in request.options]
+        asked = len(prompt.body) + len(common_start(replies))
+        self._check_length(len(prompt.body) + max(len(reply) for reply in replies), prompt)
+        shares = [1.0] * len(replies)
+        for path, branches in branchings(replies):
+            tokens = prompt.body + path
+            is_first = len(tokens) == asked
+            reuse = self._to_last_cut(tokens, prompt, work) if is_first else True
+            odds = self._next(tokens, list(branches), reuse, work)
+            for token, members in branches.items():
+                for member in members:
+                    shares[member] *= odds[token]
+        probabilities = tuple(share / sum(shares) for share in shares)
+        best = probabilities.index(max(probabilities))
+        return Reply(
+            text=request.options[best],
+            finish_reason="stop",
+            probabilities=probabilities,
+            input_tokens=asked,
+            output_tokens=len(prompt.body) + len(replies[best]) - asked,
+        )
+
+    def _next(self, tokens: Tokens, candidates: list[int], reuse: bool, work: Work) -> dict[int, float]:
+        """Return how probable each candidate is as the next token, among the candidates; sums to 1."""
+        done = self._complete(
+            tokens,
+            work,
+            n_predict=1,
+            cache_prompt=reuse,
+            n_probs=len(candidates),
+            post_sampling_probs=True,
+            samplers=["temperature"],
+            temperature=1.0,
+            seed=0,
+            logit_bias=[[token, OPTION_BIAS] for token in candidates],
+        )
+        found = {entry["id"]: entry["prob"] for entry in done.top}
+        shares = {token: max(found.get(token, 0.0), LEAST_SHARE) for token in candidates}
+        total = sum(shares.values())
+        return {token: share / total for token, share in shares.items()}
+
+    def _generate(self, request: Request, prompt: TokenisedPrompt, work: Work) -> Reply:
+        """Return JSON that obeys the schema, unless it is cut at `max_tokens` or at the end of the context.
+
+        Sampling settings that are not given are off: neither top-k nor top-p nor min-p, no repetition penalty.
+
+        The schema is kept by llama.cpp's grammar engine, which drops a schema it cannot read, and in rare cases lets
+        a value end early when an option holds both characters that JSON escapes (quotes, backslashes) and such
+        outside ASCII; every reply is therefore checked again when it is read.
+        """
+        self._check_length(len(prompt.tokens) + 1, prompt)
+        settings: dict[str, Any] = {
+            "n_predict": max(1, request.max_tokens),
+            "temperature": request.temperature,
+            "top_k": request.top_k or 0,
+            "top_p": 1.0 if request.top_p is None else request.top_p,
+            "min_p": 0.0,
+            "samplers": ["top_k", "top_p", "temperature"],
+        }
+        if request.seed is not None:
+            settings["seed"] = request.seed % 2**32
+        if request.schema:
+            settings["json_schema"] = {**request.schema, "x-guidance": COMPACT_JSON}
+        reuse = self._to_last_cut(prompt.tokens, prompt, work)
+        done = self._complete(prompt.tokens, work, cache_prompt=reuse, **settings)
+        return Reply(
+            text=done.text,
+            finish_reason=done.finish_reason,
+            input_tokens=len(prompt.tokens),
+            output_tokens=done.output_tokens,
+        )
+
+    def _check_length(self, length: int, prompt: TokenisedPrompt) -> None:
+        if length > self.context_size:
+            raise TooLongError(
+                f"{len(prompt.tokens)} tokens and the answer, of {self.context_size} (context_size); "
+                "choose a larger context_size, fewer examples or a shorter text"
+            )
+
+    def _complete(self, tokens: Tokens, work: Work, **settings: Any) -> Completion:
+        """Return what llama.cpp does with these tokens; stops within a batch or a token when told to."""
+        done = Completion()
+
+        def take(chunk: dict[str, Any]) -> bool:
+            done.add(chunk)
+            return work.stop.is_set()
+
+        if not work.stop.is_set():
+            asked = {"prompt": list(tokens), "stream": True, "return_progress": True, **settings}
+            self._server.handle_completions(asked, take)
+        work.evaluated_tokens += done.evaluated_tokens
+        if work.stop.is_set():
+            raise StoppedError
+        if done.error:
+            raise ServerError(done.error)
+        return done
+
+    # --- prompts
+
+    def _prompt(self, request: Request) -> TokenisedPrompt:
+        messages, shared = list(request.messages), request.shared
+        if not self._takes_system:
+            messages, shared = system_folded(messages, shared)
+        text = self._port.templated(messages) if self._has_template else transcript(messages)
+        places = message_places(text, messages)
+        literal = [span for place in places for span in self._control_spellings(text, place)]
+        control = [match.start() for match in self._control.finditer(text, places[-1][1] if places else 0)]
+        split = control[-1] if control else 0
+        body = self._encoded(text[:split], literal) if split else ()
+        tokens = body + self._tokens(text[split:], not body)
+        cuts = []
+        for cut in cut_places(messages, places, shared):
+            before = self._encoded(text[:cut], literal)
+            cuts.append(len(common_start([before, tokens])))
+        return TokenisedPrompt(body, text[split:], tokens, tuple(sorted(set(cuts) - {0})))
+
+    def _control_spellings(self, text: str, place: tuple[int, int]) -> Iterator[tuple[int, int]]:
+        """Yield where a message spells a control token, which must reach the model as plain text."""
+        for match in self._control.finditer(text, *place):
+            yield match.span()
+
+    def _encoded(self, text: str, literal: Sequence[tuple[int, int]]) -> Tokens:
+        tokens: Tokens = ()
+        at = 0
+        for start, end in literal:
+            if end <= len(text):
+                tokens += self._tokens(text[at:start], not tokens) if start > at else ()
+                tokens += self._tokens(text[start:end], not tokens, plain=True)
+                at = end
+        return tokens + (self._tokens(text[at:], not tokens) if at < len(text) else ())
+
+    # --- the state at the cuts
+
+    def _to_last_cut(self, tokens: Tokens, prompt: TokenisedPrompt, work: Work) -> bool:
+        """Bring the model to its state after the last cut before the end of `tokens`; ``False`` if there is none.
+
+        The parts between the cuts are evaluated one by one, from the last cut whose state is saved.
+        """
+        cuts = [cut for cut in prompt.cuts if cut < len(tokens) and tokens[:cut] == prompt.tokens[:cut]]
+        reached = self._restored(tokens, cuts)
+        for number in range(reached, len(cuts)):
+            self._complete(tokens[: cuts[number]], work, n_predict=0, cache_prompt=number > 0)
+            if number >= len(cuts) - 2:
+                self._save(tokens, cuts[: number + 1])
+        return bool(cuts)
+
+    def _restored(self, tokens: Tokens, cuts: list[int]) -> int:
+        """Put back the furthest saved state and return how many cuts it covers."""
+        for number in range(len(cuts), 0, -1):
+            name = state_name(tokens, cuts[:number])
+            if self._states.has(name):
+                if self._port.state("restore", name).get("n_restored") == cuts[number - 1]:
+                    return number
+                self._states.drop(name)
+        return 0
+
+    def _save(self, tokens: Tokens, cuts: list[int]) -> None:
+        name = state_name(tokens, cuts)
+        saved = self._port.state("save", name)
+        self._states.keep(name, int(saved.get("n_written", 0)), whole=saved.get("n_saved") == cuts[-1])

@@ -1,0 +1,192 @@
+"""The headline: of each field one metric beside its baseline, and in one sentence what they come to.
+
+Every door says it with these words: the card's title, the first table of a report, the line on a terminal.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nbannot.page.blocks import Block, Cell, Footnotes, Grid, Row, Scale
+from nbannot.page.digits import NONE, count, interval_of, share, value_of
+from nbannot.report.fields import n_reference, value_cells
+from nbannot.report.words import BASELINE, HEADLINES, metric_words, plural
+
+if TYPE_CHECKING:
+    from nbannot.measures.result import FieldScore, Result
+    from nbannot.record.scoring import Scored
+    from nbannot.study.field import Field
+
+FROM_CHANCE = frozenset({"cohen_kappa", "quadratic_kappa", "krippendorff_alpha", "spearman_corr"})
+"""Metrics of which 0 is what answering without looking comes to."""
+MARKS = {
+    "▲": "the whole interval lies above the baseline",
+    "≈": "the interval holds the baseline",
+    "▼": "the whole interval lies below the baseline",
+}
+BASELINE_WORDS = (
+    "baseline: always the commonest human label, or as many of each label as were given, dealt out at random, "
+    "whichever scores more"
+)
+LOW_COVERAGE = 0.9
+"""Below this share of answered texts the sentence says how many were answered."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What is said first of one field.
+
+    Attributes
+    ----------
+    baseline
+        What answering without looking at the text scores in this metric: always the commonest human label, or as many
+        of each label as were given, dealt out at random, whichever scores more. ``None`` where there is no such value.
+    better
+        Whether the whole interval lies above the baseline; ``None`` without a baseline.
+    n, answered
+        Texts with a human label to which the field applies, and those among them with a valid answer.
+    """
+
+    field: Field
+    metric: str
+    result: Result | None
+    baseline: float | None
+    better: bool | None
+    n: int
+    answered: int
+
+    @property
+    def mark(self) -> str:
+        """How the interval lies to the baseline, as a key of `MARKS`; "" where there is nothing to say."""
+        if self.better is None or self.result is None or self.baseline is None:
+            return ""
+        return "▲" if self.better else "▼" if self.result.ci_high < self.baseline else "≈"
+
+
+def headlines(of: Scored) -> list[Headline]:
+    """Return the headline of every field that was asked, in codebook order."""
+    return [_headline(f, of.scores.fields[f.column]) for f in of.coding.fields]
+
+
+def _headline(f: Field, score: FieldScore) -> Headline:
+    name = HEADLINES[f.type][0]
+    n, answered = n_reference(score), score.results["coverage"].n_answered
+    result = score.results[name] if n else None
+    if result is None or not result.defined:
+        return Headline(f, name, result, None, None, n, answered)
+    baseline = _baseline(name, score, n)
+    # A missing limit compares as False: what has no interval is not better.
+    return Headline(
+        f, name, result, baseline, None if baseline is None else result.ci_low > baseline, n, answered
+    )
+
+
+def _baseline(name: str, score: FieldScore, n: int) -> float | None:
+    if name in FROM_CHANCE:
+        return 0.0
+    twin = score.results.get(BASELINE.get(name, ""))
+    if twin is None or not twin.defined:
+        return None
+    return max(twin.value, dealt_out(score, n)) if name == "f1_macro" else twin.value
+
+
+def dealt_out(score: FieldScore, n: int) -> float:
+    """Return the macro F1 to be expected if the labels that were given had been dealt out to the texts at random.
+
+    With s texts of a class among n and p predictions of it, s * p / n are right by chance: F1 = 2sp / (n (s + p)).
+    """
+    classes = [(int(row["support"]), int(row["predicted"])) for row in score.per_class if row["support"]]
+    return sum(2 * s * p / (n * (s + p)) for s, p in classes) / len(classes) if classes else 0.0
+
+
+def verdict(of: Scored) -> str:
+    """Return in one sentence what a run's, or a person's, labels come to on these texts."""
+    texts = plural(len(of.task), "text")
+    if not of.task.has_human_labels:
+        return f"No human labels on {texts}: answers to look at, nothing to score"
+    found = headlines(of)
+    scored = [one for one in found if one.n]
+    judged = [one for one in scored if one.better is not None]
+    if not scored:
+        return f"No human label for any field that was asked, on {texts}"
+    if judged:
+        better = sum(bool(one.better) for one in judged)
+        said = f"{better or 'none'} of {plural(len(judged), 'field')} better than the baseline on {texts}"
+        if len(judged) == 1:
+            one = judged[0]
+            said = f"{one.field.name} {'better' if one.better else 'not better'} than the baseline on {texts}"
+    else:
+        said = f"{plural(len(scored), 'field')} scored on {texts}; none has a baseline"
+    asked, answered = sum(one.n for one in scored), sum(one.answered for one in scored)
+    if asked and answered / asked < LOW_COVERAGE:
+        said += f"; {share(answered, asked)} answered"
+    return said[0].upper() + said[1:]
+
+
+def scale_of(found: list[Headline]) -> tuple[float, float]:
+    """Return the ends of the scale on which all headlines are drawn: 0 to 1, lower where an interval reaches there."""
+    limits = [one.result.ci_low for one in found if one.result is not None]
+    least = min((low for low in limits if not math.isnan(low)), default=0.0)
+    return (-1.0 if least < -0.5 else -0.5 if least < 0 else 0.0), 1.0
+
+
+def look_blocks(of: Scored) -> list[Block]:
+    """Return the table that comes first: per field the headline metric beside its baseline, and what was answered."""
+    if not of.task.has_human_labels:
+        return []
+    found = headlines(of)
+    scale = scale_of(found)
+    notes = Footnotes()
+    rows: list[Row | str] = []
+    for one in found:
+        name = Cell(one.field.name, "strong", title=one.field.column)
+        if not one.n or one.result is None:
+            rows.append([name, Cell("no human labels", "quiet"), "", "", "", "", ""])
+            continue
+        value, limits = value_cells(one.metric, one.result, notes)
+        drawn = Scale(*scale, one.result.value, (one.result.ci_low, one.result.ci_high), one.baseline)
+        words = f"{value.text} {limits.text}" + (
+            "" if one.baseline is None else f", baseline {one.baseline:.2f}"
+        )
+        rows.append(
+            [
+                name,
+                Cell(metric_words(one.metric), "quiet"),
+                Cell(value.text, "strong"),
+                limits,
+                Cell(words, scale=drawn),
+                _against(one),
+                Cell(
+                    f"{count(one.answered)} of {count(one.n)}", "quiet" if one.answered == one.n else "plain"
+                ),
+            ]
+        )
+    ends = f"{scale[0]:g} to {scale[1]:g}"
+    header = ["field", "metric", "value", "95% interval", ends, "baseline", "answered"]
+    marks = [f"{mark} {words}" for mark, words in MARKS.items() if any(one.mark == mark for one in found)]
+    return [Grid(header, rows, "llriirr", notes=[*notes.lines, f"{BASELINE_WORDS}; {', '.join(marks)}"])]
+
+
+def _against(one: Headline) -> Cell:
+    """Return how a value lies to its baseline, in words and, where it is not above it, tinted."""
+    if one.baseline is None:
+        return Cell(NONE, "quiet")
+    said = f"{one.baseline:.2f} {one.mark}"
+    return Cell(said, "quiet" if one.better else "plain", 0.0 if one.better else -0.45, title=MARKS[one.mark])
+
+
+def lines(of: Scored) -> list[str]:
+    """Return one short line per field for a terminal or a log, with baseline, coverage and n."""
+    said = []
+    for one in headlines(of):
+        if not one.n or one.result is None:
+            continue
+        words = f"{one.field.name}: {metric_words(one.metric)} {value_of(one.metric, one.result)}"
+        words += f" {interval_of(one.metric, one.result)}" if one.result.ci_method else ""
+        words += f" ({one.result.reason})" if one.result.reason else ""
+        if one.baseline is not None:
+            words += f", baseline {one.baseline:.2f} {one.mark}"
+        said.append(f"{words}, answered {count(one.answered)} of {count(one.n)}")
+    return said

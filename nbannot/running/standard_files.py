@@ -1,0 +1,112 @@
+"""The standard files of a run folder, made from the state of the run and its ledger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nbannot.asking import ledger
+from nbannot.asking.ledger import Tally
+from nbannot.asking.reply_parts import thinking_in
+from nbannot.errors import RunError
+from nbannot.record import folder
+from nbannot.record.coding import Coding
+from nbannot.study.task import Task
+from nbannot.tools.files import csv_text, read_json, write_atomic, write_json
+
+
+def output_text(coding: Coding) -> str:
+    """Return the content of ``output.csv``."""
+    return csv_text(*coding.output_rows())
+
+
+def write_counts(place: Path, tally: Tally, *, cached: int | None = None, wall_time: float = 0.0) -> None:
+    """Write ``timing_data.json`` and ``char_counts.json``; what a lost file alone knew is ``null`` in the new one.
+
+    Parameters
+    ----------
+    cached
+        Answers that the session took from the ledger; as before when left out.
+    wall_time
+        Seconds to add to those of earlier sessions.
+    """
+    before = _stored(place / folder.TIMING)
+    earlier = before.get("wall_time", None if cached is None else 0.0)
+    write_json(
+        place / folder.TIMING,
+        _timing(tally, before.get("cached_count") if cached is None else cached)
+        | {"wall_time": None if earlier is None else earlier + wall_time},
+    )
+    write_json(
+        place / folder.CHARS,
+        {
+            "input_chars": tally.input_chars,
+            "output_chars": tally.output_chars,
+            "input_tokens": tally.input_tokens,
+            "output_tokens": tally.output_tokens,
+        },
+    )
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path)
+    except RunError:
+        return {}
+
+
+def _timing(tally: Tally, cached: int | None) -> dict[str, Any]:
+    seconds = sorted(tally.seconds)
+    total = sum(seconds)
+    return {
+        "total_inference_time": total,
+        "avg_inference_time": total / len(seconds) if seconds else 0.0,
+        "inference_count": tally.calls,
+        "wall_time": None,
+        "retry_count": tally.retries,
+        "cached_count": cached,
+        **{
+            f"latency_p{p}": seconds[min(len(seconds) - 1, int(p / 100 * len(seconds)))]
+            for p in (50, 90, 99)
+            if seconds
+        },
+    }
+
+
+def counts_are_whole(place: Path, calls: int) -> bool:
+    """Return whether times and characters are there and count as many calls as the ledger has."""
+    return _stored(place / folder.TIMING).get("inference_count") == calls and bool(
+        _stored(place / folder.CHARS)
+    )
+
+
+def write_traces(task: Task, place: Path, config: Mapping[str, Any]) -> None:
+    """Write one line per call that returned reasoning, its own channel or the answer's ``reasoning`` key."""
+    rows = {text_id: number for number, text_id in enumerate(task.ids)}
+    by_column = {f.column: f for f in task.codebook}
+    lines = []
+    for record in ledger.read_lines(place / folder.LEDGER):
+        thought = "\n".join(filter(None, (record.get("reasoning"), thinking_in(record.get("raw") or ""))))
+        if "text_id" not in record or not thought:
+            continue
+        names = [by_column[column] for column in record["columns"]]
+        lines.append(
+            {
+                "text_id": record["text_id"],
+                "row_num": rows.get(record["text_id"]),
+                "column": "+".join(record["columns"]),
+                "annotation_name": "+".join(f.name for f in names),
+                "annotation_type": "+".join(f.type for f in names),
+                "attempt": record["attempt"],
+                "chat_mode": config["chat_mode"],
+                "prompt_chars": record["input_chars"],
+                "response_chars": len(record.get("raw") or ""),
+                "inference_time_s": record["seconds"],
+                "reasoning": thought,
+            }
+        )
+    if lines:
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        write_atomic(place / folder.TRACES, text)

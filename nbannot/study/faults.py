@@ -1,0 +1,155 @@
+"""What is wrong with some settings: names, values, and contradictions between them, all at once."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nbannot.errors import ConfigError, nearest
+from nbannot.study.settings import (
+    CHAT_MODES,
+    COUNTRY_VARIABLE,
+    DECIMAL,
+    DEFAULTS,
+    FIELDS_PER_QUERY,
+    LISTS,
+    SETTINGS,
+)
+
+
+def plain(name: str, value: Any) -> Any:
+    """Return a value as it is kept: lists as tuples, decimals as floats, paths and numpy scalars as plain data."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, dict):
+        return dict(value)
+    if name in LISTS and isinstance(value, list):
+        value = tuple(value)
+    if name in DECIMAL and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value) + 0.0 if abs(value) < 2**53 else value  # + 0.0: no negative zero
+    nothing = (name == "seed" and value is False) or (name == "metadata_columns" and value == ())
+    return None if nothing else value
+
+
+def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a value for every setting: the one given, else the default or what the environment says."""
+    values = {name: plain(name, settings.get(name, default)) for name, default in DEFAULTS.items()}
+    if values["country_iso_code"] is None:
+        values["country_iso_code"] = os.environ.get(COUNTRY_VARIABLE, "").strip() or None
+    return values
+
+
+Fault = tuple[str, str]
+"""The setting and what is wrong with it."""
+
+
+def faults_in(settings: Mapping[str, Any]) -> list[Fault]:
+    """Return everything that is wrong with some settings: names, values, and contradictions between them."""
+    values = complete(settings)
+    faults = [(str(name), _unknown(str(name))) for name in settings if name not in SETTINGS]
+    for name, value in values.items():
+        why = value_fault(name, value)
+        if why and name == "country_iso_code" and settings.get(name) is None:
+            why = f"{COUNTRY_VARIABLE} in the environment: {why}"
+        if why:
+            faults.append((name, why))
+    return faults + list(_contradictions(values))
+
+
+def value_fault(name: str, value: Any) -> str:
+    setting = SETTINGS[name]
+    why = "" if value is None and setting.optional else setting.check(value)
+    if not why:
+        return ""
+    shown = without_secrets(cut(list(value) if isinstance(value, tuple) else value))
+    return f"{name} {why}. Got {shown}{_nearest_value(name, value) or '.'}"
+
+
+def _nearest_value(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        return ""
+    if name != "country_iso_code":
+        known = SETTINGS[name].values
+        return "" if value in known else nearest(value.casefold(), known)
+    import pycountry
+
+    try:
+        return f"; did you mean '{pycountry.countries.lookup(value.strip()).alpha_3}'?"
+    except LookupError:
+        return ""
+
+
+def cut(value: Any) -> str:
+    try:
+        shown = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists in lists
+        return f"one too long to show ({type(value).__name__})"
+    return shown if len(shown) <= 80 else shown[:79] + "…"
+
+
+def without_secrets(line: str) -> str:
+    """Return a line for a message, with what stands in an address before @ and after = left out."""
+    line = re.sub(r"//[^/\s@]*@", "//…@", line)
+    return re.sub(
+        r"([?&][^=&\s]*(?:key|token|passw|secret)[^=&\s]*=)[^&\s\"']+", r"\1…", line, flags=re.IGNORECASE
+    )
+
+
+def _contradictions(values: Mapping[str, Any]) -> Iterable[Fault]:
+    calibrated, scored = values["calibration"] == "batch", values["answer_mode"] == "score"
+    chat, together = values["chat_mode"], values["fields_per_query"]
+    if calibrated and chat in CHAT_MODES and chat != "per_query":
+        yield "calibration", f'calibration = "batch" needs chat_mode = "per_query". Got {chat!r}.'
+    if calibrated and values["answer_mode"] == "generate":
+        yield "calibration", 'calibration = "batch" needs scored answers. Got answer_mode = "generate".'
+    name = "answer_mode" if scored else "calibration"
+    if (scored or calibrated) and values["prompt_type"] == "CoT":
+        yield name, f'{name} = "{values[name]}" leaves no room to reason. Got prompt_type = "CoT".'
+    if (scored or calibrated) and together in FIELDS_PER_QUERY and together != "one":
+        yield name, f'{name} = "{values[name]}" needs fields_per_query = "one". Got {together!r}.'
+
+
+def settings_error(faults: Sequence[str]) -> ConfigError:
+    """Return the error that lists these faults."""
+    number = "1 setting needs" if len(faults) == 1 else f"{len(faults)} settings need"
+    return ConfigError("\n".join([f"{number} a change.", *(f"  {fault}" for fault in faults)]))
+
+
+def refuse(faults: Iterable[Fault], lines: Mapping[str, int] | None = None) -> None:
+    """Raise the error that lists the faults, if there are any, in the order of their lines."""
+    at = lines or {}
+    every = sorted(dict.fromkeys(faults), key=lambda fault: at.get(fault[0]) or float("inf"))
+    if not every:
+        return
+    error = settings_error([f"line {at[name]}: {what}" if at.get(name) else what for name, what in every])
+    if any(name not in SETTINGS and not what.endswith("?") for name, what in every):
+        error = ConfigError(f"{error}\n  Known settings: {', '.join(SETTINGS)}.")
+    raise error
+
+
+ELSEWHERE = {
+    "num_ctx": "context_size", "n_ctx": "context_size", "context_length": "context_size",
+    "max_model_len": "context_size", "num_predict": "max_tokens", "n_predict": "max_tokens",
+    "max_new_tokens": "max_tokens", "max_completion_tokens": "max_tokens", "max_output_tokens": "max_tokens",
+    "think": "reasoning", "thinking": "reasoning", "api_base": "base_url", "endpoint": "base_url", "host": "base_url",
+    "concurrency": "max_parallel", "workers": "max_parallel", "batch_size": "max_parallel", "timeout": "timeout_s",
+    "max_retries": "retries", "columns": "fields", "prompt": "prompt_type", "country": "country_iso_code",
+}  # fmt: skip
+"""What other tools call a setting -> its name here."""
+
+
+def _unknown(name: str) -> str:
+    plain = name.strip("-").replace("-", "_").casefold()
+    known = ELSEWHERE | {setting.short: full for full, setting in SETTINGS.items() if setting.short}
+    hint = f"; did you mean '{known[plain]}'?" if plain in known else nearest(plain, SETTINGS)
+    return f"unknown setting '{name}'{hint}"
+
+
+def refuse_unknown(names: Iterable[str]) -> None:
+    """Raise `ConfigError` for names that are no settings, each with the nearest known one."""
+    refuse((str(name), _unknown(str(name))) for name in names if name not in SETTINGS)

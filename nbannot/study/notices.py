@@ -1,0 +1,180 @@
+"""What deserves a look before trusting a run on some texts, one sentence each."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from nbannot.errors import listed
+from nbannot.study.field import Field
+from nbannot.study.prompt_marks import marks_notice
+
+if TYPE_CHECKING:
+    from nbannot.study.task import Task
+
+UNNAMED = "task"
+LIKE = 0.8
+"""From this likeness on (difflib), a column is taken for a mistyped label column."""
+MISSING_WORDS = frozenset(
+    "None NA N/A n/a null NULL NaN nan <NA> #N/A #NA -NaN -nan 1.#IND 1.#QNAN -1.#IND -1.#QNAN".split()  # noqa: SIM905
+)
+"""What pandas.read_csv takes for a missing value unless told otherwise."""
+SECOND_HEADER = frozenset({"open-ended response", "response"})
+"""What SurveyMonkey writes below the question, in a second header line."""
+
+
+def notices_of(task: Task) -> Iterator[str]:
+    """Yield what deserves a look, most of it about human labels that may not be what was meant."""
+    labelled = [task.codebook[column] for column in task.label_columns]
+    yield from _like_label_columns(task)
+    if task.texts and task.texts[0].strip().casefold() in SECOND_HEADER:
+        yield (
+            f"The first text reads {task.texts[0].strip()!r}: a second header line of a survey tool? "
+            "Then take it out of the data."
+        )
+    blank = sum(not text.strip() for text in task.texts)
+    if blank:
+        yield f"{blank:,} of {len(task):,} texts are blank: no model is asked about them."
+    yield from marks_notice(task.texts, task.ids)
+    if task.name == UNNAMED and task.path is None:
+        yield (
+            f"The task has no name: its runs are kept under '{UNNAMED}', with those of all others that have none. "
+            'Name it: Task(data, codebook, name="...").'
+        )
+    yield from _ticks_only(task, labelled)
+    yield from _marks_only(task, labelled)
+    yield from _eaten_options(task, labelled)
+    yield from _answers_of_closed_questions(task, labelled)
+
+
+def _like_label_columns(task: Task) -> Iterator[str]:
+    """Yield a question for every column that looks like the mistyped label column of a field that has none."""
+    book = task.codebook
+    used = {book.text_column, task.id_source, book.header_column, *book.metadata_columns}
+    columns = set(task.data.columns)
+    absent = [f for f in book if f.column not in columns]
+    for name in task.other_columns:
+        word = _plain_name(name).removeprefix("human_")
+        named = {_plain_name(form): f.column for f in absent for form in (f.name, f.column)}
+        close = difflib.get_close_matches(word, named, n=1, cutoff=LIKE)
+        if name not in used and close:
+            yield (
+                f"The column '{name}' is kept as metadata; human labels stand in '{named[close[0]]}': did you mean "
+                "that? Then rename it."
+            )
+
+
+def _plain_name(name: str) -> str:
+    return name.strip().casefold().replace(" ", "_").replace("-", "_")
+
+
+def _blank(task: Task, field: Field) -> int:
+    """Return how many texts have no label in a field that applies to them by the other labels."""
+    values, applies = task.human(field.column), task.human_applies(field.column)
+    return sum(value is None and asked for value, asked in zip(values, applies, strict=True))
+
+
+def _ticks_only(task: Task, labelled: Sequence[Field]) -> Iterator[str]:
+    """Yield a notice for checkboxes that people only ever ticked, beside blank cells."""
+    found: dict[str, int] = {}
+    for field in labelled:
+        if field.type == "checkbox":
+            values = {value for value in task.human(field.column) if value is not None}
+            if values == {1} and (blank := _blank(task, field)):
+                found[field.column] = blank
+    if found:
+        yield (
+            f"In {_columns(found)} every coded text has a 1 and the others are blank ({_counts(found)}). A blank cell "
+            "means 'not coded': these texts are not scored, and always answering 1 looks perfect. If a blank means "
+            "'not ticked', say so: blank_means_no=True in load_task or Task."
+        )
+
+
+def _marks_only(task: Task, labelled: Sequence[Field]) -> Iterator[str]:
+    """Yield a notice for span fields in which no text is coded as having no passage, beside blank cells."""
+    found: dict[str, int] = {}
+    for field in labelled:
+        if field.type == "span":
+            values = [value for value in task.human(field.column) if value is not None]
+            if values and all(values) and (blank := _blank(task, field)):
+                found[field.column] = blank
+    if found:
+        yield (
+            f"In {_columns(found)} texts without a marked passage have a blank cell ({_counts(found)}), not []. A "
+            "blank cell means 'not coded': these texts are not scored, so passages that a model invents there cost "
+            "nothing. If a blank means 'no passage', say so: blank_means_no=True in load_task or Task."
+        )
+
+
+def _eaten_options(task: Task, labelled: Sequence[Field]) -> Iterator[str]:
+    """Yield a notice for options that pandas reads as missing and that no text has, beside blank cells."""
+    for field in labelled:
+        if field.type != "dropdown":
+            continue
+        values = task.human(field.column)
+        eaten = [word for word in field.options if word.strip() in MISSING_WORDS and word not in values]
+        blank = _blank(task, field)
+        if eaten and blank:
+            yield (
+                f"{field.column}: no text has the option {listed(map(repr, eaten))}, and {blank:,} cells are blank. "
+                "pandas reads such words as missing values: if the data went through it, read them again with "
+                "pd.read_csv(..., dtype=str, keep_default_na=False) or pl.read_csv(..., infer_schema=False)."
+            )
+
+
+def _answers_of_closed_questions(task: Task, labelled: Sequence[Field]) -> Iterator[str]:
+    """Yield a notice for labels of a question that does not apply by the label of the question above it."""
+    for field in labelled:
+        if field.condition is None:
+            continue
+        values, applies = task.human(field.column), task.human_applies(field.column)
+        rows = [i for i, value in enumerate(values) if value not in (None, []) and not applies[i]]
+        if rows:
+            texts = "1 text has a label" if len(rows) == 1 else f"{len(rows):,} texts have a label"
+            yield (
+                f"{field.column}: {texts} although '{field.condition.column}' says that the question does not apply "
+                f"({listed((task.ids[i] for i in rows), 3)}). Such labels are not scored: correct one of the two."
+            )
+
+
+def _columns(found: Mapping[str, int]) -> str:
+    return listed((f"'{name}'" for name in found), 6)
+
+
+def _counts(found: Mapping[str, int]) -> str:
+    return listed((f"{n:,}" for n in found.values()), 6)
+
+
+def unused_ids(named: Mapping[str, Sequence[str]], used: str) -> Iterator[str]:
+    """Yield a notice for every id column that does not identify the texts.
+
+    Parameters
+    ----------
+    named
+        Column -> its ids, for the columns that would have been taken before the one that is `used`.
+    used
+        The column that is taken instead, or ``"text"``.
+    """
+    for column, values in named.items():
+        faults = id_faults(values)
+        bad = len(values) - len({v for v in values if v.strip()})
+        # A table with many rows per document has ids that repeat on purpose, and another column for its rows.
+        if bad == len(values) or (used != "text" and bad > len(values) / 10):
+            continue
+        instead = "Ids are made from the texts instead" if used == "text" else f"'{used}' is used instead"
+        yield (
+            f"The column '{column}' does not identify the texts: {' and '.join(faults)}. {instead}, so tables that "
+            f"go by '{column}' are not joined. Correct them, or name another column: id_column=..."
+        )
+
+
+def id_faults(values: Iterable[str]) -> list[str]:
+    """Return what is wrong with some ids, in words: blank ones, repeated ones."""
+    counts: dict[str, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    blank = sum(count for value, count in counts.items() if not value.strip())
+    twice = [value for value, count in counts.items() if count > 1 and value.strip()]
+    what = [f"{blank} blank"] if blank else []
+    return what + ([f"{len(twice)} repeated: {listed(map(repr, twice))}"] if twice else [])

@@ -1,0 +1,42 @@
+"""Texts that carry the marks of a prompt: a model may take what follows one for a part of the prompt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from nbannot.errors import listed
+
+MARKS = re.compile(
+    r"^[ \t]*(?:Text|Response):"  # what stands before a text and before an answer
+    r"|</?text\b[^<>\n]{0,40}>"  # the fence around a text
+    r"|\{\s{0,9}\"response\"\s{0,9}:"  # the beginning of an answer
+    r"|<\|[^<>|\n]{1,40}\|>|</?(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|</?think(?:ing)?>",  # turns of a chat
+    re.MULTILINE | re.IGNORECASE,
+)
+IN_EVERY_MARK = (":", "|>", "[", "<")
+"""One of these stands in each mark: texts without them need no closer look."""
+
+
+def marks_in(text: str) -> list[str]:
+    """Return the marks of prompts that a text contains, each once, in the order of the text.
+
+    >>> marks_in('Text: a [INST] in a post\\nResponse: {"response": 1} and another [INST]')
+    ['Text:', '[INST]', 'Response:', '{"response":']
+    """
+    if not any(sign in text for sign in IN_EVERY_MARK):
+        return []
+    return list(dict.fromkeys(found.strip() for found in MARKS.findall(text)))
+
+
+def marks_notice(texts: Sequence[str], ids: Sequence[str]) -> list[str]:
+    """Return one sentence on how many texts contain marks of prompts and which; nothing where none does."""
+    found = {text_id: marks for text_id, text in zip(ids, texts, strict=True) if (marks := marks_in(text))}
+    if not found:
+        return []
+    kinds = dict.fromkeys(mark for marks in found.values() for mark in marks)
+    return [
+        f"{len(found):,} of {len(texts):,} texts contain marks that prompts are made of "
+        f"({listed(map(repr, kinds), 4)}): {listed(found, 3)}. Each text stands in a fence of its own, but a model may "
+        "still take them for the prompt's: look at its answers to these texts."
+    ]

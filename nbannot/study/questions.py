@@ -1,0 +1,174 @@
+"""Questions for `Codebook.build`: one short function per type of question."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nbannot.errors import CodebookError, listed, nearest
+from nbannot.study.field import FieldType, example_blocks
+
+Question = dict[str, Any]
+"""One question for `Codebook.build`: an annotation in Studio's format, its condition by name."""
+
+
+def checkbox(
+    name: str,
+    tooltip: str = "",
+    *,
+    examples: Sequence[tuple[str, Any]] = (),
+    condition: tuple[str, int | str] | None = None,
+) -> Question:
+    """Return a yes-or-no question for `Codebook.build`.
+
+    Parameters
+    ----------
+    name
+        Its name; the column in tables is ``<section>_<name>``.
+    tooltip
+        The guidance: what the coder should know to answer it.
+    examples
+        Worked examples, each a text and the response it should get.
+    condition
+        ``(name or column of another question, its value)``: asked only where that question has that value.
+
+    Examples
+    --------
+    >>> checkbox("Evaluates", "Does the text judge a policy?", examples=[("A fine law.", 1)])["type"]
+    'checkbox'
+    """
+    return _question("checkbox", name, tooltip, examples, condition)
+
+
+def dropdown(
+    name: str,
+    tooltip: str = "",
+    *,
+    options: Sequence[str] | Mapping[str, str],
+    examples: Sequence[tuple[str, Any]] = (),
+    condition: tuple[str, int | str] | None = None,
+) -> Question:
+    """Return a question with one answer out of `options`, a list or option -> description; see `checkbox`.
+
+    >>> dropdown("Direction", options={"positive": "Praise of any kind.", "negative": ""})["options"]
+    ['positive', 'negative']
+    """
+    return _question("dropdown", name, tooltip, examples, condition, **_described("options", options))
+
+
+def likert(
+    name: str,
+    tooltip: str = "",
+    *,
+    min_value: int,
+    max_value: int,
+    examples: Sequence[tuple[str, Any]] = (),
+    condition: tuple[str, int | str] | None = None,
+) -> Question:
+    """Return a question answered on the scale from `min_value` to `max_value`, both included; see `checkbox`."""
+    return _question("likert", name, tooltip, examples, condition, min_value=min_value, max_value=max_value)
+
+
+def textbox(
+    name: str,
+    tooltip: str = "",
+    *,
+    examples: Sequence[tuple[str, Any]] = (),
+    condition: tuple[str, int | str] | None = None,
+) -> Question:
+    """Return a question answered in free words; see `checkbox`."""
+    return _question("textbox", name, tooltip, examples, condition)
+
+
+def span(
+    name: str,
+    tooltip: str = "",
+    *,
+    label_options: Sequence[str] | Mapping[str, str] = (),
+    examples: Sequence[tuple[str, Any]] = (),
+    condition: tuple[str, int | str] | None = None,
+) -> Question:
+    """Return a question answered by marking passages, with one of `label_options` each or unlabelled; see `checkbox`.
+
+    The response of an example is a list of passages: ``[{"text": "very angry", "label": "emotion"}]``.
+    """
+    labels = _described("label_options", label_options)
+    return _question("span", name, tooltip, examples, condition, **labels)
+
+
+def _described(key: str, options: Sequence[str] | Mapping[str, str]) -> dict[str, Any]:
+    if isinstance(options, str):
+        return {key: options}  # the reader says that it must be a list
+    found: dict[str, Any] = {key: list(options)}
+    if isinstance(options, Mapping):
+        found["option_descriptions"] = {name: text for name, text in options.items() if text}
+    return found
+
+
+def _question(
+    kind: FieldType,
+    name: str,
+    tooltip: str,
+    examples: Sequence[tuple[str, Any]],
+    condition: tuple[str, int | str] | None,
+    **further: Any,
+) -> Question:
+    blocks = [
+        f'Text: \n"{text}"\n\nResponse: \n{json.dumps({"response": response}, ensure_ascii=False)}'
+        for text, response in examples
+    ]
+    written = "\n\n---\n\n".join(blocks)
+    if example_blocks(written) != [block.strip() for block in blocks]:
+        raise CodebookError(
+            f"the examples of '{name}' cannot be told apart: a text holds a line --- and, above it, what reads as the "
+            "end of an example.\n  Shorten that text, or leave its line of dashes out."
+        )
+    question = {
+        "name": name,
+        "type": kind,
+        "tooltip": tooltip,
+        "example": written,
+        **further,
+    }
+    return question if condition is None else {**question, "condition": condition}
+
+
+def point_conditions(raw: dict[str, Any], faults: list[str]) -> None:
+    """Turn every condition by name, ``(name or column, value)``, into Studio's form, in place.
+
+    One that names no question, or several, is taken away and entered among the faults.
+    """
+    places = [
+        (section_key, key, raw[section_key]["section_name"], question)
+        for section_key in raw
+        if section_key.startswith("section_")
+        for key, question in raw[section_key]["annotations"].items()
+    ]
+    names = [
+        name for _, _, section, q in places for name in (f"{section}_{q.get('name')}", str(q.get("name")))
+    ]
+    for section_key, key, section, question in places:
+        condition = question.get("condition")
+        where = f"{section_key} / {key} '{question.get('name')}'"
+        if condition is None or isinstance(condition, Mapping):
+            continue
+        del question["condition"]
+        if isinstance(condition, str) or not isinstance(condition, Sequence) or len(condition) != 2:
+            faults.append(f"{where}: condition must be (name of another question, value). Got {condition!r}")
+            continue
+        wanted, value = condition
+        found = [p for p in places if wanted == f"{p[2]}_{p[3].get('name')}"]
+        found = found or [p for p in places if wanted == p[3].get("name")]
+        found = [p for p in found if p[2] == section] or found if len(found) > 1 else found
+        if len(found) == 1:
+            parent = {"section_key": found[0][0], "annotation_key": found[0][1]}
+            question["condition"] = {**parent, "value": value}
+        elif found:
+            columns = listed(f"'{p[2]}_{wanted}'" for p in found)
+            faults.append(
+                f"{where}: its condition names '{wanted}', which {len(found)} questions are called: say {columns}"
+            )
+        else:
+            hint = nearest(str(wanted), names)
+            faults.append(f"{where}: its condition names '{wanted}', which does not exist{hint}")

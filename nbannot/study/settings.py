@@ -1,0 +1,237 @@
+"""Every setting of a run, said once: default, type, range, meaning, short name, and whether it decides answers.
+
+The settings are the fields of `SettingFields`, each with its `Setting` as metadata. `SETTINGS`, the defaults, the
+checks, the options of the command line and of the magics, the form, a run's identity and the docs follow from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from nbannot.study.checks import (
+    REASONING_WORDS,
+    Check,
+    address,
+    amounts,
+    country,
+    number,
+    one_of,
+    reasoning_word,
+    truth,
+    word,
+    words,
+)
+
+ChatMode = Literal["per_query", "per_text", "continuous"]
+CHAT_MODES = ("per_query", "per_text", "continuous")
+ANSWER_MODES = ("score", "generate")
+CALIBRATIONS = ("none", "batch")
+RETRY_STRATEGIES = ("reprompt", "identical", "temperature")
+FIELDS_PER_QUERY = ("one", "section", "all")
+SPLITS = ("dev", "test")
+BUDGETS = ("calls", "tokens", "money", "minutes", "kwh")
+COUNTRY_VARIABLE = "NBANNOT_COUNTRY"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What one setting may be and what it is for.
+
+    Attributes
+    ----------
+    decides
+        Whether it can change an answer, and so is part of a run's identity.
+    short
+        How it appears in a `model_id` when it is not at its default.
+    table
+        Whether its value is a dictionary.
+    """
+
+    check: Check
+    meaning: str
+    decides: bool = True
+    short: str = ""
+    optional: bool = False
+    values: tuple[str, ...] = ()
+    table: bool = False
+
+
+def setting(default: Any, check: Check, meaning: str, **more: Any) -> Any:
+    """Return the field of a setting: its default, and a `Setting` as its metadata."""
+    kept = Setting(check, meaning, **more)
+    return field(default=default, hash=not kept.table, metadata={"setting": kept})
+
+
+@dataclass(frozen=True)
+class SettingFields:
+    """The settings with their defaults, not yet checked; see `nbannot.study.config.RunConfig`."""
+
+    model: str = setting("local", word, "the model, `<backend>/<name>`; `local` is the embedded one")
+    prompt_type: str = setting(
+        "standard", word, "wording of the prompt: `standard`, `persona`, `CoT`, or one of your own"
+    )
+    use_examples: bool = setting(
+        True, truth, "whether the codebook's worked examples are sent", short="examples"
+    )
+    temperature: float = setting(
+        0.0, number(0, 2), "randomness of sampling; 0 takes the most probable answer", short="temp"
+    )
+    top_p: float | None = setting(
+        None, number(0, 1), "nucleus sampling: share of probability kept", short="topp", optional=True
+    )
+    top_k: int | None = setting(
+        None,
+        number(1, 1_000_000, whole=True),
+        "how many next words are considered",
+        short="topk",
+        optional=True,
+    )
+    seed: int | None = setting(
+        1,
+        number(0, 2**32 - 1, whole=True),
+        "seed of the sampling; false: none is sent",
+        short="seed",
+        optional=True,
+    )
+    max_tokens: int | None = setting(
+        None,
+        number(1, 1_000_000, whole=True),
+        "longest reply, in tokens; unset: 1,024, or less for a small model, and four times that with reasoning",
+        short="max",
+        optional=True,
+    )
+    context_size: int | None = setting(
+        None,
+        number(64, 10_000_000, whole=True),
+        "context window to ask for, in tokens",
+        short="ctx",
+        optional=True,
+    )
+    chat_mode: str = setting(
+        "per_query",
+        one_of(*CHAT_MODES),
+        "what a question sees of earlier ones: nothing (`per_query`), those on the same text (`per_text`), "
+        "all of the run (`continuous`)",
+        short="chat",
+        values=CHAT_MODES,
+    )
+    reasoning: bool | str | None = setting(
+        None,
+        reasoning_word,
+        "ask a reasoning model to think: true, false or an effort word",
+        short="reasoning",
+        optional=True,
+        values=("true", "false", *REASONING_WORDS),
+    )
+    process_textbox: bool = setting(True, truth, "whether textbox fields are asked", short="textbox")
+    process_span: bool = setting(True, truth, "whether span fields are asked", short="span")
+    fields: tuple[str, ...] | None = setting(
+        None, words, "only these fields (names or columns)", short="fields", optional=True
+    )
+    fields_per_query: str = setting(
+        "one",
+        one_of(*FIELDS_PER_QUERY),
+        "how many fields one call asks",
+        short="fpq",
+        values=FIELDS_PER_QUERY,
+    )
+    answer_mode: str | None = setting(
+        None,
+        one_of(*ANSWER_MODES),
+        "`score` compares the probabilities of the possible answers, `generate` lets the model write; "
+        "unset: what suits the model best",
+        short="answer",
+        optional=True,
+        values=ANSWER_MODES,
+    )
+    calibration: str | None = setting(
+        None,
+        one_of(*CALIBRATIONS),
+        "`batch` corrects scored answers for the model's general preference for some labels, measured on the "
+        "first 32 texts; unset: `batch` where answers are scored",
+        short="calibration",
+        optional=True,
+        values=CALIBRATIONS,
+    )
+    retries: int = setting(
+        2,
+        number(0, 20, whole=True),
+        "how often an invalid or refused answer is asked for again (one cut at max_tokens: only with the `temperature` "
+        "strategy)",
+        short="retries",
+    )
+    retry_strategy: str = setting(
+        "reprompt",
+        one_of(*RETRY_STRATEGIES),
+        "asking again: naming the fault (`reprompt`), unchanged but for the seed (`identical`), or warmer "
+        "(`temperature`)",
+        short="retry",
+        values=RETRY_STRATEGIES,
+    )
+    retry_temperature: float = setting(
+        0.7, number(0, 2), "temperature of the `temperature` strategy", short="retrytemp"
+    )
+    metadata_columns: tuple[str, ...] | None = setting(
+        None, words, "columns of the data sent along with the text", short="meta", optional=True
+    )
+    limit: int | None = setting(
+        None, number(1, float("inf"), whole=True), "at most this many texts", short="n", optional=True
+    )
+    ids: tuple[str, ...] | None = setting(
+        None, words, "only the texts with these ids", short="ids", optional=True
+    )
+    split: Literal["dev", "test"] | None = setting(
+        None,
+        one_of(*SPLITS),
+        "only one half of the texts, fixed by their ids",
+        short="split",
+        optional=True,
+        values=SPLITS,
+    )
+    repeat: int = setting(1, number(1, 1_000_000, whole=True), "counts repetitions of the same settings")
+    base_url: str | None = setting(None, address, "address of a model server", short="url", optional=True)
+    threads: int | None = setting(
+        None,
+        number(1, 4096, whole=True),
+        "processor threads of the local model",
+        decides=False,
+        optional=True,
+    )
+    max_parallel: int | None = setting(
+        None, number(1, 4096, whole=True), "most requests in flight", decides=False, optional=True
+    )
+    timeout_s: float = setting(
+        120.0, number(0.001, 86_400), "longest wait for one reply, in seconds", decides=False
+    )
+    budget: dict[str, float] | None = setting(
+        None,
+        amounts(*BUDGETS),
+        "stop, resumably, when a session has used this much: calls, tokens, money, minutes or kwh",
+        decides=False,
+        optional=True,
+        table=True,
+    )
+    prices: dict[str, float] | None = setting(
+        None,
+        amounts("input", "output"),
+        "money per million tokens, for plan and budget",
+        decides=False,
+        optional=True,
+        table=True,
+    )
+    country_iso_code: str | None = setting(
+        None,
+        country,
+        "where the electricity comes from (also `NBANNOT_COUNTRY`); unset: world average",
+        decides=False,
+        optional=True,
+    )
+    output_root: str = setting("outputs", word, "folder of the runs", decides=False)
+    task_root: str | None = setting(None, word, "folder of your own tasks", decides=False, optional=True)
+
+
+SETTINGS: dict[str, Setting] = {f.name: f.metadata["setting"] for f in fields(SettingFields)}
+DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(SettingFields)}
+DECIMAL = tuple(f.name for f in fields(SettingFields) if str(f.type).startswith("float"))
+LISTS = tuple(f.name for f in fields(SettingFields) if str(f.type).startswith("tuple"))

@@ -1,0 +1,103 @@
+"""Where tasks come from: a bundled name, a folder, a Hugging Face dataset repository."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from nbannot.errors import TaskError, listed, nearest
+from nbannot.study.codebook import Codebook
+from nbannot.study.reading import DATA_FILE, read_csv
+from nbannot.study.task import OutsideLabels, Task
+
+
+def bundled_tasks() -> list[str]:
+    """Return the names of the tasks that come with nbannot."""
+    folder = resources.files("nbannot.study") / "tasks"
+    return sorted(item.name for item in folder.iterdir() if (item / "codebook.json").is_file())
+
+
+def bundled_folder(name: str) -> Path:
+    """Return where a bundled task of this name lies."""
+    return Path(str(resources.files("nbannot.study") / "tasks" / name))
+
+
+def load_task(
+    source: str | Path,
+    *,
+    encoding: str = "utf-8",
+    id_column: str | None = None,
+    outside_labels: OutsideLabels = "error",
+    blank_means_no: bool | str | Sequence[str] = False,
+    task_root: str | Path | None = None,
+) -> Task:
+    """Return the task of this name or place.
+
+    Parameters
+    ----------
+    source
+        A bundled name (`bundled_tasks`), a folder with ``codebook.json`` and ``ground-truth.csv``, the name of such a
+        folder below `task_root`, or ``hf://datasets/<owner>/<name>``.
+    encoding
+        Encoding of ``ground-truth.csv``; UTF-8 with or without byte-order mark by default, UTF-16 with one.
+    id_column, outside_labels, blank_means_no
+        As in `Task`.
+
+    Raises
+    ------
+    TaskError, CodebookError
+        If there is no such task, or it cannot be used.
+    """
+    text = str(source)
+    if text.startswith("hf://"):
+        folder, name = _from_hub(text), text.rsplit("/", 1)[-1]
+    else:
+        folder = _find_folder(text, task_root)
+        name = folder.name
+    codebook = Codebook.load(folder)
+    data = read_csv(folder / DATA_FILE, encoding=encoding, delimiter=None)
+    return Task(data, codebook, name, id_column, outside_labels, path=folder, blank_means_no=blank_means_no)
+
+
+def _find_folder(text: str, task_root: str | Path | None) -> Path:
+    direct = Path(text).expanduser()
+    places = [direct, *([Path(task_root).expanduser() / text] if task_root else [])]
+    for place in places:
+        if (place / "codebook.json").is_file():
+            return place.resolve()
+    names = bundled_tasks()
+    if text in names:
+        return bundled_folder(text)
+    for place in places:
+        if place.is_dir():
+            raise TaskError(
+                f"the folder {place} is no task: it has no codebook.json.\n"
+                f"  A task is a folder with codebook.json and {DATA_FILE}."
+            )
+    raise TaskError(
+        f"no task '{text}'{nearest(text, names) or '.'}\n"
+        f"  Bundled tasks: {listed(names)}. A task of your own is a folder with codebook.json and {DATA_FILE}."
+    )
+
+
+def _from_hub(address: str) -> Path:
+    parts = address.removeprefix("hf://").split("/")
+    if len(parts) != 3 or parts[0] != "datasets" or not all(parts):
+        raise TaskError(f"a task on the Hub is hf://datasets/<owner>/<name>. Got '{address}'.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(
+            "/".join(parts[1:]), repo_type="dataset", allow_patterns=["codebook.json", DATA_FILE, "README.md"]
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise TaskError(
+            f"cannot fetch {address} from the Hugging Face Hub: {str(error).splitlines()[0]}\n"
+            "  Check the name and the connection; a private one needs `hf auth login`."
+        ) from None
+    place = Path(folder)
+    if not (place / DATA_FILE).exists():
+        raise TaskError(f"{address} has no {DATA_FILE}.\n  A task is codebook.json and {DATA_FILE}.")
+    return place

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
+from conftest import DATA
 from playwright.sync_api import expect
 
 from nbannot.comparing.coder_log import read_log
+from nbannot.comparing.people import LabelReader
+from nbannot.desk.decisions import decisions_in
+from nbannot.study.task_sources import load_task
 
 START = """
 import nbannot as nba, os
@@ -253,3 +259,123 @@ def test_ten_thousand_texts_stay_quick(open_notebook: Any, tmp_path: Path) -> No
     taken = page.evaluate(PRESSED.replace("\\\\", "\\"))
     print(f"key to next text: median {taken[15]:.0f} ms, worst {taken[-1]:.0f} ms")
     assert taken[0] < 100  # the quickest: other work on the machine only adds
+
+
+REAL = """
+import shutil, nbannot as nba
+task = nba.load_task({source!r})
+desk = nba.code(task, coder="hand", output_root={root!r}, order="file", texts={ids!r})
+desk
+"""
+
+
+def given(
+    name: str, coder: str, n: int, root: Path, column: str
+) -> tuple[Any, list[str], dict[str, dict[str, Any]]]:
+    """Return a set with only its texts to code, ids of texts that a coder labelled, and the labels."""
+    for file in ("codebook.json", "ground-truth.csv"):
+        (root / name).mkdir(exist_ok=True)
+        shutil.copy(DATA / name / file, root / name / file)
+    whole = load_task(root / name)
+    read = LabelReader(whole).read(DATA / name / "coders" / f"{coder}.csv", coder)
+    ids = [i for i in whole.ids if read.get(i, {}).get(column) not in (None, [])][:n]
+    return whole, ids, read
+
+
+def test_a_manifesto_is_coded_by_keys_alone_as_an_expert_did(open_notebook: Any, tmp_path: Path) -> None:
+    """NBANNOT_DESK_TEXTS=50 for the length of a sitting."""
+    n = int(os.environ.get("NBANNOT_DESK_TEXTS", "6"))
+    task, ids, read = given("uk_manifesto_policy", "expert_slot_1", n, tmp_path, "Policy area_Area")
+    folder = str(tmp_path / "uk_manifesto_policy")
+    page = start(
+        open_notebook, tmp_path, REAL.replace("{source!r}", repr(folder)).replace("{ids!r}", repr(ids))
+    )
+    began = time.monotonic()
+    for place, text_id in enumerate(ids):
+        expect(page.locator(".nba-head")).to_contain_text(f"text {place + 1} of {len(ids)}")
+        row = read[text_id]
+        for f in task.codebook:
+            if f.column in row:
+                page.keyboard.press(str(f.labels.index(row[f.column]) + 1))
+            elif f.type != "textbox":
+                continue
+            page.keyboard.press("Enter")  # nothing to write, for the textbox
+    expect(page.locator(".nba-head")).to_contain_text(f"{len(ids)} done")
+    print(f"{len(ids)} texts by keyboard: {time.monotonic() - began:.1f} s")
+    [path] = tmp_path.glob("*/coders/hand.csv")
+    mine = LabelReader(task).read(path, "hand")
+    assert {i: mine[i] for i in ids} == {i: read[i] for i in ids}
+
+
+def test_group_mentions_are_marked_where_a_coder_marked_them(open_notebook: Any, tmp_path: Path) -> None:
+    """NBANNOT_DESK_SPANS=20 for the length of a sitting."""
+    n, column = int(os.environ.get("NBANNOT_DESK_SPANS", "4")), "Group mentions_Mentions"
+    task, ids, read = given("uk_group_mentions", "coder_1", n, tmp_path, column)
+    folder = str(tmp_path / "uk_group_mentions")
+    page = start(
+        open_notebook, tmp_path, REAL.replace("{source!r}", repr(folder)).replace("{ids!r}", repr(ids))
+    )
+    labels = task.codebook["Mentions"].labels
+    for place, text_id in enumerate(ids):
+        expect(page.locator(".nba-head")).to_contain_text(f"text {place + 1} of {len(ids)}")
+        for number, span in enumerate(read[text_id][column], start=1):
+            select(page, span["start"], span["end"])
+            page.keyboard.press(str(labels.index(span["label"]) + 1))
+            expect(page.locator(".nba-spans li")).to_have_count(number)
+        page.keyboard.press("Enter")
+    expect(page.locator(".nba-head")).to_contain_text(f"{len(ids)} done")
+    [path] = tmp_path.glob("*/coders/hand.csv")
+    mine = LabelReader(task).read(path, "hand")
+    assert {i: mine[i][column] for i in ids} == {i: read[i][column] for i in ids}
+
+
+PLACE = """([start, end]) => {
+  const walk = document.createTreeWalker(document.querySelector('.nba-text'), NodeFilter.SHOW_TEXT);
+  const nodes = []; let n, all = ''; while ((n = walk.nextNode())) { nodes.push([n, all.length]); all += n.data; }
+  const units = Array.from(all).map(c => c.length);
+  const unit = p => units.slice(0, p).reduce((a, b) => a + b, 0);
+  const at = i => { const [node, from] = nodes.filter(x => x[1] <= i).pop(); return [node, i - from]; };
+  const side = (i, right) => { const r = document.createRange(), [node, k] = at(right ? i - 1 : i);
+    r.setStart(node, k); r.setEnd(node, k + 1); const b = r.getClientRects(), c = b[b.length - 1];
+    return [right ? c.right : c.left, c.top + c.height / 2]; };
+  return [side(unit(start), false), side(unit(end), true)]; }"""
+
+
+def select(page: Any, start: int, end: int) -> None:
+    """Drag the mouse over a passage, which may run over several lines."""
+    (left, top), (right, bottom) = page.evaluate(PLACE, [start, end])
+    page.mouse.move(left + 0.5, top)
+    page.mouse.down()
+    page.mouse.move((left + right) / 2, (top + bottom) / 2, steps=3)
+    page.mouse.move(right - 0.5, bottom, steps=3)
+    page.mouse.up()
+
+
+def test_an_adjudicator_sees_the_others_only_after_the_own_answer(open_notebook: Any, tmp_path: Path) -> None:
+    source = """
+import nbannot as nba
+task = nba.load_task("policy-sentiment")
+for coder, value in (("anna", "positive"), ("ben", "mixed")):
+    nba.code(task, coder=coder, output_root={root!r}).answer("ps001", "Direction", value)
+    nba.code(task, coder=coder, output_root={root!r}).answer("ps001", "Explicit evaluation", 0)
+nba.adjudicate(task, "dora", output_root={root!r}, agreements=0)
+"""
+    page = start(open_notebook, tmp_path, source)
+    root, panel = page.locator(".nba-root"), page.locator(".nba-panel")
+    assert "coder 1" not in root.inner_text()
+    for key in ["0", "Enter", "2", "Enter"]:
+        page.keyboard.press(key)
+    expect(panel).to_contain_text("coder 2")
+    assert not {"anna", "ben"} & set(panel.inner_text().split())
+    page.keyboard.press("Enter")
+    expect(page.locator(".nba-status")).to_contain_text("choose a reason first")
+    for key in ["e", "ArrowDown", "3", "Enter", "2", "Enter"]:
+        page.keyboard.press(key)
+    expect(page.locator(".nba-head")).to_contain_text("1 done")
+    [decision] = decisions_in(next(tmp_path.glob("*/adjudication.jsonl"))).values()
+    assert (decision.first["Policy Sentiment_Direction"], decision.values["Policy Sentiment_Direction"]) == (
+        "negative", "mixed"
+    )  # fmt: skip
+    assert (decision.reason, decision.by, decision.moved) == (
+        "the text is ambiguous", "dora", ["Policy Sentiment_Direction"]
+    )  # fmt: skip

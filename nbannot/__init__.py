@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from nbannot.comparing.rescoring.rescore import rescore as rescore
     from nbannot.comparing.stability import determinism as determinism
     from nbannot.comparing.stability import flip_rate as flip_rate
+    from nbannot.desk.adjudication import adjudicate as adjudicate
     from nbannot.desk.assignment import assign as assign
+    from nbannot.desk.class_page import class_page as class_page
+    from nbannot.desk.consensus import consensus as consensus
     from nbannot.desk.opening import code as code
     from nbannot.desk.sample import sample as sample
     from nbannot.doors.form.configure import configure as configure
@@ -62,14 +65,17 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "acceptance_sample": "inference.acceptance",
     "add_prompt": "asking.prompts",
+    "adjudicate": "desk.adjudication",
     "agreement": "comparing.reliability",
     "alt_test": "inference.alternative_annotator",
     "assign": "desk.assignment",
     "bundled_tasks": "study.task_sources",
     "checkbox": "study.questions",
+    "class_page": "desk.class_page",
     "code": "desk.opening",
     "Codebook": "study.codebook",
     "compare": "comparing.comparison",
+    "consensus": "desk.consensus",
     "configure": "doors.form.configure",
     "determinism": "comparing.stability",
     "dropdown": "study.questions",

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from nbannot.displays.cards import plans_card as plans_card
     from nbannot.displays.cards import run_card as run_card
     from nbannot.displays.cards import task_card as task_card
+    from nbannot.displays.coders import agreement_card as agreement_card
+    from nbannot.displays.coders import class_card as class_card
+    from nbannot.displays.coders import consensus_card as consensus_card
     from nbannot.displays.comparisons import comparison as comparison
     from nbannot.displays.findings import finding as finding
     from nbannot.displays.plots import forest as forest
@@ -37,10 +40,13 @@ if TYPE_CHECKING:
     from nbannot.page.fragment import Fragment as Fragment
 
 _HOME = {
+    "agreement_card": "displays.coders",
+    "class_card": "displays.coders",
     "codebook_card": "displays.cards",
     "coder_card": "displays.cards",
     "comparison": "displays.comparisons",
     "confusion": "displays.views",
+    "consensus_card": "displays.coders",
     "disagreements": "displays.texts",
     "disagreements_page": "displays.texts",
     "Figure": "page.figure",

@@ -199,8 +199,8 @@ class Model(Protocol):
     ``fit(task, fields)`` (learn from the human labels of the task before it is asked; for supervised baselines),
     ``digest_now()`` (a coroutine: the digest of the weights that the server has now, asked at the end of a session)
     ``key`` (which key goes where: `nbannot.models.keys.KeyChoice`) and ``decides`` (true for a decision model, which is
-    sent `Request.questions` and replies with `Reply.decisions`) with ``writes`` (true if it nevertheless answers textbox
-    and span fields).
+    sent `Request.questions` and replies with `Reply.decisions`) with ``writes`` (true if it nevertheless answers
+    textbox and span fields).
     """
 
     parallel: int

@@ -25,9 +25,9 @@ from nbannot.study.human_labels import (
 from nbannot.study.locked import Lockable
 from nbannot.study.notices import UNNAMED, id_faults, notices_of, unused_ids
 from nbannot.study.reading import as_text
+from nbannot.study.sampling import sampled
 from nbannot.study.split import Lock
 from nbannot.study.survey_lines import without_foreign_lines
-from nbannot.study.sampling import sampled
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -34,15 +34,6 @@ STANDARD = {
 SECRET_NAMES = re.compile(r"(API_?KEY|ACCESS_KEY|SECRET_KEY|AUTH_TOKEN|_TOKEN|_SECRET|PASSWORD|PASSWD)(_|$)")
 """How variables are named that hold secrets, also of models that other packages add."""
 KEY_LIKE = re.compile(r"\b(sk|pk|hf|gsk|xai|nvapi|r8|key)([-_])[A-Za-z0-9_*-]{8,}")
-IN_ADDRESS = re.compile(
-    r"\b(?:(?:sk|pk|rk|hf|gsk|xai|nvapi|r8|ghp|gho|glpat)[-_](?=[\w-]*[0-9A-Z])[\w-]{12,}|AIza[\w-]{30,}"
-    r"|eyJ[\w-]{8,}\.[\w-]{8,})"
-)
-"""What is a key wherever it stands in an address."""
-SECRET_PARAMETERS = re.compile(
-    r"(key|token|secret|sig|signature|password|passwd|pwd|auth|authorization|code|credential|sas)s?$", re.I
-)
-"""How the parameters of an address end that hold keys."""
 LEAST = 4
 """A known key with fewer characters is taken out only where it is said to be one: it is a part of many words."""
 PLACEHOLDERS = frozenset({"true", "false", "null", "none", "empty", "not-needed", "response", "reasoning"})

@@ -21,6 +21,7 @@ from nbannot.study.field import (
     plain_word,
     read_example,
 )
+from nbannot.tools.given import parse_json
 
 MOST_SCALE_POINTS = 10_001
 TEXT_SETTINGS = ("header_column", "id_column", "codebook_id", "version", "language")
@@ -30,9 +31,7 @@ def own_copy(raw: Any, where: str) -> Any:
     """Return what JSON makes of something: a copy that nobody else holds."""
     try:
         return json.loads(json.dumps(raw))
-    except RecursionError:
-        raise CodebookError(f"{where} is nested too deep to be a codebook.") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise CodebookError(
             f"{where} holds something that JSON cannot: {error}.\n  Use strings, numbers, lists and dictionaries."
         ) from None
@@ -73,20 +72,13 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def read_json_file(path: Path) -> Any:
     """Return what a JSON file of a codebook holds; raise `CodebookError` where it cannot be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_no_key_twice)
+        return parse_json(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_no_key_twice)
     except FileNotFoundError:
         raise CodebookError(
             f"no codebook at {path}.\n  A task is a folder with codebook.json and ground-truth.csv."
         ) from None
     except UnicodeDecodeError as error:
         raise CodebookError(f"{path} is not UTF-8 (byte {error.start}).\n  Save it as UTF-8.") from None
-    except json.JSONDecodeError as error:
-        raise CodebookError(
-            f"{path} is not JSON: {error.msg}, line {error.lineno}, column {error.colno}.\n"
-            "  Export it again, or correct that line."
-        ) from None
-    except RecursionError:
-        raise CodebookError(f"{path} is nested too deep to be a codebook.") from None
     except _KeyTwice as error:
         raise CodebookError(
             f"{path} has the key '{error}' twice in one object, so that one of them would be lost.\n"
@@ -94,6 +86,10 @@ def read_json_file(path: Path) -> Any:
         ) from None
     except OSError as error:
         raise CodebookError(f"{path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise CodebookError(
+            f"{path} is not JSON: {error}.\n  Export it again, or correct that line."
+        ) from None
 
 
 class CodebookReader:
@@ -341,8 +337,8 @@ def _with_condition(field: Field, conditions: Mapping[str, Condition]) -> Field:
 
 
 def _number(key: str) -> tuple[float, str]:
-    match = re.search(r"(\d+)$", key)
-    return (int(match[1]) if match else float("inf"), key)
+    digits = key[len(key.rstrip("0123456789")) :][-15:]
+    return (int(digits) if digits else float("inf"), key)
 
 
 def _condition_value(parent: Field, raw: Any) -> int | str | None:

@@ -15,6 +15,7 @@ from nbannot.study.checks import (
     address,
     amounts,
     country,
+    folder,
     number,
     one_of,
     reasoning_word,
@@ -227,8 +228,8 @@ class SettingFields:
         decides=False,
         optional=True,
     )
-    output_root: str = setting("outputs", word, "folder of the runs", decides=False)
-    task_root: str | None = setting(None, word, "folder of your own tasks", decides=False, optional=True)
+    output_root: str = setting("outputs", folder, "folder of the runs", decides=False)
+    task_root: str | None = setting(None, folder, "folder of your own tasks", decides=False, optional=True)
 
 
 SETTINGS: dict[str, Setting] = {f.name: f.metadata["setting"] for f in fields(SettingFields)}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nbannot.errors import NbannotError, listed
 from nbannot.page.blocks import Block, page_text
 from nbannot.page.html import page_html
+from nbannot.tools.given import path_or
 
 if TYPE_CHECKING:
     from nbannot.page.figure import Figure
@@ -74,7 +75,7 @@ class Fragment:
         NbannotError
             If the file name ends in something else, or cannot be written.
         """
-        target = Path(path).expanduser()
+        target = path_or(NbannotError, path)
         contents = {
             ".html": PAGE.format(title=html.escape(target.stem), body=self.html),
             ".txt": self.text,

@@ -23,6 +23,7 @@ from nbannot.study.reading import read_csv
 from nbannot.study.task import Task
 from nbannot.study.task_sources import load_task
 from nbannot.tools.files import read_json
+from nbannot.tools.given import path_or
 
 if TYPE_CHECKING:
     from nbannot.page.fragment import Fragment
@@ -181,7 +182,7 @@ def load_run(place: str | Path, *, task: Task | None = None) -> Run:
     ScoringError
         If the data are not those it was made from.
     """
-    path = Path(place).expanduser()
+    path = path_or(RunError, place)
     config = folder.read_config(path)
     whole = task or task_of_run(path, config)
     chosen = whole.select(config.get("limit"), config.get("ids"), config.get("split"))

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 import nbannot as nba
 from nbannot.doors import cli
-from nbannot.errors import STEERING, ConfigError, NbannotError, TableError, harmless
+from nbannot.errors import STEERING, ConfigError, ModelError, NbannotError, TableError, harmless
+from nbannot.models.addresses import proxy_for
 from nbannot.record.export import defused, to_csv, to_markdown
 from nbannot.study.config import MOST_RUNS, RunConfig, expand
 from nbannot.study.toml import read_toml
@@ -221,3 +222,14 @@ def test_settings_in_json_of_any_shape_get_a_letter(text):
 def test_folders_that_no_system_has(place):
     with pytest.raises(ConfigError, match="output_root must be"):
         RunConfig(output_root=place)
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://[bad", "http://", "http://host:99999", "host:x", f"http://me:{KEY}@[x"]
+)
+def test_a_proxy_that_is_no_address_gets_a_letter(proxy, monkeypatch):
+    monkeypatch.setattr("urllib.request.getproxies", lambda: {"all": proxy})
+    monkeypatch.setattr("urllib.request.proxy_bypass", lambda host: False)
+    with pytest.raises(ModelError, match="the proxy for 192.0.2.1 is no address") as caught:
+        proxy_for("http://192.0.2.1/v1")
+    assert KEY not in str(caught.value)

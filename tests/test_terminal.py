@@ -134,7 +134,7 @@ def cells_of(path):
 
 def test_a_workbook_says_of_each_cell_what_it_is(tmp_path):
     rows = [{"=a": "=HYPERLINK(1)", "n": -0.25, "k": 12, "none": None, "nan": float("nan")},
-            {"=a": "<&>\n\x1b\ud800_x0041_\r", "n": float("inf"), "k": 0, "none": "x" * 40_000, "nan": 1.0}]  # fmt: skip
+            {"=a": "<&>\n\x1b\ud800_x0041_\r", "n": float("inf"), "k": 0, "none": 40_000 * "x", "nan": 1}]  # fmt: skip
     path = nba.spreadsheet(rows, tmp_path / "t.xlsx")
     header, first, second = cells_of(path)
     assert header[0] == ("text", "=a")
@@ -230,6 +230,6 @@ def test_folders_that_no_system_has(place):
 def test_a_proxy_that_is_no_address_gets_a_letter(proxy, monkeypatch):
     monkeypatch.setattr("urllib.request.getproxies", lambda: {"all": proxy})
     monkeypatch.setattr("urllib.request.proxy_bypass", lambda host: False)
-    with pytest.raises(ModelError, match="the proxy for 192.0.2.1 is no address") as caught:
+    with pytest.raises(ModelError, match=r"the proxy for 192.0.2.1 is no address") as caught:
         proxy_for("http://192.0.2.1/v1")
     assert KEY not in str(caught.value)

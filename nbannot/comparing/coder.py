@@ -107,7 +107,10 @@ def load_coder(
     table = _Table.of(task, labels, name, "coder", id_column, encoding)
     if outside_labels == "error":
         _refuse_outside(table)
-    known = Task(table.with_texts(), task.codebook, task.name, _ID, outside_labels)
+    # A person's labels of a test half that is locked are as closed as the task's own.
+    known = Task(
+        table.with_texts(), task.codebook, task.name, _ID, outside_labels, split_lock=task.split_lock
+    )
     place = set(known.ids)
     chosen = task.select(ids=[text_id for text_id in task.ids if text_id in place])
     return Coder(chosen, from_labels(chosen, known, table.name), table.unknown, len(task))

@@ -127,11 +127,11 @@ def do_run(asked: argparse.Namespace) -> int:
 
 def do_plan(asked: argparse.Namespace) -> int:
     """Print what a run would send; with a pilot, after sending a few texts to see what they take."""
-    from nbannot.running.plan import plan
+    from nbannot.running.plan import plan_all
 
     task, configs = _what_and_how(asked)
-    for config in configs:
-        write(plan(task, config, pilot=asked.pilot))
+    plans = plan_all(task, configs, pilot=asked.pilot)
+    write(plans if len(plans) > 1 else plans[0])
     return COMPLETE
 
 

@@ -28,6 +28,10 @@ STANDARD = {
     "HF_TOKEN": (("huggingface.co", "hf.co"), "HF_ENDPOINT"),
     "HUGGING_FACE_HUB_TOKEN": (("huggingface.co", "hf.co"), "HF_ENDPOINT"),
     "OLLAMA_API_KEY": (("ollama.com",), "OLLAMA_HOST"),
+    "TYPESAFE_API_KEY": (("typesafe.ai",), "TYPESAFE_BASE_URL"),
+    "OPENROUTER_API_KEY": (("openrouter.ai",), ""),
+    "FIREWORKS_API_KEY": (("fireworks.ai",), ""),
+    "UPSTAGE_API_KEY": (("upstage.ai",), ""),
 }
 """Keys of other programs: the domains they were made for, and the variable that may name another host."""
 
@@ -142,7 +146,7 @@ def _may_go(variable: str, address: str) -> bool:
     host = (parts.hostname or "").casefold()
     if parts.scheme == "https" and any(host == d or host.endswith(f".{d}") for d in domains):
         return True
-    named = os.environ.get(place, "").strip()
+    named = os.environ.get(place, "").strip() if place else ""
     own = urlsplit(named if "://" in named else f"http://{named}")
     if named and own.netloc.casefold() == parts.netloc.casefold():
         return True
@@ -244,7 +248,8 @@ def scrubbed(reply: Reply, secrets: Sequence[str], sent: Callable[[], str]) -> R
         for name in ("text", "reasoning", "error", "finish_reason", "model", "fingerprint")
         if isinstance(value := getattr(reply, name), str) and value
     }
-    found = _standing_in(secrets, parts.values())
+    problems = {column: made.problem for column, made in (reply.decisions or {}).items() if made.problem}
+    found = _standing_in(secrets, [*parts.values(), *problems.values()])
     if not found:
         return reply
     prompt = sent()
@@ -252,6 +257,11 @@ def scrubbed(reply: Reply, secrets: Sequence[str], sent: Callable[[], str]) -> R
     changed: dict[str, Any] = {
         name: clean for name, value in parts.items() if (clean := without(secret, value)) != value
     }
+    if reply.decisions is not None and problems:
+        cleaned = {column: without(secret, words) for column, words in problems.items()}
+        if cleaned != problems:
+            made = reply.decisions
+            changed["decisions"] = {**made, **{c: replace(made[c], problem=w) for c, w in cleaned.items()}}
     return replace(reply, **changed) if changed else reply
 
 

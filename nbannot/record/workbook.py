@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
+from nbannot.tools.files import write_for_user
 from nbannot.errors import TableError
-from nbannot.page.fragment import write
 from nbannot.record.export import Grid, grid_of, is_number, shown_as, to_csv
 from nbannot.tools.given import path_or
 
@@ -79,7 +79,7 @@ def spreadsheet(table: Run | Any, path: str | Path) -> Path:
         if kind == ".xlsx"
         else to_csv(frame, for_spreadsheet=True).encode("utf-8-sig")
     )
-    write(target, content)
+    write_for_user(target, content)
     return target
 
 

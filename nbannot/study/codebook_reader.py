@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,10 +31,31 @@ def own_copy(raw: Any, where: str) -> Any:
     """Return what JSON makes of something: a copy that nobody else holds."""
     try:
         return json.loads(json.dumps(raw))
-    except (TypeError, ValueError, RecursionError) as error:
+    except RecursionError:
+        raise CodebookError(f"{where} is nested too deep to be a codebook.") from None
+    except (TypeError, ValueError) as error:
         raise CodebookError(
             f"{where} holds something that JSON cannot: {error}.\n  Use strings, numbers, lists and dictionaries."
         ) from None
+
+
+def half_characters(raw: Any, where: str = "") -> list[str]:
+    """Return one line for every text in a codebook that holds half a character, which no file can hold."""
+    if isinstance(raw, str):
+        if not re.search("[\ud800-\udfff]", raw):
+            return []
+        shown = re.sub("[\ud800-\udfff]", "�", raw)
+        cut = shown if len(shown) <= 60 else "…" + shown[max(0, shown.index("�") - 30) :][:58] + "…"
+        return [f"{where or 'a key'}: half a character ({cut!r}): cut inside an emoji? Write that text again"]
+    if isinstance(raw, Mapping):
+        pairs = [(str(key), value) for key, value in raw.items()]
+        inside = [
+            line for key, value in pairs for line in half_characters(value, f"{where} / {key}".strip(" /"))
+        ]
+        return [*(line for key, _ in pairs for line in half_characters(key, where)), *inside]
+    if isinstance(raw, list):
+        return [line for item in raw for line in half_characters(item, where)]
+    return []
 
 
 class _KeyTwice(Exception):
@@ -85,6 +107,8 @@ class CodebookReader:
         """Return the attributes of the `Codebook`; raise `CodebookError` with every problem at once."""
         if not isinstance(self.raw, Mapping):
             raise CodebookError(f"{self.where} must hold one JSON object. Got {type(self.raw).__name__}.")
+        if halves := half_characters(self.raw):
+            raise CodebookError(problems(f"{self.where} cannot be used", halves, at_most=len(halves)))
         text_column = self.raw.get("text_column")
         if not isinstance(text_column, str) or not text_column.strip():
             self.faults.append("text_column is missing: name the column that holds the text")
@@ -205,11 +229,19 @@ class CodebookReader:
         return low, high
 
     def descriptions(self, where: str, raw: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-        found = raw.get("option_descriptions") or {}
-        if not isinstance(found, Mapping):
-            self.faults.append(f"{where}: option_descriptions must be an object, option: text. Got {found!r}")
-            return ()
-        return tuple((option, str(text)) for option, text in found.items())
+        """Return what the codebook says of each option, or of points of a scale under their own key."""
+        pairs: dict[str, str] = {}
+        for key in ("option_descriptions", "point_descriptions"):
+            found = raw.get(key) or {}
+            if not isinstance(found, Mapping):
+                self.faults.append(f"{where}: {key} must be an object, option: text. Got {found!r}")
+            elif found and key == "point_descriptions" and raw.get("type") != "likert":
+                self.faults.append(
+                    f"{where}: point_descriptions describes a likert scale; use option_descriptions"
+                )
+            else:
+                pairs |= {str(option): str(text) for option, text in found.items()}
+        return tuple(pairs.items())
 
     def strings(self, where: str, raw: Mapping[str, Any], key: str, *, needed: bool) -> tuple[str, ...]:
         values = raw.get(key) or []

@@ -26,7 +26,7 @@ def parse_json(text: str, **more: Any) -> Any:
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg}, line {error.lineno}, column {error.colno}") from None
     except RecursionError:
-        raise ValueError("lists or objects in one another, too deep to read") from None
+        raise ValueError("lists or objects nested too deep to read") from None
     except ValueError:
         raise ValueError("a number has thousands of digits") from None
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from nbannot.errors import ModelError
 from nbannot.models.keys import LEAST, key_name, known_secrets, masked
-from nbannot.tools.secrets import key_place
+from nbannot.tools.secrets import key_place, without_keys
 
 
 def checked_address(address: str, source: str) -> str:
@@ -93,7 +93,7 @@ def proxy_for(address: str) -> str | None:
     Raises
     ------
     ModelError
-        If it is of a kind that cannot be used.
+        If it is no address, or of a kind that cannot be used.
     """
     parts = urlsplit(address)
     host = parts.hostname or ""
@@ -104,6 +104,15 @@ def proxy_for(address: str) -> str | None:
     if not proxy:
         return None
     proxy = proxy if "://" in proxy else f"http://{proxy}"
+    try:
+        named = bool(urlsplit(proxy).hostname) and (urlsplit(proxy).port or 1) > 0
+    except ValueError:
+        named = False
+    if not named:
+        raise ModelError(
+            f"the proxy for {host} is no address: '{without_keys(proxy)}'.\n"
+            f"  Write HTTPS_PROXY or ALL_PROXY as http://host:port, or add {host} to NO_PROXY."
+        )
     if urlsplit(proxy).scheme not in ("http", "https"):
         raise ModelError(
             f"the proxy for {host} is of the kind '{urlsplit(proxy).scheme}', which is not supported.\n"

@@ -24,8 +24,8 @@ from nbannot.study.human_labels import (
 )
 from nbannot.study.notices import UNNAMED, id_faults, notices_of, unused_ids
 from nbannot.study.reading import as_text
-from nbannot.study.survey_lines import without_foreign_lines
 from nbannot.study.sampling import sampled
+from nbannot.study.survey_lines import without_foreign_lines
 
 if TYPE_CHECKING:
     import pandas as pd

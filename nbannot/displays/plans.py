@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nbannot.displays.cards import settings_line
+from nbannot.models.registry import key_goes
 from nbannot.page.blocks import Block, Cell, Facts, Fold, Grid, Heading, Para, Row, Verbatim
 from nbannot.page.digits import NONE, count, duration
 from nbannot.page.fragment import Fragment
@@ -48,6 +49,7 @@ def plan_card(plan: Plan) -> Fragment:
                     else [("money", money_words(plan.money, plan.money_at_most))]
                 ),
                 ("texts go", where_texts_go(where)),
+                *([("key", told)] if (told := key_goes(config)) else []),
                 ("settings", settings_line(config.to_dict())),
                 ("state", STATES.get(plan.state, plan.state)),
                 ("folder", str(design.folder)),

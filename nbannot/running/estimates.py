@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nbannot.asking.applies import NOT_REACHED
-from nbannot.asking.prompts import Prompt, compose
-from nbannot.engine.job import Job
+from nbannot.asking.prompts import Prompt
+from nbannot.engine.job import Job, prompt_for
 from nbannot.record import folder
 from nbannot.record.run import load_run
 from nbannot.study.config import RunConfig
@@ -54,9 +54,7 @@ class Load:
 
 def load_of(job: Job, still_open: Open) -> Load:
     """Return what these questions would send."""
-    prompts = [
-        compose(job.kind, group, use_examples=job.config.use_examples, code=job.code) for group in job.groups
-    ]
+    prompts = [prompt_for(job, group) for group in job.groups]
     counted = _alone if job.config.chat_mode == "per_query" else _in_conversation
     chars, size = counted(job, prompts, still_open)
     calls = [sum(rows) for rows in still_open]
@@ -121,11 +119,13 @@ def _bytes(text: str) -> int:
 
 def all_open(job: Job) -> Open:
     """Return every question of a new run: blank texts are not asked about, nor what depends on a field left out."""
-    asked = {f.column for f in job.fields}
+    asked = {f.column for f in job.fields} - set(job.unasked)
     there = [bool(text.strip()) for text in job.originals]
     none = [False] * len(there)
     return [
-        there if any(f.condition is None or f.condition.column in asked for f in group) else none
+        there
+        if any(f.column in asked and (f.condition is None or f.condition.column in asked) for f in group)
+        else none
         for group in job.groups
     ]
 

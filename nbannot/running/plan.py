@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack, overload
 
-from nbannot.asking.prompts import compose
 from nbannot.asking.request_reply import AnswerMode, Message, ModelInfo, Reply, Request
+from nbannot.engine.job import prompt_for
 from nbannot.errors import ModelError
 from nbannot.models.registry import backends, split_name
 from nbannot.page.shown import Shown
 from nbannot.record import folder
 from nbannot.record.run import COMPLETE
-from nbannot.running.design import Design, as_task, design
+from nbannot.running.design import Design, as_task, design, dev_by_default
 from nbannot.running.estimates import CHARS_PER_TOKEN, Pace, earlier_pace, load_of, still_open
 from nbannot.running.run import run
 from nbannot.study.config import RunConfig
@@ -172,20 +172,21 @@ def plan(
     """
     config = RunConfig.of(config, **settings)
     whole = as_task(task, config, codebook)
+    config = dev_by_default(whole, config, asks=False)
     chosen, unreached = _designed(whole, config, must_answer=pilot > 0)
     return _plan_of(whole, chosen, unreached, pilot)
 
 
 def plan_unasked(task: Task, config: RunConfig) -> Plan:
     """Return the plan of a run without so much as asking the model what it is: at once, wherever it may be."""
+    config = dev_by_default(task, config, asks=False)
     return _plan_of(task, design(task, config, _stand_in(config))[0], "it was not asked", 0)
 
 
 def _plan_of(whole: Task, chosen: Design, unreached: str, pilot: int) -> Plan:
     config, job = chosen.config, chosen.job
-    prompts = [
-        compose(job.kind, group, use_examples=config.use_examples, code=job.code) for group in job.groups
-    ]
+    groups = [group for group in job.groups if not all(f.column in job.unasked for f in group)]
+    prompts = [prompt_for(job, group) for group in groups]
     left = load_of(job, still_open(job, chosen.task, chosen.folder))
     pilot = min(pilot, len(job.ids)) if left.calls_at_most else 0
     pace: Pace | None
@@ -219,7 +220,7 @@ def _plan_of(whole: Task, chosen: Design, unreached: str, pilot: int) -> Plan:
         pilot_texts=pilot,
         first_messages={
             "+".join(f.column for f in group): [{"role": "user", "content": prompt.about(job.texts[0])}]
-            for group, prompt in zip(job.groups, prompts, strict=True)
+            for group, prompt in zip(groups, prompts, strict=True)
         },
         unreached=unreached,
     )

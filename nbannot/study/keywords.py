@@ -26,6 +26,9 @@ class Settings(TypedDict, total=False):
     fields_per_query: str
     answer_mode: str | None
     calibration: str | None
+    threshold: float
+    scale_answer: Literal["modal", "rounded"]
+    text_model: str | None
     retries: int
     retry_strategy: str
     retry_temperature: float
@@ -68,6 +71,9 @@ class Grid(TypedDict, total=False):
     fields_per_query: str | Sequence[str]
     answer_mode: str | Sequence[str | None] | None
     calibration: str | Sequence[str | None] | None
+    threshold: float | Sequence[float]
+    scale_answer: Literal["modal", "rounded"] | Sequence[Literal["modal", "rounded"]]
+    text_model: str | Sequence[str | None] | None
     retries: int | Sequence[int]
     retry_strategy: str | Sequence[str]
     retry_temperature: float | Sequence[float]

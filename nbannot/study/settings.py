@@ -15,6 +15,7 @@ from nbannot.study.checks import (
     address,
     amounts,
     country,
+    folder,
     number,
     one_of,
     reasoning_word,
@@ -27,6 +28,7 @@ ChatMode = Literal["per_query", "per_text", "continuous"]
 CHAT_MODES = ("per_query", "per_text", "continuous")
 ANSWER_MODES = ("score", "generate")
 CALIBRATIONS = ("none", "batch")
+SCALE_ANSWERS = ("modal", "rounded")
 RETRY_STRATEGIES = ("reprompt", "identical", "temperature")
 FIELDS_PER_QUERY = ("one", "section", "all")
 SPLITS = ("dev", "test")
@@ -154,6 +156,27 @@ class SettingFields:
         optional=True,
         values=CALIBRATIONS,
     )
+    threshold: float = setting(
+        0.5,
+        number(0, 1),
+        "a decision model's probability of yes from which on a checkbox is ticked",
+        short="threshold",
+    )
+    scale_answer: Literal["modal", "rounded"] = setting(
+        "modal",
+        one_of(*SCALE_ANSWERS),
+        "a decision model's answer to a likert question: the most probable level (`modal`) or the expected level, "
+        "rounded (`rounded`)",
+        short="scale",
+        values=SCALE_ANSWERS,
+    )
+    text_model: str | None = setting(
+        None,
+        word,
+        "a second model, `<backend>/<name>`, for the textbox and span fields that a decision model cannot answer",
+        short="text",
+        optional=True,
+    )
     retries: int = setting(
         2,
         number(0, 20, whole=True),
@@ -248,8 +271,8 @@ class SettingFields:
         decides=False,
         optional=True,
     )
-    output_root: str = setting("outputs", word, "folder of the runs", decides=False)
-    task_root: str | None = setting(None, word, "folder of your own tasks", decides=False, optional=True)
+    output_root: str = setting("outputs", folder, "folder of the runs", decides=False)
+    task_root: str | None = setting(None, folder, "folder of your own tasks", decides=False, optional=True)
 
 
 SETTINGS: dict[str, Setting] = {f.name: f.metadata["setting"] for f in fields(SettingFields)}

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from nbannot.asking.request_reply import Message, Reply, Request
+from nbannot.asking.request_reply import Decision, Message, Reply, Request
 from nbannot.errors import RunError
 from nbannot.tools.json_bytes import packed, unpacked
 
@@ -174,7 +174,30 @@ def reply_of(record: Mapping[str, Any]) -> Reply:
         seconds=record.get("seconds") or 0.0,
         model=record.get("model"),
         fingerprint=record.get("fingerprint"),
+        decisions=_decisions_of(record.get("decisions")),
     )
+
+
+def _decisions_of(stored: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Decision] | None:
+    if stored is None:
+        return None
+    found = {}
+    for column, kept in stored.items():
+        shares = kept.get("probabilities")
+        found[column] = Decision(**{**kept, "probabilities": tuple(shares) if shares else None})
+    return found
+
+
+def _decisions_kept(decisions: Mapping[str, Decision]) -> dict[str, dict[str, Any]]:
+    """Return decisions as plain data, what is not told left out."""
+    return {
+        column: {
+            name: value
+            for name in Decision.__slots__
+            if (value := getattr(made, name)) is not None and value != "" and value is not False
+        }
+        for column, made in decisions.items()
+    }
 
 
 Key = tuple[str, tuple[str, ...], int]
@@ -186,7 +209,7 @@ class Tally:
     """What all calls of a run add up to, over every session: counts, characters, tokens, seconds.
 
     Tokens are ``None`` while no reply has told them. `served` counts the answers by what they say of the model and the
-    configuration that made them.
+    configuration that made them, `by_model` parts calls, tokens and seconds by what they say of the model.
     """
 
     calls: int = 0
@@ -201,6 +224,7 @@ class Tally:
     last: str = ""
     reasoned: bool = False
     served: Counter[tuple[str | None, str | None]] = field(default_factory=Counter)
+    by_model: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Add one record of a call."""
@@ -216,6 +240,13 @@ class Tally:
         if (tokens := record.get("evaluated_tokens")) is not None:
             self.evaluated_tokens = (self.evaluated_tokens or 0) + tokens
         self.seconds.append(record.get("seconds") or 0.0)
+        if (model := record.get("model")) is not None:
+            own = self.by_model.setdefault(
+                model, {"calls": 0, "input_tokens": 0, "output_tokens": 0, "seconds": 0.0}
+            )
+            own["calls"] += 1
+            for name in ("input_tokens", "output_tokens", "seconds"):
+                own[name] += record.get(name) or 0
         time = record.get("time") or ""
         if time and (time < self.first or not self.first):
             self.first = time
@@ -345,6 +376,8 @@ class Ledger:
             "messages_hash": messages_hash(request.messages),
             "messages": self._shortened(request),
         }
+        if reply.decisions is not None:
+            record["decisions"] = _decisions_kept(reply.decisions)
         if reply.model is not None:
             record["model"] = reply.model
         if reply.fingerprint is not None:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from nbannot.asking.answers import Answer, read_reply
+from nbannot.asking.decisions import Reading, read_decisions
 from nbannot.asking.ledger import Ledger, Tally
 from nbannot.asking.request_reply import Model, Reply, Request
 from nbannot.engine.job import Job, Progress
@@ -22,6 +23,7 @@ from nbannot.errors import NbannotError
 from nbannot.models.keys import known_secrets, scrubbed
 from nbannot.study.field import Field
 
+PLAIN = Reading()
 SEND_TRIES = 5
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
@@ -140,10 +142,10 @@ class Sender:
         What is asked for is read before keys are taken out: a short key may be a part of many words.
         """
         text = self.job.originals[row]
-        answers = read_safely(group, text, reply, attempt)
+        answers = read_safely(group, text, reply, attempt, self.job.reading)
         clean = scrubbed(reply, self._known(), lambda: "\n".join(m["content"] for m in request.messages))
         if clean is not reply:
-            masked = read_safely(group, text, clean, attempt)
+            masked = read_safely(group, text, clean, attempt, self.job.reading)
             closed = {f.column for f in group if f.type != "textbox"}
             answers = {
                 column: answer if answer.status == "ok" and column in closed else masked[column]
@@ -275,9 +277,19 @@ class Sender:
             )
 
 
-def read_safely(group: Sequence[Field], text: str, reply: Reply, attempt: int) -> dict[str, Answer]:
-    """Return what a reply answers; one that cannot be read at all is an invalid answer, and stops nothing."""
+def read_safely(
+    group: Sequence[Field], text: str, reply: Reply, attempt: int, reading: Reading = PLAIN
+) -> dict[str, Answer]:
+    """Return what a reply answers; one that cannot be read at all is an invalid answer, and stops nothing.
+
+    Parameters
+    ----------
+    reading
+        How the probabilities of a decision model become labels.
+    """
     try:
+        if reply.error is None and reply.decisions is not None:
+            return read_decisions(group, reply.decisions, reading, attempt)
         return read_reply(group, text, reply, attempt)
     except Exception as error:  # noqa: BLE001 - one reply must not end a run
         reason = f"the reply could not be read: {type(error).__name__}"

@@ -62,6 +62,23 @@ def joined(address: str, path: str) -> str:
     return f"{base}{path}{mark}{query}"
 
 
+def without_port(address: str) -> str:
+    """Return an address without its port; this machine has one name.
+
+    >>> without_port("http://127.0.0.1:8000/v1"), without_port("https://gpu:8443/v1/")
+    ('http://localhost/v1', 'https://gpu/v1')
+    """
+    try:
+        parts = urlsplit(address.strip())
+        host = parts.hostname or ""
+    except ValueError:
+        return address
+    if is_loopback(address):
+        host = "localhost"
+    shown = f"[{host}]" if ":" in host else host
+    return urlunsplit((parts.scheme, shown, parts.path.rstrip("/"), parts.query, ""))
+
+
 def without_end(address: str, *ends: str) -> str:
     """Return an address without the first of these ends that its path has; its query stays.
 

@@ -15,6 +15,7 @@ from nbannot.asking.decisions import CLOSED, Reading
 from nbannot.asking.request_reply import AnswerMode, Model, ModelInfo
 from nbannot.engine.job import Job, group_fields, group_for_decisions, prompt_for
 from nbannot.errors import ConfigError, TaskError, listed
+from nbannot.models.addresses import without_port
 from nbannot.models.pair import Pair
 from nbannot.models.registry import get_model
 from nbannot.record import tables
@@ -52,7 +53,25 @@ class Design:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """The canonical form of everything that decides the answers."""
+        """The canonical form of everything that decides the answers.
+
+        The same model on another port is the same; a run that was kept under its port before keeps its id.
+        """
+        typed = self._identity(self.config.base_url)
+        place = self._place()
+        if place == self.config.base_url or (self._folder_of(typed) / "config.json").exists():
+            return typed
+        return self._identity(place)
+
+    def _place(self) -> str | None:
+        """Return the server's address without its port, and what the model is there where it has another name."""
+        if not self.config.base_url:
+            return self.config.base_url
+        root = self.info.details.get("root")
+        other = f"#{root}" if root and root != self.info.name else ""
+        return f"{without_port(self.config.base_url)}{other}"
+
+    def _identity(self, base_url: str | None) -> dict[str, Any]:
         decided = {
             name: value
             for name, value in self.config.to_dict().items()
@@ -60,6 +79,7 @@ class Design:
         }
         return {
             **decided,
+            "base_url": base_url,
             "model": self.info.full_name,
             "model_digest": self.info.digest,
             "max_tokens": self.job.max_tokens,
@@ -85,14 +105,10 @@ class Design:
     @cached_property
     def run_id(self) -> str:
         """First 8 hex characters of the SHA-256 of `identity`, none that a table reader takes for a number."""
-        text = json.dumps(self.identity, ensure_ascii=False, sort_keys=True)
-        number = 0
-        while True:
-            mark = f"{text}{number}" if number else text
-            run_id = hashlib.sha256(mark.encode()).hexdigest()[:8]
-            if tables.safe_run_id(run_id):
-                return run_id
-            number += 1
+        return _id_of(self.identity)
+
+    def _folder_of(self, identity: Mapping[str, Any]) -> Path:
+        return Path(self.config.output_root) / self.task.name / _id_of(identity)
 
     @property
     def config_hash(self) -> str:
@@ -104,13 +120,24 @@ class Design:
     @property
     def folder(self) -> Path:
         """Where the run is kept."""
-        return Path(self.config.output_root) / self.task.name / self.run_id
+        return self._folder_of(self.identity)
 
     @property
     def model_id(self) -> str:
         """The run's short readable name."""
         kind = self.job.kind
         return self.config.model_id("" if kind.built_in else kind.hash[:6])
+
+
+def _id_of(identity: Mapping[str, Any]) -> str:
+    text = json.dumps(identity, ensure_ascii=False, sort_keys=True)
+    number = 0
+    while True:
+        mark = f"{text}{number}" if number else text
+        run_id = hashlib.sha256(mark.encode()).hexdigest()[:8]
+        if tables.safe_run_id(run_id):
+            return run_id
+        number += 1
 
 
 IDENTITY = frozenset(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from nbannot.asking import prompts
 from nbannot.asking.request_reply import Model, ModelInfo
@@ -20,6 +21,7 @@ from nbannot.record.folder import METRICS
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
 from nbannot.study.field import Field
+from nbannot.study.settings import SETTINGS
 from nbannot.study.task import Task
 from nbannot.study.task_sources import load_task
 from nbannot.tools.files import name_fault
@@ -53,10 +55,11 @@ class Design:
         decided = {
             name: value
             for name, value in self.config.to_dict().items()
-            if name in IDENTITY and name not in ("model", "max_tokens")
+            if SETTINGS[name].decides and name not in RESOLVED
         }
         return {
             **decided,
+            "base_url": served_from(self.config.base_url),
             "model": self.info.full_name,
             "model_digest": self.info.digest,
             "max_tokens": self.job.max_tokens,
@@ -92,15 +95,36 @@ class Design:
         return self.config.model_id("" if kind.built_in else kind.hash[:6])
 
 
-IDENTITY = frozenset(
-    name
-    for name in (
-        "model", "prompt_type", "use_examples", "temperature", "top_p", "top_k", "seed", "max_tokens", "context_size",
-        "chat_mode", "reasoning", "process_textbox", "process_span", "fields_per_query", "retries", "retry_strategy",
-        "retry_temperature", "metadata_columns", "base_url", "repeat",
-    )
-)  # fmt: skip
-"""The settings that are part of a run's identity as they stand; rows and fields enter by what they select."""
+RESOLVED = {
+    "model": "its full name and the digest of its weights",
+    "max_tokens": "the longest reply that is allowed, also where it is unset",
+    "answer_mode": "the mode that is used",
+    "calibration": "whether answers are calibrated",
+    "fields": "the columns that are asked",
+    "limit": "the rows, in the hash of the data",
+    "ids": "the rows, in the hash of the data",
+    "split": "the rows, in the hash of the data",
+    "sample": "the rows, in the hash of the data",
+    "base_url": "the host and its path: the same model on another port is the same model",
+}
+"""Settings that decide answers and do not enter the identity of a run as they stand, and what does in their place."""
+
+
+def served_from(base_url: str | None) -> str | None:
+    """Return what identifies the place of a server: host and path, without scheme, port, user and ``/v1``.
+
+    >>> served_from("http://localhost:8000/v1/"), served_from("http://127.0.0.1:9")
+    ('this machine', 'this machine')
+    >>> served_from("https://user@gate.example.org:444/eu/v1")
+    'gate.example.org/eu'
+    """
+    if base_url is None:
+        return None
+    parts = urlsplit(base_url if "//" in base_url else f"//{base_url}")
+    host = parts.hostname or ""
+    loopback = host in ("localhost", "::1", "0.0.0.0") or host.startswith("127.")
+    path = parts.path.rstrip("/").removesuffix("/v1")
+    return ("this machine" if loopback else host) + path
 
 
 def as_task(

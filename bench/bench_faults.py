@@ -288,7 +288,6 @@ def compared(server: Serving, place: Path, wanted: bytes) -> int:
 def small_run(place: Path) -> Any:
     """Return a run of the mock model on 12 labelled texts, finished."""
     import nbannot
-
     from nbannot.record.run import Run
 
     Run.scoring = {"n_resamples": 20}  # type: ignore[assignment,method-assign] # what is killed is not the arithmetic

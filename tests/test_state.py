@@ -248,6 +248,7 @@ def test_a_finished_run_is_mended_from_its_ledger(tmp_path):
     again()
     (run.folder / "config.json").unlink()
     model_calls = len(ledger_of(run.folder))
+    del before["classification_reports.txt"]  # the energy of one more session is in it
     again()
     assert len(ledger_of(run.folder)) == model_calls
 

@@ -138,8 +138,9 @@ def do_plan(asked: argparse.Namespace) -> int:
 def do_score(asked: argparse.Namespace) -> int:
     """Score run folders again: of ours the first metric of each field, of older ones old values beside new ones."""
     from nbannot.comparing.rescoring.rescore import is_lab_folder, rescore, run_places
+    from nbannot.record import folder
     from nbannot.record.run import load_run
-    from nbannot.running.scores import save_scores
+    from nbannot.running.mending import mend, what_is_wrong
 
     complete = True
     for place in (found for named in asked.folder for found in run_places(named)):
@@ -149,7 +150,8 @@ def do_score(asked: argparse.Namespace) -> int:
             )
             continue
         one = load_run(place, task=None if asked.task is None else _task_named(asked.task))
-        save_scores(one)
+        with folder.held(one.folder):
+            mend(one, what_is_wrong(one))
         write(short(one))
         complete = complete and one.status == "complete"
     return COMPLETE if complete else UNFINISHED

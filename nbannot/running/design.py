@@ -23,7 +23,7 @@ from nbannot.record.folder import METRICS
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
 from nbannot.study.field import Field
-from nbannot.study.settings import DEFAULTS
+from nbannot.study.settings import DEFAULTS, SETTINGS
 from nbannot.study.task import Task
 from nbannot.study.task_sources import load_task
 from nbannot.tools.files import name_fault
@@ -75,7 +75,7 @@ class Design:
         decided = {
             name: value
             for name, value in self.config.to_dict().items()
-            if name in IDENTITY and name not in ("model", "max_tokens")
+            if SETTINGS[name].decides and name not in RESOLVED
         }
         return {
             **decided,
@@ -140,15 +140,24 @@ def _id_of(identity: Mapping[str, Any]) -> str:
         number += 1
 
 
-IDENTITY = frozenset(
-    name
-    for name in (
-        "model", "prompt_type", "use_examples", "temperature", "top_p", "top_k", "seed", "max_tokens", "context_size",
-        "chat_mode", "reasoning", "process_textbox", "process_span", "fields_per_query", "retries", "retry_strategy",
-        "retry_temperature", "metadata_columns", "base_url", "repeat",
-    )
-)  # fmt: skip
-"""The settings that are part of a run's identity as they stand; rows and fields enter by what they select."""
+RESOLVED = {
+    "model": "its full name and the digest of its weights",
+    "max_tokens": "the longest reply that is allowed, also where it is unset",
+    "answer_mode": "the mode that is used",
+    "calibration": "whether answers are calibrated",
+    "fields": "the columns that are asked",
+    "limit": "the rows, in the hash of the data",
+    "ids": "the rows, in the hash of the data",
+    "split": "the rows, in the hash of the data",
+    "sample": "the rows, in the hash of the data",
+    "sample_by": "the rows, in the hash of the data",
+    "sample_seed": "the rows, in the hash of the data",
+    "threshold": "how probabilities become labels, where a decision model gives them",
+    "scale_answer": "how probabilities become labels, where a decision model gives them",
+    "text_model": "its full name and the digest of its weights",
+    "base_url": "the host and its path: the same model on another port is the same model",
+}
+"""Settings that decide answers and do not enter the identity of a run as they stand, and what does in their place."""
 
 
 def as_task(

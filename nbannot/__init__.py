@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from nbannot.comparing.rescoring.rescore import rescore as rescore
     from nbannot.comparing.stability import determinism as determinism
     from nbannot.comparing.stability import flip_rate as flip_rate
+    from nbannot.desk.adjudication import adjudicate as adjudicate
     from nbannot.desk.assignment import assign as assign
+    from nbannot.desk.class_page import class_page as class_page
+    from nbannot.desk.consensus import consensus as consensus
     from nbannot.desk.opening import code as code
     from nbannot.desk.sample import sample as sample
     from nbannot.doors.form.configure import configure as configure
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from nbannot.record.views import metrics as metrics
     from nbannot.record.views import pivot as pivot
     from nbannot.record.views import runs as runs
+    from nbannot.record.workbook import spreadsheet as spreadsheet
     from nbannot.running.plan import plan as plan
     from nbannot.running.run import run as run
     from nbannot.running.sweep import sweep as sweep
@@ -61,15 +65,18 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "acceptance_sample": "inference.acceptance",
     "add_prompt": "asking.prompts",
+    "adjudicate": "desk.adjudication",
     "agreement": "comparing.reliability",
     "alt_test": "inference.alternative_annotator",
     "assign": "desk.assignment",
     "bundled_tasks": "study.task_sources",
     "checkbox": "study.questions",
+    "class_page": "desk.class_page",
     "code": "desk.opening",
     "Codebook": "study.codebook",
     "compare": "comparing.comparison",
     "configure": "doors.form.configure",
+    "consensus": "desk.consensus",
     "determinism": "comparing.stability",
     "dropdown": "study.questions",
     "flip_rate": "comparing.stability",
@@ -95,6 +102,7 @@ _PUBLIC = {
     "runs": "record.views",
     "sample": "desk.sample",
     "span": "study.questions",
+    "spreadsheet": "record.workbook",
     "sweep": "running.sweep",
     "Task": "study.task",
     "textbox": "study.questions",

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from nbannot.asking.answers import Answer
 from nbannot.comparing.joining import id_text, joined_ids, joined_texts, refuse_other_texts, refuse_repeated
-from nbannot.errors import ScoringError, TaskError, listed, problems
+from nbannot.errors import ScoringError, TaskError, harmless, listed, problems
 from nbannot.page.shown import Shown
 from nbannot.record.coding import Coding, from_labels
 from nbannot.record.scoring import Scored
@@ -73,7 +73,7 @@ class Coder(Scored, Shown):
         unknown = f", {len(self.unknown_ids)} rows with unknown ids left out" if self.unknown_ids else ""
         n = self.coding.count().get("ok", 0)
         what = "Coder" if self.by_person else "Outputs"
-        return f"<{what} '{self.run_id}' on '{self.task.name}': {n} labels{unknown}>"
+        return f"<{what} '{harmless(self.run_id)}' on '{self.task.name}': {n} labels{unknown}>"
 
 
 def load_coder(

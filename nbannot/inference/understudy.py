@@ -13,8 +13,9 @@ from nbannot.comparing.align import (
     on_the_same_texts,
     refuse_other_fields,
 )
-from nbannot.comparing.comparison import HEADLINE, energy_of, seconds_of
+from nbannot.comparing.comparison import HEADLINE
 from nbannot.comparing.names import names_of
+from nbannot.comparing.verdict import energy_of, seconds_of
 from nbannot.errors import ScoringError
 from nbannot.inference.finding import Drawn, Finding, plain
 from nbannot.inference.gold import field_of

@@ -21,12 +21,14 @@ from nbannot.engine import energy
 from nbannot.engine.drive import Tick
 from nbannot.engine.engine import annotate
 from nbannot.engine.job import Outcome, Progress
+from nbannot.engine.served import WEIGHTS_CHANGED, changes, served_by
 from nbannot.errors import GO_ON, ConfigError, NbannotError, RunError, RunInterrupted, listed, tidy_interrupt
 from nbannot.page.shown import watching
 from nbannot.record import folder
+from nbannot.record.probabilities import save_probabilities
 from nbannot.record.run import COMPLETE, RUNNING, Run, load_run, status_of
 from nbannot.record.state import read_state
-from nbannot.running.design import Design, Say, as_task, design, dev_by_default
+from nbannot.running.design import NOT_DECIDED, Design, Say, as_task, design, dev_by_default
 from nbannot.running.mending import mend, what_is_wrong
 from nbannot.running.scores import KEPT, labels_text, save_scores
 from nbannot.running.standard_files import output_text, write_counts, write_traces
@@ -37,7 +39,7 @@ from nbannot.study.task import Task
 from nbannot.tools.files import read_json, write_atomic, write_json
 
 PACKAGES = ("aiohttp", "codecarbon", "huggingface_hub", "krippendorff", "numpy", "pandas", "polars", "scikit-learn",
-            "scipy", "xllamacpp")  # fmt: skip
+            "scipy", "sparrow-decider", "xllamacpp")  # fmt: skip
 
 
 @tidy_interrupt()
@@ -214,13 +216,19 @@ def _work(
     if say:
         for line in plan.info.notes:
             say(line)
+        if plan.job.unasked:
+            say(f"{listed(plan.job.unasked)}: not asked; {NOT_DECIDED}.")
     meter = energy.Meter(plan.config.country_iso_code)
     measured = plan.info.energy_measured
     started = time.monotonic()
     end = _Either(stop)
 
+    ends: list[Outcome] = []
+
     def ended(outcome: Outcome) -> Run:
+        ends.append(outcome)
         record = meter.stop()
+        outcome.energy_problem = meter.problem
         book.close()
         scored = plan if outcome.interrupted else _opened(plan, reason)
         return _finish(scored, model, outcome, book.tally, record, time.monotonic() - started)
@@ -247,10 +255,14 @@ def _work(
                 ready=meter.start if measured else lambda: None,
             )
         return ended(outcome)
-    except Exception as error:
-        if book.is_open and book.tally.calls:  # what came before the failure is in every file
+    except BaseException as error:  # what came before it is in the files, and raised again
+        if book.tally.calls and not book.lost:
             with contextlib.suppress(NbannotError, OSError):
-                ended(Outcome({}, Progress(), stopped=str(error)))
+                if ends:  # while the files were written: times and energy are not counted twice
+                    left = load_run(plan.folder, task=plan.whole)
+                    mend(left, what_is_wrong(left))
+                else:
+                    ended(Outcome({}, Progress(), stopped=str(error)))
         raise
     finally:
         meter.stop()
@@ -293,6 +305,7 @@ def _finish(
         earlier = path.read_text(encoding="utf-8") if path.exists() else ""
         write_atomic(path, energy.emissions_csv(earlier, record))
     write_atomic(place / folder.OUTPUT, output_text(state.coding))
+    save_probabilities(state.coding, place)
     write_counts(place, tally, cached=outcome.progress.cached, wall_time=wall_time)
     if tally.reasoned or plan.job.kind.reasons:
         write_traces(plan.task, place, config)
@@ -301,6 +314,9 @@ def _finish(
         "stopped": outcome.stopped,
         "capabilities": _capabilities(place, model, outcome.progress),
         "calibration_offsets": {k: list(v) for k, v in state.offsets.items()},
+        "served_by": served_by(tally.served),
+        "model_changes": _model_changes(place, tally, plan.info.digest, outcome.digest),
+        **({"energy": f"not measured: {outcome.energy_problem}"} if outcome.energy_problem else {}),
         "first_call": tally.first,
         "last_call": tally.last,
     }
@@ -318,6 +334,13 @@ def _finish(
     )
     save_scores(done)
     return dataclasses.replace(done, config=read_json(place / folder.CONFIG))
+
+
+def _model_changes(place: Path, tally: ledger.Tally, digest: str | None, now: str | None) -> list[str]:
+    """Return what to tell of a model that was not the same to the end; what an earlier session saw is kept."""
+    told = changes(tally.served, digest, now)
+    earlier = read_json(place / folder.CONFIG).get("model_changes") or []
+    return told + [line for line in earlier if line.startswith(WEIGHTS_CHANGED) and line not in told]
 
 
 def _capabilities(place: Path, model: Model, progress: Progress) -> dict[str, Any]:
@@ -348,6 +371,8 @@ def _config(plan: Design, status: str) -> dict[str, Any]:
         "n_texts": len(task),
         "id_source": task.id_source,
         "columns_asked": [f.column for f in plan.job.fields],
+        "not_asked": dict(plan.job.unasked),
+        "decides": plan.job.decides,
         "codebook_hash": task.codebook.hash,
         "data_hash": plan.data_hash,
         "model_info": dataclasses.asdict(info),

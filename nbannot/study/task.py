@@ -7,7 +7,7 @@ Face dataset repository.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from nbannot.study.human_labels import (
 from nbannot.study.locked import Lockable
 from nbannot.study.notices import UNNAMED, id_faults, notices_of, unused_ids
 from nbannot.study.reading import as_text
+from nbannot.study.sampling import sampled
 from nbannot.study.split import Lock
 from nbannot.study.survey_lines import without_foreign_lines
 
@@ -276,6 +277,9 @@ class Task(Lockable, Shown):
         ids: Sequence[str] | None = None,
         split: Literal["dev", "test"] | None = None,
         *,
+        sample: int | None = None,
+        sample_by: str | None = None,
+        sample_seed: int = 1,
         reason: str | None = None,
     ) -> Task:
         """Return the task with only some of its texts, in the same order and with the same ids.
@@ -283,7 +287,10 @@ class Task(Lockable, Shown):
         Parameters
         ----------
         limit
-            At most this many texts: the first of those chosen by `ids` and `split`.
+            At most this many texts: the first of those chosen by everything else.
+        sample, sample_by, sample_seed
+            A random sample of this many of the texts chosen by `ids` and `split`, the same every time; stratified by
+            a column of the data where one is named; another seed draws another one.
         ids
             Only these texts.
         split
@@ -294,10 +301,17 @@ class Task(Lockable, Shown):
         Raises
         ------
         TaskError
-            If an id is unknown, `limit` is negative or `split` is neither ``"dev"`` nor ``"test"``.
+            If an id or a column is unknown, `limit` is negative or `split` is neither ``"dev"`` nor ``"test"``.
         """
-        if limit is None and ids is None and split is None:
+        if limit is None and ids is None and split is None and sample is None:
             return self
+        if sample is not None and sample < 1:
+            raise TaskError(f"sample must be 1 or more texts. Got {sample}.")
+        if sample_by is not None and sample_by not in self.data.columns:
+            raise TaskError(
+                f"the data has no column '{sample_by}' (sample_by){nearest(sample_by, self.data.columns) or '.'}\n"
+                f"  Its columns: {listed(self.data.columns, 12)}."
+            )
         if limit is not None and limit < 0:
             raise TaskError(f"limit must be 0 or more texts. Got {limit}.")
         if split not in (None, "dev", "test"):
@@ -314,6 +328,9 @@ class Task(Lockable, Shown):
             kept = [i for i in kept if self.ids[i] in wanted]
         if split is not None:
             kept = [i for i in kept if (self.ids[i] in self._test_ids) == (split == "test")]
+        if sample is not None:
+            strata = [self.data[sample_by][i] for i in kept] if sample_by is not None else None
+            kept = [kept[i] for i in sampled([self.ids[i] for i in kept], sample, sample_seed, strata)]
         kept = kept[:limit]
         frame = self.data[kept] if kept else self.data.clear()
         rows = kept if self.rows is None else [self.rows[i] for i in kept]
@@ -323,6 +340,12 @@ class Task(Lockable, Shown):
         chosen.__dict__["_reading_notices"] = list(self._reading_notices)
         chosen.__dict__["_is_part"] = True
         return chosen if reason is None or split != "test" else chosen.opened(reason)
+
+    def selected(self, settings: Mapping[str, Any]) -> Task:
+        """Return the task with the texts that the settings of a run choose."""
+        names = ("limit", "ids", "split", "sample", "sample_by")
+        chosen = {name: settings.get(name) for name in names}
+        return self.select(**chosen, sample_seed=settings.get("sample_seed") or 0)
 
     def data_hash(self, columns: Iterable[str] = ()) -> str:
         """Return SHA-256 (hex) of the ids, the texts and the given further columns, in order."""

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
-from nbannot.tools.files import write_for_user
 from nbannot.errors import TableError
 from nbannot.record.export import Grid, grid_of, is_number, shown_as, to_csv
+from nbannot.tools.files import write_for_user
 
 if TYPE_CHECKING:
     from nbannot.record.run import Run

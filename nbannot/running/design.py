@@ -89,6 +89,7 @@ class Design:
             "codebook_hash": self.task.codebook.hash,
             "data_hash": self.data_hash,
             "prompt_hash": self.prompt_hash,
+            "text_code": self.job.code,
             **self._decided_by(),
         }
 

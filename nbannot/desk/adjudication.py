@@ -89,7 +89,7 @@ class Adjudication(Desk):
             for d in self.decisions.values()
             for column in dict.fromkeys([*d.first, *d.values])
         ]  # fmt: skip
-        return make_frame(rows, COLUMNS)
+        return make_frame(rows, COLUMNS, as_they_are=["first", "decision"])
 
     @property
     def decisions(self) -> dict[str, Decision]:

@@ -294,7 +294,8 @@ class Desk:
         This and the CSV say the same. Spans are lists, a textbox without words is "".
         """
         columns = [self._csv.id_column, *(f.column for f in self.task.codebook)]
-        return make_frame([{columns[0]: i, **self._row(i)} for i in self._csv.ids], columns)
+        rows = [{columns[0]: i, **self._row(i)} for i in self._csv.ids]
+        return make_frame(rows, columns, as_they_are=columns[1:])
 
     @property
     def memos(self) -> Any:

@@ -20,7 +20,7 @@ import nbannot as nba
 from nbannot.comparing.coder_log import read_log
 from nbannot.desk.kept_csv import cells_of
 from nbannot.desk.labels import Key, Ledger, row_of
-from nbannot.study.task import read_csv
+from nbannot.study.reading import read_csv
 
 N_TEXTS = 500
 SESSION = "--session"

@@ -101,6 +101,7 @@ rows             20 = 18 scored + 2 without a valid answer
 Further numbers
   metric                              value  95% interval   texts  in the tables
   ──────────────────────────────────  ─────  ─────────────  ─────  ─────────────────
+  accuracy                             0.60  [0.39, 0.78]      20  accuracy
   weighted F1                          0.63  [0.40, 0.84]      20  f1_weighted
   balanced accuracy                    0.56  [0.35, 0.78]¹     20  balanced_accuracy
   Matthews correlation                 0.27  [−0.09, 0.63]     20  mcc

@@ -33,6 +33,7 @@ from nbannot.record import csv_store, tables
 from nbannot.record.columns import safe_run_id
 from nbannot.record.csv_store import upsert
 from nbannot.record.tables import joined, read_classes, read_long, read_runs
+from nbannot.study.settings import SETTINGS
 
 SAMPLES = DATA / "codebook_lab_logs"
 SAMPLE_TASKS = ("restaurant_cebab", "uk_group_mentions", "uk_manifesto_policy")
@@ -41,7 +42,7 @@ LONG = "t_metrics_log.csv"
 RUNS = "t_metrics_log_runs.csv"
 CLASSES = "t_metrics_log_classes.csv"
 
-LONG_HEADER = "run_id,column,annotation_type,metric,value,n,n_answered,ci_low,ci_high,ci_method,reason"
+LONG_HEADER = "run_id,column,annotation_type,metric,value,n,n_answered,ci_low,ci_high,ci_method,reason,note"
 RUNS_HEADER = (
     "run_id,timestamp,label,model_id,quantization_type,temperature,top_p,prompt_type,use_examples,chat_mode,"
     "reasoning,process_textbox,process_span,codebook_path,experiment_directory,n_queries,"
@@ -51,6 +52,7 @@ RUNS_HEADER = (
     "n_texts,n_labels_valid,input_tokens,output_tokens,wall_time_s,status,codebook_hash,data_hash,"
     "prompt_hash,model_digest,nbannot_version"
 )
+RUNS_HEADER += "," + ",".join(tables.RUNS_COLUMNS[RUNS_HEADER.count(",") + 1 :])
 CLASSES_HEADER = "run_id,column,annotation_type,label,metric,value,n,ci_low,ci_high,reason"
 
 
@@ -122,6 +124,10 @@ def assert_whole(folder: Path, runs: dict[str, int]) -> None:
 def test_the_columns_are_those_of_the_contract(tmp_path: Path) -> None:
     assert ",".join(tables.LONG_COLUMNS) == LONG_HEADER
     assert ",".join(tables.RUNS_COLUMNS) == RUNS_HEADER
+    assert set(SETTINGS) <= set(tables.RUNS_COLUMNS)
+    assert len(set(tables.RUNS_COLUMNS)) == len(tables.RUNS_COLUMNS)
+    assert tables.RUNS_COLUMNS[43:47] == ("model", "backend", "top_k", "max_tokens")
+    assert tables.RUNS_COLUMNS[-3:] == ("cost", "energy_wh_per_valid_label", "energy_wh_per_correct_label")
     assert ",".join(tables.CLASS_COLUMNS) == CLASSES_HEADER
     put(tmp_path, "a1b2c3d4")
     assert_whole(tmp_path, {"a1b2c3d4": 3})
@@ -141,7 +147,7 @@ def test_the_bytes_of_a_row(tmp_path: Path) -> None:
     )
     assert (tmp_path / LONG).read_bytes() == (
         LONG_HEADER + "\na1b2c3d4,Policy Sentiment_Direction,dropdown,f1_macro,0.3333333333333333,60,,,,,"
-        '"no ""human"" instance, none\nat all"\n'
+        '"no ""human"" instance, none\nat all",\n'
     ).encode()
     assert lines(tmp_path, RUNS)[1].startswith("a1b2c3d4,,,,,,,,True,,False,true,false,a/b,")
     assert lines(tmp_path, CLASSES) == [CLASSES_HEADER]
@@ -177,7 +183,7 @@ def test_scoring_again_replaces_and_leaves_other_rows_byte_for_byte(tmp_path: Pa
     put(tmp_path, "bbbbbbbb", value=0.75, n_metrics=2)
     after = lines(tmp_path)
     assert [line for line in after if line.startswith("b")] == [
-        f"bbbbbbbb,Policy Sentiment_Direction,dropdown,m{i},0.75,,,,,," for i in range(2)
+        f"bbbbbbbb,Policy Sentiment_Direction,dropdown,m{i},0.75,,,,,,," for i in range(2)
     ]
     assert 'dddddddd,"odd  quoting",dropdown,m0,0.50000' in after
     assert ids_in(tmp_path).count("aaaaaaaa") == ids_in(tmp_path).count("cccccccc") == 3
@@ -319,18 +325,18 @@ def test_unknown_columns_are_kept_at_the_end(tmp_path: Path) -> None:
     put(tmp_path, "b1b2c3d4", n_metrics=1)
     assert lines(tmp_path) == [
         LONG_HEADER + ",mine",
-        'old1,C,dropdown,f1,0.50,,,,,,,"a, b"',
-        "a1b2c3d4,Policy Sentiment_Direction,dropdown,m0,0.5,,,,,,,",
-        "b1b2c3d4,Policy Sentiment_Direction,dropdown,m0,0.5,,,,,,,",
+        'old1,C,dropdown,f1,0.50,,,,,,,,"a, b"',
+        "a1b2c3d4,Policy Sentiment_Direction,dropdown,m0,0.5,,,,,,,,",
+        "b1b2c3d4,Policy Sentiment_Direction,dropdown,m0,0.5,,,,,,,,",
     ]
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "\ufeff" + LONG_HEADER.replace(",", ",") + "\r\n" + "a1b2c3d4,C,dropdown,f1_macro,0.5,,,,,,\r\n",
+        "\ufeff" + LONG_HEADER.replace(",", ",") + "\r\n" + "a1b2c3d4,C,dropdown,f1_macro,0.5,,,,,,,\r\n",
         '"run_id","column","annotation_type","metric","value"\n"a1b2c3d4","C","dropdown","f1_macro",0.5\n',
-        LONG_HEADER + '\n"a1b2c3d4","C","dropdown","f1_macro","0.5",,,,,,\n',
+        LONG_HEADER + '\n"a1b2c3d4","C","dropdown","f1_macro","0.5",,,,,,,\n',
     ],
     ids=["spreadsheet", "R", "quoted rows"],
 )
@@ -401,7 +407,7 @@ def test_a_torn_last_line_is_cut_and_never_merged(tmp_path: Path, cut: int) -> N
     for polars in (False, True):
         assert len(read_long(tmp_path, "t", polars=polars)) == len(kept) - 1
     put(tmp_path, "cccccccc", n_metrics=1)
-    assert lines(tmp_path) == [*kept, "cccccccc,Policy Sentiment_Direction,dropdown,m0,0.5,,,,,,"]
+    assert lines(tmp_path) == [*kept, "cccccccc,Policy Sentiment_Direction,dropdown,m0,0.5,,,,,,,"]
 
 
 @pytest.mark.parametrize("left", [0, 1, 8, 30, len(LONG_HEADER)])

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from nbannot.measures.accounting import unit_codes
+from nbannot.measures.accounting import FieldData, unit_codes
 from nbannot.measures.agreement import counts_agreement
 from nbannot.measures.classification import accuracy, cohen_kappa, label_counts
 from nbannot.measures.coder_pairs import against_majority, pair_matrices
-from nbannot.measures.field import FieldData, score_field
+from nbannot.measures.field import score_field
 from nbannot.measures.intervals import Intervals, Settings
 from nbannot.measures.label_field import label_values
 from nbannot.measures.ordinal import quadratic_kappa

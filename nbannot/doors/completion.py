@@ -48,7 +48,7 @@ def completions(
 
 def _after_magic(magic: str, before: str, variables: Mapping[str, Any]) -> tuple[list[str], str]:
     """Return the candidates on the first line and the fragment before the cursor."""
-    fragment = re.search(r"(\S*)$", before)[1]  # type: ignore[index]
+    fragment = re.match(r"\S*", before[::-1])[0][::-1]  # type: ignore[index]  # backwards: linear in its length
     previous = ["", *before[: len(before) - len(fragment)].split()][-1]
     if magic in ("report", "compare"):
         return _runs(magic, fragment, variables), fragment
@@ -115,7 +115,7 @@ def _in_body(
         ending = "" if after.lstrip().startswith("=") else " = "
         return [f"{key}{ending}" for key in SETTINGS if key not in used], fragment
     name = name.strip()
-    fragment = re.search(r"([^\[\],=]*)$", before)[1].lstrip()  # type: ignore[index]
+    fragment = re.match(r"[^\[\],=]*", before[::-1])[0][::-1].lstrip()  # type: ignore[index]
     if name not in SETTINGS or "#" in fragment:
         return [], fragment
     words = [_quoted(name, word) for word in _values(name, _fields(lines[0], variables))]

@@ -272,7 +272,7 @@ class NbannotMagics(Magics):
 
 def _carry_out(order: Order) -> Any:
     """Return the plan, the run or the runs that a cell asks for."""
-    from nbannot.running.plan import plan
+    from nbannot.running.plan import plan_all
     from nbannot.running.run import run
     from nbannot.running.sweep import sweep
 
@@ -284,10 +284,7 @@ def _carry_out(order: Order) -> Any:
             "  Further repetitions of a sweep: repeat = [1, 2, 3]."
         )
     if order.plan:
-        plans = [plan(order.task, config, pilot=order.pilot) for config in order.configs]
-        if many:
-            least, most = sum(p.calls_at_least for p in plans), sum(p.calls_at_most for p in plans)
-            live.say(f"{len(plans)} runs, {least:,} to {most:,} calls in all")
+        plans = plan_all(order.task, order.configs, pilot=order.pilot)
         return plans if many else plans[0]
     say = None if order.quiet else _once
     with live.progress(recipe.title(order.task, order.configs), quiet=order.quiet) as tick:

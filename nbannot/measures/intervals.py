@@ -180,6 +180,8 @@ def class_row(label: object, parts: Mapping[str, Result], support: int, predicte
     for name, part in parts.items():
         row |= {f"{name}_ci_low": part.ci_low, f"{name}_ci_high": part.ci_high}
         row[f"{name}_reason"] = part.reason or reason
+    # What each value is a share of; F1 is twice the hits among what people and model said together.
+    row |= {"precision_n": predicted, "recall_n": support, "f1_n": support + predicted}
     return row
 
 

@@ -42,6 +42,7 @@ class TextExtras:
         layer of a local folder.
     rouge_stemmer : Porter stemmer for ROUGE (English only).
     device : where the models run.
+    fetch : whether weights that are not on this machine may be fetched.
     """
 
     metrics: tuple[str, ...] = ("rouge", "cosine", "bertscore")
@@ -51,6 +52,7 @@ class TextExtras:
     bertscore_layers: int | None = None
     rouge_stemmer: bool = False
     device: str = "cpu"
+    fetch: bool = True
 
 
 @dataclass
@@ -85,7 +87,7 @@ def extra_scores(
             values, signature = computed[group](human, model, chosen)
         except ImportError as error:
             found.reasons |= dict.fromkeys(metrics, f"extra not installed: {error.name or error} ({INSTALL})")
-        except (OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever a package raises, the other numbers stand
             found.reasons |= dict.fromkeys(metrics, _no_weights(group, chosen, error))
         else:
             found.values |= dict(zip(metrics, values, strict=True))
@@ -135,6 +137,8 @@ def _rouge(
 def _cosine(
     human: Sequence[str], model: Sequence[str], options: TextExtras
 ) -> tuple[list[FloatArray], dict[str, Any]]:
+    import_module("sentence_transformers")
+    _must_be_here(options.embedding_model, options)
     encoder, revision = _encoder(options.embedding_model, options.embedding_revision, options.device)
     signature = {
         "package": f"sentence-transformers {version('sentence-transformers')}",
@@ -165,6 +169,8 @@ def _bertscore(
     human: Sequence[str], model: Sequence[str], options: TextExtras
 ) -> tuple[list[FloatArray], dict[str, Any]]:
     name = options.bertscore_model
+    import_module("bert_score")
+    _must_be_here(name, options)
     scorer, revision = _scorer(name, options.bertscore_layers, options.device)
     parts = scorer.score(list(model), list(human)) if human else ([], [], [])
     line = str(scorer.hash).replace(name, _name(name))
@@ -200,6 +206,17 @@ def _no_progress_bar() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+def _must_be_here(name: str, options: TextExtras) -> None:
+    """Raise `OSError` where the weights would have to be fetched and that was not asked for."""
+    if options.fetch or Path(name).is_dir():
+        return
+    from huggingface_hub import snapshot_download
+
+    place = Path(snapshot_download(name, local_files_only=True))
+    if not any(place.glob("*.safetensors")) and not any(place.glob("*.bin")):
+        raise OSError("its weights are not on this machine")
 
 
 def _name(model: str) -> str:

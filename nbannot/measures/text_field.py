@@ -161,7 +161,7 @@ def text_statistics(
         "norm_levenshtein": similarity.levenshtein_similarities(human, model),
         "bleu": bleu[compared],
     }
-    options = extras if isinstance(extras, TextExtras) else TextExtras()
+    options = extras if isinstance(extras, TextExtras) else TextExtras(fetch=False)
     more = extra_scores(human, model, options if extras else TextExtras(metrics=()))
     values |= more.values
     columns = {name: _spread(value, compared) for name, value in values.items()}

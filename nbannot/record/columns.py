@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from types import NoneType
+from typing import NamedTuple, get_args, get_type_hints
 
 from nbannot.errors import TableError
+from nbannot.study.config import RunConfig
+from nbannot.study.settings import SETTINGS
 
 LONG_COLUMNS = (
     *("run_id", "column", "annotation_type", "metric", "value"),
-    *("n", "n_answered", "ci_low", "ci_high", "ci_method", "reason"),
+    *("n", "n_answered", "ci_low", "ci_high", "ci_method", "reason", "note"),
 )
-RUNS_COLUMNS = (
+_CONTRACT_COLUMNS = (
     *("run_id", "timestamp", "label", "model_id", "quantization_type", "temperature", "top_p", "prompt_type"),
     *("use_examples", "chat_mode", "reasoning", "process_textbox", "process_span", "codebook_path"),
     *("experiment_directory", "n_queries", "total_inference_time_s", "avg_inference_time_per_query_s"),
@@ -23,6 +28,58 @@ RUNS_COLUMNS = (
     *("output_tokens", "wall_time_s", "status", "codebook_hash", "data_hash", "prompt_hash", "model_digest"),
     "nbannot_version",
 )
+NUMBERS = frozenset(
+    name
+    for name, kind in get_type_hints(RunConfig).items()
+    if name in SETTINGS and set(get_args(kind) or (kind,)) <= {int, float, NoneType}
+)
+"""The settings that are numbers: blank where they are unset. Every other one is then written as `UNSET`."""
+
+UNSET = "unset"
+
+_FIRST = (
+    *("top_k", "max_tokens", "context_size", "answer_mode", "calibration", "fields_per_query", "retries"),
+    *(
+        "retry_strategy",
+        "retry_temperature",
+        "metadata_columns",
+        "limit",
+        "sample",
+        "base_url",
+        "country_iso_code",
+    ),
+)
+MORE_SETTINGS = tuple(
+    name
+    for name in dict.fromkeys((*_FIRST, *SETTINGS))
+    if name in SETTINGS and name not in (*_CONTRACT_COLUMNS, "model")
+)
+"""The settings behind the columns of the contract, in its order; new ones come last."""
+
+RUNS_COLUMNS = (
+    *_CONTRACT_COLUMNS,
+    *("model", "backend", *MORE_SETTINGS),
+    *("cost", "energy_wh_per_valid_label", "energy_wh_per_correct_label"),
+)
+
+
+def setting_cell(name: str, value: object) -> object:
+    """Return a setting as the runs table has it: grouping by one that takes words or switches drops no run.
+
+    >>> setting_cell("reasoning", None), setting_cell("top_k", None), setting_cell("fields", ["a", "b"])
+    ('unset', None, '["a", "b"]')
+    """
+    if value is None:
+        return None if name in NUMBERS else UNSET
+    if isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return json.dumps(dict(value), ensure_ascii=False, sort_keys=True)
+    if isinstance(value, Iterable):
+        return json.dumps(list(value), ensure_ascii=False)
+    return str(value)
+
+
 CLASS_COLUMNS = (
     *("run_id", "column", "annotation_type", "label", "metric", "value"),
     *("n", "ci_low", "ci_high", "reason"),
@@ -37,10 +94,23 @@ INTEGERS = frozenset(
     {
         *("n", "n_answered", "n_queries", "total_input_chars", "total_output_chars", "seed", "repeat"),
         *("n_texts", "n_labels_valid", "input_tokens", "output_tokens"),
+        *(
+            name
+            for name in MORE_SETTINGS
+            if name in NUMBERS and "int" in str(get_type_hints(RunConfig)[name])
+        ),
     }
 )
 FLOATS = frozenset(
-    {"temperature", "top_p", "wall_time_s"}
+    {
+        "temperature",
+        "top_p",
+        "wall_time_s",
+        "cost",
+        "energy_wh_per_valid_label",
+        "energy_wh_per_correct_label",
+    }
+    | {name for name in MORE_SETTINGS if name in NUMBERS and "float" in str(get_type_hints(RunConfig)[name])}
     | {"total_inference_time_s", "total_energy_kwh", "total_emissions_kg"}
     | {name for name in RUNS_COLUMNS if name.startswith("avg_")}
 )

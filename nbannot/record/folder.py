@@ -22,11 +22,15 @@ TIMING = "timing_data.json"
 CHARS = "char_counts.json"
 TRACES = "reasoning_traces.jsonl"
 LEDGER = "responses.jsonl"
+PROBABILITIES = "probabilities.parquet"
 HUMAN_LABELS = "human_labels.csv"
 LOCK = ".lock"
+METRICS = "metrics"
+"""The folder of the tidy tables, beside those of the tasks."""
 
 FILES: dict[str, str] = {
     OUTPUT: "one row per text: your columns, then one column per field of the codebook",
+    PROBABILITIES: "the probability of every option, one row per text, field and option; only where a model gave them",
     CONFIG: "every setting and where the run came from; `%annotate path/to/config.json` runs it again",
     REPORT: "scores against the human labels, to read",
     EMISSIONS: "CodeCarbon's estimate of energy and emissions, one row per session",
@@ -153,7 +157,7 @@ def run_folders(output_root: Path, task_name: str | None = None) -> list[Path]:
     tasks = (
         [output_root / task_name]
         if task_name
-        else sorted(p for p in output_root.iterdir() if p.name != "metrics")
+        else sorted(p for p in output_root.iterdir() if p.name != METRICS)
     )
     found = [config.parent for task in tasks if task.is_dir() for config in task.glob(f"*/{CONFIG}")]
     return sorted(found, key=lambda folder: (folder / CONFIG).stat().st_mtime)

@@ -6,13 +6,16 @@ always beside them. The numbers come from `nbannot.metrics`; here they get their
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from nbannot.asking.answers import Answer
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.record.coding import Coding
+from nbannot.record.looks import Looks
 from nbannot.study.field import Field
 from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
@@ -21,10 +24,11 @@ from nbannot.tools.imports import load
 if TYPE_CHECKING:
     from nbannot.measures.accounting import FieldData
     from nbannot.measures.result import FieldScore, Result
+    from nbannot.measures.text_extras import TextExtras
     from nbannot.tools.frames import Frame
 
 METRIC_COLUMNS = ("column", "annotation_type", "metric", "value", "ci_low", "ci_high", "ci_method", "n",
-                  "n_answered", "reason")  # fmt: skip
+                  "n_answered", "reason", "note")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,10 @@ class Scores:
                 "label": entry["label"],
                 "metric": metric,
                 "value": entry[metric],
-                "n": entry["support"],
+                "n": entry.get(f"{metric}_n", sum(of.get("support", 0) for of in score.per_class)),
                 "ci_low": entry.get(f"{metric}_ci_low"),
                 "ci_high": entry.get(f"{metric}_ci_high"),
-                "reason": entry.get(f"{metric}_reason", ""),
+                "reason": entry.get(f"{metric}_reason", "") if math.isnan(entry[metric]) else "",
             }
             for column, score in self.fields.items()
             for entry in score.per_class
@@ -92,11 +96,12 @@ def _row(result: Result) -> dict[str, Any]:
         "ci_low": result.ci_low,
         "ci_high": result.ci_high,
         "ci_method": result.ci_method,
-        "reason": result.reason,
+        "reason": "" if result.defined else result.reason,
+        "note": result.reason if result.defined else "",
     }
 
 
-class Scored:
+class Scored(Looks):
     """What everything with a coding can tell: its labels, their scores, and where it differs from people."""
 
     task: Task
@@ -115,14 +120,46 @@ class Scored:
     @cached_property
     def scores(self) -> Scores:
         """Every metric of every field against the human labels."""
-        return score(self.coding)
+        return score(self.coding, **self.scoring)
+
+    @property
+    def scoring(self) -> dict[str, Any]:
+        """How the coding is scored, where that was chosen before."""
+        return {}
 
     @property
     def metrics(self) -> Frame:
         """One row per field and metric with interval, n and reason (pandas; ``.to_polars()``)."""
         return self.scores.frame()
 
-    def disagreements(self, column: str | None = None) -> Frame:
+    def table(self) -> Frame:
+        """Return one row per text: id, text, and for each field what people and model said, side by side (pandas).
+
+        Per field: ``<column> human``, ``<column> model``, ``<column> status``, ``<column> probability`` (of the
+        model's label, where it was scored) and ``<column> agree`` (``None`` where there is nothing to compare).
+        ``.to_csv("table.csv")`` and ``.to_excel("table.xlsx")`` keep it; in ``output.csv`` the model's labels bear
+        the names under which a task has people's.
+        """
+        rows: list[dict[str, Any]] = [
+            {"text_id": text_id, "text": text}
+            for text_id, text in zip(self.task.ids, self.task.texts, strict=True)
+        ]
+        for f in self.coding.fields:
+            labelled = f.column in self.task.label_columns
+            people = self.task.human(f.column) if labelled else [None] * len(rows)
+            applies = self.task.human_applies(f.column) if labelled else [True] * len(rows)
+            every = zip(rows, self.coding.answers[f.column], people, applies, strict=True)
+            for row, answer, human, applicable in every:
+                row[f"{f.column} human"] = human if applicable else None
+                row[f"{f.column} model"] = answer.value
+                row[f"{f.column} status"] = answer.status
+                row[f"{f.column} probability"] = _probability(f, answer)
+                row[f"{f.column} agree"] = _agree(f, answer, human, applicable)
+        sides = ("human", "model", "status", "probability", "agree")
+        names = [f"{f.column} {side}" for f in self.coding.fields for side in sides]
+        return make_frame(rows, ("text_id", "text", *names))
+
+    def differing(self, column: str | None = None) -> Frame:
         """Return the texts on which the coder and people differ, one row per text and field (pandas).
 
         Parameters
@@ -160,6 +197,19 @@ class Scored:
             for answer, human, applicable, asked, text_id, text in every
             if human is not None and applicable and asked and not same_value(f, answer.value, human)
         ]
+
+
+def _probability(f: Field, answer: Answer) -> float | None:
+    if answer.probabilities is None or answer.value not in f.labels:
+        return None
+    return answer.probabilities[f.labels.index(answer.value)]
+
+
+def _agree(f: Field, answer: Answer, human: Any, applicable: bool) -> bool | None:
+    """Return whether model and people say the same; ``None`` where people say nothing."""
+    if not applicable:
+        return answer.status == "not_applicable"
+    return None if human is None else same_value(f, answer.value, human)
 
 
 def same_value(f: Field, one: Any, other: Any) -> bool:
@@ -228,7 +278,7 @@ def score(
     cluster: str | None = None,
     n_resamples: int = 10_000,
     seed: int = 1,
-    extras: bool = False,
+    extras: bool | TextExtras = True,
 ) -> Scores:
     """Return every metric of every field that was asked, against the task's human labels.
 
@@ -240,7 +290,8 @@ def score(
     n_resamples, seed
         Of the bootstrap.
     extras
-        Compute the optional text metrics where the extra `textbox` is installed.
+        Compute the optional text metrics, as far as the extra `textbox` is installed and weights are on this machine;
+        `TextExtras` names other weights, or allows to fetch them.
 
     Raises
     ------

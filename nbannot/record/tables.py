@@ -17,6 +17,7 @@ from nbannot.record.cells import csv_record as csv_record
 from nbannot.record.columns import CLASS_COLUMNS as CLASS_COLUMNS
 from nbannot.record.columns import FLAGS, FLOATS, INTEGERS, MEASURES, canonical_metric
 from nbannot.record.columns import LONG_COLUMNS as LONG_COLUMNS
+from nbannot.record.columns import MORE_SETTINGS as MORE_SETTINGS
 from nbannot.record.columns import RUNS_COLUMNS as RUNS_COLUMNS
 from nbannot.record.columns import TABLES as TABLES
 from nbannot.record.columns import safe_run_id as safe_run_id
@@ -142,7 +143,7 @@ def _pandas_frame(data: bytes) -> Frame:
             words = frame[name].str.lower()
             if words.isin(["true", "false"]).eq(words.notna()).all():
                 frame[name] = words.map({"true": True, "false": False}).astype("boolean")
-        elif name == "reason":
+        elif name in ("reason", "note"):
             frame[name] = frame[name].fillna("")
     return frame
 
@@ -174,7 +175,7 @@ def _polars_frame(data: bytes) -> Frame:
             words = cells.str.to_lowercase()
             if words.drop_nulls().is_in(["true", "false"]).all():
                 casts.append(words.eq("true"))
-        elif cells.name == "reason":
+        elif cells.name in ("reason", "note"):
             casts.append(cells.fill_null(""))
     return frame.with_columns(casts)
 

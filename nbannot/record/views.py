@@ -23,9 +23,9 @@ SETTINGS = (
         "prompt_type",
         "use_examples",
         "chat_mode",
-        "reasoning",
     ),
-    *("seed", "repeat", "split", "n_texts", "codebook_hash", "data_hash", "prompt_hash"),
+    *("reasoning", "seed", "repeat", "split", "n_texts", "codebook_hash", "data_hash", "prompt_hash"),
+    *tables.MORE_SETTINGS,
 )
 """Columns of the runs table by which runs are told apart."""
 

@@ -8,11 +8,12 @@ import json
 from nbannot.record import folder, tables
 from nbannot.record.run import Run
 from nbannot.report.report import report_text
+from nbannot.running.standard_files import output_text
 from nbannot.study.task import Task
 from nbannot.tools.files import csv_text, read_json, write_atomic, write_json
 
-SAVED = "saved"
-KEPT = (SAVED, "scoring")
+SAVED, SCORING = "saved", "scoring"
+KEPT = (SAVED, SCORING)
 """What ``config.json`` says of the last scoring, and a later session leaves as it is."""
 
 
@@ -34,11 +35,18 @@ def scores_are_saved(run: Run) -> bool:
     saved = run.config.get(SAVED)
     if not isinstance(saved, dict):  # written before this was kept
         return bool(report) and bool(rows["runs"])
+    scoring = run.config.get(SCORING)
+    if not isinstance(scoring, dict) or scoring.get("of") != _scored_content(run):
+        return False
     return saved.get("report") == _digest(report) and saved.get("tables") == _of_rows(rows)
 
 
 def save_scores(run: Run) -> None:
     """Score, put the run into the tidy tables in place of its rows, write the report, keep the human labels."""
+    of = _scored_content(run)
+    earlier = run.config.get(SCORING)
+    if isinstance(earlier, dict) and earlier.get("of") == of:
+        _keep_extras(run)
     tables.upsert(
         run.metrics_dir,
         run.task.name,
@@ -55,8 +63,36 @@ def save_scores(run: Run) -> None:
         "report": _digest(report.encode("utf-8", "surrogatepass")),
         "tables": _of_rows(tables.rows_of(run.metrics_dir, run.task.name, run.run_id)),
     }
+    scoring = {"cluster": run.scores.settings.get("cluster"), "of": of}
     config = read_json(run.folder / folder.CONFIG)
-    write_json(run.folder / folder.CONFIG, config | {SAVED: saved})
+    write_json(run.folder / folder.CONFIG, config | {SAVED: saved, SCORING: scoring})
+
+
+def _keep_extras(run: Run) -> None:
+    """Keep the optional text metrics of an earlier scoring of the same labels where they cannot be computed here."""
+    from nbannot.measures.result import Result
+    from nbannot.measures.text_extras import EXTRA_NAMES
+
+    for row in tables.rows_of(run.metrics_dir, run.task.name, run.run_id)["long"]:
+        score = run.scores.fields.get(row["column"])
+        if score is None or row["metric"] not in EXTRA_NAMES or "value" not in row:
+            continue
+        if not score.results[row["metric"]].defined:
+            score.results[row["metric"]] = Result(
+                value=float(row["value"]),
+                ci_low=float(row.get("ci_low", "nan")),
+                ci_high=float(row.get("ci_high", "nan")),
+                ci_method=row.get("ci_method", ""),
+                n=int(row.get("n", 0)),
+                n_answered=int(row.get("n_answered", 0)),
+                reason="of an earlier scoring",
+            )
+
+
+def _scored_content(run: Run) -> str:
+    """Return a digest of what a scoring compares: the answers and people's labels."""
+    content = output_text(run.coding) + (labels_text(run.task) if run.task.label_columns else "")
+    return _digest(content.encode("utf-8", "surrogatepass"))
 
 
 def _of_rows(rows: dict[str, list[dict[str, str]]]) -> str:

@@ -4,16 +4,44 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nbannot.errors import RunError
+from nbannot.errors import NbannotError, RunError
+
+LONGEST_NAME = 180
+"""Bytes of a name, so that what is added to it (``_metrics_log_classes.csv`` and a temporary ending) fits 255."""
+
+NOT_IN_A_NAME = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]')
+DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?", re.IGNORECASE)
+
+
+def name_fault(name: str) -> str:
+    """Return why a name cannot be that of a folder on every operating system; "" if it can.
+
+    >>> name_fault("policy-sentiment"), name_fault("con.txt")
+    ('', 'is the name of a device on Windows')
+    """
+    if not name.strip(" ."):
+        return "is empty"
+    if bad := NOT_IN_A_NAME.search(name):
+        return f"has {bad[0]!r} in it, which no folder name can have on every operating system"
+    if DEVICES.fullmatch(name):
+        return "is the name of a device on Windows"
+    if name != name.strip() or name.endswith("."):
+        return "begins or ends with a blank, or ends with a dot, which Windows takes away"
+    if len(name.encode("utf-8")) > LONGEST_NAME:
+        return f"has {len(name.encode('utf-8')):,} bytes; a folder name here has at most {LONGEST_NAME}"
+    return ""
+
 
 CHANGED = "The file was changed by something else; put it back, or remove it and run the same again, which writes it."
 
@@ -67,7 +95,13 @@ def read_json(path: Path) -> dict[str, Any]:
         why = "it is empty" if path.stat().st_size == 0 else str(error)
         raise RunError(f"{path} is not JSON: {why}.\n  {CHANGED}") from None
     except OSError as error:
-        raise RunError(f"cannot read {path}: {error.strerror}.\n  {CHANGED}") from None
+        long = error.errno in (errno.ENAMETOOLONG, errno.EINVAL)
+        hint = (
+            "Choose another output_root."
+            if long
+            else "Get the right to read it, or choose another output_root."
+        )
+        raise RunError(f"cannot read {str(path)[:300]}: {error.strerror}.\n  {hint}") from None
     if not isinstance(content, dict):
         raise RunError(f"{path} must hold one JSON object. Got {type(content).__name__}.\n  {CHANGED}")
     return content
@@ -97,3 +131,17 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_dir
 
     return Path(user_cache_dir("nbannot", appauthor=False))
+
+
+def write_for_user(target: Path, content: bytes) -> None:
+    """Write a file where a person asked for it.
+
+    Raises
+    ------
+    NbannotError
+        If it cannot be written.
+    """
+    try:
+        target.write_bytes(content)
+    except OSError as error:
+        raise NbannotError(f"cannot write {target}: {error.strerror}.\n  Choose another path.") from None

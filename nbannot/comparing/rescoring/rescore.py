@@ -16,6 +16,7 @@ from nbannot.comparing.rescoring.evidence import Evidence, evidence, lab_coding
 from nbannot.comparing.rescoring.rules import SAME, explain
 from nbannot.errors import NbannotError, RunError, ScoringError, TableError, TaskError
 from nbannot.measures.result import Result
+from nbannot.measures.text_extras import TextExtras
 from nbannot.page.blocks import Block, Bullets, Facts, Grid, Heading, Para
 from nbannot.page.digits import decimals, interval, number
 from nbannot.page.shown import Shown
@@ -206,7 +207,7 @@ def rescore(
     *,
     save: bool = False,
     metrics_dir: str | Path | None = None,
-    extras: bool = False,
+    extras: bool | TextExtras = False,
     cluster: str | None = None,
     n_resamples: int = 10_000,
     seed: int = 1,
@@ -224,9 +225,9 @@ def rescore(
     metrics_dir
         Where those tables are to be.
     extras
-        Also compute the optional text metrics.
+        Also fetch the weights of optional text metrics that are not on this machine; what is here is computed anyway.
     cluster
-        Column of the data that says which texts belong together.
+        Column of the data that says which texts belong together; as at the last scoring when left out, "" for none.
     n_resamples, seed
         Of the intervals.
 
@@ -241,7 +242,12 @@ def rescore(
         raise RunError(f"{place} is not a run folder: it has no {CONFIG}.\n  Give the folder of one run.")
     known = load_task(task) if isinstance(task, str | Path) else task
     ours = "identity" in config
-    options = {"extras": extras, "cluster": cluster, "n_resamples": n_resamples, "seed": seed}
+    options = {
+        "extras": TextExtras() if extras is True else extras or True,
+        "cluster": cluster,
+        "n_resamples": n_resamples,
+        "seed": seed,
+    }
     found = _ours(place, known, options) if ours else _labs(place, config, known, options)
     if save:
         found.save(metrics_dir)
@@ -268,6 +274,9 @@ def run_places(place: str | Path) -> list[Path]:
 
 def _ours(place: Path, task: Task | None, options: Mapping[str, Any]) -> Rescored:
     run = load_run(place, task=task)
+    options = {**options, "cluster": options["cluster"] or None} | (
+        run.scoring if options["cluster"] is None else {}
+    )
     scores = score(run.coding, **options)
     run.__dict__["scores"] = scores
     old = _old_values(run.metrics_dir, run.task.name, run.run_id)
@@ -280,7 +289,7 @@ def _labs(place: Path, config: Mapping[str, Any], task: Task | None, options: Ma
     whole = task or _task_of(place, config)
     lab = read_lab_folder(place, whole.codebook)
     coding = lab_coding(lab, whole)
-    scores = score(coding, **options)
+    scores = score(coding, **{**options, "cluster": options["cluster"] or None})
     old = _old_values(_metrics_dir(place), str(config.get("task_name") or whole.name), lab.run_id)
     cells = {f.column: evidence(lab, whole, coding, f) for f in coding.fields}
     changes = list(_changes(scores, old, cells))

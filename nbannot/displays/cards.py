@@ -37,6 +37,7 @@ from nbannot.report.words import (
     statuses,
     variation_of,
 )
+from nbannot.tools.files import seen_from_here
 
 if TYPE_CHECKING:
     from nbannot.comparing.coder import Coder
@@ -318,10 +319,8 @@ def _shown_place(task: Task) -> str:
     """Return where a task lies, seen from here; of a bundled one not where the package happens to be."""
     from nbannot.study.task_sources import bundled_folder
 
-    place, here = Path(str(task.path)), Path.cwd()
-    if place == bundled_folder(task.name):
-        return "bundled with nbannot"
-    return str(place.relative_to(here) if place.is_relative_to(here) else place)
+    place = Path(str(task.path))
+    return "bundled with nbannot" if place == bundled_folder(task.name) else seen_from_here(place)
 
 
 def _lengths(lengths: Sequence[int]) -> str:

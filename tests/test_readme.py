@@ -1,4 +1,4 @@
-"""The README can be typed from top to bottom: each cell, in a fresh kernel, in an empty folder, without a word on stderr."""
+"""The README can be typed from top to bottom: a fresh kernel, an empty folder, not a word on stderr."""
 
 import re
 from pathlib import Path

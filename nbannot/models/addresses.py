@@ -62,21 +62,23 @@ def joined(address: str, path: str) -> str:
     return f"{base}{path}{mark}{query}"
 
 
-def without_port(address: str) -> str:
-    """Return an address without its port; this machine has one name.
+def served_from(address: str) -> str:
+    """Return what identifies the place of a server: host and path, without scheme, port, user and ``/v1``.
 
-    >>> without_port("http://127.0.0.1:8000/v1"), without_port("https://gpu:8443/v1/")
-    ('http://localhost/v1', 'https://gpu/v1')
+    >>> served_from("http://localhost:8000/v1/"), served_from("http://127.0.0.1:9")
+    ('this machine', 'this machine')
+    >>> served_from("https://user@gate.example.org:444/eu/v1?api-version=2")
+    'gate.example.org/eu?api-version=2'
     """
+    address = address.strip()
     try:
-        parts = urlsplit(address.strip())
+        parts = urlsplit(address if "//" in address else f"//{address}")
         host = parts.hostname or ""
     except ValueError:
         return address
-    if is_loopback(address):
-        host = "localhost"
-    shown = f"[{host}]" if ":" in host else host
-    return urlunsplit((parts.scheme, shown, parts.path.rstrip("/"), parts.query, ""))
+    here = host == "0.0.0.0" or is_loopback(address if "//" in address else f"http://{address}")
+    path = parts.path.rstrip("/").removesuffix("/v1")
+    return ("this machine" if here else host) + path + (f"?{parts.query}" if parts.query else "")
 
 
 def without_end(address: str, *ends: str) -> str:

@@ -17,8 +17,8 @@ from xml.sax.saxutils import escape
 
 from nbannot.errors import TableError
 from nbannot.record.export import Grid, grid_of, is_number, shown_as, to_csv
-from nbannot.tools.given import path_or
 from nbannot.tools.files import write_for_user
+from nbannot.tools.given import path_or
 
 if TYPE_CHECKING:
     from nbannot.record.run import Run

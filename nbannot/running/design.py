@@ -15,7 +15,7 @@ from nbannot.asking.decisions import CLOSED, Reading
 from nbannot.asking.request_reply import AnswerMode, Model, ModelInfo
 from nbannot.engine.job import Job, group_fields, group_for_decisions, prompt_for
 from nbannot.errors import ConfigError, TaskError, listed
-from nbannot.models.addresses import without_port
+from nbannot.models.addresses import served_from
 from nbannot.models.pair import Pair
 from nbannot.models.registry import get_model
 from nbannot.record import tables
@@ -69,7 +69,7 @@ class Design:
             return self.config.base_url
         root = self.info.details.get("root")
         other = f"#{root}" if root and root != self.info.name else ""
-        return f"{without_port(self.config.base_url)}{other}"
+        return f"{served_from(self.config.base_url)}{other}"
 
     def _identity(self, base_url: str | None) -> dict[str, Any]:
         decided = {

@@ -8,15 +8,18 @@
 VENV    := .venv
 BIN     := $(VENV)/bin
 PYTHON  ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c '' 2>/dev/null && echo python3.12 || echo python3)
-# In a variable, because make would take its comma for the end of an argument.
-FOR_TESTS := local,dev
+# In variables, because make would take a comma for the end of an argument.
+FOR_USE := local,decide
+FOR_TESTS := local,decide,dev
 UV      := $(shell command -v uv 2>/dev/null)
 say      = @printf '\n\033[1m== %s\033[0m\n'
 
 .PHONY: demo test check notebooks lowest docs dist bench browser clean
 
 demo: $(VENV)/.for-use
-	$(say) "Annotating 64 texts with the embedded model (fetched once, 98 MB), then scoring them"
+	$(say) "A scored run in a second: a decision model answers the closed questions about 64 texts"
+	$(BIN)/nbannot run policy-sentiment --model decide/sparrow
+	$(say) "The same texts with the embedded language model (fetched once, 98 MB), which also writes and quotes"
 	$(BIN)/nbannot run policy-sentiment --model local
 	@printf '\nOpen the same thing as a notebook: %s\n' "$(BIN)/pip install notebook && $(BIN)/jupyter notebook notebooks/01_quickstart.ipynb"
 
@@ -78,8 +81,8 @@ $(BIN)/python:
 	$(if $(UV),$(UV) venv --seed -q --python $(PYTHON) $(VENV),$(PYTHON) -m venv $(VENV))
 
 $(VENV)/.for-use: $(BIN)/python pyproject.toml
-	$(say) "Installing nbannot with the embedded model's engine"
-	$(call install,local)
+	$(say) "Installing nbannot with the embedded models' engines"
+	$(call install,$(FOR_USE))
 	@touch $@
 
 $(VENV)/.for-tests: $(BIN)/python pyproject.toml

@@ -22,20 +22,30 @@ if TYPE_CHECKING:
     from nbannot.comparing.rescoring.rescore import rescore as rescore
     from nbannot.comparing.stability import determinism as determinism
     from nbannot.comparing.stability import flip_rate as flip_rate
+    from nbannot.desk.adjudication import adjudicate as adjudicate
     from nbannot.desk.assignment import assign as assign
+    from nbannot.desk.class_page import class_page as class_page
+    from nbannot.desk.consensus import consensus as consensus
     from nbannot.desk.opening import code as code
     from nbannot.desk.sample import sample as sample
     from nbannot.doors.form.configure import configure as configure
     from nbannot.errors import NbannotError as NbannotError
+    from nbannot.inference.acceptance import acceptance_sample as acceptance_sample
     from nbannot.inference.alternative_annotator import alt_test as alt_test
+    from nbannot.inference.multiverse import multiverse as multiverse
     from nbannot.inference.planning import how_many as how_many
     from nbannot.inference.prevalence import prevalence as prevalence
+    from nbannot.inference.regression import regress as regress
+    from nbannot.inference.tipping_point import tipping_point as tipping_point
+    from nbannot.inference.total_error import total_error as total_error
+    from nbannot.inference.understudy import understudy as understudy
     from nbannot.record.run import Run as Run
     from nbannot.record.run import load_run as load_run
     from nbannot.record.views import joined as joined
     from nbannot.record.views import metrics as metrics
     from nbannot.record.views import pivot as pivot
     from nbannot.record.views import runs as runs
+    from nbannot.record.workbook import spreadsheet as spreadsheet
     from nbannot.running.plan import plan as plan
     from nbannot.running.run import run as run
     from nbannot.running.sweep import sweep as sweep
@@ -53,16 +63,20 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "acceptance_sample": "inference.acceptance",
     "add_prompt": "asking.prompts",
+    "adjudicate": "desk.adjudication",
     "agreement": "comparing.reliability",
     "alt_test": "inference.alternative_annotator",
     "assign": "desk.assignment",
     "bundled_tasks": "study.task_sources",
     "checkbox": "study.questions",
+    "class_page": "desk.class_page",
     "code": "desk.opening",
     "Codebook": "study.codebook",
     "compare": "comparing.comparison",
     "configure": "doors.form.configure",
+    "consensus": "desk.consensus",
     "determinism": "comparing.stability",
     "dropdown": "study.questions",
     "flip_rate": "comparing.stability",
@@ -74,11 +88,13 @@ _PUBLIC = {
     "load_run": "record.run",
     "load_task": "study.task_sources",
     "metrics": "record.views",
+    "multiverse": "inference.multiverse",
     "NbannotError": "errors",
     "pivot": "record.views",
     "plan": "running.plan",
     "prevalence": "inference.prevalence",
     "prompt_types": "asking.prompts",
+    "regress": "inference.regression",
     "rescore": "comparing.rescoring.rescore",
     "Run": "record.run",
     "run": "running.run",
@@ -86,9 +102,13 @@ _PUBLIC = {
     "runs": "record.views",
     "sample": "desk.sample",
     "span": "study.questions",
+    "spreadsheet": "record.workbook",
     "sweep": "running.sweep",
     "Task": "study.task",
     "textbox": "study.questions",
+    "tipping_point": "inference.tipping_point",
+    "total_error": "inference.total_error",
+    "understudy": "inference.understudy",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -15,16 +15,36 @@ NbannotError
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 SHOWN_AT_MOST = 6
+LONGEST_WORD = 200
 GO_ON = "The same cell or script goes on from there."
+
+
+STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that steer a terminal, or reorder what follows them: C0 and C1 controls, bidi marks, half characters."""
+
+
+def harmless(text: str) -> str:
+    r"""Return a text that may be written to a terminal, wherever it comes from: what would steer it is a ``�``.
+
+    Servers, codebooks and file names can hold escape sequences that write the clipboard or hide a line.
+
+    >>> harmless("tiny\x1b]52;c;ZXZpbA==\x07")
+    'tiny�]52;c;ZXZpbA==�'
+    """
+    return text if text.isascii() and text.isprintable() else STEERING.sub("�", text.replace("\r\n", "\n"))
 
 
 class NbannotError(Exception):
     """Base of every error that nbannot raises on purpose; shown in notebooks without a traceback."""
+
+    def __init__(self, *words: object) -> None:
+        super().__init__(*(harmless(word) if isinstance(word, str) else word for word in words))
 
     def _render_traceback_(self) -> list[str]:
         return [f"{type(self).__name__}: {self}"]
@@ -103,7 +123,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
     >>> nearest("modle", ["model", "seed"])
     "; did you mean 'model'?"
     """
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    if len(word) > LONGEST_WORD:  # no slip of the finger, and slow to compare
+        return ""
+    close = difflib.get_close_matches(word, [k for k in known if len(k) <= LONGEST_WORD], n=1, cutoff=0.6)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 

@@ -17,6 +17,7 @@ import email.utils
 import hashlib
 import json
 import math
+import re
 import sys
 import threading
 import time
@@ -424,6 +425,7 @@ class Serving:
         last = messages[-1]["content"]
         start, end = place_of_text(last)
         beginning = last[:start]
+        fenced = FENCED.fullmatch(last, start, end)
         schema = _schema_sent(body)
         if schema is None:
             schema = self._schemas.get(
@@ -436,7 +438,7 @@ class Serving:
             messages=messages,
             shared=start,
             schema=schema,
-            text=last[start:end],
+            text=fenced["text"] if fenced else last[start:end],
         )
 
     async def _about(self, connection: Connection, method: str, path: str, body: Mapping[str, Any]) -> None:
@@ -607,6 +609,9 @@ def content_of(path: str, body: Mapping[str, Any]) -> str:
     """Return what identifies the content of a request: its API, model and messages."""
     content = [path, body.get("model"), body.get("messages")]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+FENCED = re.compile(r"<text (?P<code>[0-9a-f]{6})>\n(?P<text>.*)\n</text (?P=code)>", re.DOTALL)
 
 
 def place_of_text(message: str) -> tuple[int, int]:

@@ -537,10 +537,6 @@ class TestHash:
         annotations["annotation_40"] = annotations.pop("annotation_4")
         assert Codebook.from_dict(source).hash == Codebook.from_dict(self.BASE).hash
 
-    def test_half_an_emoji_does_not_stop_it(self):
-        broken = Codebook.from_dict(raw({**YES_NO, "tooltip": "\ud83d"}))
-        assert broken.hash != Codebook.from_dict(raw(YES_NO)).hash
-
 
 ERRORS = {
     "everything at once": (
@@ -945,3 +941,43 @@ codebook cannot be used: 3 problems.
 def test_a_field_can_be_made_by_hand():
     field = Field("S_F", "F", "S", "", "likert", "here", min_value=1, max_value=2)
     assert (field.labels, field.read("2")) == ((1, 2), 2)
+
+
+def test_half_a_character_anywhere_in_a_codebook_is_told_with_its_place(tmp_path):
+    half = "cut \ud83d"
+    raw = {
+        "text_column": "text",
+        "header_column": half,
+        "section_1": {
+            "section_name": "S",
+            "section_instruction": half,
+            "annotations": {
+                "annotation_1": {
+                    "name": "C",
+                    "type": "checkbox",
+                    "tooltip": "x" * 100 + half,
+                    "note": {half: 1},
+                },
+                "annotation_2": {"name": "D", "type": "dropdown", "options": ["whole \U0001f600", half]},
+            },
+        },
+    }
+    (tmp_path / "codebook.json").write_text(json.dumps(raw))
+    with pytest.raises(CodebookError) as caught:
+        Codebook.load(tmp_path)
+    said = str(caught.value)
+    said.encode()
+    assert "5 problems" in said
+    assert "  header_column: half a character ('cut �')" in said
+    assert "  section_1 / section_instruction: half a character" in said
+    assert "  section_1 / annotations / annotation_1 / tooltip: half a character ('…xxx" in said
+    assert "  section_1 / annotations / annotation_1 / note: half a character" in said
+    assert "  section_1 / annotations / annotation_2 / options: half a character" in said
+    whole = json.loads(json.dumps(raw).replace("cut \\ud83d", "cut \\ud83d\\ude00"))
+    assert Codebook.from_dict(whole)["D"].options == ("whole \U0001f600", "cut \U0001f600")
+
+
+def test_a_codebook_nested_deeper_than_python_reads_is_refused(tmp_path):
+    (tmp_path / "codebook.json").write_text('{"text_column": ' + "[" * 100_000)
+    with pytest.raises(CodebookError, match="nested too deep"):
+        Codebook.load(tmp_path)

@@ -162,7 +162,7 @@ def test_a_plan_shows_the_prompts_as_they_are_and_safely(tmp_path):
     assert "nothing was sent" in said
     assert HOSTILE[0] in said
     assert "nowhere: they stay on this machine" in said
-    assert "no earlier run with this model to estimate from" in fragment.text
+    assert "no earlier run with this model, prompt and answer mode to estimate from" in fragment.text
 
 
 def test_plan_card_counts_calls_and_tells_what_is_there(tmp_path):
@@ -311,7 +311,7 @@ def test_label_distribution_is_on_the_same_texts(rich):
 def test_disagreements_are_those_of_the_run(rich):
     for column in (None, "Stance", "Degree", "Quote", "Marks"):
         fragment = displays.disagreements(rich, column, per_page=100)
-        frame = rich.disagreements(column)
+        frame = rich.disagreements(column).frame
         assert f"{len(frame)} of " in fragment.text
         assert fragment.html.count("<tr") - 1 == len(frame)
 
@@ -336,7 +336,7 @@ def test_pages_hold_every_disagreement_once(run):
             r"\bt\d+", displays.disagreements(run, "Stance", page=page, per_page=3).text
         )
     ]
-    assert seen == list(run.disagreements("Stance")["text_id"])
+    assert seen == list(run.disagreements("Stance").frame["text_id"])
     assert "Page 1 of 3. Next: page=2." in displays.disagreements(run, "Stance", per_page=3).text
 
 
@@ -734,3 +734,28 @@ def test_displays_of_a_person_do_not_speak_of_a_model(tmp_path):
     for fragment in shown:
         assert "model" not in fragment.text.replace("bias (model − human)", "")
         assert "Ada" in fragment.text
+
+
+def test_one_text_shows_both_labels_and_exactly_what_was_sent(tmp_path):
+    import nbannot as nba
+
+    run = nba.run("policy-sentiment", model="mock", limit=3, fields=["Direction"], output_root=str(tmp_path))
+    shown = displays.one_text(run, run.task.ids[1])
+    said = run.coding.answers["Policy Sentiment_Direction"][1].value
+    people = run.task.human("Policy Sentiment_Direction")[1]
+    assert re.search(rf"Direction +{re.escape(people)} +{re.escape(said)} +(agree|differ)", shown.text)
+    assert run.task.texts[1] in " ".join(shown.text.split())
+    assert "Direction: attempt 1, ok" in shown.text
+    assert shown.html.count("<details>") == 1
+    assert run.task.texts[0] not in shown.text
+    with pytest.raises(ScoringError, match=r"there is no text 'ps999'"):
+        displays.one_text(run, "ps999")
+
+
+def test_one_text_marks_the_spans_of_both_sides(tmp_path):
+    import nbannot as nba
+
+    run = nba.run("discrete-emotions", model="mock", limit=6, output_root=str(tmp_path))
+    shown = displays.one_text(run, run.task.ids[2]).text
+    for f in run.coding.fields:
+        assert f"{f.name}:" in shown or re.search(rf"^{re.escape(f.name)} ", shown, re.MULTILINE)

@@ -118,6 +118,10 @@ def test_a_right_model_narrows_and_the_floor_keeps_an_interval():
     )
     assert right.se[0, 1] < wrong.se[0, 1]
     assert right.se[0, 1] > 0.01
+    p = 32 / 34  # (s + 2) / (n + 4) where the sample shows no error at all
+    n, w = 30, 0.3
+    floor = w**2 * p * (1 - p) / n + 0.49 * (2 / 74) * (72 / 74) / 70 + (0.7 * 0.3**2 + 0.3 * 0.7**2) / 1000
+    assert right.se[0, 1] == pytest.approx(math.sqrt(floor))
     every = post_stratified(GoldTable.of_counts(np.array([[70, 5, 0], [3, 30, 0]]), [73, 35, 0]))
     assert every.se.tolist() == [[0.0, 0.0]]
     assert every.value[0, 1] == pytest.approx(33 / 108)
@@ -214,3 +218,24 @@ def test_intervals_for_all_labels_at_once_are_wider(tmp_path):
     assert (frame["corrected_low_all"] < frame["corrected_low"]).all()
     assert (frame["corrected_high_all"] > frame["corrected_high"]).all()
     assert frame["naive"].sum() == pytest.approx(1)
+
+
+def test_a_sample_that_was_drawn_for_people_is_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = corpus_of([[63, 6], [7, 24]], [700, 300], tmp_path)
+    coded = [i for i, v in zip(run.task.ids, run.task.human("Kind"), strict=True) if v is not None]
+    place = tmp_path / "outputs" / "demo"
+    place.mkdir(parents=True)
+    rows = [f"{i},s{n % 2},{0.2 if n % 2 else 0.05}" for n, i in enumerate(coded[:90])]
+    (place / "sample.csv").write_text(
+        "\n".join(["text_id,stratum,probability", *rows]) + "\n", encoding="utf-8"
+    )
+    found = nba.prevalence(run)
+    said = " ".join(str(found).split())
+    assert "Sampling probabilities from sample.csv" in said
+    assert "10 texts with a human label are not in sample.csv: left out" in said
+    assert found.frame["n_gold"].tolist() == [90, 90]
+    weight = [1 / (0.2 if n % 2 else 0.05) for n in range(90)]
+    human = dict(zip(run.task.ids, run.task.human("Kind"), strict=True))
+    yes = sum(w for w, i in zip(weight, coded, strict=False) if human[i] == "yes") / sum(weight)
+    assert by_label(found, "gold_only")["yes"] == pytest.approx(yes)

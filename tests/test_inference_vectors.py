@@ -7,15 +7,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import SHARED
+from conftest import DATA
 from made_corpora import corpus_of
 from made_runs import STANCE, made_run, made_task
 
 import nbannot as nba
 from nbannot.inference.shares import GoldTable, matrix_inversion
 
-PLACE = SHARED / "stats_vectors.json"
-pytestmark = pytest.mark.skipif(not PLACE.exists(), reason="the reference values are not on this machine")
+PLACE = DATA / "stats_vectors.json"
 
 
 def vector(name: str) -> tuple[Any, Any, float]:
@@ -105,3 +104,12 @@ def test_planning():
         for phi in given["phi"]
     ]
     assert found == pytest.approx(wanted["n_with_llm"], abs=tol)
+
+
+def test_design_based_mean(tmp_path):
+    given, wanted, tol = vector("prev.worked")
+    gold = given["gold_table_rows_human_cols_llm"]
+    corpus = [free + sum(row[k] for row in gold) for k, free in enumerate(given["unlabelled_counts"])]
+    row = nba.regress("Kind == 'yes' ~ 1", corpus_of(gold, corpus, tmp_path)).frame.iloc[0]
+    assert row["corrected_estimate"] == pytest.approx(wanted["dsl"], abs=tol)
+    assert row["corrected_se"] == pytest.approx(wanted["dsl_se"], abs=tol)

@@ -125,6 +125,17 @@ def test_identical_spans_count_once():
     assert found.counts["duplicates"] == 4
 
 
+def test_spans_whose_words_stand_elsewhere_too_are_counted():
+    texts = ["no, no and yes", "aaa"]
+    found = score([[(0, 2, "ACTOR")], []], [[(4, 6, "ACTOR"), (11, 14, "CLAIM")], [(0, 2, "ACTOR")]], texts)
+    assert found.counts["ambiguous"] == 2
+    assert any(
+        note.startswith("2 of 3 spans of the model have words that stand more than once")
+        for note in found.notes
+    )
+    assert score([[]], [[(11, 14, "CLAIM")]], texts[:1]).counts["ambiguous"] == 0
+
+
 def test_per_label_rows():
     human = [[(0, 3, "ACTOR"), (4, 9, "CLAIM")]]
     found = {row["label"]: row for row in score(human, [[(0, 9, "ACTOR")]], ["red apple"]).per_class}

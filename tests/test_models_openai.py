@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from asking import LABELS, SCHEMA, ask, request
+from rawserving import Raw, said
 from serving import OF_THE_ANSWER, OF_THE_WIRE, Serving
 
 import nbannot
@@ -507,7 +508,8 @@ def test_the_key_comes_from_the_environment(monkeypatch):
             model_at(server).info()
         assert str(raised.value) == (
             f"the server at {server.openai_url} wants a key, and none is there for it.\n"
-            "  Set NBANNOT_API_KEY_127_0_0_1 or NBANNOT_API_KEY before Python starts; never write a key into a notebook."
+            "  Set NBANNOT_API_KEY_127_0_0_1 or NBANNOT_API_KEY before Python starts; "
+            "never write a key into a notebook."
         )
         monkeypatch.setenv("NBANNOT_API_KEY", KEY)
         assert model_at(server).info().name == "tiny"
@@ -617,3 +619,60 @@ def test_a_run_over_http_gives_the_labels_of_the_mock_model(tmp_path):
     assert over_http.status == in_process.status == "complete"
     columns = ["text_id", "column", "value", "status"]
     assert over_http.labels[columns].equals(in_process.labels[columns])
+
+
+def test_a_plan_says_which_key_would_go_where(monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Serving() as server:
+        plan = str(
+            nbannot.plan(
+                "policy-sentiment",
+                model="openai/tiny",
+                base_url=server.openai_url,
+                limit=2,
+                output_root=str(tmp_path),
+            )
+        )
+        assert "no key goes to 127.0.0.1 (OPENAI_API_KEY stays here)" in " ".join(plan.split())
+        monkeypatch.setenv("NBANNOT_API_KEY", "own-planted-1")
+        plan = nbannot.plan(
+            "policy-sentiment",
+            model="openai/tiny",
+            base_url=server.openai_url,
+            limit=2,
+            output_root=str(tmp_path),
+        )
+        assert "NBANNOT_API_KEY goes to 127.0.0.1" in " ".join(str(plan).split())
+    assert "planted" not in str(plan)
+
+
+def test_proxies_that_list_kinds_of_models_and_servers_without_their_version(monkeypatch):
+    listing = {"data": [{"id": "openai/*"}, {"id": "other"}]}
+    with Raw(lambda sent: (200, said("{}")), get=lambda path: (200, listing)) as server:
+        info = OpenAIModel("openai/gpt-5-nano", base_url=server.url).info()
+        assert "not by name" in info.notes[0]
+        with pytest.raises(ModelError, match="has no model 'mistral/x'"):
+            OpenAIModel("mistral/x", base_url=server.url).info()
+
+    def studio(path):
+        if path == "/v1/models":
+            return 200, {"data": [{"id": "tiny"}]}
+        return 200, {"error": f"Unexpected endpoint or method. (GET {path})"}
+
+    with Raw(lambda sent: (200, said('{"response": "for"}')), get=studio) as server:
+        root = server.url.removesuffix("/v1")
+        for base in (root, f"{root}/", server.url, f"{server.url}/chat/completions", f"{server.url}/models"):
+            model = OpenAIModel("tiny", base_url=base)
+            assert model.info().name == "tiny"
+            assert ask(model, request())[0].error is None
+            assert server.paths[-1] == "/v1/chat/completions"
+        with pytest.raises(ModelError, match=f'base_url = "{server.url}"'):
+            OpenAIModel("tiny", base_url=f"{root}/api/v1").info()
+
+    def azure(path):
+        return 404, {"error": {"code": "404", "message": "Resource not found"}}
+
+    with Raw(lambda sent: (200, said('{"response": "for"}')), get=azure) as server:
+        base = f"{server.url}/deployments/x/chat/completions?api-version=2024-10-21"
+        assert ask(OpenAIModel("x", base_url=base), request())[0].error is None
+        assert server.paths == ["/v1/deployments/x/chat/completions?api-version=2024-10-21"]

@@ -450,6 +450,13 @@ def test_wordings_that_need_a_change(template: str, said: str) -> None:
     assert "w" not in prompt_types()
 
 
+def test_a_wording_with_half_a_character() -> None:
+    said = refused("w", "{{ core_prompt }} \ud83d {{ text }}")
+    assert said == (
+        "the wording 'w' needs a change.\n  half a character stands in it: cut inside an emoji? Write that text again"
+    )
+
+
 def test_names_of_wordings() -> None:
     good = "{{ core_prompt }} {{ text }}"
     assert refused("CoT", good) == "'CoT' is a built-in prompt type.\n  Choose another name."

@@ -93,8 +93,11 @@ def read_reply(group: Sequence[Field], text: str, reply: Reply, attempt: int = 1
         return all_of("not_asked", reply.error or "the text does not fit the context window")
     if reply.error is not None:
         return all_of("failed", reply.error or "no reply")
-    if reply.finish_reason in ("refusal", "content_filter"):
-        return all_of("refused", "the server reports a refusal")
+    if (reply.finish_reason or "").partition(":")[0] in ("refusal", "content_filter"):
+        said = (reply.finish_reason or "").partition(": ")[2]
+        if reply.text and "{" not in reply.text:  # a provider's words, and no part of an answer
+            said = shortened(reply.text, 200)
+        return all_of("refused", f"the server reports a refusal{': ' if said else ''}{said}")
     if reply.probabilities and not are_probabilities(reply.probabilities):
         return all_of("invalid", f"label probabilities that are none: {listed(reply.probabilities, 4)}")
     keys = ["response"] if len(group) == 1 else [field.column for field in group]

@@ -9,7 +9,9 @@ from nbannot.study.field import Field
 NOT_REACHED = "the run did not get this far"
 
 
-def why_not_asked(f: Field, text: str, codebook: Codebook, parent: Answer | None) -> Answer | None:
+def why_not_asked(
+    f: Field, text: str, codebook: Codebook, parent: Answer | None, never: str = ""
+) -> Answer | None:
     """Return the answer of a field that is not asked of a text, ``None`` where it is to be asked.
 
     Parameters
@@ -17,9 +19,13 @@ def why_not_asked(f: Field, text: str, codebook: Codebook, parent: Answer | None
     parent
         The answer to the field on which this one depends; ``None`` where that field is left out of the run, and
         where there is no such field.
+    never
+        Why the field is asked of no text at all; "" where it is asked.
     """
     if not text.strip():
         return Answer(f.column, "not_asked", reason="the text is blank")
+    if never:
+        return Answer(f.column, "not_asked", reason=never)
     if f.condition is None:
         return None
     name = codebook[f.condition.column].name

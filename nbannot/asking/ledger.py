@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from nbannot.asking.request_reply import Message, Reply, Request
+from nbannot.asking.request_reply import Decision, Message, Reply, Request
 from nbannot.errors import RunError
 from nbannot.tools.json_bytes import packed, unpacked
 
@@ -171,7 +172,32 @@ def reply_of(record: Mapping[str, Any]) -> Reply:
         output_tokens=record.get("output_tokens"),
         evaluated_tokens=record.get("evaluated_tokens"),
         seconds=record.get("seconds") or 0.0,
+        model=record.get("model"),
+        fingerprint=record.get("fingerprint"),
+        decisions=_decisions_of(record.get("decisions")),
     )
+
+
+def _decisions_of(stored: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Decision] | None:
+    if stored is None:
+        return None
+    found = {}
+    for column, kept in stored.items():
+        shares = kept.get("probabilities")
+        found[column] = Decision(**{**kept, "probabilities": tuple(shares) if shares else None})
+    return found
+
+
+def _decisions_kept(decisions: Mapping[str, Decision]) -> dict[str, dict[str, Any]]:
+    """Return decisions as plain data, what is not told left out."""
+    return {
+        column: {
+            name: value
+            for name in Decision.__slots__
+            if (value := getattr(made, name)) is not None and value != "" and value is not False
+        }
+        for column, made in decisions.items()
+    }
 
 
 Key = tuple[str, tuple[str, ...], int]
@@ -182,7 +208,8 @@ Key = tuple[str, tuple[str, ...], int]
 class Tally:
     """What all calls of a run add up to, over every session: counts, characters, tokens, seconds.
 
-    Tokens are ``None`` while no reply has told them.
+    Tokens are ``None`` while no reply has told them. `served` counts the answers by what they say of the model and the
+    configuration that made them, `by_model` parts calls, tokens and seconds by what they say of the model.
     """
 
     calls: int = 0
@@ -196,6 +223,8 @@ class Tally:
     first: str = ""
     last: str = ""
     reasoned: bool = False
+    served: Counter[tuple[str | None, str | None]] = field(default_factory=Counter)
+    by_model: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Add one record of a call."""
@@ -211,12 +240,21 @@ class Tally:
         if (tokens := record.get("evaluated_tokens")) is not None:
             self.evaluated_tokens = (self.evaluated_tokens or 0) + tokens
         self.seconds.append(record.get("seconds") or 0.0)
+        if (model := record.get("model")) is not None:
+            own = self.by_model.setdefault(
+                model, {"calls": 0, "input_tokens": 0, "output_tokens": 0, "seconds": 0.0}
+            )
+            own["calls"] += 1
+            for name in ("input_tokens", "output_tokens", "seconds"):
+                own[name] += record.get(name) or 0
         time = record.get("time") or ""
         if time and (time < self.first or not self.first):
             self.first = time
         if time > self.last:
             self.last = time
         self.reasoned = self.reasoned or bool(reasoning)
+        if record.get("error") is None and (record.get("model") or record.get("fingerprint")):
+            self.served[record.get("model"), record.get("fingerprint")] += 1
 
 
 class Ledger:
@@ -339,6 +377,12 @@ class Ledger:
             "messages_hash": messages_hash(request.messages),
             "messages": self._shortened(request),
         }
+        if reply.decisions is not None:
+            record["decisions"] = _decisions_kept(reply.decisions)
+        if reply.model is not None:
+            record["model"] = reply.model
+        if reply.fingerprint is not None:
+            record["fingerprint"] = reply.fingerprint
         self._write(record)
         self.tally.add(record)
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nbannot.asking.request_reply import Question
 from nbannot.errors import ConfigError, listed, nearest
 from nbannot.study.field import Field
 
@@ -149,6 +150,8 @@ def add_prompt(name: str, template: str, *, reasons: bool = False) -> PromptType
     ]
     if not faults and found.index("text") < found.index("core_prompt"):
         faults = ["{{ text }} must come after {{ core_prompt }}, so that servers can reuse what is the same"]
+    if re.search("[\ud800-\udfff]", template):
+        faults.append("half a character stands in it: cut inside an emoji? Write that text again")
     if faults:
         raise ConfigError(
             f"the wording '{name}' needs a change.\n" + "\n".join(f"  {fault}" for fault in faults)
@@ -284,6 +287,8 @@ class Prompt:
         What stands before and after the text and its fence; `before` is the same for every text.
     code
         The code of the marks that fence a text; "" for no fence.
+    questions
+        The same as typed questions, for a decision model (see `nbannot.asking.decisions`).
     """
 
     before: str
@@ -291,6 +296,7 @@ class Prompt:
     schema: Mapping[str, Any]
     options: tuple[str, ...]
     code: str = ""
+    questions: tuple[Question, ...] = ()
 
     def about(self, text: str) -> str:
         """Return the user message for one text."""

@@ -17,6 +17,60 @@ AnswerMode = Literal["score", "generate"]
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """One closed question to a decision model: what to judge, and every answer that there is.
+
+    Attributes
+    ----------
+    column
+        The field that it asks.
+    name
+        What the question is called in the request; decision models read it.
+    kind
+        ``"noul"`` (yes or no), ``"choice"`` (one of several) or ``"score"`` (a level of a scale).
+    options
+        One name per label of the field, in codebook order; ``("false", "true")`` for a noul.
+    descriptions
+        One text per option, "" where the codebook has none.
+    """
+
+    column: str
+    name: str
+    kind: Literal["noul", "choice", "score"]
+    instructions: str
+    options: tuple[str, ...]
+    descriptions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a decision model made of one question.
+
+    Attributes
+    ----------
+    probabilities
+        One per option of the question, summing to 1; ``None`` where there is no usable distribution.
+    choice
+        Position of the option that the model itself names.
+    score
+        Expected level as the model gives it, counted from 0.
+    confidence
+        The model's own measure, whose meaning differs from maker to maker; never a probability.
+    refused
+        Whether the model declined this question.
+    problem
+        Why there is no answer; "" when there is one.
+    """
+
+    probabilities: tuple[float, ...] | None = None
+    choice: int | None = None
+    score: float | None = None
+    confidence: float | None = None
+    refused: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One question to a model, complete in itself.
 
@@ -35,6 +89,9 @@ class Request:
         For ``answer_mode = "score"``: every possible reply as JSON text, in codebook order; otherwise empty.
     text
         The text being annotated, as it stands in the messages.
+    questions
+        For a decision model: the closed questions about the text, which is the rest of the last message after
+        `shared`; otherwise empty.
     """
 
     key: str
@@ -50,6 +107,7 @@ class Request:
     seed: int | None = None
     max_tokens: int = 512
     reasoning: bool | str | None = None
+    questions: tuple[Question, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +134,8 @@ class Reply:
     unanswered
         How often the request was sent before on a connection that the server closed without a reply: it may have
         worked on it.
+    decisions
+        For a decision model: column -> `Decision`, for every question of the request.
     """
 
     text: str = ""
@@ -92,6 +152,7 @@ class Reply:
     model: str | None = None
     fingerprint: str | None = None
     unanswered: int = 0
+    decisions: Mapping[str, Decision] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +195,12 @@ class Model(Protocol):
 
     Notes
     -----
-    Optional members: ``reply_tokens`` (the longest reply to allow where `max_tokens` is unset) and
-    ``fit(task, fields)`` (learn from the human labels of the task before it is asked; for supervised baselines).
+    Optional members: ``reply_tokens`` (the longest reply to allow where `max_tokens` is unset),
+    ``fit(task, fields)`` (learn from the human labels of the task before it is asked; for supervised baselines),
+    ``digest_now()`` (a coroutine: the digest of the weights that the server has now, asked at the end of a session)
+    ``key`` (which key goes where: `nbannot.models.keys.KeyChoice`) and ``decides`` (true for a decision model, which is
+    sent `Request.questions` and replies with `Reply.decisions`) with ``writes`` (true if it nevertheless answers
+    textbox and span fields).
     """
 
     parallel: int

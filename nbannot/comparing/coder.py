@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from nbannot.asking.answers import Answer
 from nbannot.comparing.joining import id_text, joined_ids, joined_texts, refuse_other_texts, refuse_repeated
-from nbannot.errors import ScoringError, TaskError, listed, problems
+from nbannot.errors import ScoringError, TaskError, harmless, listed, problems
 from nbannot.page.shown import Shown
 from nbannot.record.coding import Coding, from_labels
 from nbannot.record.scoring import Scored
@@ -73,7 +73,7 @@ class Coder(Scored, Shown):
         unknown = f", {len(self.unknown_ids)} rows with unknown ids left out" if self.unknown_ids else ""
         n = self.coding.count().get("ok", 0)
         what = "Coder" if self.by_person else "Outputs"
-        return f"<{what} '{self.run_id}' on '{self.task.name}': {n} labels{unknown}>"
+        return f"<{what} '{harmless(self.run_id)}' on '{self.task.name}': {n} labels{unknown}>"
 
 
 def load_coder(
@@ -107,7 +107,10 @@ def load_coder(
     table = _Table.of(task, labels, name, "coder", id_column, encoding)
     if outside_labels == "error":
         _refuse_outside(table)
-    known = Task(table.with_texts(), task.codebook, task.name, _ID, outside_labels)
+    # A person's labels of a test half that is locked are as closed as the task's own.
+    known = Task(
+        table.with_texts(), task.codebook, task.name, _ID, outside_labels, split_lock=task.split_lock
+    )
     place = set(known.ids)
     chosen = task.select(ids=[text_id for text_id in task.ids if text_id in place])
     return Coder(chosen, from_labels(chosen, known, table.name), table.unknown, len(task))

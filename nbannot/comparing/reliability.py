@@ -4,157 +4,351 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from nbannot.comparing.align import Compared, column_of, given_items, refuse_other_fields
 from nbannot.comparing.coder import Coder
+from nbannot.comparing.coder_log import Told, told_by_log
+from nbannot.comparing.coder_tables import as_values, fields_of, labels_in_tables, read_by_codebook
+from nbannot.comparing.field_agreement import COLUMNS, LOW_ALPHA, Agreement, field_agreement
 from nbannot.comparing.joining import plain
+from nbannot.comparing.people import Labels, read_people
+from nbannot.comparing.study_folder import LOG, OUTPUT_ROOT, coder_files
 from nbannot.errors import ScoringError, listed
-from nbannot.measures.accounting import FieldData, unit_codes
-from nbannot.measures.agreement import coder_agreement
-from nbannot.measures.classification import accuracy, cohen_kappa, label_counts
-from nbannot.measures.field import score_field
-from nbannot.measures.intervals import Intervals, Settings
-from nbannot.measures.label_field import label_values
-from nbannot.measures.ordinal import quadratic_kappa
-from nbannot.measures.resample import sample_cells
+from nbannot.measures.intervals import Settings
+from nbannot.measures.resample import wilson
 from nbannot.measures.result import Result
+from nbannot.page.shown import Shown
+from nbannot.record import export
+from nbannot.record.run import Run
+from nbannot.running.design import as_task
+from nbannot.study.codebook import Codebook
+from nbannot.study.config import RunConfig
 from nbannot.study.field import Field
+from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
+from nbannot.tools.memory import no_search_for_cycles
 
 if TYPE_CHECKING:
     from nbannot.tools.frames import Frame
 
-COLUMNS = (
-    "column",
-    "coder_a",
-    "coder_b",
-    "measure",
-    "value",
-    "ci_low",
-    "ci_high",
-    "ci_method",
-    "n",
-    "reason",
-)
-ALL = "all"
-LEVELS = {"checkbox": "nominal", "dropdown": "nominal", "likert": "ordinal"}
-"""The level of Krippendorff's alpha by type of field; of spans and texts it is whether there is any."""
+__all__ = ["LOW_ALPHA", "Agreement", "Agreements", "agreement"]
 
-PAIRWISE = {
-    "checkbox": ("cohen_kappa", "percentage_agreement"),
-    "dropdown": ("cohen_kappa", "percentage_agreement"),
-    "likert": ("quadratic_kappa", "cohen_kappa", "percentage_agreement"),
-    "textbox": ("norm_levenshtein", "presence_f1"),
-    "span": ("token_f1", "exact_match_f1", "presence_f1"),
-}
-LOW_ALPHA = 0.67
-"""Krippendorff's lowest alpha for tentative conclusions."""
+Level = Literal["nominal", "ordinal", "interval", "ratio"]
 
 
-@dataclass(frozen=True, repr=False)
-class Agreement:
-    """How far coders agree in one field.
+@dataclass(frozen=True)
+class AgainstPeople:
+    """A run among people, in one field.
 
     Attributes
     ----------
-    overall
-        Over all coders: Krippendorff's alpha at the field's level, percent agreement, Gwet's AC1; `n` counts texts
-        with two coders or more. Of spans and texts: whether there is any.
-    pairs
-        (coder, coder) -> measure -> value, on the texts that both coded.
     majority
-        coder -> share of texts on which the coder agrees with the majority of the others; texts on which the others
-        tie are left out. Empty for fewer than three coders, and for spans and texts.
+        The share of texts on which the run gives the label that most people gave; ties are left out.
+    mean_kappa
+        The mean of its kappa (Cohen's) with each person.
     """
 
-    field: Field
+    majority: Result
+    mean_kappa: float
+
+
+@dataclass(frozen=True, repr=False)
+class Agreements(Shown):
+    """How far the coders of a task agree, field by field.
+
+    Attributes
+    ----------
+    fields
+        column -> `Agreement`.
+    runs
+        (run, column) -> the run among the people.
+    alone
+        (coder, column) -> agreement of a coder with the own second coding.
+    seconds
+        coder -> median seconds on a text, where the desk measured them.
+    """
+
+    _display: ClassVar[str] = "agreement_card"
+
+    name: str
     coders: tuple[str, ...]
-    overall: Mapping[str, Result]
-    pairs: Mapping[tuple[str, str], Mapping[str, Result]]
-    majority: Mapping[str, Result]
-    notes: tuple[str, ...]
+    fields: Mapping[str, Agreement]
+    runs: Mapping[tuple[str, str], AgainstPeople]
+    alone: Mapping[tuple[str, str], Result]
+    seconds: Mapping[str, float]
+    notes: tuple[str, ...] = ()
 
+    def __getitem__(self, column: str) -> Agreement:
+        """Return the agreement in a field, by its column or name."""
+        named = [a for a in self.fields.values() if column in (a.field.column, a.field.name)]
+        if len(named) != 1:
+            raise ScoringError(f"there is no field '{column}' here. The fields: {listed(self.fields, 12)}.")
+        return named[0]
+
+    @cached_property
     def frame(self) -> Frame:
-        """Return one row per measure: of all coders (``all``), of each pair, of each coder against the others."""
-        every = [(ALL, ALL, name, result, result.n_answered) for name, result in self.overall.items()]
-        every += [(*pair, name, r, r.n) for pair, found in self.pairs.items() for name, r in found.items()]
-        every += [(name, "others", "agreement_with_majority", r, r.n) for name, r in self.majority.items()]
-        rows = [
-            dict(zip(COLUMNS, (self.field.column, a, b, name, r.value, r.ci_low, r.ci_high, r.ci_method, n, r.reason),
-                     strict=True))
-            for a, b, name, r, n in every
-        ]  # fmt: skip
-        return make_frame(rows, COLUMNS)
+        """One row per measure and field: of all coders (``all``), pairs, each coder against the others, alone, runs."""
+        import pandas as pd
 
-    def mean(self, measure: str) -> float:
-        """Return the mean of a pairwise measure over the pairs in which it is defined; nan if there is none."""
-        values = [found[measure].value for found in self.pairs.values() if found[measure].defined]
-        return sum(values) / len(values) if values else math.nan
+        parts = [agreed.frame() for agreed in self.fields.values()]
+        further = [
+            *(
+                ((column, coder, coder, "agreement_with_oneself"), result)
+                for (coder, column), result in self.alone.items()
+            ),
+            *(
+                ((column, run, "people", "agreement_with_majority"), a.majority)
+                for (run, column), a in self.runs.items()
+            ),
+        ]
+        rows = [
+            dict(
+                zip(COLUMNS, (*names, r.value, r.ci_low, r.ci_high, r.ci_method, r.n, r.reason), strict=True)
+            )
+            for names, r in further
+        ]
+        kept = [part for part in [*parts, make_frame(rows, COLUMNS)] if len(part)]
+        joined: Frame = pd.concat(kept, ignore_index=True) if kept else make_frame([], COLUMNS)
+        return joined
+
+    @property
+    def summary(self) -> Frame:
+        """One row per field: alpha with interval, percent agreement, AC1, coders, texts."""
+        columns = (
+            "field",
+            "alpha",
+            "ci_low",
+            "ci_high",
+            "percent_agreement",
+            "gwet_ac1",
+            "n_coders",
+            "n_texts",
+        )
+        rows = []
+        for agreed in self.fields.values():
+            alpha, percent, ac1 = (
+                agreed.overall[n] for n in ("krippendorff_alpha", "percent_agreement", "gwet_ac1")
+            )
+            values = (agreed.field.name, alpha.value, alpha.ci_low, alpha.ci_high, percent.value, ac1.value,
+                      len(agreed.coders), alpha.n_answered)  # fmt: skip
+            rows.append(dict(zip(columns, values, strict=True)))
+        return make_frame(rows, columns)
+
+    def to_latex(self, caption: str | None = None, label: str | None = None) -> str:
+        """Return `summary` as a LaTeX table."""
+        return export.to_latex(self.summary, caption, label)
 
     def __repr__(self) -> str:
-        alpha = self.overall["krippendorff_alpha"].value
-        return f"<Agreement of {len(self.coders)} coders in {self.field.column}: alpha {alpha:.2f}>"
-
-    def __str__(self) -> str:
-        return "\n".join([repr(self)[1:-1], *self.notes])
+        alphas = [f"{a.field.name} {a.overall['krippendorff_alpha'].value:.2f}" for a in self.fields.values()]
+        return f"<Agreement of {len(self.coders)} coders on '{self.name}': alpha {listed(alphas)}>"
 
 
 def agreement(
-    coders: Sequence[Compared],
+    source: Any,
     column: str | None = None,
     *,
+    coders: Sequence[str] | None = None,
+    runs: Run | Sequence[Run] = (),
+    coder: str | None = None,
+    id_column: str | None = None,
+    codebook: Codebook | None = None,
+    level: Level = "nominal",
     cluster: str | None = None,
     n_resamples: int = 2_000,
     seed: int = 1,
-) -> Agreement:
-    """Return how far coders agree with each other in one field; human labels of the task play no part.
+    output_root: str | Path = OUTPUT_ROOT,
+) -> Agreement | Agreements:
+    """Return how far coders agree with each other; human labels of the task play no part.
 
     A text counts where two coders or more gave a valid answer. "Not applicable" is no answer: the gate has an
     agreement of its own.
 
     Parameters
     ----------
-    coders
-        Two or more `Coder` or `Run` of one codebook; they may have different texts.
+    source
+        A task, its name or folder: everybody in its ``coders/`` is read. Or one table, a pandas or polars frame with
+        ids and either a column that names the coder or a column per coder; or a table per coder, in a list or a
+        dictionary by name. Or two or more `Coder` or `Run` of one codebook.
     column
-        The field (name or column); may be left out where all share only one.
+        Only this field (name or column). For coders and runs given as such it may be left out where all share only
+        one.
+    coders
+        Of a task: only these people. Of a table with a column per coder: those columns.
+    runs
+        Of a task: runs that are shown against the people; they are not among the coders.
+    coder, id_column
+        Of tables: the columns with the names and the ids, where they are not found by themselves.
+    codebook
+        Of tables: what their cells mean.
+    level
+        Of tables without a codebook: nominal, or, for numbers, ordinal, interval, ratio.
     cluster
         Column of the data that says which texts belong together.
     n_resamples, seed
-        Of the intervals, which resample texts.
+        Of the intervals, which resample texts. Those of a pair are made when it is looked at.
+
+    Returns
+    -------
+    `Agreement` in one field for coders and runs given as such, else `Agreements` in all fields.
 
     Raises
     ------
     ScoringError
-        If there are fewer than two coders, their codebooks or texts differ, or they do not share the field.
+        If there are fewer than two coders, their codebooks or texts differ, a file or a table cannot be read (with
+        coder, file and row), or they do not share the field.
     """
+    settings = Settings(n_resamples, seed)
+    if isinstance(source, Run | Coder) or _are_compared(source):
+        return _of_compared(source, column, cluster, settings)
+    if isinstance(source, Task | str | Path):
+        task = as_task(source, RunConfig())
+        chosen = [runs] if isinstance(runs, Run) else list(runs)
+        return _of_task(task, column, coders, chosen, cluster, settings, output_root)
+    if cluster is not None:
+        raise ScoringError(
+            "cluster= names a column of a task's data.\n  Give the task: agreement(task, cluster=...)."
+        )
+    people = labels_in_tables(source, coder=coder, coders=coders, id_column=id_column, column=column)
+    _refuse_few(people)
+    if codebook is not None:
+        people = read_by_codebook(people, codebook)
+        fields = [
+            f
+            for f in codebook
+            if any(f.column in row for labels in people.values() for row in labels.values())
+        ]
+    else:
+        fields = fields_of(people, level)
+        people = as_values(people, fields)
+    ids = dict.fromkeys(text_id for labels in people.values() for text_id in labels)
+    agreed = _agreed(fields, people, dict.fromkeys(ids, ""), None, settings, None if codebook else level)
+    return Agreements("tables", tuple(people), agreed, {}, {}, {})
+
+
+def _are_compared(source: Any) -> bool:
+    """Return whether a list holds coders and runs, or nothing that could be a table."""
+    if not isinstance(source, Sequence) or isinstance(source, str):
+        return False
+    return not source or not all(
+        hasattr(item, "columns") and not isinstance(item, Run | Coder) for item in source
+    )
+
+
+def _of_compared(
+    coders: Sequence[Compared], column: str | None, cluster: str | None, settings: Settings
+) -> Agreement:
     coders = given_items(coders)
-    if len(coders) < 2:
-        raise ScoringError(f"agreement needs at least two coders. Got {len(coders)}.")
+    _refuse_few(coders)
     refuse_other_fields(coders)
     f = _field(coders, column)
-    names = tuple(coder.run_id for coder in coders)
     texts, groups = _texts(coders, cluster)
-    values = [_values(coder, f) for coder in coders]
-    ratings = [[given.get(text_id) for given in values] for text_id in texts]
-    clusters = [groups[text_id] for text_id in texts] if cluster else None
-    settings = Settings(n_resamples, seed)
-    contents = list(texts.values())
-    labels = None if f.type in ("span", "textbox") else list(f.labels)
-    units = [[_coded(f, value) for value in unit] for unit in ratings]
-    overall = coder_agreement(units, LEVELS.get(f.type, "nominal"), labels, clusters, n_resamples, seed)
-    kept = ("krippendorff_alpha", "percent_agreement", "gwet_ac1")
-    pairs = {
-        (names[a], names[b]): _pair(f, contents, ratings, (a, b), clusters, settings)
-        for a, b in combinations(range(len(coders)), 2)
+    values = [dict(zip(_joined(c), c.coding.values(f.column), strict=True)) for c in coders]
+    names = [c.run_id for c in coders]
+    found = field_agreement(f, names, values, texts, groups if cluster else None, settings)
+    left_out = [f"{c.run_id}: {c.left_out}, left out." for c in coders if isinstance(c, Coder) and c.left_out]
+    return replace(found, notes=(*found.notes, *left_out))
+
+
+def _of_task(
+    task: Task,
+    column: str | None,
+    coders: Sequence[str] | None,
+    runs: Sequence[Run],
+    cluster: str | None,
+    settings: Settings,
+    output_root: str | Path,
+) -> Agreements:
+    people, notes = read_people(task, coders, output_root)
+    _refuse_few(people)
+    fields = [task.codebook[column]] if column else list(task.codebook)
+    used = [f for f in fields if sum(_coded(labels, f.column) for labels in people.values()) > 1]
+    if not used:
+        raise ScoringError(
+            f"no two coders of '{task.name}' coded {'this field' if column else 'the same field'}."
+        )
+    groups = column_of(task, cluster)
+    coded = set().union(*people.values())
+    texts = {i: text for i, text in zip(task.ids, task.texts, strict=True) if i in coded}
+    clusters = dict(zip(task.ids, groups, strict=True)) if groups is not None else None
+    with no_search_for_cycles():
+        agreed = _agreed(used, people, texts, clusters, settings, None)
+    told = {
+        name: told_by_log(path.with_name(f"{name}{LOG}"))
+        for name, path in coder_files(task, output_root).items()
     }
-    majority = _majority(names, units, clusters, settings) if f.type in LEVELS and len(coders) > 2 else {}
-    return Agreement(
-        f, names, {n: overall[n] for n in kept}, pairs, majority, _notes(f, overall, ratings, coders)
-    )
+    alone = {(n, c): r for n in people for c, r in _alone(told[n], used).items()}
+    seconds = {name: told[name].seconds for name in people if told[name].seconds is not None}
+    among = {(run.run_id, f.column): among_people(run, f, people, settings) for run in runs for f in used
+             if f.type in ("checkbox", "dropdown", "likert") and f.column in run.coding.answers}  # fmt: skip
+    return Agreements(task.name, tuple(people), agreed, among, alone, seconds, notes)  # type: ignore[arg-type]
+
+
+def _coded(labels: Labels, column: str) -> bool:
+    return any(column in row for row in labels.values())
+
+
+def _agreed(
+    fields: Sequence[Field],
+    people: Mapping[str, Labels],
+    texts: Mapping[str, str],
+    clusters: Mapping[str, str] | None,
+    settings: Settings,
+    level: str | None,
+) -> dict[str, Agreement]:
+    found = {}
+    for f in fields:
+        names = [name for name, labels in people.items() if _coded(labels, f.column)]
+        values = [{i: row[f.column] for i, row in people[n].items() if f.column in row} for n in names]
+        found[f.column] = field_agreement(f, names, values, texts, clusters, settings, level)
+    return found
+
+
+def _alone(told: Told, fields: Sequence[Field]) -> dict[str, Result]:
+    """Return column -> share of the texts coded twice that got the same label both times."""
+    found = {}
+    for f in fields:
+        pairs = list(told.twice.get(f.column, {}).values())
+        if pairs and f.type != "textbox":
+            same = sum(first == second for first, second in pairs)
+            low, high = wilson(same, len(pairs))
+            found[f.column] = Result(same / len(pairs), low, high, "Wilson", len(pairs), len(pairs))
+    return found
+
+
+def among_people(run: Run, f: Field, people: Mapping[str, Labels], settings: Settings) -> AgainstPeople:
+    """Return a run against the majority of the people and against each of them; a missing answer agrees with nobody."""
+    answers = dict(zip(run.task.ids, run.coding.values(f.column), strict=True))
+    same = n = 0
+    for text_id, answer in answers.items():
+        given = [row[f.column] for labels in people.values() if f.column in (row := labels.get(text_id, {}))]
+        counts = sorted((given.count(value) for value in set(given)), reverse=True)
+        if counts and (len(counts) == 1 or counts[0] > counts[1]):
+            n += 1
+            same += answer is not None and given.count(answer) == counts[0]
+    low, high = wilson(same, n, settings.level) if n else (math.nan, math.nan)
+    majority = Result(same / n if n else math.nan, low, high, "Wilson" if n else "", n, n,
+                      reason="" if n else "no text with a majority")  # fmt: skip
+    names = [name for name, labels in people.items() if _coded(labels, f.column)]
+    values = [
+        answers,
+        *({i: row[f.column] for i, row in people[m].items() if f.column in row} for m in names),
+    ]
+    texts = dict.fromkeys(answers, "")
+    inside = [{i: v for i, v in of_coder.items() if i in texts} for of_coder in values]
+    kappas = field_agreement(f, [run.run_id, *names], inside, texts, None, Settings(1)).matrices[
+        "cohen_kappa"
+    ][0, 1:]
+    defined = [float(kappa) for kappa in kappas if not math.isnan(kappa)]
+    return AgainstPeople(majority, sum(defined) / len(defined) if defined else math.nan)
+
+
+def _refuse_few(coders: Any) -> None:
+    if len(coders) < 2:
+        raise ScoringError(f"agreement needs at least two coders. Got {len(coders)}.")
 
 
 def _field(coders: Sequence[Compared], column: str | None) -> Field:
@@ -185,117 +379,3 @@ def _joined(coder: Compared) -> list[str]:
     """Return a coder's ids in the form in which all coders are joined; as they are where two would become one."""
     ids = [plain(text_id) for text_id in coder.task.ids]
     return ids if len(set(ids)) == len(ids) else coder.task.ids
-
-
-def _values(coder: Compared, f: Field) -> dict[str, Any]:
-    return dict(zip(_joined(coder), coder.coding.values(f.column), strict=True))
-
-
-def _coded(f: Field, value: Any) -> Any:
-    """Return a value as it enters alpha: of spans and texts whether there is any."""
-    if f.type in LEVELS or value is None:
-        return value
-    return bool(value if f.type == "span" else value.strip())
-
-
-def _pair(
-    f: Field,
-    texts: Sequence[str],
-    ratings: Sequence[Sequence[Any]],
-    pair: tuple[int, int],
-    clusters: Sequence[str] | None,
-    settings: Settings,
-) -> dict[str, Result]:
-    """Return the pairwise measures of two coders on the texts that both coded."""
-    rows = [i for i, unit in enumerate(ratings) if all(unit[coder] is not None for coder in pair)]
-    if not rows:
-        return dict.fromkeys(PAIRWISE[f.type], Result(math.nan, reason="no text in common"))
-    one, two = ([ratings[i][coder] for i in rows] for coder in pair)
-    groups = None if clusters is None else [clusters[i] for i in rows]
-    if f.type in LEVELS:
-        return _labels(f, one, two, groups, settings)
-    if f.type == "span":
-        one, two = ([[(s["start"], s["end"], s["label"]) for s in v] for v in side] for side in (one, two))
-    where = [texts[i] for i in rows] if f.type == "span" else None
-    data = FieldData(f.type, f.labels, one, two, texts=where, clusters=groups)
-    found = score_field(data, n_resamples=settings.n_resamples, seed=settings.seed).results
-    return {name: found[name] for name in PAIRWISE[f.type]}
-
-
-def _labels(
-    f: Field, one: Sequence[Any], two: Sequence[Any], groups: Sequence[str] | None, settings: Settings
-) -> dict[str, Result]:
-    """Return kappa and agreement of two complete lists of labels."""
-    import numpy as np
-
-    k, n = len(f.labels), len(one)
-    place = {label: i for i, label in enumerate(f.labels)}
-    cells = np.array([place[a] * k + place[b] for a, b in zip(one, two, strict=True)], dtype=np.int64)
-    sample = sample_cells(cells, k * k, None if groups is None else unit_codes(groups), None, settings.seed)
-    values = label_values(f.labels) if f.type == "likert" else None
-
-    def evaluate(totals: Any) -> dict[str, Any]:
-        tables = totals.reshape(-1, k, k)
-        counts = label_counts(np.concatenate([tables, np.zeros((len(tables), k, 1))], axis=-1))
-        found = {"cohen_kappa": cohen_kappa(counts), "percentage_agreement": accuracy(counts)}
-        return found if values is None else found | {"quadratic_kappa": quadratic_kappa(tables, values)}
-
-    intervals = Intervals(sample, evaluate, settings, Result(math.nan, n=n, n_answered=n))
-    return {
-        name: intervals.result(
-            name,
-            proportion_of=n if name == "percentage_agreement" else None,
-            bounds=(-1.0, 1.0),
-            if_undefined="no variation",
-        )
-        for name in PAIRWISE[f.type]
-    }
-
-
-def _majority(
-    names: Sequence[str],
-    units: Sequence[Sequence[Any]],
-    clusters: Sequence[str] | None,
-    settings: Settings,
-) -> dict[str, Result]:
-    """Return each coder's agreement with the majority of the others; ties stay unresolved and are left out."""
-    found = {}
-    for place, name in enumerate(names):
-        human, model, groups = [], [], []
-        for row, unit in enumerate(units):
-            others = [value for other, value in enumerate(unit) if other != place and value is not None]
-            most = sorted(((others.count(v), repr(v), v) for v in set(others)), reverse=True)[:2]
-            tie = not most or (len(most) == 2 and most[0][0] == most[1][0])
-            if unit[place] is not None and not tie:
-                human.append(1)
-                model.append(int(unit[place] == most[0][2]))
-                groups.append(row if clusters is None else clusters[row])
-        data = FieldData("checkbox", (0, 1), human, model, clusters=None if clusters is None else groups)
-        found[name] = score_field(data, n_resamples=settings.n_resamples, seed=settings.seed).results[
-            "accuracy"
-        ]
-    return found
-
-
-def _notes(
-    f: Field, overall: Mapping[str, Result], ratings: Sequence[Sequence[Any]], coders: Sequence[Compared]
-) -> tuple[str, ...]:
-    alpha = overall["krippendorff_alpha"]
-    counts = [sum(value is not None for value in unit) for unit in ratings]
-    notes = [
-        f"alpha {LEVELS.get(f.type, 'of whether there is any')}; {alpha.n_answered:,} of {len(ratings):,} texts have "
-        f"two coders or more, {sum(counts) / max(1, len(counts)):.1f} coders per text; intervals resample texts"
-    ]
-    if alpha.value < LOW_ALPHA:
-        notes.append(
-            f"Alpha is below {LOW_ALPHA}: the coders disagree, so that scores against labels of this kind have a low "
-            "ceiling."
-        )
-    if f.type in LEVELS and overall["percent_agreement"].value > 0.9 and alpha.value < LOW_ALPHA:
-        notes.append("Most labels are the same: alpha is low although agreement is high.")
-    notes += [
-        f"{coder.run_id}: {coder.left_out}, left out."
-        for coder in coders
-        if isinstance(coder, Coder) and coder.left_out
-    ]
-    return tuple(notes)

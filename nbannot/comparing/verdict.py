@@ -330,6 +330,11 @@ def notes_on(comparison: Comparison) -> list[str]:
                 f"= {q.statistic:.2f}, df = {q.df}, {p}."
             )
     notes += _of_people(comparison)
+    lock = comparison.runs[0].task.split_lock
+    if lock is not None and lock.opened:
+        notes.append(
+            f"On a locked split: {lock.words}. Choosing by these numbers makes the test half a dev half."
+        )
     if comparison.margin is not None:
         notes.append(
             f"Margin {comparison.margin:g}: a run is shown to be good enough where the 95% interval of the difference "

@@ -1,4 +1,4 @@
-"""A class codes together: the gold label after each text, and a page that shows how the room coded."""
+"""A class codes together: after each text the gold label, the guidance, and how many of the others agreed."""
 
 from __future__ import annotations
 

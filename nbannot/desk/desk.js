@@ -1,5 +1,6 @@
 // The coding desk: draws what Python holds (`view`, `questions`) and sends actions. An answer counts as kept when Python
 // says so; keys typed meanwhile wait. Places in a text are UTF-16 units here and code points on the way to Python.
+// One file, longer than others, because it is what a browser loads: there is no build step.
 
 const RESERVED = "mfuvoxe";
 const LETTERS = [..."abcdefghijklmnopqrstuvwxyz"].filter(c => !RESERVED.includes(c));
@@ -124,6 +125,7 @@ function render({ model, el }) {
     send("answer", { column, value: given, seconds: clock(), stay }, () => {
       if (view.place === applied) delete pending[column];
       status(`kept · “${field.name}”: ${shown(field, given).slice(0, 60)}`);
+      if (view.after && editing) { editing = false; status("kept; a digit gives the reason, Enter decides"); return draw(); }
       if (view.place === applied && !view.after) { const open = firstOpen(); stay && !open ? step(1) : (active = open ?? active, draw()); }
     });
   }
@@ -350,12 +352,13 @@ function render({ model, el }) {
   function listen(event) {
     if (event.isComposing) return;
     const typing = event.target.tagName === "TEXTAREA" || (event.target.tagName === "INPUT" && event.target.type === "text");
-    if (typing && !(event.key === "Enter" && !event.shiftKey) && event.key !== "Escape" && !(event.key === "Backspace" && !event.target.value)) { event.stopPropagation(); return; }
+    const ahead = waiting && !dead && fields.contains(event.target);  // typed while an answer is on its way: for what comes next
+    if (typing && !ahead && !(event.key === "Enter" && !event.shiftKey) && event.key !== "Escape" && !(event.key === "Backspace" && !event.target.value)) { event.stopPropagation(); return; }
     if (event.target.tagName === "BUTTON" && (event.key === "Enter" || event.key === " ")) { event.stopPropagation(); return; }
     const handled = { key: event.key, shiftKey: event.shiftKey, ctrlKey: event.ctrlKey, altKey: event.altKey };
-    if (!isOurs(handled)) return;
+    if (!isOurs(handled) && !(ahead && event.key === " ")) return;
     event.preventDefault(); event.stopPropagation();
-    if (waiting && !dead) queue.push(handled); else onKey(handled);
+    if (waiting && !dead) queue.push({ ...handled, ahead: true }); else onKey(handled);
   }
 
   function isOurs(e) {
@@ -367,6 +370,11 @@ function render({ model, el }) {
   function onKey(e) {
     if (dead) { status(`NOT KEPT: ${dead}`, true); return; }
     if (e.run) return e.run();
+    if (e.ahead && !view.after && active && book.fields[active].type === "textbox" && (e.key.length === 1 || (e.key === "Backspace" && value(active)))) {
+      const before = value(active) ?? "";
+      pending[active] = e.key === "Backspace" ? before.slice(0, -1) : before + e.key;
+      return draw();
+    }
     const field = active ? book.fields[active] : null, at = field ? keysOf(field).indexOf(e.key) : -1;
     if (e.key === "Enter") return go();
     if (e.key === "Escape") { panel = null; root.focus(); anchor = caret; getSelection()?.removeAllRanges(); return draw(); }

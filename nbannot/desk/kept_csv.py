@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nbannot.desk.labels import Key, Ledger, question_hash, row_of, text_hash
-from nbannot.desk.log import Line
-from nbannot.errors import DeskError, TaskError, listed
+from nbannot.comparing.coder_log import Line
+from nbannot.comparing.people import LabelReader, Labels
+from nbannot.desk.labels import Ledger, question_hash, text_hash
+from nbannot.errors import DeskError, ScoringError, TaskError, listed
 from nbannot.report.words import plural
 from nbannot.study.codebook import Codebook
 from nbannot.study.reading import read_csv
-from nbannot.study.spans import read_spans
-from nbannot.study.task import ID_COLUMNS, Task
+from nbannot.study.task import Task
 from nbannot.tools.files import write_atomic
 
 
@@ -74,18 +75,17 @@ def import_csv(task: Task, path: Path, ledger: Ledger) -> tuple[list[Line], list
     """
     if not path.exists():
         return [], []
-    found = labels_in(task, path)
     if ledger.opened is None:
+        found = labels_in(task, path)
         texts = dict(zip(task.ids, task.texts, strict=True))
         lines = [
             _import_line(task, texts.get(text_id), text_id, column, value)
             for text_id, row in found.items()
             for column, value in row.items()
         ]
-        n = sum(map(bool, found.values()))
-        said = f"{plural(len(lines), 'label')} of {plural(n, 'text')} were in {path.name} already."
-        return lines, [said] if n else []
-    other = [i for i, row in found.items() if _never_so(task, ledger, i, row)]
+        said = f"{plural(len(lines), 'label')} of {plural(len(found), 'text')} were in {path.name} already."
+        return lines, [said] if found else []
+    other = _changed_by_hand(path, ledger)
     if not other:
         return [], []
     aside = next(
@@ -98,67 +98,44 @@ def import_csv(task: Task, path: Path, ledger: Ledger) -> tuple[list[Line], list
             f"cannot write {aside}: {error.strerror}.\n  Make room, or make the folder writable."
         ) from None
     return [], [
-        f"{path.name} was changed outside the desk at {plural(len(other), 'text')} ({listed(other)}). The log "
-        f"rules; the changed file is kept as {aside.name}. To take its labels over, give them as answers."
+        f"{path.name} was changed outside the desk ({other}). The log rules; the changed file is kept as {aside.name}. "
+        "To take its labels over, give them as answers."
     ]
 
 
-def labels_in(task: Task, path: Path) -> dict[str, dict[str, Any]]:
-    """Return id -> column -> value of a coder's file; a DeskError where it cannot be understood."""
+def _changed_by_hand(path: Path, ledger: Ledger) -> str:
+    """Return where a coder's file has a cell that its log never had, "" for nowhere.
+
+    A file may lag behind its log, where a session was killed between the two; so any value of the past will do.
+    """
     try:
-        data = read_csv(path)
+        table = read_csv(path)
     except TaskError as error:
-        if "has a header but no texts" in str(error):
-            return {}
+        return "" if "has a header but no texts" in str(error) else "it is no table any more"
+    ids, *columns = table.columns
+    past = {place: {_cell(value) for value in values} for place, values in ledger.history.items()}
+    odd = [
+        row[ids]
+        for row in table.iter_rows(named=True)
+        if any(row[c] and row[c] not in past.get((row[ids], c), ()) for c in columns)
+    ]
+    return f"{plural(len(odd), 'text')}: {listed(odd)}" if odd else ""
+
+
+def _cell(value: Any) -> str:
+    """Return a value as it stood in a cell, whichever field it belonged to."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
+
+
+def labels_in(task: Task, path: Path) -> Labels:
+    """Return the labels in a coder's file, by text id; a DeskError where it cannot be understood."""
+    try:
+        return LabelReader(task, as_written=True).read(path, path.stem)
+    except ScoringError as error:
         raise DeskError(f"{error}\n  This file would be written over: mend it, or move it away.") from None
-    names = list(data.columns)
-    id_column = next((c for c in (id_column_of(task), *ID_COLUMNS) if c in names), None)
-    if id_column is None:
-        raise DeskError(
-            f"{path} has no id column '{id_column_of(task)}', and would be written over.\n"
-            "  Move it away, or name its ids."
-        )
-    texts = dict(zip(task.ids, task.texts, strict=True))
-    found: dict[str, dict[str, Any]] = {}
-    wrong: list[str] = []
-    for row in data.iter_rows(named=True):
-        text_id = row[id_column]
-        labels = found.setdefault(text_id, {})
-        for f in task.codebook:
-            cell = row.get(f.column) or ""
-            try:
-                if f.type == "span":
-                    value: Any = (
-                        read_spans(cell, texts[text_id], f.label_options)[0] if text_id in texts else None
-                    )
-                else:
-                    value = f.read(cell)
-            except ValueError as error:
-                wrong.append(f"{text_id}, {f.name}: {cell!r} {error}")
-                continue
-            if value is not None:
-                labels[f.column] = value
-    if wrong:
-        raise DeskError(
-            f"{path} holds {plural(len(wrong), 'label')} outside the codebook, and would be written over: "
-            f"{listed(wrong, 3)}.\n  Mend them, or move the file away."
-        )
-    return found
 
 
 def _import_line(task: Task, text: str | None, text_id: str, column: str, value: Any) -> Line:
     line: Line = {"action": "import", "text_id": text_id, "column": column, "value": value,
                   "asked_as": question_hash(task.codebook[column])}  # fmt: skip
     return line if text is None else line | {"text": text_hash(text)}
-
-
-def _never_so(task: Task, ledger: Ledger, text_id: str, row: Mapping[str, Any]) -> bool:
-    """Return whether the log never had some label that a row of the file has.
-
-    A file may lag behind its log, where a session was killed between the two; so any value of the past will do.
-    """
-    now = row_of(task.codebook, ledger.of(Key(text_id)).values)
-    return any(
-        value != now.get(column) and value not in ledger.history.get((text_id, column), ())
-        for column, value in row.items()
-    )

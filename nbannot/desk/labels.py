@@ -41,6 +41,8 @@ class Coded:
         column -> hash of the question as it was when the value was given.
     of_text
         Hash of the text that was coded, "" if nothing was.
+    first, decided
+        Of an adjudication: the own answers before the others' were shown, and whether the text is decided.
     seconds
         Time on the text, as far as it was measured.
     """
@@ -51,6 +53,8 @@ class Coded:
     memo: str = ""
     flagged: bool = False
     shown_gold: bool = False
+    first: dict[str, Any] = field(default_factory=dict)
+    decided: bool = False
     seconds: float = 0.0
 
 
@@ -95,7 +99,10 @@ class Ledger:
         elif action == "flag":
             coded.flagged = bool(line.get("value"))
         elif action == "shown":
-            coded.shown_gold = True
+            coded.first = dict(line.get("first") or {})
+            coded.shown_gold = not coded.first
+        elif action == "decide":
+            coded.decided = True
 
     def _answer(self, key: Key, coded: Coded, line: Mapping[str, Any]) -> None:
         column, value = str(line["column"]), line.get("value")
@@ -107,6 +114,7 @@ class Ledger:
             self.steps.append(Step(key, column, before, coded.asked_as.get(column)))
         if key.repeat == 1:
             self.history.setdefault((key.text_id, column), []).append(value)
+        coded.decided = False
         coded.of_text = str(line.get("text") or coded.of_text)
         if value is None:
             coded.values.pop(column, None)

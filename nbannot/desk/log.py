@@ -18,47 +18,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from nbannot.comparing.coder_log import Line, read_log
 from nbannot.errors import DeskError
-
-Line = dict[str, Any]
 
 
 def now() -> str:
     """Return the time in UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def read_log(path: Path) -> tuple[list[Line], list[int]]:
-    """Return the lines of a log, and the numbers of those that cannot be read.
-
-    A last line that was cut off was never confirmed to anybody and is passed over in silence.
-
-    Raises
-    ------
-    DeskError
-        If the file is there and cannot be read.
-    """
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        return [], []
-    except OSError as error:
-        raise DeskError(f"cannot read {path}: {error.strerror}.") from None
-    lines: list[Line] = []
-    unread: list[int] = []
-    parts = raw.split(b"\n")
-    for number, part in enumerate(parts, start=1):
-        if not part.strip():
-            continue
-        try:
-            line = json.loads(part)
-        except ValueError:
-            line = None
-        if isinstance(line, dict):
-            lines.append(line)
-        elif number < len(parts):
-            unread.append(number)
-    return lines, unread
 
 
 class Log:

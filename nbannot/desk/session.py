@@ -99,7 +99,7 @@ class Desk:
         for line in imported:
             self._append(line)
         self._log.lines.clear()
-        self._done = {key for key in self.items if not self.open_fields(key)}
+        self._done = {key for key in self.items if self._finished(key)}
         self._csv = KeptCsv(self.task, self.path)
         self._csv.begin(self._rows())
         self._write_csv()
@@ -186,14 +186,19 @@ class Desk:
         self._log.close(why)
 
     def _act(self, line: Mapping[str, Any], key: Key, seconds: float | None = None) -> None:
-        full: dict[str, Any] = {"text_id": key.text_id, **line, "codebook": self.task.codebook.hash[:16],
-                                "text": text_hash(self._texts[key.text_id])}  # fmt: skip
+        full: dict[str, Any] = {
+            "text_id": key.text_id,
+            **line,
+            "by": self.coder,
+            "codebook": self.task.codebook.hash[:16],
+            "text": text_hash(self._texts[key.text_id]),
+        }
         if key.repeat > 1:
             full["repeat"] = key.repeat
         if seconds is not None:
             full["seconds"] = round(max(0.0, float(seconds)), 3)
         self._append(full)
-        (self._done.discard if self.open_fields(key) else self._done.add)(key)
+        (self._done.add if self._finished(key) else self._done.discard)(key)
         if key.repeat == 1 and "column" in full:
             self._csv.put(key.text_id, self._row(key.text_id))
             self._write_csv()
@@ -247,8 +252,11 @@ class Desk:
         return [f.column for f in applicable(self.task.codebook, values) if f.column not in values]
 
     def is_done(self, key: Key) -> bool:
-        """Return whether every field that applies has an answer."""
+        """Return whether a coding is finished: every field that applies has an answer."""
         return key in self._done
+
+    def _finished(self, key: Key) -> bool:
+        return not self.open_fields(key)
 
     @property
     def done(self) -> int:
@@ -264,7 +272,8 @@ class Desk:
     @property
     def flagged(self) -> list[str]:
         """Ids of the texts marked to come back to."""
-        return [key.text_id for key in self.items if self._ledger.of(key).flagged]
+        marked = {key for key, coded in self._ledger.coded.items() if coded.flagged}
+        return [key.text_id for key in self.items if key in marked] if marked else []
 
     def search(self, words: str) -> list[str]:
         """Return the ids of the coder's texts that hold these words, or have them as their id; case does not count."""
@@ -275,7 +284,7 @@ class Desk:
     @property
     def seconds_left(self) -> float | None:
         """A guess of the seconds that the open texts will take: the median time on a text; ``None`` before 5 texts."""
-        taken = [seconds for key in self._done if (seconds := self._ledger.of(key).seconds)]
+        taken = [c.seconds for key, c in self._ledger.coded.items() if c.seconds and key in self._done]
         return statistics.median(taken) * (len(self.items) - self.done) if len(taken) >= 5 else None
 
     @property

@@ -103,13 +103,13 @@ class DeskWidget(anywidget.AnyWidget):
             seconds=message.get("seconds"),
         )
         self._place = int(message["place"])
-        if message.get("stay") or not self._desk.is_done(key):
+        if self._desk.open_fields(key) or (message.get("stay") and self._after is None):
             return
         shown = self._desk.after(key)
-        if shown is None:
-            self._next_open({"place": self._place})
-        else:
+        if shown is not None:
             self._after = (key, shown)
+        else:
+            self._next_open({"place": self._place})
 
     def _go(self, message: Mapping[str, Any]) -> None:
         self._place = max(0, min(len(self._desk.items) - 1, int(message["place"])))
@@ -152,13 +152,14 @@ class DeskWidget(anywidget.AnyWidget):
             "total": len(desk.items),
             "done": desk.done,
             "left": duration(left) if left else "",
-            "flags": len(desk.flagged),
             "notices": desk.notices,
             "trouble": desk.trouble,
         }
         if not desk.items:
             return seen
         key = desk.items[self._place]
+        if not desk.open_fields(key) and not desk.is_done(key):
+            self._after = (key, desk.after(key) or {})  # answered before, not yet decided
         coded = desk.coded(key)
         row = desk.row_number(key.text_id)
         return seen | {
@@ -166,7 +167,7 @@ class DeskWidget(anywidget.AnyWidget):
             "context": [[name, desk.task.data[name][row]] for name in desk.context],
             "values": {column: value for column, value in coded.values.items() if column in self._columns},
             "applies": [f.column for f in applicable(desk.task.codebook, coded.values)],
-            "finished": desk.is_done(key),
+            "finished": not desk.open_fields(key),
             "after": self._after[1] if self._after is not None and self._after[0] == key else None,
             "memo": coded.memo,
             "flagged": coded.flagged,

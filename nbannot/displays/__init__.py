@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from nbannot.displays.cards import codebook_card as codebook_card
     from nbannot.displays.cards import coder_card as coder_card
     from nbannot.displays.cards import plan_card as plan_card
+    from nbannot.displays.cards import plans_card as plans_card
     from nbannot.displays.cards import run_card as run_card
     from nbannot.displays.cards import task_card as task_card
+    from nbannot.displays.coders import agreement_card as agreement_card
+    from nbannot.displays.coders import class_card as class_card
+    from nbannot.displays.coders import consensus_card as consensus_card
     from nbannot.displays.comparisons import comparison as comparison
     from nbannot.displays.findings import finding as finding
     from nbannot.displays.plots import forest as forest
@@ -21,11 +25,13 @@ if TYPE_CHECKING:
     from nbannot.displays.progress_line import progress as progress
     from nbannot.displays.reports import report as report
     from nbannot.displays.reports import rescored as rescored
+    from nbannot.displays.single_text import one_text as one_text
     from nbannot.displays.spans import span_view as span_view
     from nbannot.displays.tables import metric_table as metric_table
     from nbannot.displays.tables import runs_card as runs_card
     from nbannot.displays.tables import runs_table as runs_table
     from nbannot.displays.texts import disagreements as disagreements
+    from nbannot.displays.texts import disagreements_page as disagreements_page
     from nbannot.displays.texts import text_pairs as text_pairs
     from nbannot.displays.views import confusion as confusion
     from nbannot.displays.views import label_distribution as label_distribution
@@ -34,11 +40,15 @@ if TYPE_CHECKING:
     from nbannot.page.fragment import Fragment as Fragment
 
 _HOME = {
+    "agreement_card": "displays.coders",
+    "class_card": "displays.coders",
     "codebook_card": "displays.cards",
     "coder_card": "displays.cards",
     "comparison": "displays.comparisons",
     "confusion": "displays.views",
+    "consensus_card": "displays.coders",
     "disagreements": "displays.texts",
+    "disagreements_page": "displays.texts",
     "Figure": "page.figure",
     "finding": "displays.findings",
     "forest": "displays.plots",
@@ -46,7 +56,9 @@ _HOME = {
     "label_distribution": "displays.views",
     "likert_view": "displays.views",
     "metric_table": "displays.tables",
+    "one_text": "displays.single_text",
     "plan_card": "displays.cards",
+    "plans_card": "displays.cards",
     "progress": "displays.progress_line",
     "report": "displays.reports",
     "rescored": "displays.reports",

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nbannot.errors import harmless
+
 if TYPE_CHECKING:
     from nbannot.engine.drive import Tick
     from nbannot.engine.job import Progress
@@ -59,7 +61,7 @@ class TerminalPlace:
 
     def draw(self, fragment: Any) -> None:
         """Write this state over the last one."""
-        line = " ".join(str(fragment.text).split())[: shutil.get_terminal_size().columns - 1]
+        line = harmless(" ".join(str(fragment.text).split()))[: shutil.get_terminal_size().columns - 1]
         sys.stderr.write(f"\r{line.ljust(self._width)}")
         sys.stderr.flush()
         self._width = len(line)
@@ -166,6 +168,7 @@ def progress(title: str, *, quiet: bool = False) -> Iterator[Tick]:
 
 def say(line: str) -> None:
     """Show a few words: as an output of the cell in a notebook or in IPython, on stderr elsewhere."""
+    line = harmless(line)
     if shell() is not None:
         words = f'<div class="nbannot" style="white-space: pre-wrap">{html.escape(line)}</div>'
         _display({"text/plain": line, "text/html": words}, raw=True)
@@ -175,4 +178,4 @@ def say(line: str) -> None:
 
 def show_text(text: str) -> None:
     """Show a text in type of one width, such as help or the wording of a prompt."""
-    _display({"text/plain": text}, raw=True)
+    _display({"text/plain": harmless(text)}, raw=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def report(run: Run, field: str | None = None) -> Fragment:
-    """Return the report on a run, or on one field of it: scores against the human labels, per label, with the errors."""
+    """Return the report on a run, or on one field: scores against the human labels, per label, with the errors."""
     return Fragment.of(report_blocks(run, field))
 
 

@@ -193,12 +193,12 @@ def span_view(run: Scored, column: str, text_id: str | None = None, limit: int =
         marked = [row for row in rows if row.human or row.model]
         chosen = marked[:limit]
         aside = f"{count(len(chosen))} of {plural(len(marked), 'text')} with marked passages"
-    keys = _keys(f)
+    keys = keys_of(f)
     blocks: list[Block] = [Heading(f"Spans: {f.name}", 1, aside), Legend(keys, who_of(run))]
     for row in chosen:
         blocks += [
             Heading(row.text_id, 3, _said_of(row, who_of(run, "the "))),
-            Passage(row.text, _marks(row), keys),
+            Passage(row.text, marks_of(row), keys),
         ]
     if not chosen:
         blocks.append(Para(f"Neither people nor {who_of(run, 'the ')} marked anything."))
@@ -236,7 +236,7 @@ def _(block: Legend) -> str:
     return element("p", " &nbsp; ".join(parts) + " &nbsp; the sign before a passage names its label")
 
 
-def _keys(f: Field) -> dict[str, str]:
+def keys_of(f: Field) -> dict[str, str]:
     """Return label -> letter; its own first letter where that is free."""
     keys: dict[str, str] = {}
     for label in map(str, f.labels):
@@ -245,7 +245,8 @@ def _keys(f: Field) -> dict[str, str]:
     return keys
 
 
-def _marks(row: Row) -> list[Marked]:
+def marks_of(row: Row) -> list[Marked]:
+    """Return the passages of both sides of a row."""
     both: tuple[tuple[Side, Any], ...] = (("human", row.human), ("model", row.model))
     return [
         Marked(s["start"], s["end"], side, str(s.get("label") or ""))

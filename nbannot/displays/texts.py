@@ -18,6 +18,7 @@ from nbannot.report.words import plural
 from nbannot.study.field import Field
 
 if TYPE_CHECKING:
+    from nbannot.record.looks import Disagreements
     from nbannot.record.scoring import Scored
 
 TEXT_CHARS = 600
@@ -93,6 +94,19 @@ def disagreements(
             Para(f"Page {page} of {pages}.{more} Narrow down with human=, model=, status=.", "quiet")
         )
     return Fragment.of(blocks)
+
+
+def disagreements_page(found: Disagreements) -> Fragment:
+    """Return the page of a browser of disagreements that is to be shown."""
+    return disagreements(
+        found.of,
+        found.column,
+        human=found.human,
+        model=found.model,
+        status=found.status,
+        page=found.page,
+        per_page=found.per_page,
+    )
 
 
 def _whole(value: int, at_most: int, name: str) -> int:

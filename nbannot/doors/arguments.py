@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from nbannot import __version__
 from nbannot.doors import recipe
+from nbannot.errors import harmless
 from nbannot.study.settings import DEFAULTS, SETTINGS
 
 COMPLETE, ERROR, USAGE, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -19,13 +21,21 @@ EXIT_CODES = {
 }
 """What a script can read from the exit code."""
 
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose messages, which repeat what was typed, steer no terminal."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(harmless(message), file)
+
+
 Do = Callable[[argparse.Namespace], int]
 
 
 def command_line(deeds: Mapping[str, Do]) -> argparse.ArgumentParser:
     """Return the parser; `deeds` says what each command does."""
     codes = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="nbannot",
         description="Annotate texts with language models against a codebook, and learn how far to trust the labels.",
         epilog=f"exit codes:\n{codes}",
@@ -33,7 +43,7 @@ def command_line(deeds: Mapping[str, Do]) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"nbannot {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(parser_class=Parser, title="commands", metavar="COMMAND", required=True)
 
     def command(name: str, about: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(

@@ -124,7 +124,7 @@ def read_order(given: Any, out: str | None, cell: str | None, variables: Mapping
     task = (
         recipe.task_of(found, configs[0])
         if found
-        else _task(given.task, given.codebook, variables, configs[0])
+        else task_named(given.task, given.codebook, variables, configs[0])
     )
     return Order(task, configs, out, given.plan, _pilot(given), given.fresh, given.retry, given.quiet)
 
@@ -205,7 +205,7 @@ def _check_names(configs: Sequence[RunConfig], lines: Mapping[str, int]) -> None
                 raise type(error)(f"{where}{error}") from None
 
 
-def _task(word: str, codebook: str | None, variables: Mapping[str, Any], config: RunConfig) -> Task:
+def task_named(word: str, codebook: str | None, variables: Mapping[str, Any], config: RunConfig) -> Task:
     """Return the task that a word names: a variable, else a folder or bundled name."""
     from nbannot.running.design import as_task
     from nbannot.study.task import Task

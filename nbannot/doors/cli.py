@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from nbannot.displays import live
 from nbannot.doors import recipe
@@ -26,7 +26,7 @@ from nbannot.doors.arguments import (
     long_options,
 )
 from nbannot.doors.listing import as_json, facts, headline_words, runs_in, short, table
-from nbannot.errors import NbannotError, RunInterrupted, listed, nearest
+from nbannot.errors import NbannotError, RunInterrupted, harmless, listed, nearest
 from nbannot.study.config import RunConfig, expand
 from nbannot.study.settings import SETTINGS
 
@@ -49,17 +49,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _stopped_by_signal():
             return int(asked.do(asked))
     except RunInterrupted as interrupt:
-        print(f"{str(interrupt).splitlines()[0]}\n  The same command goes on from there.", file=sys.stderr)
+        write(f"{str(interrupt).splitlines()[0]}\n  The same command goes on from there.", file=sys.stderr)
         return INTERRUPTED
     except KeyboardInterrupt:
-        print("stopped. Every finished answer is kept; the same command goes on from there.", file=sys.stderr)
+        write("stopped. Every finished answer is kept; the same command goes on from there.", file=sys.stderr)
         return INTERRUPTED
     except NbannotError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        write(f"{type(error).__name__}: {error}", file=sys.stderr)
         return ERROR
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return COMPLETE
+
+
+def write(thing: object, *, file: TextIO | None = None) -> None:
+    """Write a line to stdout or another stream: the one place that everything for the terminal passes."""
+    print(harmless(str(thing)), file=file)
 
 
 def _write_what_the_terminal_can_show() -> None:
@@ -108,24 +113,24 @@ def do_run(asked: argparse.Namespace) -> int:
         else:
             runs = (run(task, configs[0], fresh=asked.fresh, retry=asked.retry, tick=tick, say=say),)
     for failure in failures:
-        print(f"{failure.config.model_id()}: {failure.error}", file=sys.stderr)
+        write(f"{failure.config.model_id()}: {failure.error}", file=sys.stderr)
     if asked.json:
         told = [facts(one) for one in runs]
-        print(as_json(told if many else told[0]))
+        write(as_json(told if many else told[0]))
     else:
         for one in runs:
-            print(short(one) if many or one.status == "failed" else f"{one.report()}\n{recipe.summary(one)}")
+            write(short(one) if many or one.status == "failed" else f"{one.report()}\n{recipe.summary(one)}")
     complete = not failures and all(one.status == "complete" for one in runs)
     return COMPLETE if complete else UNFINISHED
 
 
 def do_plan(asked: argparse.Namespace) -> int:
     """Print what a run would send; with a pilot, after sending a few texts to see what they take."""
-    from nbannot.running.plan import plan
+    from nbannot.running.plan import plan_all
 
     task, configs = _what_and_how(asked)
-    for config in configs:
-        print(plan(task, config, pilot=asked.pilot))
+    plans = plan_all(task, configs, pilot=asked.pilot)
+    write(plans if len(plans) > 1 else plans[0])
     return COMPLETE
 
 
@@ -139,14 +144,14 @@ def do_score(asked: argparse.Namespace) -> int:
     complete = True
     for place in (found for named in asked.folder for found in run_places(named)):
         if is_lab_folder(place):
-            print(
+            write(
                 rescore(place, asked.task, save=asked.metrics_dir is not None, metrics_dir=asked.metrics_dir)
             )
             continue
         one = load_run(place, task=None if asked.task is None else _task_named(asked.task))
         with folder.held(one.folder):
             mend(one, what_is_wrong(one))
-        print(short(one))
+        write(short(one))
         complete = complete and one.status == "complete"
     return COMPLETE if complete else UNFINISHED
 
@@ -163,7 +168,7 @@ def do_compare(asked: argparse.Namespace) -> int:
     from nbannot.record.run import load_run
 
     runs = [load_run(place) for place in asked.folder]
-    print(compare(runs, metric=asked.metric, column=asked.column))
+    write(compare(runs, metric=asked.metric, column=asked.column))
     return COMPLETE
 
 
@@ -171,12 +176,12 @@ def do_list(asked: argparse.Namespace) -> int:
     """Print the runs of an output folder, oldest first."""
     rows = runs_in(Path(asked.output_root), asked.task)
     if asked.json:
-        print(as_json(rows))
+        write(as_json(rows))
     elif rows:
         shown = [{**row, "headline": headline_words(row["headline"])} for row in rows]
-        print(table(shown, ("run_id", "task", "model_id", "status", "n_texts", "headline")))
+        write(table(shown, ("run_id", "task", "model_id", "status", "n_texts", "headline")))
     else:
-        print(f"no run in {asked.output_root}", file=sys.stderr)
+        write(f"no run in {asked.output_root}", file=sys.stderr)
     return COMPLETE
 
 
@@ -188,7 +193,7 @@ def do_models(asked: argparse.Namespace) -> int:
         {"model": one.backend, "here": "yes" if one.ready else "no", "what": one.found, "to do": one.todo}
         for one in available()
     ]
-    print(table(rows, ("model", "here", "what", "to do")))
+    write(table(rows, ("model", "here", "what", "to do")))
     return COMPLETE
 
 
@@ -208,7 +213,7 @@ def do_tasks(asked: argparse.Namespace) -> int:
             continue
         fields = [f"{f.name} ({f.type})" for f in task.codebook]
         rows.append({"task": str(source), "texts": f"{len(task):,}", "fields": listed(fields, 8)})
-    print(table(rows, ("task", "texts", "fields")))
+    write(table(rows, ("task", "texts", "fields")))
     return COMPLETE
 
 
@@ -219,7 +224,7 @@ def do_doctor(asked: argparse.Namespace) -> int:
     if asked.model is None and (asked.probe or asked.determinism):
         asked.parser.error("which model? nbannot doctor MODEL --probe, e.g. nbannot doctor local --probe")
     findings = doctor.examine(asked.output_root)
-    print(doctor.report(findings))
+    write(doctor.report(findings))
     if asked.model is not None:
         found = doctor.try_model(asked.model, asked.base_url)
         if asked.probe:
@@ -228,7 +233,7 @@ def do_doctor(asked: argparse.Namespace) -> int:
             found += doctor.examine_determinism(
                 asked.model, asked.base_url, texts=asked.texts, repeats=asked.repeats
             )
-        print(f"\n{doctor.report(found)}")
+        write(f"\n{doctor.report(found)}")
         findings += found
     return ERROR if any(finding.state == "problem" for finding in findings) else COMPLETE
 

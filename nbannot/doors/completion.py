@@ -36,7 +36,7 @@ def completions(
     """
     lines = text.split("\n")
     before, after = lines[line][:column], lines[line][column:]
-    magic = re.match(r"\s*%{1,2}(annotate|compare|report|runs|prompt)\b(.*)", before, re.DOTALL)
+    magic = re.match(r"\s*%{1,2}(annotate|code|compare|report|runs|prompt)\b(.*)", before, re.DOTALL)
     if magic and re.match(r"\s", magic[2]):
         found, fragment = _after_magic(magic[1], magic[2], variables)
     elif line > 0 and re.match(r"\s*%%annotate\b", lines[0]):
@@ -48,12 +48,14 @@ def completions(
 
 def _after_magic(magic: str, before: str, variables: Mapping[str, Any]) -> tuple[list[str], str]:
     """Return the candidates on the first line and the fragment before the cursor."""
-    fragment = re.search(r"(\S*)$", before)[1]  # type: ignore[index]
+    fragment = re.match(r"\S*", before[::-1])[0][::-1]  # type: ignore[index]  # backwards: linear in its length
     previous = ["", *before[: len(before) - len(fragment)].split()][-1]
     if magic in ("report", "compare"):
         return _runs(magic, fragment, variables), fragment
     if magic == "runs":
         return _runs_tasks(previous), fragment
+    if magic == "code":
+        return _desk(previous, fragment, variables), fragment
     if magic == "prompt":
         from nbannot.asking.prompts import prompt_types
 
@@ -68,6 +70,27 @@ def _after_magic(magic: str, before: str, variables: Mapping[str, Any]) -> tuple
     if previous == "--codebook":
         return _codebooks(fragment, variables), fragment
     return ([] if previous in ("-o", "--out") else _tasks(fragment, variables)), fragment
+
+
+def _desk(previous: str, fragment: str, variables: Mapping[str, Any]) -> list[str]:
+    """Return what can follow ``%code``."""
+    if fragment.startswith("-"):
+        return [
+            "--coder",
+            "--context",
+            "--order",
+            "--feedback",
+            "--take_over",
+            "--codebook",
+            "--output_root",
+            "--out",
+        ]
+    if previous == "--order":
+        return ["random", "file"]
+    if previous == "--codebook":
+        return _codebooks(fragment, variables)
+    free = ("--coder", "--context", "--output_root", "-o", "--out")
+    return [] if previous in free else _tasks(fragment, variables)
 
 
 def _runs(magic: str, fragment: str, variables: Mapping[str, Any]) -> list[str]:
@@ -92,7 +115,7 @@ def _in_body(
         ending = "" if after.lstrip().startswith("=") else " = "
         return [f"{key}{ending}" for key in SETTINGS if key not in used], fragment
     name = name.strip()
-    fragment = re.search(r"([^\[\],=]*)$", before)[1].lstrip()  # type: ignore[index]
+    fragment = re.match(r"[^\[\],=]*", before[::-1])[0][::-1].lstrip()  # type: ignore[index]
     if name not in SETTINGS or "#" in fragment:
         return [], fragment
     words = [_quoted(name, word) for word in _values(name, _fields(lines[0], variables))]

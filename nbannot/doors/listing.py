@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nbannot.doors import recipe
-from nbannot.errors import TableError
+from nbannot.errors import STEERING, TableError
 
 
 def facts(run: Any) -> dict[str, Any]:
@@ -104,8 +104,11 @@ def short(run: Any) -> str:
 
 
 def as_json(thing: Any) -> str:
-    """Return plain data as JSON, numbers that are not defined as null."""
-    return json.dumps(_defined(thing), ensure_ascii=False, indent=2)
+    """Return plain data as JSON for a terminal, numbers that are not defined as null."""
+    written = json.dumps(_defined(thing), ensure_ascii=False, indent=2)
+    return STEERING.sub(
+        lambda match: f"\\u{ord(match[0]):04x}", written
+    )  # the same text, which steers no terminal
 
 
 def _defined(thing: Any) -> Any:

@@ -15,7 +15,7 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 
 from nbannot.displays import live
 from nbannot.doors import completion, recipe
-from nbannot.doors.cell import ANNOTATE, Order, arrow, option, options, parsed, read_order
+from nbannot.doors.cell import ANNOTATE, Order, arrow, option, options, parsed, read_order, task_named
 from nbannot.errors import (
     ConfigError,
     RunInterrupted,
@@ -204,6 +204,50 @@ class NbannotMagics(Magics):
             metrics = self.last.metrics_dir
         return displays.runs_table(tables.read_runs(metrics, getattr(held, "name", name)))
 
+    @no_var_expand
+    @line_magic
+    @options(
+        option("task", metavar="TASK", help="bundled name, folder, or variable"),
+        option("--coder", metavar="NAME", help="who codes; required"),
+        option("-o", "--out", metavar="NAME", help="variable that receives the desk, too"),
+        option("--context", metavar="COLUMNS", help="columns to show beside a text, or 'all'"),
+        option("--order", choices=("random", "file"), default="random", help="of the texts; default random"),
+        option("--feedback", action="store_true", help="for a class: the gold label after each text"),
+        option("--take_over", action="store_true", help="go on here although another session has the desk"),
+        option("--codebook", metavar="PATH", help="of a DataFrame: a path, or a variable with a Codebook"),
+        option("--output_root", metavar="PATH", help="folder for tasks without one of their own"),
+    )
+    def code(self, line: str = "") -> Any:
+        """Open a coder's desk: texts are coded with the keyboard, every answer is on disk before the screen says so.
+
+        Examples::
+
+            %code policy-sentiment --coder anna
+            %code my-study --coder ben --context pre_sentence,post_sentence
+            %code policy-sentiment --coder s01 --feedback       for a class
+        """
+        from nbannot.desk.opening import code
+
+        asked = parsed(NbannotMagics.code, recipe.split_line(line))
+        if asked.coder is None:
+            raise UsageError("who codes? %code TASK --coder NAME")
+        config = RunConfig()
+        context: Any = True if asked.context == "all" else asked.context and asked.context.split(",")
+        desk = code(
+            task_named(asked.task, asked.codebook, self._variables, config),
+            asked.coder,
+            order=asked.order,
+            context=context or False,
+            feedback=asked.feedback,
+            output_root=asked.output_root or config.output_root,
+            take_over=asked.take_over,
+        )
+        if asked.out is None:
+            return desk
+        self._variables[asked.out] = desk
+        desk._ipython_display_()
+        return None
+
     def _run(self, named: str | None) -> Any:
         """Return the run that a word names: a variable or a folder; the last one without a word."""
         from nbannot.record.run import Run, load_run
@@ -228,7 +272,7 @@ class NbannotMagics(Magics):
 
 def _carry_out(order: Order) -> Any:
     """Return the plan, the run or the runs that a cell asks for."""
-    from nbannot.running.plan import plan
+    from nbannot.running.plan import plan_all
     from nbannot.running.run import run
     from nbannot.running.sweep import sweep
 
@@ -240,10 +284,7 @@ def _carry_out(order: Order) -> Any:
             "  Further repetitions of a sweep: repeat = [1, 2, 3]."
         )
     if order.plan:
-        plans = [plan(order.task, config, pilot=order.pilot) for config in order.configs]
-        if many:
-            least, most = sum(p.calls_at_least for p in plans), sum(p.calls_at_most for p in plans)
-            live.say(f"{len(plans)} runs, {least:,} to {most:,} calls in all")
+        plans = plan_all(order.task, order.configs, pilot=order.pilot)
         return plans if many else plans[0]
     say = None if order.quiet else _once
     with live.progress(recipe.title(order.task, order.configs), quiet=order.quiet) as tick:
@@ -264,7 +305,7 @@ def _once(line: str) -> None:
 
 # ---- coming and going -------------------------------------------------------------------------------------------
 
-MAGICS = {"line": ("annotate", "compare", "prompt", "report", "runs"), "cell": ("annotate", "prompt")}
+MAGICS = {"line": ("annotate", "code", "compare", "prompt", "report", "runs"), "cell": ("annotate", "prompt")}
 
 
 def load_ipython_extension(shell: Any) -> None:

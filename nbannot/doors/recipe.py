@@ -15,6 +15,7 @@ from nbannot.study.config import RunConfig, expand, settings_in
 from nbannot.study.faults import refuse_unknown
 from nbannot.study.settings import DEFAULTS, LISTS, SETTINGS
 from nbannot.study.toml import lines_of, read_toml
+from nbannot.tools.given import given_path, parse_json
 
 if TYPE_CHECKING:
     from nbannot.record.run import Run
@@ -100,7 +101,12 @@ class Recipe:
 
 def is_recipe(source: str) -> bool:
     """Return whether a word names a file of settings rather than a task."""
-    return source.endswith((".json", ".toml")) and not Path(source).expanduser().is_dir()
+    if not source.endswith((".json", ".toml")):
+        return False
+    try:
+        return not given_path(source).is_dir()
+    except ValueError:
+        return True  # `read_recipe` says what is wrong with it
 
 
 def read_recipe(source: str) -> Recipe:
@@ -111,13 +117,14 @@ def read_recipe(source: str) -> Recipe:
     ConfigError
         If it cannot be read, or a name in it is no setting; with the line.
     """
-    path = Path(source).expanduser()
     try:
+        path = given_path(source)
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else why
         raise ConfigError(
-            f"cannot read {path}: {why}.\n"
+            f"cannot read {source if len(source) <= 200 else 'the file'}: {why}.\n"
             "  A run is started from a task, a TOML file with its settings, or the config.json of an earlier run."
         ) from None
     return _read_run(path, text) if path.suffix == ".json" else _read_toml(path, text)
@@ -125,9 +132,9 @@ def read_recipe(source: str) -> Recipe:
 
 def _read_run(path: Path, text: str) -> Recipe:
     try:
-        stored = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path} is not JSON: {error.msg}, line {error.lineno}.") from None
+        stored = parse_json(text)
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}.") from None
     if not isinstance(stored, dict):
         raise ConfigError(f"{path} holds no settings: they are one object, {{...}}.")
     if "run_id" in stored:

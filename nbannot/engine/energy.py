@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import platform
+import tempfile
 import threading
 from collections.abc import Iterator
 from importlib import import_module
@@ -20,7 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from nbannot.errors import NbannotError
+from nbannot.errors import NbannotError, RunError
 from nbannot.tools.files import write_json
 
 WORLD_AVERAGE_G_PER_KWH = 475.0
@@ -36,12 +37,21 @@ def _tracker(country_iso_code: str | None) -> Any:
 
     # After the import and before the constructor, or two lines still reach the notebook.
     logging.getLogger("codecarbon").setLevel(logging.ERROR)
+    # CodeCarbon reads settings of its own from the environment and from files: what would write a file, post
+    # something or divert the measurement is said here; what describes the machine stays the user's.
     place: dict[str, Any] = {"force_carbon_intensity_g_co2e_kwh": WORLD_AVERAGE_G_PER_KWH}
     if country_iso_code is not None:
         place = {"country_iso_code": country_iso_code}
     return OfflineEmissionsTracker(
         log_level="error",
+        logging_logger=None,
         output_methods=[],
+        output_handlers=[],
+        output_dir=tempfile.gettempdir(),
+        output_file="emissions.csv",
+        emissions_endpoint=None,
+        api_key=None,
+        experiment_id=None,
         tracking_mode="process",
         allow_multiple_runs=True,
         measure_power_secs=15,
@@ -62,10 +72,11 @@ def _look_once() -> None:
 
     def look() -> None:
         try:
-            tracker = _tracker(None)
-            with processor_known():
-                tracker.start()
-            tracker.stop()  # before anybody measures: its first time, it imports half a second of code
+            with contextlib.suppress(Exception):  # the meter of the run will say what is wrong
+                tracker = _tracker(None)
+                with processor_known():
+                    tracker.start()
+                tracker.stop()  # before anybody measures: its first time, it imports half a second of code
         finally:
             _machine_known.set()
 
@@ -119,40 +130,71 @@ def _machine() -> list[str]:
 
 
 class Meter:
-    """Measures one session of work, from `start` to `stop`.
+    """Measures one session of work, from `start` to `stop`; what goes wrong with it never costs the run.
 
     Parameters
     ----------
     country_iso_code
         ISO 3166-1 alpha-3 code for the carbon intensity; ``None`` = world average.
+
+    Attributes
+    ----------
+    problem
+        Why nothing was measured; "" while all is well.
     """
 
     def __init__(self, country_iso_code: str | None) -> None:
         self._country = country_iso_code
         self._tracker: Any = None
+        self.problem = ""
 
     def start(self) -> None:
         """Begin to measure; waits until CodeCarbon knows the machine."""
         _look_once()
         _machine_known.wait()
-        self._tracker = _tracker(self._country)
-        self._tracker.start()
+        try:
+            self._tracker = _tracker(self._country)
+            self._tracker.start()
+        except Exception as error:  # noqa: BLE001 - its settings and the machine are not ours
+            self._failed(error)
 
     def kwh(self) -> float:
-        """Return the energy used so far, kWh; measured anew at each call."""
-        self._tracker.flush()
-        # The public record exists only after stop(); the running total has no public name.
-        return float(self._tracker._total_energy.kWh)
+        """Return the energy used so far, kWh; measured anew at each call.
+
+        Raises
+        ------
+        RunError
+            If it cannot be measured: a budget in kWh cannot be kept then.
+        """
+        if self._tracker is not None:
+            try:
+                self._tracker.flush()
+                # The public record exists only after stop(); the running total has no public name.
+                return float(self._tracker._total_energy.kWh)
+            except Exception as error:  # noqa: BLE001
+                self._failed(error)
+        raise RunError(
+            f"the budget in kWh cannot be kept: {self.problem or 'nothing is measured'}.\n"
+            "  Leave kwh out of the budget, or mend CodeCarbon's settings (CODECARBON_…, .codecarbon.config)."
+        )
 
     def stop(self) -> dict[str, Any] | None:
         """Return CodeCarbon's record of the session: its own columns, kWh, kg CO2e, seconds.
 
-        ``None`` if nothing was measured because it was never started.
+        ``None`` if nothing was measured: it was never started, or failed.
         """
         if self._tracker is None:
             return None
-        self._tracker.stop()
-        return dict(self._tracker.final_emissions_data.values)
+        try:
+            self._tracker.stop()
+            return dict(self._tracker.final_emissions_data.values)
+        except Exception as error:  # noqa: BLE001
+            self._failed(error)
+            return None
+
+    def _failed(self, error: Exception) -> None:
+        self._tracker = None
+        self.problem = " ".join(f"CodeCarbon failed ({type(error).__name__}: {error})".split())[:300]
 
 
 def emissions_csv(earlier: str, record: dict[str, Any]) -> str:

@@ -21,10 +21,10 @@ from collections.abc import Callable, Mapping, Sequence
 from nbannot.asking.answers import Answer
 from nbannot.asking.applies import why_not_asked
 from nbannot.asking.ledger import Ledger
-from nbannot.asking.prompts import Prompt, compose, reply_text, reprompt
+from nbannot.asking.prompts import Prompt, reply_text, reprompt
 from nbannot.asking.request_reply import Message, Model, Reply, Request
 from nbannot.engine.drive import Tick, drive
-from nbannot.engine.job import Job, Outcome, Progress, group_fields
+from nbannot.engine.job import Job, Outcome, Progress, group_fields, prompt_for
 from nbannot.engine.pace import Halted, handed_out, pool
 from nbannot.engine.schedule import Schedule
 from nbannot.engine.sending import Sender, ServerGone, read_safely
@@ -62,6 +62,7 @@ class Engine:
         self._prompts: dict[tuple[str, ...], Prompt] = {}
         progress.total = len(job.ids) * len(job.fields)
         self.ask_again, self.ready = ask_again, ready
+        self.digest: str | None = None
         self.sender = Sender(job, model, ledger, progress, kwh)
 
     async def run(self) -> None:
@@ -80,7 +81,20 @@ class Engine:
                 for row in range(len(self.job.ids)):
                     await self._conversation(row, history)
         finally:
+            self.digest = await self._digest_now()
             await self.model.close()
+
+    async def _digest_now(self) -> str | None:
+        """Return what identifies the weights now, where the model's server can be asked again."""
+        again = getattr(self.model, "digest_now", None)
+        task = asyncio.current_task()
+        if again is None or not self.progress.calls or (task is not None and task.cancelling()):
+            return None
+        try:
+            digest: str | None = await again()
+        except Exception:  # noqa: BLE001 - it is a question beside the work
+            return None
+        return digest
 
     # ---- one text -------------------------------------------------------------------------------------------------
 
@@ -137,7 +151,8 @@ class Engine:
         above = parent[row] if parent is not None else None
         if parent is not None and above is None:
             raise RuntimeError(f"{f.column} was reached before the field it depends on")
-        return why_not_asked(f, self.job.originals[row], self.job.codebook, above)
+        never = self.job.unasked.get(f.column, "")
+        return why_not_asked(f, self.job.originals[row], self.job.codebook, above, never)
 
     def put(self, row: int, answer: Answer) -> None:
         """Take an answer into the sheet."""
@@ -151,9 +166,7 @@ class Engine:
         """Return the prompt for these fields, made once."""
         key = tuple(f.column for f in group)
         if key not in self._prompts:
-            self._prompts[key] = compose(
-                self.job.kind, group, use_examples=self.job.config.use_examples, code=self.job.code
-            )
+            self._prompts[key] = prompt_for(self.job, group)
         return self._prompts[key]
 
     def request(
@@ -176,7 +189,7 @@ class Engine:
             temperature = config.retry_temperature
         if seed is not None:
             seed = (seed + 1_000_003 * (config.repeat - 1) + attempt - 1) % 2**32
-        scored = bool(prompt.options) and self.job.answer_mode == "score"
+        scored = bool(prompt.questions) or (bool(prompt.options) and self.job.answer_mode == "score")
         return Request(
             key=f"{self.job.ids[row]}|{'+'.join(columns)}|{attempt}",
             messages=(*history, {"role": "user", "content": content}),
@@ -191,6 +204,7 @@ class Engine:
             seed=seed,
             max_tokens=self.job.max_tokens,
             reasoning=config.reasoning,
+            questions=prompt.questions,
         )
 
     async def ask(
@@ -233,7 +247,7 @@ class Engine:
         """Return the reply to one request and what it answers: the stored one of an earlier session, or a new one."""
         if stored is not None:
             self.progress.cached += 1
-            return stored, read_safely(group, self.job.originals[row], stored, attempt)
+            return stored, read_safely(group, self.job.originals[row], stored, attempt, self.job.reading)
         return await self.sender.send(row, group, columns, request, attempt)
 
 
@@ -286,6 +300,7 @@ def annotate(
     engine = Engine(job, model, ledger, progress, ask_again, kwh, ready)
     outcome = Outcome(engine.answers, progress, offsets=engine.offsets)
     error = drive(engine.run, engine.sender.halt, progress, tick, stop, every_s, grace_s, outcome)
+    outcome.digest = engine.digest
     if isinstance(error, ServerGone | Halted):
         outcome.stopped = str(error)
     elif isinstance(error, NbannotError):

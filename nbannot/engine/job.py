@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nbannot.asking.answers import Answer
-from nbannot.asking.prompts import PromptType
+from nbannot.asking.decisions import CLOSED, Reading, compose_questions
+from nbannot.asking.prompts import Prompt, PromptType, compose
 from nbannot.asking.request_reply import AnswerMode
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
@@ -28,6 +29,12 @@ class Job:
         Fields that are asked in one call, in an order in which parents come before what depends on them.
     code
         The code of the marks between which every text stands.
+    decides
+        Whether closed fields go to a decision model.
+    reading
+        How the probabilities of a decision model become labels.
+    unasked
+        column -> why a field is not asked of any text.
     """
 
     codebook: Codebook
@@ -41,6 +48,9 @@ class Job:
     calibrated: bool
     max_tokens: int
     code: str = ""
+    decides: bool = False
+    reading: Reading = field(default_factory=Reading)
+    unasked: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -57,6 +67,34 @@ def group_fields(codebook: Codebook, fields: Sequence[Field], how: str) -> tuple
     for f in chosen:
         grouped.setdefault((f.section if how == "section" else "", codebook.depth(f)), []).append(f)
     return tuple(tuple(group) for _, group in sorted(grouped.items(), key=lambda item: item[0][1]))
+
+
+def group_for_decisions(
+    codebook: Codebook, fields: Sequence[Field], how: str, *, together: bool
+) -> tuple[tuple[Field, ...], ...]:
+    """Return the fields grouped by call where a decision model answers the closed ones.
+
+    Parameters
+    ----------
+    how
+        How the other fields, which another model answers, are grouped.
+    together
+        Whether one call asks every closed field that can be asked by then, or each has a call of its own.
+    """
+    closed = [f for f in fields if f.type in CLOSED]
+    others = [f for f in fields if f.type not in CLOSED]
+    groups = [
+        *group_fields(codebook, closed, "all" if together else "one"),
+        *group_fields(codebook, others, how),
+    ]
+    return tuple(sorted(groups, key=lambda group: codebook.depth(group[0])))
+
+
+def prompt_for(job: Job, group: Sequence[Field]) -> Prompt:
+    """Return the prompt for these fields: questions for a decision model, or a wording."""
+    if job.decides and group[0].type in CLOSED:
+        return compose_questions(group)
+    return compose(job.kind, group, use_examples=job.config.use_examples, code=job.code)
 
 
 @dataclass
@@ -106,6 +144,10 @@ class Outcome:
         Why it ended early; "" when everything was asked.
     offsets
         column -> calibration offset per label.
+    digest
+        What identifies the weights at the end of the session, where the server tells it.
+    energy_problem
+        Why energy was not measured although it should have been; "" where it was.
     raised
         What `tick` raised; it ended the work, and is for the caller to raise once everything is kept.
     """
@@ -116,3 +158,5 @@ class Outcome:
     interrupted: bool = False
     offsets: dict[str, tuple[float, ...]] = field(default_factory=dict)
     raised: BaseException | None = None
+    digest: str | None = None
+    energy_problem: str = ""

@@ -37,7 +37,8 @@ class Schedule:
         self.news = asyncio.Event()
         self.out = 0
         for number, group in enumerate(self.groups):
-            if engine.job.calibrated and engine.prompt(group).options:
+            prompt = engine.prompt(group)
+            if engine.job.calibrated and (prompt.options or len(prompt.questions) == 1):
                 self.pilots[number] = Pilot(group[0])
         for number in range(len(self.groups)):
             if not self.parents[number]:

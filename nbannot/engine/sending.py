@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from nbannot.asking.answers import Answer, read_reply
+from nbannot.asking.decisions import Reading, read_decisions
 from nbannot.asking.ledger import Ledger, Tally
 from nbannot.asking.request_reply import Model, Reply, Request
 from nbannot.engine.job import Job, Progress
@@ -22,6 +23,7 @@ from nbannot.errors import NbannotError
 from nbannot.models.keys import known_secrets, scrubbed
 from nbannot.study.field import Field
 
+PLAIN = Reading()
 SEND_TRIES = 5
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
@@ -29,8 +31,8 @@ HOLD_AFTER = 8
 """Failures one after the other from which on every request waits, not only the one that failed."""
 GONE_AFTER = 20
 """Failures one after the other from which on the server is gone; of half of all requests, one run in 2,000."""
-BUSY_TRIES = 8
-"""How often a request is sent to a server that asks for patience: over a minute where it does not say how long."""
+PATIENT = frozenset({200, 429})
+"""HTTP statuses of a server that is there: one without an answer, and one that asks for patience."""
 ABOUT_THE_TEXT = frozenset({400, 403, 406, 409, 411, 413, 414, 418, 422, 424, 431, 451})
 """HTTP statuses that say nothing about the next text; others speak of the server, the key, the address or the model."""
 HTTP_STATUS = re.compile(r"HTTP (\d{3})\b")
@@ -103,10 +105,10 @@ class Sender:
             if not reply.retriable:
                 break
             self.pace.trouble(sent)
-            if number >= (BUSY_TRIES if _status(reply) == 429 else SEND_TRIES):
+            if number >= SEND_TRIES:
                 break
             self.progress.retries += 1
-            self._hold(reply, number)
+            self._hold(reply)
             if reply.retry_after_s is None:
                 await self._rest(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (number - 1)))
         return reply, answers
@@ -140,10 +142,10 @@ class Sender:
         What is asked for is read before keys are taken out: a short key may be a part of many words.
         """
         text = self.job.originals[row]
-        answers = read_safely(group, text, reply, attempt)
+        answers = read_safely(group, text, reply, attempt, self.job.reading)
         clean = scrubbed(reply, self._known(), lambda: "\n".join(m["content"] for m in request.messages))
         if clean is not reply:
-            masked = read_safely(group, text, clean, attempt)
+            masked = read_safely(group, text, clean, attempt, self.job.reading)
             closed = {f.column for f in group if f.type != "textbox"}
             answers = {
                 column: answer if answer.status == "ok" and column in closed else masked[column]
@@ -218,11 +220,11 @@ class Sender:
             "kwh": self.kwh() if "kwh" in (self.job.config.budget or {}) else 0.0,
         }
 
-    def _hold(self, reply: Reply, number: int) -> None:
+    def _hold(self, reply: Reply) -> None:
         """Keep every request back for as long as the server asks, and for a while when it answers none."""
         wait = reply.retry_after_s or 0.0
         if _status(reply) == 429 and not wait:
-            wait = FIRST_WAIT_S * 2.0 ** min(number - 1, 6)
+            wait = FIRST_WAIT_S * 2.0 ** min(max(self._failures_in_a_row - 1, 0), 5)
         if self._failures_in_a_row > HOLD_AFTER:
             wait = max(wait, FIRST_WAIT_S * 2.0 ** min(2, self._failures_in_a_row - HOLD_AFTER - 1))
         if wait:
@@ -257,8 +259,8 @@ class Sender:
 
         Requests that were in flight together fail together: they count as one, unless sending again cannot help. A
         request that was sent before the last answer came says nothing about the server after it. One that was refused
-        for what it holds says nothing about the server at all, and a server that asks for patience is there: it is
-        gone only when it has asked for nothing else for long.
+        for what it holds says nothing about the server at all, and a server that asks for patience, or answers
+        without an answer, is there: it is gone only when it has done nothing else for long.
         """
         now, status = time.monotonic(), _status(reply)
         if status in ABOUT_THE_TEXT:
@@ -268,15 +270,26 @@ class Sender:
         self._answered_at = self._answered_at or sent
         self._failures_in_a_row, self._failed_at = self._failures_in_a_row + 1, now
         silent = self._failures_in_a_row >= SEND_TRIES and now - self._answered_at > SILENT_S
-        if silent or (self._failures_in_a_row >= GONE_AFTER and not (status == 429 and reply.retriable)):
+        patient = status in PATIENT and reply.retriable
+        if silent or (self._failures_in_a_row >= GONE_AFTER and not patient):
             raise ServerGone(
                 f"the model has not answered {self._failures_in_a_row} times in a row; last: {reply.error}"
             )
 
 
-def read_safely(group: Sequence[Field], text: str, reply: Reply, attempt: int) -> dict[str, Answer]:
-    """Return what a reply answers; one that cannot be read at all is an invalid answer, and stops nothing."""
+def read_safely(
+    group: Sequence[Field], text: str, reply: Reply, attempt: int, reading: Reading = PLAIN
+) -> dict[str, Answer]:
+    """Return what a reply answers; one that cannot be read at all is an invalid answer, and stops nothing.
+
+    Parameters
+    ----------
+    reading
+        How the probabilities of a decision model become labels.
+    """
     try:
+        if reply.error is None and reply.decisions is not None:
+            return read_decisions(group, reply.decisions, reading, attempt)
         return read_reply(group, text, reply, attempt)
     except Exception as error:  # noqa: BLE001 - one reply must not end a run
         reason = f"the reply could not be read: {type(error).__name__}"

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from nbannot.inference.finding import Finding, p_text
 from nbannot.page.blocks import Block, Bullets, Cell, Grid, Heading, Para, Row
 from nbannot.page.digits import count, decimals, interval, number
 from nbannot.study.field import Field
-from nbannot.tools.frames import make_frame
+from nbannot.tools.frames import Frame, make_frame
 
 COLUMNS = ("coder", "n", "n_missing", "advantage", "coder_advantage", "difference", "p", "p_adjusted", "beaten",
            "test", "reason")  # fmt: skip
@@ -96,12 +95,12 @@ class AltTest(Finding):
         return self.winning_rate >= PASSES_FROM
 
     @property
-    def frame(self) -> Any:
+    def frame(self) -> Frame:
         """One row per coder: n, advantages, difference, p (also adjusted), whether beaten, why not tested."""
         return make_frame([vars(one) for one in self.coders], COLUMNS)
 
     @property
-    def sensitivity_frame(self) -> Any:
+    def sensitivity_frame(self) -> Frame:
         """One row per ε: winning rate and whether the test would be passed."""
         rows = [
             {"epsilon": e, "winning_rate": w, "passed": w >= PASSES_FROM, "chosen": e == self.epsilon}

@@ -122,7 +122,8 @@ def scored(
     if not kept:
         raise ScoringError(
             f"no text of {f.column} was coded by two coders and given to {candidate.run_id}.\n"
-            "  The test leaves one coder out and needs another one to compare with."
+            "  The test leaves one coder out and needs another one to compare with. On an opened test half, load the "
+            "coders with the run's own task: load_coder(run.task, ...)."
         )
     answers = dict(zip(candidate.task.ids, candidate.coding.answers[f.column], strict=True))
     model = [answers[i].value for i in kept]

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nbannot.comparing.align import column_of, weights_of
+from nbannot.comparing.study_folder import SAMPLE as SAMPLE_FILE
+from nbannot.comparing.study_folder import study_folders
 from nbannot.errors import ScoringError, listed
 from nbannot.measures.result import FloatArray, IntArray
 from nbannot.report.words import plural
@@ -16,6 +18,7 @@ from nbannot.study.field import Field
 from nbannot.study.reading import read_csv
 from nbannot.study.task import Task
 
+NOT_APPLICABLE = "not applicable"
 SAMPLED_WORDS = {
     "random": "The texts with a human label are taken to be a random sample of this corpus; the model's labels of "
     "both do not speak against it.",
@@ -27,7 +30,6 @@ NOT_RANDOM = 0.001
 """Below this p value, labelled texts are said not to be a random sample of the corpus."""
 LEFT_OUT = 5
 """A label of the model without coded texts, where chance would have given so many, was left out on purpose."""
-SAMPLE_FILE = "sample.csv"
 
 
 @dataclass(frozen=True)
@@ -82,13 +84,21 @@ def sample_weights(
         stored = _sample_file(task)
         if stored is None:
             return np.ones(len(human)), sampled
-        outside = [task.ids[row] for row in gold.tolist() if task.ids[row] not in stored]
-        if outside:
+        outside = [row for row in gold.tolist() if task.ids[row] not in stored]
+        if len(outside) == len(gold):
             raise ScoringError(
-                f"{plural(len(outside), 'text')} have a human label but are not in {SAMPLE_FILE}: "
-                f"{listed(outside, 3)}.\n"
-                "  Only texts drawn with a known probability can correct a share: blank the others, or say "
-                'sampled="random" with weights=... of your own.'
+                f"no text with a human label is in {SAMPLE_FILE}: only texts drawn with a known probability can correct "
+                'a share.\n  Have the sample coded, or say how these texts were drawn: weights="column".'
+            )
+        if outside:
+            human[outside] = -1
+            notes.append(
+                f"{plural(len(outside), 'text')} with a human label are not in {SAMPLE_FILE}: left out."
+            )
+        open_ = sum(i in stored for i in task.ids) - (len(gold) - len(outside))
+        if open_ > 0:
+            notes.append(
+                f"{plural(open_, 'text')} of {SAMPLE_FILE} have no human label yet, taken to be open by chance."
             )
         found = np.array([stored.get(i, 1.0) for i in task.ids])
         notes.append(f"Sampling probabilities from {SAMPLE_FILE}.")
@@ -116,16 +126,19 @@ def sample_weights(
 
 
 def _sample_file(task: Task) -> dict[str, float] | None:
-    """Return id -> probability of the sample that was drawn for people in the task's folder; None without one."""
-    path = None if task.path is None else task.path / SAMPLE_FILE
-    if path is None or not path.exists():
+    """Return id -> probability of the sample of this task that was drawn for people; None without one."""
+    path = next((p for folder in study_folders(task) if (p := folder / SAMPLE_FILE).exists()), None)
+    if path is None:
         return None
     table = read_csv(path)
     if not {"text_id", "probability"} <= set(table.columns):
         raise ScoringError(
             f"{path} needs the columns text_id and probability. It has {listed(table.columns)}."
         )
-    found = {i: _float(p) for i, p in zip(table["text_id"], table["probability"], strict=True)}
+    ids = set(task.ids)
+    found = {i: _float(p) for i, p in zip(table["text_id"], table["probability"], strict=True) if i in ids}
+    if not found:  # the sample of another corpus of this name
+        return None
     wrong = [i for i, p in found.items() if not 0 < p <= 1]
     if wrong:
         raise ScoringError(

@@ -11,6 +11,7 @@ from nbannot.page.blocks import Block
 from nbannot.page.digits import NONE, number
 from nbannot.page.shown import Shown
 from nbannot.record import export
+from nbannot.tools.frames import Frame
 
 Drawn = tuple[str, Sequence[tuple[str, float, float, float]]]
 """A forest plot: what its axis says, and per row a name, a value and the limits of its interval."""
@@ -22,7 +23,7 @@ class Finding(Shown):
     _display: ClassVar[str] = "finding"
 
     @property
-    def frame(self) -> Any:
+    def frame(self) -> Frame:
         """The numbers, one row each (pandas; ``.to_polars()``)."""
         raise NotImplementedError
 

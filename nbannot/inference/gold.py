@@ -16,6 +16,7 @@ import numpy as np
 from nbannot.comparing.coder import Coder
 from nbannot.errors import ScoringError, listed
 from nbannot.inference.drawn import (
+    NOT_APPLICABLE,
     SAMPLED,
     SAMPLED_WORDS,
     Measured,
@@ -29,7 +30,6 @@ from nbannot.report.words import plural
 from nbannot.study.field import Field
 from nbannot.study.task import Task
 
-NOT_APPLICABLE = "not applicable"
 NONE_AT_ALL, ANY = "none", "any"
 
 
@@ -42,6 +42,7 @@ def measured(
     weights: str | None = None,
     probability: str | None = None,
     groups: str | None = None,
+    reason: str | None = None,
 ) -> Measured:
     """Return one field of a corpus with the human labels that may be used to correct the model's.
 
@@ -59,7 +60,7 @@ def measured(
             else ""
         )
         raise ScoringError(f"sampled must be one of {', '.join(SAMPLED)}. Got {sampled!r}.{hint}")
-    f = _field(corpus, column)
+    f = field_of(corpus, column)
     notes: list[str] = []
     corpus = _joined(corpus, gold, f, notes)
     labels = _labels(f)
@@ -69,6 +70,7 @@ def measured(
     if NOT_APPLICABLE in place:
         closed = np.fromiter((a.status == "not_applicable" for a in answers), dtype=bool, count=len(answers))
         model[closed] = place[NOT_APPLICABLE]
+    corpus = _unlocked(corpus, reason) if gold is None else corpus
     human = _human(f, corpus.task, gold, place)
     human = _usable(corpus.task, human, notes)
     if not (human >= 0).any():
@@ -91,7 +93,14 @@ def measured(
     return replace(found, notes=tuple(notes))
 
 
-def _field(corpus: Run, column: str | None) -> Field:
+def field_of(corpus: Run, column: str | None) -> Field:
+    """Return a field that was asked in a run, the only one where none is named.
+
+    Raises
+    ------
+    ScoringError
+        If it was not asked, or several were.
+    """
     asked = corpus.coding.fields
     if column is None and len(asked) == 1:
         return asked[0]
@@ -207,8 +216,40 @@ def _joined(corpus: Run, gold: Any, f: Field, notes: list[str]) -> Run:
     return replace(corpus, task=task, coding=coding)
 
 
+def _unlocked(corpus: Run, reason: str | None) -> Run:
+    """Return a corpus whose split is locked with the labels of its test half, which is a look that is counted.
+
+    Raises
+    ------
+    ScoringError
+        If it is closed and there is no reason to open it.
+    """
+    lock = corpus.task.split_lock
+    if lock is None or lock.opened:
+        return corpus
+    if reason is None:
+        raise ScoringError(
+            f"the texts that people coded are locked ({lock.words}): those of dev shaped the prompt, and the labels of "
+            'the test half are closed.\n  To use them, say why, and it is counted: reason="the finding of the paper".'
+        )
+    task = corpus.task.opened(
+        reason, corpus.run_id, str(corpus.config.get("prompt_hash") or ""), "gold labels"
+    )
+    return replace(corpus, task=task, coding=replace(corpus.coding, task=task))
+
+
 def _usable(task: Task, human: IntArray, notes: list[str]) -> IntArray:
-    """Return the human labels without those of texts that stand in the prompt as worked examples."""
+    """Return the human labels without those of texts that shaped the prompt: dev, and worked examples."""
+    lock = task.split_lock
+    if lock is not None:
+        dev = np.fromiter((i not in lock.test_ids for i in task.ids), dtype=bool, count=len(task)) & (
+            human >= 0
+        )
+        if dev.any():
+            notes.append(
+                f"{plural(int(dev.sum()), 'text')} of dev, which shaped the prompt: their labels are left out."
+            )
+        human = np.where(dev, -1, human)
     examples = {e.text.strip() for f in task.codebook for e in f.examples if e.text.strip()}
     if not examples:
         return human

@@ -12,7 +12,7 @@ from nbannot.inference.finding import Finding, in_range
 from nbannot.measures.significance import POWER, texts_to_detect
 from nbannot.page.blocks import Block, Grid, Heading, Para, Row
 from nbannot.page.digits import count
-from nbannot.tools.frames import make_frame
+from nbannot.tools.frames import Frame, make_frame
 from nbannot.tools.imports import load
 
 COLUMNS = ("question", "n", "exact", "assumed")
@@ -57,7 +57,7 @@ class Plan(Finding):
     without_model: int | None = None
 
     @property
-    def frame(self) -> Any:
+    def frame(self) -> Frame:
         """One row: question, n, exact, assumed."""
         return make_frame([{name: getattr(self, name) for name in COLUMNS}], COLUMNS)
 

@@ -43,6 +43,7 @@ def prevalence(
     probability: str | None = None,
     cluster: str | None = None,
     target: Literal["corpus", "population"] = "corpus",
+    reason: str | None = None,
     level: float = 0.95,
 ) -> Prevalence:
     """Return the share of each label in a corpus, corrected for the model's errors, beside the naive one.
@@ -68,6 +69,8 @@ def prevalence(
         Column of the data that says which texts belong together (document, author, speaker).
     target
         ``"corpus"``: these texts; ``"population"``: what they were drawn from.
+    reason
+        Why the locked test half of the corpus is opened: its labels are the ones that may be used.
     level
         Of the intervals.
 
@@ -91,7 +94,14 @@ def prevalence(
     from nbannot.inference.gold import measured
 
     found = measured(
-        corpus, column, gold=gold, sampled=sampled, weights=weights, probability=probability, groups=by
+        corpus,
+        column,
+        gold=gold,
+        sampled=sampled,
+        weights=weights,
+        probability=probability,
+        groups=by,
+        reason=reason,
     )
     import numpy as np
 

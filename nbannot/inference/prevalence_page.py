@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nbannot.errors import ScoringError, listed
 from nbannot.inference.finding import Drawn, Finding
 from nbannot.page.blocks import Block, Bullets, Cell, Fold, Grid, Heading, Para, Row
 from nbannot.page.digits import count, decimals, interval, number
 from nbannot.study.field import Field
-from nbannot.tools.frames import make_frame
+from nbannot.tools.frames import Frame, make_frame
 
 if TYPE_CHECKING:
     from nbannot.inference.shares import GoldTable
@@ -106,13 +106,13 @@ class Prevalence(Finding):
     notice: str = ""
 
     @property
-    def frame(self) -> Any:
+    def frame(self) -> Frame:
         """One row per label (and group): naive, gold-only and corrected share with intervals, error rates, counts."""
         first = () if self.by is None else (self.by,)
         rows = [{**vars(one), **({} if self.by is None else {self.by: one.group})} for one in self.shares]
         return make_frame(rows, (*first, *COLUMNS))
 
-    def label_next(self, n: int = 60) -> Any:
+    def label_next(self, n: int = 60) -> Frame:
         """Return where the next `n` human labels would narrow the shares most: one row per label of the model.
 
         Columns: model_label, n_gold, n_corpus, label_next. Drawn so, they are random within each label of the model:

@@ -178,6 +178,17 @@ def coder_agreement(
     the units, `n_answered` those with two ratings or more.
     """
     counts, known = value_counts(ratings, values)
+    return counts_agreement(counts, known, level, clusters, Settings(n_resamples, seed, confidence))
+
+
+def counts_agreement(
+    counts: FloatArray,
+    known: Sequence[Any],
+    level: str = "nominal",
+    clusters: Sequence[Hashable] | None = None,
+    settings: Settings = Settings(),  # noqa: B008 - frozen
+) -> dict[str, Result]:
+    """Return the same as `coder_agreement` from the (units, q) table of how many coders gave each of `known`."""
 
     def evaluate(totals: FloatArray) -> Mapping[str, FloatArray]:
         t = CoderTotals.of(totals, len(known))
@@ -190,11 +201,10 @@ def coder_agreement(
         }
 
     sample = sample_rows(
-        unit_statistics(counts), None if clusters is None else unit_codes(clusters), seed=seed
+        unit_statistics(counts), None if clusters is None else unit_codes(clusters), seed=settings.seed
     )
     n_pairable = int((counts.sum(1) > 1).sum())
     labels = tuple(str(value) for value in known)
-    settings = Settings(n_resamples, seed, confidence)
     blank = Result(
         NAN, n=len(counts), n_answered=n_pairable, labels_used=labels, conventions=f"alpha {level}"
     )

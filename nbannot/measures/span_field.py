@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -50,6 +50,9 @@ def score_spans(data: FieldData, settings: Settings) -> FieldScore:
     with_spans = int(stats[:, COLUMNS.index("presence_human")].sum())
     warning = f"interval unreliable: {with_spans} texts with human spans" if with_spans < SMALL_CLASS else ""
     counts = rows.counts | _more_counts(stats, human, model, outside)
+    counts["ambiguous"] = _ambiguous(
+        model, [data.texts[row] for row in np.flatnonzero(used).tolist()] if data.texts else []
+    )
     return FieldScore(
         results={name: _result(intervals, name, warning) for name in SPAN_NAMES},
         extra={name: _result(intervals, name, warning) for name in _extra_names(data)},
@@ -95,6 +98,13 @@ def _unaligned(data: FieldData, used: list[int], answered: BoolArray) -> FloatAr
             found[index, 1] = sum(max(1, len(TOKEN.findall(quote))) for quote in quotes)
             found[index, 2] = sum(max(1, len(quote)) for quote in quotes)
     return np.where(answered[:, None], found, 0.0)
+
+
+def _ambiguous(model: Spans, texts: Sequence[str]) -> int:
+    """Return how many of the model's passages say what stands elsewhere in their text as well."""
+    places = zip(model.doc.tolist(), model.start.tolist(), model.end.tolist(), strict=True)
+    passages = ((texts[doc], texts[doc][start:end]) for doc, start, end in places)
+    return sum(text.find(passage) != text.rfind(passage) for text, passage in passages)
 
 
 def evaluate(totals: FloatArray, n_labels: int) -> Mapping[str, FloatArray]:
@@ -186,6 +196,11 @@ def _notes(counts: dict[str, int], warning: str, intervals: Intervals) -> list[s
         )
     if counts["unaligned"]:
         notes.append(f"{counts['unaligned']} spans of the model are nowhere in their text: false positives.")
+    if counts["ambiguous"]:
+        notes.append(
+            f"{counts['ambiguous']} of {counts['model_spans']} spans of the model have words that stand more than once "
+            "in their text: where a reply gave only the words, the first free place was taken."
+        )
     if warning:
         notes.append(f"{warning.capitalize()}.")
     if intervals.few_clusters:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 import urllib.request
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from nbannot.errors import ModelError
-from nbannot.models.keys import IN_ADDRESS, LEAST, SECRET_PARAMETERS, key_name, known_secrets, masked
+from nbannot.models.keys import LEAST, key_name, known_secrets, masked
+from nbannot.tools.secrets import key_place
 
 
 def checked_address(address: str, source: str) -> str:
@@ -44,27 +44,12 @@ def checked_address(address: str, source: str) -> str:
             f"{source} has a part behind a #, which no server is sent; addresses are written into config.json.\n"
             f"  Take it out; a key belongs into {key_name(parts.hostname or '')}."
         )
-    if place := _holds_a_key(parts.path, parts.query):
+    if place := key_place(parts, [key for key in known_secrets() if len(key) >= 2 * LEAST]):
         raise ModelError(
             f"{source} holds a key in its {place}; addresses are written into config.json.\n"
             f"  Take it out, and put the key into {key_name(parts.hostname or '')}."
         )
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), parts.query, ""))
-
-
-def _holds_a_key(path: str, query: str) -> str:
-    """Return the part of an address in which a key stands, or ""."""
-    secrets = [secret for secret in known_secrets() if len(secret) >= 2 * LEAST]
-    for place, part in (("path", path), ("query", query)):
-        plain = unquote(part)
-        if IN_ADDRESS.search(plain) or any(
-            re.search(rf"(?<![\w-]){re.escape(s)}(?![\w-])", plain) for s in secrets
-        ):
-            return place
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if SECRET_PARAMETERS.search(name) and value:
-            return "query"
-    return ""
 
 
 def joined(address: str, path: str) -> str:

@@ -23,8 +23,8 @@ LEAST_ROOM = 16
 """Tokens below which a reply has no room for an answer."""
 WORDS = 300
 CONTEXT_TOKENS = re.compile(
-    r"context (?:length|size|window|limit)[^\d]{0,40}(\d[\d,]*)|must be <= (\d[\d,]*)|\d > (\d[\d,]*)\s*$|"
-    r"(?:limit|maximum) (?:of|is) (\d[\d,]*) tokens|model with (\d[\d,]*) maximum context",
+    r"context (?:length|size|window|limit)[^\d]{0,40}(\d[\d,]*)(?![\d,]| ?\+)|must be <= (\d[\d,]*)|"
+    r"\d > (\d[\d,]*)\s*$|(?:limit|maximum) (?:of|is) (\d[\d,]*) tokens|model with (\d[\d,]*) maximum context",
     re.I,
 )
 PROMPT_TOKENS = re.compile(
@@ -149,7 +149,7 @@ def read_completion(exchange: Exchange) -> Reply:
     if not isinstance(message, dict):
         if (why := blocked(data)) or shared == FILTERED:
             return refused(masked(why or finish or ""), exchange.seconds)
-        what = "the server's reply holds no answer: " + _shown(data)
+        what = "HTTP 200: the server's reply holds no answer: " + _shown(data)
         return Reply(error=what, retriable=True, finish_reason="error", seconds=exchange.seconds)
     thinking, text = split_thinking(content_text(message.get("content")))
     apart = thinking_text(message)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbannot.asking.request_reply import Reply
-from nbannot.models.exchange import Exchange, code_of, server_words
+from nbannot.models.exchange import Exchange, code_of, error_in, server_words
 
 FILTERED = "content_filter"
 """The finish reason of what a provider's filter refused; where the provider has another word for it, that follows."""
@@ -114,9 +114,7 @@ def refusal_in(status: int, error: object, words: str) -> bool:
             for k in ("contentFilter", "content_filter_result")
         ):
             codes += " content_filter"
-    if (
-        re.search(r"\b(1301|1026|1027)\b", codes) and not status >= 500
-    ):  # Zhipu and MiniMax have numbers for it
+    if re.search(r"\b(1301|1026|1027)\b", codes):  # Zhipu and MiniMax have numbers for it
         return True
     if FILTER_CODES.search(codes):
         return (status in MAY_BE_REFUSALS or status >= 500) and not ACCOUNT_CODES.search(codes)
@@ -130,7 +128,7 @@ def refused(words: str, seconds: float, unanswered: int = 0) -> Reply:
 
 def refusal_of(exchange: Exchange) -> Reply | None:
     """Return the reply where a failed exchange is a provider's refusal of this text, else ``None``."""
-    error: Any = exchange.data.get("error")
+    error: Any = error_in(exchange.data)
     if not isinstance(error, Mapping):
         error = exchange.data
     if exchange.data and refusal_in(exchange.status, error, exchange.said):
@@ -143,7 +141,8 @@ def blocked(data: Mapping[str, Any]) -> str:
     told = data.get("promptFeedback") or data.get("prompt_feedback")
     if isinstance(told, Mapping) and (reason := told.get("blockReason") or told.get("block_reason")):
         return f"blocked: {reason}"
-    for result in data.get("prompt_filter_results") or ():
+    results = data.get("prompt_filter_results")
+    for result in results if isinstance(results, list) else ():
         kinds = result.get("content_filter_results") if isinstance(result, Mapping) else None
         if isinstance(kinds, Mapping):
             filtered = [

@@ -66,7 +66,7 @@ class Exchange:
     """
 
     status: int = 0
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
     error: str | None = None
     retriable: bool = False
     retry_after_s: float | None = None
@@ -197,6 +197,7 @@ def _words(data: object, depth: int) -> str:
             "error_msg",
             "status_msg",
             "errors",
+            "base_resp",
         ):
             if data.get(name) and (found := _words(data[name], depth + 1)):
                 return found

@@ -28,21 +28,16 @@ STANDARD = {
     "HF_TOKEN": (("huggingface.co", "hf.co"), "HF_ENDPOINT"),
     "HUGGING_FACE_HUB_TOKEN": (("huggingface.co", "hf.co"), "HF_ENDPOINT"),
     "OLLAMA_API_KEY": (("ollama.com",), "OLLAMA_HOST"),
+    "TYPESAFE_API_KEY": (("typesafe.ai",), "TYPESAFE_BASE_URL"),
+    "OPENROUTER_API_KEY": (("openrouter.ai",), ""),
+    "FIREWORKS_API_KEY": (("fireworks.ai",), ""),
+    "UPSTAGE_API_KEY": (("upstage.ai",), ""),
 }
 """Keys of other programs: the domains they were made for, and the variable that may name another host."""
 
 SECRET_NAMES = re.compile(r"(API_?KEY|ACCESS_KEY|SECRET_KEY|AUTH_TOKEN|_TOKEN|_SECRET|PASSWORD|PASSWD)(_|$)")
 """How variables are named that hold secrets, also of models that other packages add."""
 KEY_LIKE = re.compile(r"\b(sk|pk|hf|gsk|xai|nvapi|r8|key)([-_])[A-Za-z0-9_*-]{8,}")
-IN_ADDRESS = re.compile(
-    r"\b(?:(?:sk|pk|rk|hf|gsk|xai|nvapi|r8|ghp|gho|glpat)[-_](?=[\w-]*[0-9A-Z])[\w-]{12,}|AIza[\w-]{30,}"
-    r"|eyJ[\w-]{8,}\.[\w-]{8,})"
-)
-"""What is a key wherever it stands in an address."""
-SECRET_PARAMETERS = re.compile(
-    r"(key|token|secret|sig|signature|password|passwd|pwd|auth|authorization|code|credential|sas)s?$", re.I
-)
-"""How the parameters of an address end that hold keys."""
 LEAST = 4
 """A known key with fewer characters is taken out only where it is said to be one: it is a part of many words."""
 PLACEHOLDERS = frozenset({"true", "false", "null", "none", "empty", "not-needed", "response", "reasoning"})
@@ -151,7 +146,7 @@ def _may_go(variable: str, address: str) -> bool:
     host = (parts.hostname or "").casefold()
     if parts.scheme == "https" and any(host == d or host.endswith(f".{d}") for d in domains):
         return True
-    named = os.environ.get(place, "").strip()
+    named = os.environ.get(place, "").strip() if place else ""
     own = urlsplit(named if "://" in named else f"http://{named}")
     if named and own.netloc.casefold() == parts.netloc.casefold():
         return True
@@ -253,7 +248,8 @@ def scrubbed(reply: Reply, secrets: Sequence[str], sent: Callable[[], str]) -> R
         for name in ("text", "reasoning", "error", "finish_reason", "model", "fingerprint")
         if isinstance(value := getattr(reply, name), str) and value
     }
-    found = _standing_in(secrets, parts.values())
+    problems = {column: made.problem for column, made in (reply.decisions or {}).items() if made.problem}
+    found = _standing_in(secrets, [*parts.values(), *problems.values()])
     if not found:
         return reply
     prompt = sent()
@@ -261,6 +257,11 @@ def scrubbed(reply: Reply, secrets: Sequence[str], sent: Callable[[], str]) -> R
     changed: dict[str, Any] = {
         name: clean for name, value in parts.items() if (clean := without(secret, value)) != value
     }
+    if reply.decisions is not None and problems:
+        cleaned = {column: without(secret, words) for column, words in problems.items()}
+        if cleaned != problems:
+            made = reply.decisions
+            changed["decisions"] = {**made, **{c: replace(made[c], problem=w) for c, w in cleaned.items()}}
     return replace(reply, **changed) if changed else reply
 
 

@@ -142,6 +142,13 @@ class OllamaModel:
         """What the server takes, as far as its replies have told, and the context window it was asked for."""
         return {**self._formats.told(), "num_ctx": self._room, "reasoning_seen": self._thought}
 
+    async def digest_now(self) -> str | None:
+        """Return what identifies the weights that the server has now: a name may get others while a run is at work."""
+        if not self._pool.is_open:
+            return None
+        entry = (await self._tags(self._pool)).get(self.name)
+        return f"sha256:{entry['digest']}" if entry is not None and entry.get("digest") else None
+
     def pull(self, say: Say | None = None) -> None:
         """Fetch the model; `say` is told how far it is.
 
@@ -329,7 +336,7 @@ class OllamaModel:
         data = exchange.data
         message = data.get("message")
         if not isinstance(message, Mapping) or data.get("done") is not True:
-            what = "the server's reply holds no whole answer"
+            what = "HTTP 200: the server's reply holds no whole answer"
             return Reply(error=what, retriable=True, finish_reason="error", seconds=exchange.seconds)
         thinking, text = split_thinking(str(message.get("content") or ""))
         said = message.get("thinking")

@@ -13,6 +13,7 @@ from typing import Any
 
 from nbannot.asking.request_reply import Model, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, NbannotError, listed, nearest
+from nbannot.models.keys import KeyChoice
 from nbannot.study.config import RunConfig
 
 __all__ = ["Model", "ModelInfo", "Reply", "Request", "backends", "get_model", "split_name"]
@@ -79,3 +80,15 @@ def get_model(config: RunConfig, say: Callable[[str], None] | None = None) -> Mo
             f'  pip install "nbannot[{backend}]"'
         ) from None
     return model
+
+
+def key_goes(config: RunConfig) -> str:
+    """Return which key would go where, e.g. ``"OPENAI_API_KEY goes to api.openai.com"``; "" where none is used.
+
+    Nothing is contacted. A model that cannot be made has no key to tell of.
+    """
+    try:
+        choice = getattr(get_model(config), "key", None)
+    except NbannotError:
+        return ""
+    return choice.told() if isinstance(choice, KeyChoice) else ""

@@ -37,6 +37,16 @@ class ReplayModel:
         self.folder = Path(name).expanduser()
         self._replies: dict[tuple[str, str], Reply] | None = None
 
+    @property
+    def decides(self) -> bool:
+        """Whether the recorded model was a decision model."""
+        return bool(self._config().get("decides"))
+
+    @property
+    def writes(self) -> bool:
+        """Whether a decision model's open questions were answered too, by the second model of the recorded run."""
+        return bool(self._config().get("text_model"))
+
     def info(self) -> ModelInfo:
         """Return what the recorded run said of its model, as far as its ``config.json`` tells.
 

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from nbannot.errors import harmless
+
 WIDTH = 110
 """Columns of a page of plain text."""
 
@@ -58,12 +60,7 @@ def clean(text: str) -> str:
     >>> clean("a\\n b\\x1b[31m")
     'a b�[31m'
     """
-    return _harmless(" ".join(text.split()))
-
-
-def _harmless(text: str) -> str:
-    """Return a text without control characters and without marks that reorder what follows it."""
-    return re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "�", text)
+    return harmless(" ".join(text.split()))
 
 
 def right_to_left(text: str) -> bool:
@@ -291,7 +288,7 @@ class Verbatim:
         found = []
         for line in self.text.expandtabs(4).splitlines() or [""]:
             indent = re.match(r" *", line)[0][: width // 2]  # type: ignore[index]
-            shown = wrap(_harmless(line), width - 4 - len(indent))
+            shown = wrap(harmless(line), width - 4 - len(indent))
             found += [f"    {indent}{piece}".rstrip() for piece in shown]
         return found
 

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from nbannot.errors import NbannotError
 from nbannot.page.blocks import WIDTH, Block
-from nbannot.page.fragment import write
 from nbannot.page.html import as_html, element, escape
+from nbannot.tools.files import write_for_user
 
 INK, QUIET, RULE, PAPER = "#22262b", "#5b636e", "#d4d8dd", "#ffffff"
 BLUE, ORANGE, GREEN = "#1f77b4", "#d1661a", "#3a7d44"
@@ -134,7 +134,7 @@ class Figure:
                 f"  Write save('{target.stem}.svg')."
             )
         content = self.svg().encode("utf-8", "replace") if kind == ".svg" else self._by_matplotlib(kind[1:])
-        write(target, content)
+        write_for_user(target, content)
         return target
 
     def _by_matplotlib(self, kind: str) -> bytes:

@@ -6,14 +6,13 @@ import html
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nbannot.errors import NbannotError, listed
 from nbannot.page.blocks import Block, page_text
+from nbannot.page.figure import Figure
 from nbannot.page.html import page_html
-
-if TYPE_CHECKING:
-    from nbannot.page.figure import Figure
+from nbannot.tools.files import write_for_user
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
@@ -86,7 +85,7 @@ class Fragment:
                 f"a display is saved as {listed(contents)}. Got '{target.name}'.\n"
                 f"  Write save('{target.stem}.html').{hint}"
             )
-        write(target, contents[target.suffix.lower()].encode("utf-8", "replace"))
+        write_for_user(target, contents[target.suffix.lower()].encode("utf-8", "replace"))
         return target
 
 
@@ -96,17 +95,3 @@ def _fence(text: str) -> str:
     while fence in text:
         fence += "`"
     return fence
-
-
-def write(target: Path, content: bytes) -> None:
-    """Write a file.
-
-    Raises
-    ------
-    NbannotError
-        If it cannot be written.
-    """
-    try:
-        target.write_bytes(content)
-    except OSError as error:
-        raise NbannotError(f"cannot write {target}: {error.strerror}.\n  Choose another path.") from None

@@ -1,8 +1,8 @@
 """How objects of the core appear in a notebook without knowing that notebooks exist.
 
 An object that can be shown inherits `Shown` and names its display; the display itself lives in `nbannot.displays`,
-which is imported only when something asks for a picture of the object. It is the one hop of the
-house: every other import runs towards rooms that are read earlier.
+which is loaded, by its name, only when something asks for a picture of the object. It is the one hop of the house:
+every other import runs towards rooms that are read earlier.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
     from nbannot.page.fragment import Fragment
@@ -34,9 +36,8 @@ class Shown:
 
 def show(display: str, *things: Any) -> Fragment:
     """Return the fragment that a display of `nbannot.displays` makes of these things."""
-    from nbannot import displays
-
-    fragment: Fragment = getattr(displays, display)(*things)
+    load("nbannot.displays")
+    fragment: Fragment = getattr(sys.modules["nbannot.displays"], display)(*things)
     return fragment
 
 
@@ -46,7 +47,6 @@ def watching(title: str, tick: Any) -> Iterator[Any]:
     if tick is not None or "IPython" not in sys.modules:
         yield tick
         return
-    from nbannot.displays import live
-
-    with live.progress(title) as shown:
+    load("nbannot.displays.live")
+    with sys.modules["nbannot.displays.live"].progress(title) as shown:
         yield shown

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbannot.asking.answers import Answer
 from nbannot.asking.applies import NOT_REACHED, why_not_asked
+from nbannot.asking.decisions import expected
 from nbannot.errors import ScoringError, listed
 from nbannot.record.folder import OUTPUT
 from nbannot.study.field import Field
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 NOT_CALIBRATED = "not calibrated yet: the run ended before its calibration texts were answered"
 LABEL_COLUMNS = ("text_id", "column", "value", "status", "reason", "repaired", "unaligned", "attempt")
+PROBABILITY_COLUMNS = ("probability", "expected")
+"""Of the label that was given, and the expected level of a scale; only where a model gave probabilities."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +89,14 @@ class Coding:
                 "repaired": answer.repaired,
                 "unaligned": len(answer.unaligned),
                 "attempt": answer.attempt,
+                **_told(self.task.codebook[column], answer),
             }
             for column, answers in self.answers.items()
             for text_id, answer in zip(self.task.ids, answers, strict=True)
             if wanted is None or answer.status in wanted
         ]
-        return make_frame(rows, LABEL_COLUMNS)
+        shares = any(a.probabilities for answers in self.answers.values() for a in answers)
+        return make_frame(rows, (*LABEL_COLUMNS, *PROBABILITY_COLUMNS) if shares else LABEL_COLUMNS)
 
     def output_rows(self) -> tuple[list[str], list[list[str]]]:
         """Return header and rows of ``output.csv``: every input column but the labels, then one per field."""
@@ -106,8 +111,27 @@ class Coding:
         return header, [list(row) for row in zip(*columns, strict=True)]
 
 
-def from_output(task: Task, folder: Path, columns: Sequence[str], coder: str = "") -> Coding:
+def _told(f: Field, answer: Answer) -> dict[str, float]:
+    shares = answer.probabilities
+    if shares is None or answer.value not in f.labels:
+        return {}
+    found = {"probability": shares[f.labels.index(answer.value)]}
+    return found | ({"expected": f.min_value + expected(shares)} if f.type == "likert" else {})
+
+
+def from_output(
+    task: Task,
+    folder: Path,
+    columns: Sequence[str],
+    coder: str = "",
+    unasked: Mapping[str, str] | None = None,
+) -> Coding:
     """Return the coding that the ``output.csv`` of a run folder holds: a value is a valid answer, a blank is none.
+
+    Parameters
+    ----------
+    unasked
+        column -> why a field was asked of no text.
 
     Raises
     ------
@@ -132,13 +156,17 @@ def from_output(task: Task, folder: Path, columns: Sequence[str], coder: str = "
         answers[f.column] = []
         for row, cell in enumerate(output[f.column]):
             parent = above[row] if above is not None else None
-            answers[f.column].append(_from_cell(f, cell, task, row, parent, folder))
+            answers[f.column].append(
+                _from_cell(f, cell, task, row, parent, folder, (unasked or {}).get(f.column, ""))
+            )
     return Coding(task, {f.column: answers[f.column] for f in task.codebook if f.column in answers}, coder)
 
 
-def _from_cell(f: Field, cell: str, task: Task, row: int, parent: Answer | None, folder: Path) -> Answer:
+def _from_cell(
+    f: Field, cell: str, task: Task, row: int, parent: Answer | None, folder: Path, never: str
+) -> Answer:
     if not cell:
-        why = why_not_asked(f, task.texts[row], task.codebook, parent)
+        why = why_not_asked(f, task.texts[row], task.codebook, parent, never)
         return why or Answer(f.column, "not_asked", reason=NOT_REACHED)
     try:
         value = read_spans(cell, task.texts[row], f.label_options)[0] if f.type == "span" else f.read(cell)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, NamedTuple, TypeAlias
 
-from nbannot.errors import TableError
+from nbannot.errors import TableError, harmless
 from nbannot.record.cells import cell_text, csv_record
 
 Digits: TypeAlias = int | Mapping[str, int] | None
@@ -31,7 +31,18 @@ LATEX = str.maketrans(
 )
 
 
-class _Grid(NamedTuple):
+FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+"""What a spreadsheet takes for the beginning of a formula, also in full width."""
+BLANKS = " \t\r\n\x0b\x0c\xa0\u200b\ufeff'\""
+"""What some spreadsheets skip in front of one."""
+NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?")
+AUTOLINK = re.compile(r"\b((?:https?|ftp|mailto|xmpp|www))([:.])", re.IGNORECASE)
+"""What GitHub turns into a link by itself."""
+
+
+class Grid(NamedTuple):
+    """A table as column names and rows of Python values."""
+
     names: list[str]
     rows: list[list[object]]
 
@@ -67,7 +78,7 @@ def to_latex(frame: Any, caption: str | None = None, label: str | None = None, *
     \end{tabular}
     <BLANKLINE>
     """
-    grid = _grid(frame)
+    grid = grid_of(frame)
     lines = [
         rf"\begin{{tabular}}{{{''.join('r' if right else 'l' for right in _right_aligned(grid))}}}",
         r"\toprule",
@@ -95,41 +106,65 @@ def to_markdown(frame: Any, *, digits: Digits = 3) -> str:
     | C \\| D |  |
     <BLANKLINE>
     """
-    grid = _grid(frame)
+    grid = grid_of(frame)
     rows = [
         [_markdown_text(name) for name in grid.names],
         ["---:" if right else "---" for right in _right_aligned(grid)],
         *(
-            [_markdown_text(_shown(name, value, digits)) for name, value in _cells(grid, row)]
+            [_markdown_text(shown_as(name, value, digits)) for name, value in _cells(grid, row)]
             for row in grid.rows
         ),
     ]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def to_csv(frame: Any) -> str:
+def to_csv(frame: Any, *, for_spreadsheet: bool = False) -> str:
     r"""Return a frame as CSV: RFC 4180 quoting, ``\n`` line ends, every digit, blanks where a value is missing.
+
+    Parameters
+    ----------
+    for_spreadsheet
+        Whether a spreadsheet is to open it: a text that it would run as a formula gets an apostrophe in front (see
+        `defused`), so that it is no longer, character by character, what the model or the data said. For reading it
+        back, and for every other program, leave this out.
 
     >>> to_csv([{"text": "a, b", "value": 0.1}, {"text": None, "value": 2}])
     'text,value\n"a, b",0.1\n,2\n'
     """
-    grid = _grid(frame)
+    grid = grid_of(frame)
     rows = [
         grid.names,
-        *([_shown(name, value, None) for name, value in _cells(grid, row)] for row in grid.rows),
+        *([shown_as(name, value, None) for name, value in _cells(grid, row)] for row in grid.rows),
     ]
+    if for_spreadsheet:
+        values: list[Sequence[object]] = [grid.names, *grid.rows]
+        words = [[not is_number(value) for value in row] for row in values]
+        rows = [
+            [defused(cell) if word else cell for cell, word in zip(row, of, strict=True)]
+            for row, of in zip(rows, words, strict=True)
+        ]
     return "".join(f"{csv_record(row)}\n" for row in rows)
 
 
-def _grid(frame: Any) -> _Grid:
+def defused(text: str) -> str:
+    """Return a text that a spreadsheet shows and does not run: one that would begin a formula gets an apostrophe.
+
+    >>> defused('=HYPERLINK("http://example.org")'), defused("a = b")
+    ('\'=HYPERLINK("http://example.org")', 'a = b')
+    """
+    begins = text.lstrip(BLANKS).startswith(FORMULA) or text[:1] in ("\t", "\r")
+    return f"'{text}" if begins and not NUMBER.fullmatch(text) else text
+
+
+def grid_of(frame: Any) -> Grid:
     """Return column names and rows of Python values, missing ones as ``None``."""
     if hasattr(frame, "iter_rows"):
-        grid = _Grid(list(frame.columns), [list(row) for row in frame.iter_rows()])
+        grid = Grid(list(frame.columns), [list(row) for row in frame.iter_rows()])
     elif hasattr(frame, "reset_index"):
         grid = _pandas_grid(frame)
     elif isinstance(frame, Sequence) and all(isinstance(row, Mapping) for row in frame):
         names = list(dict.fromkeys(name for row in frame for name in row))
-        grid = _Grid([str(name) for name in names], [[row.get(name) for name in names] for row in frame])
+        grid = Grid([str(name) for name in names], [[row.get(name) for name in names] for row in frame])
     else:
         raise TableError(
             f"Only a pandas frame, a polars frame or a list of dicts can be exported. Got {type(frame).__name__}."
@@ -142,16 +177,16 @@ def _grid(frame: Any) -> _Grid:
     return grid
 
 
-def _pandas_grid(frame: Any) -> _Grid:
+def _pandas_grid(frame: Any) -> Grid:
     table = frame.to_frame() if frame.ndim == 1 else frame
     index = table.index
     names = [_flat(name) for name in table.columns]
     cells = table.astype(object).where(table.notna(), None).to_numpy().tolist()
     if index.nlevels == 1 and index.name is None and (len(index) == 0 or index.inferred_type == "integer"):
-        return _Grid(names, cells)
+        return Grid(names, cells)
     labels = [list(key) if index.nlevels > 1 else [key] for key in index]
     heads = ["" if name is None else str(name) for name in index.names]
-    return _Grid([*heads, *names], [[*key, *row] for key, row in zip(labels, cells, strict=True)])
+    return Grid([*heads, *names], [[*key, *row] for key, row in zip(labels, cells, strict=True)])
 
 
 def _flat(name: object) -> str:
@@ -159,17 +194,18 @@ def _flat(name: object) -> str:
     return ", ".join(str(level) for level in name if level != "") if isinstance(name, tuple) else str(name)
 
 
-def _cells(grid: _Grid, row: list[object]) -> Iterable[tuple[str, object]]:
+def _cells(grid: Grid, row: list[object]) -> Iterable[tuple[str, object]]:
     return zip(grid.names, row, strict=True)
 
 
-def _right_aligned(grid: _Grid) -> list[bool]:
+def _right_aligned(grid: Grid) -> list[bool]:
     """Return for each column whether it holds numbers (and nothing else)."""
     columns = ([row[i] for row in grid.rows if not _missing(row[i])] for i in range(len(grid.names)))
-    return [bool(cells) and all(_is_number(cell) for cell in cells) for cells in columns]
+    return [bool(cells) and all(is_number(cell) for cell in cells) for cells in columns]
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Return whether a value is a number; true and false are none."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
@@ -177,7 +213,7 @@ def _missing(value: object) -> bool:
     return value is None or (isinstance(value, Real) and math.isnan(value))
 
 
-def _shown(name: str, value: object, digits: Digits) -> str:
+def shown_as(name: str, value: object, digits: Digits) -> str:
     """Return a value as plain text, numbers with the digits asked for."""
     if isinstance(value, list | dict | tuple):
         return json.dumps(value, ensure_ascii=False, default=str)
@@ -204,8 +240,8 @@ def _latex_row(cells: Iterable[str]) -> str:
 
 
 def _latex_cell(name: str, value: object, digits: Digits) -> str:
-    shown = _shown(name, value, digits)
-    if not _is_number(value):
+    shown = shown_as(name, value, digits)
+    if not is_number(value):
         return _latex_text(shown)
     if (power := re.fullmatch(r"(.+)e([+-]\d+)", shown)) is not None:
         return rf"${power[1]} \times 10^{{{int(power[2])}}}$"
@@ -214,10 +250,14 @@ def _latex_cell(name: str, value: object, digits: Digits) -> str:
 
 
 def _latex_text(text: str) -> str:
-    return re.sub(r"-(?=-)", "-{}", " ".join(text.split()).translate(LATEX))
+    return re.sub(r"-(?=-)", "-{}", harmless(" ".join(text.split())).translate(LATEX))
 
 
 def _markdown_text(text: str) -> str:
-    """Return text that a Markdown table shows as it is: marks of Markdown, HTML and mathematics are escaped."""
-    escaped = re.sub(r"[\\|*`<&\[\]~$]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)
+    """Return text that a Markdown table shows as it is: marks of Markdown, HTML and mathematics are escaped.
+
+    So are words that would become links by themselves, and characters that steer a terminal are taken out.
+    """
+    escaped = re.sub(r"[\\|*`<&\[\]~$@]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", harmless(text))
+    escaped = AUTOLINK.sub(r"\g<1>\\\g<2>", escaped)
     return "<br>".join(escaped.splitlines())

@@ -22,6 +22,7 @@ TIMING = "timing_data.json"
 CHARS = "char_counts.json"
 TRACES = "reasoning_traces.jsonl"
 LEDGER = "responses.jsonl"
+PROBABILITIES = "probabilities.parquet"
 HUMAN_LABELS = "human_labels.csv"
 LOCK = ".lock"
 METRICS = "metrics"
@@ -29,6 +30,7 @@ METRICS = "metrics"
 
 FILES: dict[str, str] = {
     OUTPUT: "one row per text: your columns, then one column per field of the codebook",
+    PROBABILITIES: "the probability of every option, one row per text, field and option; only where a model gave them",
     CONFIG: "every setting and where the run came from; `%annotate path/to/config.json` runs it again",
     REPORT: "scores against the human labels, to read",
     EMISSIONS: "CodeCarbon's estimate of energy and emissions, one row per session",

@@ -16,6 +16,7 @@ from nbannot.page.shown import Shown, show
 from nbannot.record import folder, tables
 from nbannot.record.coding import Coding
 from nbannot.record.columns import setting_cell
+from nbannot.record.probabilities import probability_frame
 from nbannot.record.scoring import Scored, same_value
 from nbannot.record.state import state_of_folder
 from nbannot.study.codebook import Codebook
@@ -25,9 +26,11 @@ from nbannot.study.settings import SETTINGS
 from nbannot.study.task import Task
 from nbannot.study.task_sources import load_task
 from nbannot.tools.files import read_json
+from nbannot.tools.frames import Frame
 
 if TYPE_CHECKING:
     from nbannot.page.fragment import Fragment
+    from nbannot.tools.frames import Frame
 
 COMPLETE, PARTIAL, FAILED, RUNNING = "complete", "partial", "failed", "running"
 
@@ -105,12 +108,32 @@ class Run(Scored, Shown):
         """
         return show("report", self, field)
 
+    def show(self, text_id: str) -> Fragment:
+        """Return one text: both labels of every field, the probability, and below it every message and reply.
+
+        Raises
+        ------
+        ScoringError
+            If the run has no such text.
+        """
+        return show("one_text", self, text_id)
+
     @property
     def scoring(self) -> dict[str, Any]:
         """How the run was scored last, where that was chosen: the column whose texts belong together."""
         kept = self.config.get("scoring")
         cluster = kept.get("cluster") if isinstance(kept, dict) else None
         return {"cluster": cluster} if cluster in self.task.data.columns else {}
+
+    def probabilities(self, *, wide: bool = False) -> Frame:
+        """Return the probability of every option, as far as the model gave them.
+
+        Parameters
+        ----------
+        wide
+            One row per text with columns ``<column>=<option>``, instead of one per text, field and option.
+        """
+        return probability_frame(self.coding, wide=wide)
 
     @property
     def metrics_dir(self) -> Path:
@@ -194,6 +217,12 @@ class Run(Scored, Shown):
         per_correct = per_valid * len(compared) / right if per_valid is not None and right else None
         return {"energy_wh_per_valid_label": per_valid, "energy_wh_per_correct_label": per_correct}
 
+    def design_frame(self, column: str | None = None, probability: str | None = None) -> Frame:
+        """Return one row per text with the model's and people's labels for R's ``dsl`` or Stata; see `design_frame`."""
+        from nbannot.record.design_frame import design_frame
+
+        return design_frame(self, column, probability)
+
     def __repr__(self) -> str:
         return f"<Run {self.run_id} of '{self.task.name}': {self.model_id}, {self.status}>"
 
@@ -225,7 +254,11 @@ def load_run(place: str | Path, *, task: Task | None = None) -> Run:
     path = Path(place).expanduser()
     config = folder.read_config(path)
     whole = task or task_of_run(path, config)
-    chosen = whole.select(config.get("limit"), config.get("ids"), config.get("split"))
+    # A task that is read from the run's folder holds the selected texts only; half of them is no half of the whole.
+    whole_again = whole.path is None and task is None
+    chosen = whole.selected({**config, "split": None} if whole_again else config)
+    if config.get("split") == "test":
+        chosen = chosen.as_opened_for(config["run_id"])
     if not _same_data(chosen, config):
         raise ScoringError(
             f"the texts of run {path.name} are not those of task '{chosen.name}'.\n"
@@ -255,7 +288,7 @@ def task_of_run(path: Path, config: Mapping[str, Any]) -> Task:
     if source and Path(source).exists():
         try:
             task = load_task(Path(source).parent)
-            chosen = task.select(config.get("limit"), config.get("ids"), config.get("split"))
+            chosen = task.selected(config)
             if _same_data(chosen, config) and task.codebook.hash == config["codebook_hash"]:
                 return task
         except NbannotError:
@@ -278,4 +311,4 @@ def _task_in_folder(path: Path, config: Mapping[str, Any]) -> Task:
         data = data.hstack(labels)
     task = Task(data, codebook, config["task_name"], path=None, rows=tuple(range(data.height)))
     # The folder holds the selected texts only: selecting again must find them all.
-    return dataclasses.replace(task, rows=tuple(range(len(task))))
+    return dataclasses.replace(task, rows=tuple(range(len(task)))).sealed()

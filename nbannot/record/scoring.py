@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from nbannot.asking.answers import Answer
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.record.coding import Coding
+from nbannot.record.looks import Looks
 from nbannot.study.field import Field
 from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
@@ -100,7 +101,7 @@ def _row(result: Result) -> dict[str, Any]:
     }
 
 
-class Scored:
+class Scored(Looks):
     """What everything with a coding can tell: its labels, their scores, and where it differs from people."""
 
     task: Task
@@ -158,7 +159,7 @@ class Scored:
         names = [f"{f.column} {side}" for f in self.coding.fields for side in sides]
         return make_frame(rows, ("text_id", "text", *names))
 
-    def disagreements(self, column: str | None = None) -> Frame:
+    def differing(self, column: str | None = None) -> Frame:
         """Return the texts on which the coder and people differ, one row per text and field (pandas).
 
         Parameters

@@ -17,6 +17,7 @@ from nbannot.engine.schedule import CALIBRATION_TEXTS
 from nbannot.errors import RunError
 from nbannot.record.coding import NOT_CALIBRATED, Coding, from_output
 from nbannot.record.folder import LEDGER, TIMING
+from nbannot.record.probabilities import with_probabilities
 from nbannot.study.field import Field
 from nbannot.study.task import Task
 from nbannot.tools.files import read_json
@@ -71,7 +72,8 @@ def read_state(task: Task, ledger: Path, config: Mapping[str, Any], coder: str =
     for f in task.codebook.in_order:
         if f.column in found.of:
             above = answers.get(f.condition.column) if f.condition else None
-            answers[f.column], n = _settled(f, task, found.of[f.column], above)
+            never = (config.get("not_asked") or {}).get(f.column, "")
+            answers[f.column], n = _settled(f, task, found.of[f.column], above, never)
             unfitting += n
             if calibrated and f.labels:
                 answers[f.column] = _calibrated(f, answers[f.column], found.offsets.get(f.column))
@@ -92,7 +94,10 @@ def state_of_folder(task: Task, folder: Path, config: Mapping[str, Any]) -> Stat
     if state.calls >= before:
         return state
     if state.calls == 0:  # published without its ledger
-        return State(from_output(task, folder, config["columns_asked"], str(config["run_id"])), {}, 0, 0)
+        found = from_output(
+            task, folder, config["columns_asked"], str(config["run_id"]), config.get("not_asked") or {}
+        )
+        return State(with_probabilities(found, folder), {}, 0, 0)
     raise RunError(
         f"{folder / LEDGER} was cut or replaced: it has {state.calls:,} calls, of the {before:,} that "
         f"{TIMING} counts.\n  Put it back from a copy; or, if they are lost, remove {TIMING}, and run the same again."
@@ -114,22 +119,27 @@ class _Found:
 
     def heads(self) -> Iterator[tuple[str, list[Answer]]]:
         """Yield text id and answers of every call; equal answers are one object: a million of them stay small."""
-        return read_calls(self.ledger, lambda call: self._answers(call, None))
+        return read_calls(self.ledger, lambda call: self._answers(call, {}))
 
     def whole_lines(self) -> Iterator[tuple[str, list[Answer]]]:
         """Yield them with the probabilities of their labels, and take note of calibrations."""
         for record in read_lines(self.ledger):
             if "text_id" in record:
-                yield record["text_id"], self._answers(record, record.get("probabilities"))
+                yield record["text_id"], self._answers(record, record)
             elif record.get("calibration") in self.of:
                 self.offsets[record["calibration"]] = tuple(record["offset"])
 
-    def _answers(self, call: Mapping[str, Any], probabilities: Sequence[float] | None) -> list[Answer]:
+    def _answers(self, call: Mapping[str, Any], whole: Mapping[str, Any]) -> list[Answer]:
+        """Return the answers of a call, with the probabilities that its whole line holds."""
+        decisions = whole.get("decisions")
         found = []
         for stored in call.get("answers", ()):
             if stored.get("column") in self.of:
                 f = self.task.codebook[stored["column"]]
-                found.append(self._answer(f, stored, call["attempt"], probabilities))
+                shares = whole.get("probabilities")
+                if isinstance(decisions, Mapping):
+                    shares = decisions.get(f.column, {}).get("probabilities")
+                found.append(self._answer(f, stored, call["attempt"], shares))
         return found
 
     def _answer(
@@ -187,12 +197,13 @@ def _value(f: Field, stored: Any) -> Any:
 
 
 def _settled(
-    f: Field, task: Task, found: Sequence[Answer | None], above: Sequence[Answer] | None
+    f: Field, task: Task, found: Sequence[Answer | None], above: Sequence[Answer] | None, never: str
 ) -> tuple[list[Answer], int]:
     """Return the answer of one field to each text, and how many could not be asked for."""
     answers, unfitting = [], 0
     for row, answer in enumerate(found):
-        settled = why_not_asked(f, task.texts[row], task.codebook, above[row] if above is not None else None)
+        parent = above[row] if above is not None else None
+        settled = why_not_asked(f, task.texts[row], task.codebook, parent, never)
         if settled is None:
             settled = answer or Answer(f.column, "not_asked", reason=NOT_REACHED)
             unfitting += settled.status == "not_asked" and answer is not None

@@ -367,6 +367,11 @@ def sides_grid(f: Field, score: FieldScore) -> Grid:
         notes.append(
             f"Spans: {count(c['human_spans'])} by people, {count(c['model_spans'])} by the model"
             + (f"; {plural(c['unaligned'], 'quote')} of the model not in the text" if c["unaligned"] else "")
+            + (
+                f"; {count(c['ambiguous'])} of the model's stand more than once in their text"
+                if c["ambiguous"]
+                else ""
+            )
             + (f"; {plural(c['duplicates'], 'repeated span')} counted once" if c["duplicates"] else "")
             + "."
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from nbannot.page.blocks import Block, Cell, Footnotes, Grid, Row, Scale
 from nbannot.page.digits import NONE, count, interval_of, share, value_of
 from nbannot.report.fields import n_reference, value_cells
-from nbannot.report.words import BASELINE, HEADLINES, metric_words, plural
+from nbannot.report.words import BASELINE, HEADLINES, metric_words, plural, variation_of
 
 if TYPE_CHECKING:
     from nbannot.measures.result import FieldScore, Result
@@ -25,6 +25,7 @@ MARKS = {
     "▲": "the whole interval lies above the baseline",
     "≈": "the interval holds the baseline",
     "▼": "the whole interval lies below the baseline",
+    "?": "there is no interval to judge by",
 }
 BASELINE_WORDS = (
     "baseline: always the commonest human label, or as many of each label as were given, dealt out at random, "
@@ -47,6 +48,8 @@ class Headline:
         Whether the whole interval lies above the baseline; ``None`` without a baseline.
     n, answered
         Texts with a human label to which the field applies, and those among them with a valid answer.
+    variation
+        A sentence where people did not use all labels; where they used one alone, nothing is better than a baseline.
     """
 
     field: Field
@@ -56,12 +59,15 @@ class Headline:
     better: bool | None
     n: int
     answered: int
+    variation: str = ""
 
     @property
     def mark(self) -> str:
         """How the interval lies to the baseline, as a key of `MARKS`; "" where there is nothing to say."""
         if self.better is None or self.result is None or self.baseline is None:
             return ""
+        if math.isnan(self.result.ci_low):
+            return "?"
         return "▲" if self.better else "▼" if self.result.ci_high < self.baseline else "≈"
 
 
@@ -74,13 +80,14 @@ def _headline(f: Field, score: FieldScore) -> Headline:
     name = HEADLINES[f.type][0]
     n, answered = n_reference(score), score.results["coverage"].n_answered
     result = score.results[name] if n else None
-    if result is None or not result.defined:
-        return Headline(f, name, result, None, None, n, answered)
+    variation = variation_of(score)
+    one_label = score.confusion is not None and sum(row["support"] > 0 for row in score.per_class) == 1
+    if result is None or not result.defined or one_label:
+        return Headline(f, name, result, None, None, n, answered, variation)
     baseline = _baseline(name, score, n)
     # A missing limit compares as False: what has no interval is not better.
-    return Headline(
-        f, name, result, baseline, None if baseline is None else result.ci_low > baseline, n, answered
-    )
+    better = None if baseline is None else result.ci_low > baseline
+    return Headline(f, name, result, baseline, better, n, answered, variation)
 
 
 def _baseline(name: str, score: FieldScore, n: int) -> float | None:
@@ -117,6 +124,8 @@ def verdict(of: Scored) -> str:
         if len(judged) == 1:
             one = judged[0]
             said = f"{one.field.name} {'better' if one.better else 'not better'} than the baseline on {texts}"
+    elif any(one.variation for one in scored):
+        said = f"people used one label only on {texts}: no agreement measure means anything here"
     else:
         said = f"{plural(len(scored), 'field')} scored on {texts}; none has a baseline"
     asked, answered = sum(one.n for one in scored), sum(one.answered for one in scored)
@@ -150,23 +159,24 @@ def look_blocks(of: Scored) -> list[Block]:
         words = f"{value.text} {limits.text}" + (
             "" if one.baseline is None else f", baseline {one.baseline:.2f}"
         )
+        given = f"{count(one.answered)} of {count(one.n)}"
         rows.append(
             [
                 name,
                 Cell(metric_words(one.metric), "quiet"),
-                Cell(value.text, "strong"),
+                Cell(value.text, "quiet" if one.variation and one.better is None else "strong"),
                 limits,
                 Cell(words, scale=drawn),
                 _against(one),
-                Cell(
-                    f"{count(one.answered)} of {count(one.n)}", "quiet" if one.answered == one.n else "plain"
-                ),
+                Cell(given, "quiet" if one.answered == one.n else "plain"),
             ]
         )
+        rows += [one.variation] if one.variation else []
     ends = f"{scale[0]:g} to {scale[1]:g}"
     header = ["field", "metric", "value", "95% interval", ends, "baseline", "answered"]
     marks = [f"{mark} {words}" for mark, words in MARKS.items() if any(one.mark == mark for one in found)]
-    return [Grid(header, rows, "llriirr", notes=[*notes.lines, f"{BASELINE_WORDS}; {', '.join(marks)}"])]
+    explained = [f"{BASELINE_WORDS}; {', '.join(marks)}"] if marks else []
+    return [Grid(header, rows, "llriirr", notes=[*notes.lines, *explained])]
 
 
 def _against(one: Headline) -> Cell:
@@ -188,5 +198,6 @@ def lines(of: Scored) -> list[str]:
         words += f" ({one.result.reason})" if one.result.reason else ""
         if one.baseline is not None:
             words += f", baseline {one.baseline:.2f} {one.mark}"
-        said.append(f"{words}, answered {count(one.answered)} of {count(one.n)}")
+        words += f", answered {count(one.answered)} of {count(one.n)}"
+        said.append(". ".join(filter(None, (words, one.variation))))
     return said

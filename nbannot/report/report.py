@@ -12,6 +12,7 @@ from nbannot.page.blocks import Block, Bullets, Facts, Heading, Para, Section, p
 from nbannot.page.digits import count, duration, emissions, energy
 from nbannot.report.fields import field_section
 from nbannot.report.headline import look_blocks, verdict
+from nbannot.report.looks import test_half_blocks
 from nbannot.report.words import (
     model_notes,
     plural,
@@ -51,6 +52,7 @@ def report_blocks(run: Run, field: str | None = None) -> list[Block]:
         *status_blocks(run),
         *(look_blocks(run) if field is None else []),
         *(field_section(run, f, opened=place == 0) for place, f in enumerate(shown)),
+        *(test_half_blocks(run) if field is None else []),
         *([Section("What the intervals cover", [Bullets(covered(run), "quiet")])] if labelled else []),
         Section("How the run was made", [Facts([*head_facts(run), *cost_facts(run)])]),
     ]

@@ -201,8 +201,8 @@ def statuses(counts: Mapping[str, int]) -> str:
 
 
 def model_notes(config: Mapping[str, Any]) -> list[str]:
-    """Return what a run's model says of itself, e.g. that it is a demonstration."""
-    return list((config.get("model_info") or {}).get("notes") or ())
+    """Return what must be known of a run's model: what it says of itself, and whether it was the same to the end."""
+    return [*((config.get("model_info") or {}).get("notes") or ()), *(config.get("model_changes") or ())]
 
 
 def where_texts_went(info: Mapping[str, Any]) -> str:

@@ -12,16 +12,18 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from nbannot.asking import prompts
-from nbannot.asking.request_reply import Model, ModelInfo
-from nbannot.engine.job import Job, group_fields
+from nbannot.asking.decisions import CLOSED, Reading
+from nbannot.asking.request_reply import AnswerMode, Model, ModelInfo
+from nbannot.engine.job import Job, group_fields, group_for_decisions, prompt_for
 from nbannot.errors import ConfigError, TaskError, listed
+from nbannot.models.pair import Pair
 from nbannot.models.registry import get_model
 from nbannot.record import tables
 from nbannot.record.folder import METRICS
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
 from nbannot.study.field import Field
-from nbannot.study.settings import SETTINGS
+from nbannot.study.settings import DEFAULTS, SETTINGS
 from nbannot.study.task import Task
 from nbannot.study.task_sources import load_task
 from nbannot.tools.files import name_fault
@@ -69,7 +71,18 @@ class Design:
             "codebook_hash": self.task.codebook.hash,
             "data_hash": self.data_hash,
             "prompt_hash": self.prompt_hash,
+            **self._decided_by(),
         }
+
+    def _decided_by(self) -> dict[str, Any]:
+        """Return what further decides the answers where a decision model gives them; nothing for other models."""
+        if not self.job.decides:
+            return {}
+        reading, second = self.job.reading, self.info.details.get("text_model")
+        decided = {"threshold": reading.threshold, "scale_answer": reading.scale}
+        if second:
+            decided |= {"text_model": second["full_name"], "text_model_digest": second["digest"]}
+        return decided
 
     @cached_property
     def run_id(self) -> str:
@@ -82,6 +95,13 @@ class Design:
             if tables.safe_run_id(run_id):
                 return run_id
             number += 1
+
+    @property
+    def config_hash(self) -> str:
+        """SHA-256 (hex) of `identity`: what is frozen before the test half is looked at."""
+        return hashlib.sha256(
+            json.dumps(self.identity, ensure_ascii=False, sort_keys=True).encode()
+        ).hexdigest()
 
     @property
     def folder(self) -> Path:
@@ -106,6 +126,9 @@ RESOLVED = {
     "split": "the rows, in the hash of the data",
     "sample": "the rows, in the hash of the data",
     "base_url": "the host and its path: the same model on another port is the same model",
+    "threshold": "with a decision model, as it stands; no other has it",
+    "scale_answer": "with a decision model, as it stands; no other has it",
+    "text_model": "with a decision model, the second one's full name and digest; no other has it",
 }
 """Settings that decide answers and do not enter the identity of a run as they stand, and what does in their place."""
 
@@ -149,6 +172,41 @@ def as_task(
     return Task(task, cast(Codebook, codebook))  # which makes one of the others
 
 
+def dev_by_default(
+    task: Task, config: RunConfig, reason: str | None = None, *, asks: bool = True
+) -> RunConfig:
+    """Return the settings for a task whose split is locked: dev where nothing is said, test only with a reason.
+
+    Parameters
+    ----------
+    asks
+        Whether the labels will be scored; looking at what would be sent needs no reason.
+
+    Raises
+    ------
+    ConfigError
+        If the test half is asked for without a reason, or a worked example of the prompt is one of its texts.
+    """
+    lock = task.split_lock
+    if lock is None:
+        return config
+    if config.split is None and config.ids is None and not lock.test_ids.issuperset(task.ids):
+        config = config.change(split="dev")
+    if config.split == "test" and asks and not (reason and reason.strip()):
+        raise ConfigError(
+            f"the test half of '{task.name}' is locked ({lock.words}): prompts are chosen on dev.\n"
+            '  To look at it, say why, and it is counted: run(task, config, split="test", '
+            'reason="final model, chosen on dev").'
+        )
+    shown = sorted(task.examples() & lock.test_ids) if config.use_examples else []
+    if shown:
+        raise ConfigError(
+            f"the codebook has texts of the test half as worked examples: {listed(shown, 3)}.\n"
+            "  Examples come from dev: take others, or use_examples=False."
+        )
+    return config
+
+
 def design(
     task: Task, config: RunConfig, model: Model | None = None, say: Say | None = None
 ) -> tuple[Design, Model]:
@@ -161,33 +219,22 @@ def design(
     """
     if fault := _name_fault(task.name, config.output_root):
         raise fault
-    chosen = task.select(config.limit, config.ids, config.split)
+    chosen = task.selected(config.to_dict())
     if not len(chosen):
-        raise TaskError(f"no text of task '{task.name}' is selected by limit, ids and split.")
+        raise TaskError(f"no text of task '{task.name}' is selected by sample, limit, ids and split.")
     fields = _fields(task.codebook, config)
     kind = prompts.prompt_type(config.prompt_type)
     model = model or get_model(config, say)
     learn = getattr(model, "fit", None)
     if learn is not None:  # a supervised baseline: the only kind of model that is given human labels
         learn(task, fields)
+    decides = getattr(model, "decides", False)
+    writes = bool(config.text_model) or getattr(model, "writes", not decides)
+    _check_decisions(config, fields, decides=decides, writes=writes)
+    if decides and config.text_model:
+        model = Pair.of(model, get_model(config.change(model=config.text_model, base_url=None), say))
     info = model.info()
-    mode = config.answer_mode or (
-        model.answer_modes[0] if not kind.reasons and config.fields_per_query == "one" else "generate"
-    )
-    if mode not in model.answer_modes:
-        raise ConfigError(
-            f'{info.full_name} cannot answer with answer_mode = "{mode}".\n  It has: {listed(model.answer_modes)}.'
-        )
-    if mode == "score" and kind.reasons:
-        raise ConfigError(
-            f'answer_mode = "score" leaves no room to reason. Got prompt_type = "{kind.name}", which reasons.'
-        )
-    scored = mode == "score" and any(f.type in ("checkbox", "dropdown", "likert") for f in fields)
-    calibrated = scored and config.chat_mode == "per_query" and config.calibration != "none"
-    if config.calibration == "batch" and not scored:
-        raise ConfigError(
-            f'calibration = "batch" needs scored answers; {info.full_name} answers with "{mode}".'
-        )
+    mode, calibrated = _answering(config, kind, model, info, fields)
     missing = [name for name in config.metadata_columns or () if name not in task.other_columns]
     if missing:
         raise ConfigError(
@@ -204,15 +251,20 @@ def design(
         ids=chosen.ids,
         texts=texts,
         originals=chosen.texts,
-        groups=group_fields(task.codebook, fields, config.fields_per_query),
+        groups=group_for_decisions(
+            task.codebook, fields, config.fields_per_query, together=config.calibration != "batch"
+        )
+        if decides
+        else group_fields(task.codebook, fields, config.fields_per_query),
         answer_mode=mode,
         calibrated=calibrated,
+        decides=decides,
+        reading=Reading(config.threshold, config.scale_answer),
+        unasked={f.column: NOT_DECIDED for f in fields if f.type not in CLOSED} if not writes else {},
         code=prompts.text_code(task.texts, texts if config.metadata_columns else ()),
         max_tokens=config.max_tokens or _reply_tokens(model, reasons=kind.reasons or bool(config.reasoning)),
     )
-    wording = [
-        prompts.compose(kind, group, use_examples=config.use_examples, code=job.code) for group in job.groups
-    ]
+    wording = [prompt_for(job, group) for group in job.groups]
     return Design(chosen, task, config, info, job, prompts.prompt_hash(kind, wording)), model
 
 
@@ -229,6 +281,71 @@ def _name_fault(name: str, output_root: str) -> ConfigError | TaskError | None:
         f"a task's name is that of a folder in outputs, and {name[:60]!r} {fault}.\n"
         "  Rename its folder, or give another name: Task(..., name=...)."
     )
+
+
+NOT_DECIDED = "a decision model answers no open questions, and the run has no text_model"
+UNHEARD = ("temperature", "top_p", "top_k", "max_tokens", "reasoning", "prompt_type", "fields_per_query")
+"""Settings that a decision model knows nothing of; a second model for texts does."""
+
+DECISIVE = ("threshold", "scale_answer", "text_model")
+"""Settings that only a decision model knows."""
+
+
+def _check_decisions(config: RunConfig, fields: Sequence[Field], *, decides: bool, writes: bool) -> None:
+    """Refuse settings that would change the run's name and not one of its answers."""
+
+    def changed(*names: str) -> list[str]:
+        return [
+            f"{name} = {getattr(config, name)!r}" for name in names if getattr(config, name) != DEFAULTS[name]
+        ]
+
+    if not decides:
+        if given := changed(*DECISIVE):
+            raise ConfigError(
+                f"{listed(given)}: only a decision model has this, and {config.model} is none.\n"
+                '  Name one, e.g. model = "decide/sparrow", or leave the setting out.'
+            )
+        return
+    faults = changed("chat_mode") + ([] if writes else changed(*UNHEARD))
+    if config.answer_mode == "generate":
+        faults += changed("answer_mode")
+    if config.calibration == "batch" and config.threshold != DEFAULTS["threshold"]:
+        faults += [f"{changed('threshold')[0]} with calibration = 'batch'"]
+    if faults:
+        raise ConfigError(
+            f"{config.model} is a decision model, which these settings do not reach: {listed(faults, 12)}.\n"
+            '  Leave them out, or name a model for texts that they are meant for, e.g. text_model = "local".'
+        )
+    if not any(f.type in CLOSED for f in fields):
+        raise ConfigError(
+            f"{config.model} answers {listed(CLOSED)} fields, and none of them is asked.\n"
+            '  Ask a language model, e.g. model = "local", or other fields.'
+        )
+
+
+def _answering(
+    config: RunConfig, kind: prompts.PromptType, model: Model, info: ModelInfo, fields: Sequence[Field]
+) -> tuple[AnswerMode, bool]:
+    """Return how the model answers, and whether its scored answers are calibrated."""
+    decides = getattr(model, "decides", False)
+    modes: tuple[AnswerMode, ...] = ("score",) if decides else model.answer_modes
+    one = config.fields_per_query == "one"
+    mode = config.answer_mode or (modes[0] if decides or (not kind.reasons and one) else "generate")
+    if mode not in modes:
+        raise ConfigError(
+            f'{info.full_name} cannot answer with answer_mode = "{mode}".\n  It has: {listed(modes)}.'
+        )
+    if mode == "score" and kind.reasons and not decides:
+        raise ConfigError(
+            f'answer_mode = "score" leaves no room to reason. Got prompt_type = "{kind.name}", which reasons.'
+        )
+    scored = mode == "score" and any(f.type in CLOSED for f in fields)
+    if config.calibration == "batch" and not scored:
+        raise ConfigError(
+            f'calibration = "batch" needs scored answers; {info.full_name} answers with "{mode}".'
+        )
+    wanted = config.calibration == "batch" if decides else config.calibration != "none"
+    return mode, scored and config.chat_mode == "per_query" and wanted
 
 
 def _reply_tokens(model: Model, *, reasons: bool) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nbannot.asking.ledger import Tally, read_lines
 from nbannot.record import folder
+from nbannot.record.probabilities import save_probabilities
 from nbannot.record.run import Run
 from nbannot.running.scores import save_scores, scores_are_saved
 from nbannot.running.standard_files import counts_are_whole, output_text, write_counts, write_traces
@@ -24,6 +25,9 @@ def what_is_wrong(run: Run) -> set[str]:
             wrong.add(folder.OUTPUT)
         if not counts_are_whole(run.folder, run.calls):
             wrong |= {folder.TIMING, folder.CHARS}
+        shares = any(a.probabilities for answers in run.coding.answers.values() for a in answers)
+        if shares != (run.folder / folder.PROBABILITIES).exists():
+            wrong.add(folder.PROBABILITIES)
     if wrong or not scores_are_saved(run):
         wrong.add("scores")
     return wrong
@@ -33,6 +37,8 @@ def mend(run: Run, wrong: set[str]) -> None:
     """Write the files that are wrong again, then the scores."""
     if folder.OUTPUT in wrong:
         write_atomic(run.folder / folder.OUTPUT, output_text(run.coding))
+    if folder.PROBABILITIES in wrong:
+        save_probabilities(run.coding, run.folder)
     if folder.TIMING in wrong:
         tally = Tally()
         for record in read_lines(run.folder / folder.LEDGER):

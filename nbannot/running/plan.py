@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack, overload
 
-from nbannot.asking.prompts import compose
-from nbannot.asking.request_reply import Message
+from nbannot.asking.request_reply import AnswerMode, Message, ModelInfo, Reply, Request
+from nbannot.engine.job import prompt_for
+from nbannot.errors import ModelError
+from nbannot.models.registry import backends, split_name
 from nbannot.page.shown import Shown
 from nbannot.record import folder
 from nbannot.record.run import COMPLETE
-from nbannot.running.design import Design, as_task, design
+from nbannot.running.design import Design, as_task, design, dev_by_default
+from nbannot.running.estimates import CHARS_PER_TOKEN, Pace, earlier_pace, load_of, still_open
 from nbannot.running.run import run
 from nbannot.study.config import RunConfig
 from nbannot.study.keywords import Settings
+from nbannot.study.settings import SETTINGS
+from nbannot.study.task import Task
 from nbannot.tools.files import read_json
+from nbannot.tools.frames import make_frame
 
-CHARS_PER_TOKEN = 4.0
-"""A stated estimate for English; other languages take more tokens per character."""
+if TYPE_CHECKING:
+    from nbannot.tools.frames import Frame
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,17 +35,25 @@ class Plan(Shown):
     Attributes
     ----------
     calls_at_least, calls_at_most
-        Model calls without retries; conditional fields are asked only where they apply, hence two numbers.
+        Model calls that are left, without repetitions; conditional fields are asked only where they apply, hence two
+        numbers. What an earlier session answered is not asked again.
     input_chars
-        Characters sent at most, without the chat history of `per_text` and `continuous`.
+        Characters that are left to be sent in so many calls, conversations included.
     input_tokens, output_tokens
-        Tokens at most: from a pilot's own counts, else estimated at four characters each (output: unknown).
+        About: from a pilot, else from the newest earlier run with the same model, prompt and answer mode; else input
+        at four characters each and output unknown (``None``).
+    input_tokens_at_most, output_tokens_at_most
+        Bounds: every byte a token, every reply as long as ``max_tokens`` allows, every invalid answer asked again as
+        often as ``retries`` says.
     seconds
-        Estimate from a pilot, else from the newest earlier run with the same model on this task; ``None`` if there
-        is neither.
+        About, from the same source; ``None`` if there is none.
     money
-        Estimate from the tokens and the setting `prices`; output tokens are known from a pilot only. ``None`` without
-        prices.
+        About, from input and output tokens and the setting `prices`; ``None`` without prices or output tokens.
+    money_at_most
+        The bound that belongs to the bounds of the tokens; ``None`` without prices.
+    unreached
+        Why the model could not be asked what it is, e.g. that its server is off; "" when it was. Id and state of the
+        run are then those of a model that tells no digest.
     pilot_texts
         How many texts were really sent to make the estimates; 0 without a pilot.
     first_messages
@@ -57,9 +70,13 @@ class Plan(Shown):
     seconds_per_call: float | None
     input_tokens: int
     output_tokens: int | None
+    input_tokens_at_most: int
+    output_tokens_at_most: int
     money: float | None
+    money_at_most: float | None
     pilot_texts: int
     first_messages: dict[str, list[Message]]
+    unreached: str = ""
 
     @property
     def run_id(self) -> str:
@@ -76,6 +93,57 @@ class Plan(Shown):
 
     def __repr__(self) -> str:
         return f"<Plan of run {self.run_id}: {self.calls_at_least:,} to {self.calls_at_most:,} calls>"
+
+
+SUM_COLUMNS = ("run_id", "state", "calls_at_least", "calls_at_most", "input_tokens", "output_tokens", "seconds",
+               "money", "money_at_most")  # fmt: skip
+
+
+@dataclass(frozen=True, repr=False)
+class Plans(Shown, Sequence[Plan]):
+    """The plans of a sweep, one per config, with their sum. A run that several configs lead to counts once."""
+
+    _display: ClassVar[str] = "plans_card"
+
+    plans: tuple[Plan, ...]
+
+    @overload
+    def __getitem__(self, index: int) -> Plan: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Plan]: ...
+    def __getitem__(self, index: int | slice) -> Plan | Sequence[Plan]:
+        return self.plans[index]
+
+    def __len__(self) -> int:
+        return len(self.plans)
+
+    @property
+    def differing(self) -> list[str]:
+        """The settings that are not the same in all configs, in the order of `SETTINGS`."""
+        configs = [plan.design.config.to_dict() for plan in self.plans]
+        return [name for name in SETTINGS if len({repr(config[name]) for config in configs}) > 1]
+
+    def total(self, name: str) -> float | None:
+        """Return the sum of a number over all runs; ``None`` where it is not known for one of them."""
+        once = {plan.run_id: getattr(plan, name) for plan in self.plans}.values()
+        return None if None in once else sum(once)
+
+    def frame(self) -> Frame:
+        """Return one row per config and a last one with the sum: what differs, calls, tokens, seconds, money."""
+        differing = self.differing
+        rows = [
+            {
+                **{name: plan.design.config.to_dict()[name] for name in differing},
+                **{name: getattr(plan, name) for name in SUM_COLUMNS},
+            }
+            for plan in self.plans
+        ]
+        total = {"run_id": "sum", "state": "", **{name: self.total(name) for name in SUM_COLUMNS[2:]}}
+        return make_frame([*rows, total], (*differing, *SUM_COLUMNS))
+
+    def __repr__(self) -> str:
+        least, most = self.total("calls_at_least"), self.total("calls_at_most")
+        return f"<Plans of {len(self)} runs: {least:,} to {most:,} calls in all>"
 
 
 def plan(
@@ -95,7 +163,7 @@ def plan(
         As for `run`.
     pilot
         Really send this many texts, into a temporary folder, and estimate time, tokens and money from them.
-        0: nothing is sent; the model is asked what it is, no more.
+        0: nothing is sent; the model is asked what it is, no more, and where it cannot be asked the plan says so.
 
     Raises
     ------
@@ -104,58 +172,121 @@ def plan(
     """
     config = RunConfig.of(config, **settings)
     whole = as_task(task, config, codebook)
-    chosen, _ = design(whole, config)
-    job = chosen.job
-    n = len(job.ids)
-    prompts = [
-        compose(job.kind, group, use_examples=config.use_examples, code=job.code) for group in job.groups
-    ]
-    always = [group for group in job.groups if all(f.condition is None for f in group)]
-    at_most = n * len(job.groups)
-    chars = sum(n * len(p.about("")) + sum(map(len, job.texts)) for p in prompts)
-    tokens: tuple[int, int | None] = (round(chars / CHARS_PER_TOKEN), None)
-    per_call = seconds_per_call(Path(config.output_root) / chosen.task.name, config.model)
+    config = dev_by_default(whole, config, asks=False)
+    chosen, unreached = _designed(whole, config, must_answer=pilot > 0)
+    return _plan_of(whole, chosen, unreached, pilot)
+
+
+def plan_unasked(task: Task, config: RunConfig) -> Plan:
+    """Return the plan of a run without so much as asking the model what it is: at once, wherever it may be."""
+    config = dev_by_default(task, config, asks=False)
+    return _plan_of(task, design(task, config, _stand_in(config))[0], "it was not asked", 0)
+
+
+def _plan_of(whole: Task, chosen: Design, unreached: str, pilot: int) -> Plan:
+    config, job = chosen.config, chosen.job
+    groups = [group for group in job.groups if not all(f.column in job.unasked for f in group)]
+    prompts = [prompt_for(job, group) for group in groups]
+    left = load_of(job, still_open(job, chosen.task, chosen.folder))
+    pilot = min(pilot, len(job.ids)) if left.calls_at_most else 0
+    pace: Pace | None
     if pilot:
-        per_call, tokens = _piloted(whole, config, min(pilot, n), at_most)
-    prices = config.prices or {}
-    money = (tokens[0] * prices.get("input", 0.0) + (tokens[1] or 0) * prices.get("output", 0.0)) / 1e6
+        pace = _piloted(whole, config, pilot)
+    else:
+        mode = None if unreached and not config.answer_mode else job.answer_mode
+        pace = earlier_pace(config, chosen.task.name, mode, chosen.prompt_hash)
+    per_char = (pace and pace.tokens_per_char) or 1 / CHARS_PER_TOKEN
+    back = pace.output_tokens if pace else None
+    tokens = round(left.chars * per_char), None if back is None else round(back * left.calls_at_most)
+    if not left.calls_at_most:
+        tokens = 0, 0
     return Plan(
         design=chosen,
-        calls_at_least=n * len(always),
-        calls_at_most=at_most,
-        input_chars=chars,
-        seconds=None if per_call is None else per_call * at_most,
-        seconds_per_call=per_call,
+        calls_at_least=left.calls_at_least,
+        calls_at_most=left.calls_at_most,
+        input_chars=left.chars,
+        seconds=0.0
+        if not left.calls_at_most
+        else None
+        if pace is None
+        else pace.seconds * left.calls_at_most,
+        seconds_per_call=None if pace is None else pace.seconds,
         input_tokens=tokens[0],
         output_tokens=tokens[1],
-        money=money if prices else None,
-        pilot_texts=min(pilot, n),
+        input_tokens_at_most=left.input_tokens_at_most,
+        output_tokens_at_most=left.output_tokens_at_most,
+        money=None if tokens[1] is None else _money(config, tokens[0], tokens[1]),
+        money_at_most=_money(config, left.input_tokens_at_most, left.output_tokens_at_most),
+        pilot_texts=pilot,
         first_messages={
             "+".join(f.column for f in group): [{"role": "user", "content": prompt.about(job.texts[0])}]
-            for group, prompt in zip(job.groups, prompts, strict=True)
+            for group, prompt in zip(groups, prompts, strict=True)
         },
+        unreached=unreached,
     )
 
 
-def _piloted(task: Any, config: RunConfig, texts: int, at_most: int) -> tuple[float, tuple[int, int | None]]:
-    """Return seconds per call and the tokens of the whole run, from a run on the first texts."""
-    chosen = task.select(config.limit, config.ids, config.split)
+def plan_all(task: Any, configs: Sequence[RunConfig], *, codebook: Any = None, pilot: int = 0) -> Plans:
+    """Return the plans of several configs as one table with a sum."""
+    whole = as_task(task, configs[0], codebook)
+    return Plans(tuple(plan(whole, config, pilot=pilot) for config in configs))
+
+
+def _money(config: RunConfig, input_tokens: int, output_tokens: int) -> float | None:
+    prices = config.prices
+    if not prices:
+        return None
+    return (input_tokens * prices.get("input", 0.0) + output_tokens * prices.get("output", 0.0)) / 1e6
+
+
+def _designed(whole: Task, config: RunConfig, *, must_answer: bool) -> tuple[Design, str]:
+    """Return the design of a run, and why its model could not be asked what it is; a plan needs neither key nor server.
+
+    Only a pilot needs the model itself.
+    """
+    try:
+        return design(whole, config)[0], ""
+    except ModelError as error:
+        if must_answer or split_name(config.model)[0] not in backends():
+            raise
+        return design(whole, config, _stand_in(config))[0], str(error)
+
+
+def _stand_in(config: RunConfig) -> _Unreached:
+    backend, name = split_name(config.model)
+    return _Unreached(ModelInfo(name, backend, endpoint=config.base_url, is_local=False), config)
+
+
+class _Unreached:
+    """Stands in for a model that cannot be asked what it is; it is never asked anything else."""
+
+    parallel = 1
+
+    def __init__(self, info: ModelInfo, config: RunConfig) -> None:
+        self._info = info
+        mode: AnswerMode = "score" if config.answer_mode == "score" else "generate"
+        self.answer_modes: tuple[AnswerMode, ...] = (mode,)
+
+    def info(self) -> ModelInfo:
+        return self._info
+
+    async def open(self) -> None:
+        raise ModelError(f"{self._info.full_name} was not reached.")
+
+    async def ask(self, request: Request) -> Reply:
+        raise ModelError(f"{self._info.full_name} was not reached.")
+
+    async def close(self) -> None:
+        return None
+
+
+def _piloted(task: Any, config: RunConfig, texts: int) -> Pace:
+    """Return the pace of a run on the first texts."""
+    chosen = task.selected(config.to_dict())
     with tempfile.TemporaryDirectory(prefix="nbannot-pilot-") as place:
-        done = run(chosen, config.change(limit=texts, ids=None, split=None, output_root=place))
-        timing, counts = done.timing, read_json(done.folder / folder.CHARS)
-        calls = max(1, timing["inference_count"])
-        rate = at_most / calls
-        sent = counts["input_tokens"] or counts["input_chars"] / CHARS_PER_TOKEN
-        back = counts["output_tokens"]
-        spent = done.progress.asking_s
-    return spent / calls, (round(sent * rate), None if back is None else round(back * rate))
-
-
-def seconds_per_call(runs: Path, model: str) -> float | None:
-    """Return the wall time per call of the newest earlier run of a task with this model; ``None`` without one."""
-    for place in reversed(folder.run_folders(runs.parent, runs.name)):
-        if read_json(place / folder.CONFIG).get("model") == model:
-            timing = read_json(place / folder.TIMING)
-            if timing.get("inference_count") and timing.get("wall_time"):
-                return float(timing["wall_time"] / timing["inference_count"])
-    return None
+        done = run(
+            chosen,
+            config.change(limit=texts, ids=None, split=None, sample=None, sample_by=None, output_root=place),
+        )
+        calls = max(1, done.timing["inference_count"])
+        return Pace.of(done.progress.asking_s, calls, read_json(done.folder / folder.CHARS))

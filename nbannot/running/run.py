@@ -21,12 +21,14 @@ from nbannot.engine import energy
 from nbannot.engine.drive import Tick
 from nbannot.engine.engine import annotate
 from nbannot.engine.job import Outcome, Progress
+from nbannot.engine.served import WEIGHTS_CHANGED, changes, served_by
 from nbannot.errors import GO_ON, ConfigError, NbannotError, RunError, RunInterrupted, listed, tidy_interrupt
 from nbannot.page.shown import watching
 from nbannot.record import folder
+from nbannot.record.probabilities import save_probabilities
 from nbannot.record.run import COMPLETE, RUNNING, Run, load_run, status_of
 from nbannot.record.state import read_state
-from nbannot.running.design import Design, Say, as_task, design
+from nbannot.running.design import NOT_DECIDED, Design, Say, as_task, design, dev_by_default
 from nbannot.running.mending import mend, what_is_wrong
 from nbannot.running.scores import KEPT, labels_text, save_scores
 from nbannot.running.standard_files import output_text, write_counts, write_traces
@@ -37,7 +39,7 @@ from nbannot.study.task import Task
 from nbannot.tools.files import read_json, write_atomic, write_json
 
 PACKAGES = ("aiohttp", "codecarbon", "huggingface_hub", "krippendorff", "numpy", "pandas", "polars", "scikit-learn",
-            "scipy", "xllamacpp")  # fmt: skip
+            "scipy", "sparrow-decider", "xllamacpp")  # fmt: skip
 
 
 @tidy_interrupt()
@@ -49,6 +51,7 @@ def run(
     codebook: Codebook | Mapping[str, Any] | str | Path | None = None,
     fresh: bool = False,
     retry: Literal["invalid", "failed"] | None = None,
+    reason: str | None = None,
     tick: Tick | None = None,
     stop: threading.Event | None = None,
     say: Say | None = None,
@@ -67,6 +70,8 @@ def run(
     retry
         Ask again what a finished run left without a valid answer: ``"invalid"`` gives those questions another round
         of attempts, ``"failed"`` sends again what the model never answered (which a plain call does too).
+    reason
+        Why the test half of a locked task is looked at (``split="test"``); it is kept with the count of the looks.
     tick
         Called about ten times a second with the `Progress`.
     stop
@@ -91,21 +96,22 @@ def run(
     config = RunConfig.of(config, **settings)
     energy.prewarm()
     task = as_task(task, config, codebook)
+    config = dev_by_default(task, config, reason)
     plan, model = design(task, config, say=say)
     while fresh and not folder.claim(plan.folder):
         config = config.change(repeat=config.repeat + 1)
         plan, model = design(task, config, model)
-    if found := _finished(plan, task, retry, say):
+    if found := _finished(plan, task, retry, say, reason=reason):
         return found
     folder.make_folder(plan.folder)
     with folder.held(plan.folder):
         folder.sweep(plan.folder)
         # Looked at again: another process may have been at work until now.
-        if found := _finished(plan, task, retry, say, holding=True):
+        if found := _finished(plan, task, retry, say, holding=True, reason=reason):
             return found
         if not read_json(plan.folder / folder.CONFIG):
             _begin(plan)
-        done = _work(plan, model, tick, stop, say, ask_again=retry == "invalid")
+        done = _work(plan, model, tick, stop, say, ask_again=retry == "invalid", reason=reason)
     if done.outcome is not None and done.outcome.raised is not None:
         raise done.outcome.raised
     if done.outcome is not None and done.outcome.interrupted:
@@ -117,13 +123,20 @@ def run(
 
 
 def _finished(
-    plan: Design, task: Task, retry: str | None, say: Say | None, *, holding: bool = False
+    plan: Design,
+    task: Task,
+    retry: str | None,
+    say: Say | None,
+    *,
+    holding: bool = False,
+    reason: str | None = None,
 ) -> Run | None:
     """Return the run if it is finished, with every file as its ledger has it; ``None`` if there is work to do."""
     stored = read_json(plan.folder / folder.CONFIG)
     _same_run(stored, plan)
     if stored.get("status") != COMPLETE or retry == "invalid":
         return None
+    _opened(plan, reason)
     found = load_run(plan.folder, task=task)
     if found.status != COMPLETE:
         return None
@@ -197,11 +210,14 @@ def _work(
     say: Say | None,
     *,
     ask_again: bool,
+    reason: str | None = None,
 ) -> Run:
     book = ledger.Ledger(plan.folder / folder.LEDGER)
     if say:
         for line in plan.info.notes:
             say(line)
+        if plan.job.unasked:
+            say(f"{listed(plan.job.unasked)}: not asked; {NOT_DECIDED}.")
     meter = energy.Meter(plan.config.country_iso_code)
     measured = plan.info.energy_measured
     started = time.monotonic()
@@ -212,8 +228,10 @@ def _work(
     def ended(outcome: Outcome) -> Run:
         ends.append(outcome)
         record = meter.stop()
+        outcome.energy_problem = meter.problem
         book.close()
-        return _finish(plan, model, outcome, book.tally, record, time.monotonic() - started)
+        scored = plan if outcome.interrupted else _opened(plan, reason)
+        return _finish(scored, model, outcome, book.tally, record, time.monotonic() - started)
 
     try:
         with watching(f"{plan.task.name} · {plan.config.model}", tick) as shown:
@@ -251,6 +269,13 @@ def _work(
         book.let_go()
 
 
+def _opened(plan: Design, reason: str | None) -> Design:
+    """Return the plan with the labels of a locked test half, which are about to be scored: a look that is counted."""
+    if plan.config.split != "test" or plan.task.split_lock is None:
+        return plan
+    return dataclasses.replace(plan, task=plan.task.opened(reason or "", plan.run_id, plan.config_hash))
+
+
 class _Either(threading.Event):
     """Set when it is set, or another event."""
 
@@ -280,6 +305,7 @@ def _finish(
         earlier = path.read_text(encoding="utf-8") if path.exists() else ""
         write_atomic(path, energy.emissions_csv(earlier, record))
     write_atomic(place / folder.OUTPUT, output_text(state.coding))
+    save_probabilities(state.coding, place)
     write_counts(place, tally, cached=outcome.progress.cached, wall_time=wall_time)
     if tally.reasoned or plan.job.kind.reasons:
         write_traces(plan.task, place, config)
@@ -288,6 +314,9 @@ def _finish(
         "stopped": outcome.stopped,
         "capabilities": _capabilities(place, model, outcome.progress),
         "calibration_offsets": {k: list(v) for k, v in state.offsets.items()},
+        "served_by": served_by(tally.served),
+        "model_changes": _model_changes(place, tally, plan.info.digest, outcome.digest),
+        **({"energy": f"not measured: {outcome.energy_problem}"} if outcome.energy_problem else {}),
         "first_call": tally.first,
         "last_call": tally.last,
     }
@@ -305,6 +334,13 @@ def _finish(
     )
     save_scores(done)
     return dataclasses.replace(done, config=read_json(place / folder.CONFIG))
+
+
+def _model_changes(place: Path, tally: ledger.Tally, digest: str | None, now: str | None) -> list[str]:
+    """Return what to tell of a model that was not the same to the end; what an earlier session saw is kept."""
+    told = changes(tally.served, digest, now)
+    earlier = read_json(place / folder.CONFIG).get("model_changes") or []
+    return told + [line for line in earlier if line.startswith(WEIGHTS_CHANGED) and line not in told]
 
 
 def _capabilities(place: Path, model: Model, progress: Progress) -> dict[str, Any]:
@@ -335,6 +371,8 @@ def _config(plan: Design, status: str) -> dict[str, Any]:
         "n_texts": len(task),
         "id_source": task.id_source,
         "columns_asked": [f.column for f in plan.job.fields],
+        "not_asked": dict(plan.job.unasked),
+        "decides": plan.job.decides,
         "codebook_hash": task.codebook.hash,
         "data_hash": plan.data_hash,
         "model_info": dataclasses.asdict(info),

@@ -46,6 +46,7 @@ def write_counts(place: Path, tally: Tally, *, cached: int | None = None, wall_t
             "output_chars": tally.output_chars,
             "input_tokens": tally.input_tokens,
             "output_tokens": tally.output_tokens,
+            **({"by_model": tally.by_model} if len(tally.by_model) > 1 else {}),
         },
     )
 

@@ -6,7 +6,10 @@ import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
+
+from nbannot.tools.given import path_fault
+from nbannot.tools.secrets import key_place
 
 REASONING_WORDS = ("minimal", "low", "medium", "high")
 SECRET = re.compile("key|token|passw|secret", re.IGNORECASE)
@@ -42,6 +45,13 @@ def word(value: Any) -> str:
     return "must be a text without line breaks or tabs" if re.search("[\x00-\x1f\x7f]", value) else ""
 
 
+def folder(value: Any) -> str:
+    """Check for a path that a folder can have."""
+    if fault := word(value):
+        return fault
+    return f"must be a path of a folder; this one {fault}" if (fault := path_fault(value)) else ""
+
+
 def _writable(text: str) -> bool:
     """Return whether a text can be written as UTF-8: half of a surrogate pair cannot."""
     return not re.search("[\ud800-\udfff]", text)
@@ -55,9 +65,7 @@ def address(value: Any) -> str:
         parts = urlsplit(value)
     except ValueError:
         return "must be an address such as http://localhost:11434"
-    if "@" in parts.netloc or any(SECRET.search(name) for name, _ in parse_qsl(parts.query, True)):
-        return "is written to config.json and may hold no password or key"
-    return ""
+    return "is written to config.json and may hold no password or key" if key_place(parts) else ""
 
 
 def truth(value: Any) -> str:

@@ -26,6 +26,7 @@ from nbannot.page.shown import Shown
 from nbannot.study.codebook_reader import CodebookReader, own_copy, read_json_file
 from nbannot.study.field import Field, Section
 from nbannot.study.questions import Question, point_conditions
+from nbannot.tools.given import given_path
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,10 +69,13 @@ class Codebook(Shown):
         CodebookError
             If the file is missing, is not JSON, or has problems: all of them in one message.
         """
-        path = Path(path).expanduser()
-        if path.is_dir():
-            path = path / "codebook.json"
-        return cls.from_dict(read_json_file(path), where=str(path))
+        try:
+            place = given_path(path)
+        except (TypeError, ValueError) as error:
+            raise CodebookError(f"no codebook: {error}.\n  Give the path of a codebook.json.") from None
+        if place.is_dir():
+            place = place / "codebook.json"
+        return cls.from_dict(read_json_file(place), where=str(place))
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any], where: str = "codebook") -> Codebook:
@@ -152,12 +156,16 @@ class Codebook(Shown):
 
         A path that does not end in ``.json`` is a folder; missing folders are made. An existing file is replaced.
         """
-        path = Path(path).expanduser()
-        if path.suffix != ".json":
-            path = path / "codebook.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.source, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        return path
+        try:
+            place = given_path(path)
+            if place.suffix != ".json":
+                place = place / "codebook.json"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(json.dumps(self.source, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise CodebookError(f"the codebook cannot be written: {why}.\n  Choose another path.") from None
+        return place
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:

@@ -21,6 +21,7 @@ from nbannot.study.field import (
     plain_word,
     read_example,
 )
+from nbannot.tools.given import parse_json
 
 MOST_SCALE_POINTS = 10_001
 TEXT_SETTINGS = ("header_column", "id_column", "codebook_id", "version", "language")
@@ -30,10 +31,31 @@ def own_copy(raw: Any, where: str) -> Any:
     """Return what JSON makes of something: a copy that nobody else holds."""
     try:
         return json.loads(json.dumps(raw))
+    except RecursionError:
+        raise CodebookError(f"{where} is nested too deep to be a codebook.") from None
     except (TypeError, ValueError) as error:
         raise CodebookError(
             f"{where} holds something that JSON cannot: {error}.\n  Use strings, numbers, lists and dictionaries."
         ) from None
+
+
+def half_characters(raw: Any, where: str = "") -> list[str]:
+    """Return one line for every text in a codebook that holds half a character, which no file can hold."""
+    if isinstance(raw, str):
+        if not re.search("[\ud800-\udfff]", raw):
+            return []
+        shown = re.sub("[\ud800-\udfff]", "�", raw)
+        cut = shown if len(shown) <= 60 else "…" + shown[max(0, shown.index("�") - 30) :][:58] + "…"
+        return [f"{where or 'a key'}: half a character ({cut!r}): cut inside an emoji? Write that text again"]
+    if isinstance(raw, Mapping):
+        pairs = [(str(key), value) for key, value in raw.items()]
+        inside = [
+            line for key, value in pairs for line in half_characters(value, f"{where} / {key}".strip(" /"))
+        ]
+        return [*(line for key, _ in pairs for line in half_characters(key, where)), *inside]
+    if isinstance(raw, list):
+        return [line for item in raw for line in half_characters(item, where)]
+    return []
 
 
 class _KeyTwice(Exception):
@@ -52,18 +74,13 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def read_json_file(path: Path) -> Any:
     """Return what a JSON file of a codebook holds; raise `CodebookError` where it cannot be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_no_key_twice)
+        return parse_json(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_no_key_twice)
     except FileNotFoundError:
         raise CodebookError(
             f"no codebook at {path}.\n  A task is a folder with codebook.json and ground-truth.csv."
         ) from None
     except UnicodeDecodeError as error:
         raise CodebookError(f"{path} is not UTF-8 (byte {error.start}).\n  Save it as UTF-8.") from None
-    except json.JSONDecodeError as error:
-        raise CodebookError(
-            f"{path} is not JSON: {error.msg}, line {error.lineno}, column {error.colno}.\n"
-            "  Export it again, or correct that line."
-        ) from None
     except _KeyTwice as error:
         raise CodebookError(
             f"{path} has the key '{error}' twice in one object, so that one of them would be lost.\n"
@@ -71,6 +88,10 @@ def read_json_file(path: Path) -> Any:
         ) from None
     except OSError as error:
         raise CodebookError(f"{path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise CodebookError(
+            f"{path} is not JSON: {error}.\n  Export it again, or correct that line."
+        ) from None
 
 
 class CodebookReader:
@@ -86,6 +107,8 @@ class CodebookReader:
         """Return the attributes of the `Codebook`; raise `CodebookError` with every problem at once."""
         if not isinstance(self.raw, Mapping):
             raise CodebookError(f"{self.where} must hold one JSON object. Got {type(self.raw).__name__}.")
+        if halves := half_characters(self.raw):
+            raise CodebookError(problems(f"{self.where} cannot be used", halves, at_most=len(halves)))
         text_column = self.raw.get("text_column")
         if not isinstance(text_column, str) or not text_column.strip():
             self.faults.append("text_column is missing: name the column that holds the text")
@@ -206,11 +229,19 @@ class CodebookReader:
         return low, high
 
     def descriptions(self, where: str, raw: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-        found = raw.get("option_descriptions") or {}
-        if not isinstance(found, Mapping):
-            self.faults.append(f"{where}: option_descriptions must be an object, option: text. Got {found!r}")
-            return ()
-        return tuple((option, str(text)) for option, text in found.items())
+        """Return what the codebook says of each option, or of points of a scale under their own key."""
+        pairs: dict[str, str] = {}
+        for key in ("option_descriptions", "point_descriptions"):
+            found = raw.get(key) or {}
+            if not isinstance(found, Mapping):
+                self.faults.append(f"{where}: {key} must be an object, option: text. Got {found!r}")
+            elif found and key == "point_descriptions" and raw.get("type") != "likert":
+                self.faults.append(
+                    f"{where}: point_descriptions describes a likert scale; use option_descriptions"
+                )
+            else:
+                pairs |= {str(option): str(text) for option, text in found.items()}
+        return tuple(pairs.items())
 
     def strings(self, where: str, raw: Mapping[str, Any], key: str, *, needed: bool) -> tuple[str, ...]:
         values = raw.get(key) or []
@@ -316,8 +347,8 @@ def _with_condition(field: Field, conditions: Mapping[str, Condition]) -> Field:
 
 
 def _number(key: str) -> tuple[float, str]:
-    match = re.search(r"(\d+)$", key)
-    return (int(match[1]) if match else float("inf"), key)
+    digits = key[len(key.rstrip("0123456789")) :][-15:]
+    return (int(digits) if digits else float("inf"), key)
 
 
 def _condition_value(parent: Field, raw: Any) -> int | str | None:

@@ -18,6 +18,7 @@ from nbannot.errors import ConfigError
 from nbannot.study.faults import complete, cut, faults_in, plain, refuse, value_fault
 from nbannot.study.settings import DEFAULTS, LISTS, SETTINGS, SettingFields
 from nbannot.study.toml import as_toml, lines_of, read_toml
+from nbannot.tools.given import parse_json
 
 MOST_RUNS = 10_000
 """Of one sweep: each is a folder and a call per text and field."""
@@ -71,10 +72,10 @@ class RunConfig(SettingFields):
     def from_json(cls, text: str) -> RunConfig:
         """Return the config that a JSON text describes; the provenance in a run's ``config.json`` is left aside."""
         try:
-            stored = json.loads(text)
-        except json.JSONDecodeError as error:
+            stored = parse_json(text)
+        except ValueError as error:
             raise ConfigError(
-                f"the settings are not JSON: {error.msg}, line {error.lineno}, column {error.colno}.\n"
+                f"the settings are not JSON: {error}.\n"
                 "  Settings in another form: RunConfig.from_toml, or the keywords of nbannot.run()."
             ) from None
         if not isinstance(stored, dict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from nbannot.study.settings import (
     LISTS,
     SETTINGS,
 )
+from nbannot.tools.secrets import without_keys
 
 
 def plain(name: str, value: Any) -> Any:
@@ -66,7 +66,7 @@ def value_fault(name: str, value: Any) -> str:
     why = "" if value is None and setting.optional else setting.check(value)
     if not why:
         return ""
-    shown = without_secrets(cut(list(value) if isinstance(value, tuple) else value))
+    shown = without_keys(cut(list(value) if isinstance(value, tuple) else value))
     return f"{name} {why}. Got {shown}{_nearest_value(name, value) or '.'}"
 
 
@@ -90,14 +90,6 @@ def cut(value: Any) -> str:
     except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists in lists
         return f"one too long to show ({type(value).__name__})"
     return shown if len(shown) <= 80 else shown[:79] + "…"
-
-
-def without_secrets(line: str) -> str:
-    """Return a line for a message, with what stands in an address before @ and after = left out."""
-    line = re.sub(r"//[^/\s@]*@", "//…@", line)
-    return re.sub(
-        r"([?&][^=&\s]*(?:key|token|passw|secret)[^=&\s]*=)[^&\s\"']+", r"\1…", line, flags=re.IGNORECASE
-    )
 
 
 def _contradictions(values: Mapping[str, Any]) -> Iterable[Fault]:

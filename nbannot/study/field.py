@@ -263,12 +263,15 @@ def _text_and_response(block: str) -> tuple[str, Any]:
 
 def _halves(block: str) -> tuple[str, Any]:
     """Return the two halves of an example; either may speak of a ``Response:`` itself, but only one cut gives JSON."""
+    decoder = json.JSONDecoder()
     for cut in re.finditer(r"Response:\s*", block):
         try:
-            response = json.loads(block[cut.end() :])["response"]
+            found, end = decoder.raw_decode(block, cut.end())
+            response = found["response"]
         except (ValueError, KeyError, TypeError, RecursionError):
             continue
-        return block[: cut.start()].strip(), response
+        if not block[end:].strip():
+            return block[: cut.start()].strip(), response
     return block.split("Response:", maxsplit=1)[0].strip(), None
 
 

@@ -26,10 +26,16 @@ class Settings(TypedDict, total=False):
     fields_per_query: str
     answer_mode: str | None
     calibration: str | None
+    threshold: float
+    scale_answer: Literal["modal", "rounded"]
+    text_model: str | None
     retries: int
     retry_strategy: str
     retry_temperature: float
     metadata_columns: Sequence[str] | None
+    sample: int | None
+    sample_by: str | None
+    sample_seed: int
     limit: int | None
     ids: Sequence[str] | None
     split: Literal["dev", "test"] | None
@@ -65,10 +71,16 @@ class Grid(TypedDict, total=False):
     fields_per_query: str | Sequence[str]
     answer_mode: str | Sequence[str | None] | None
     calibration: str | Sequence[str | None] | None
+    threshold: float | Sequence[float]
+    scale_answer: Literal["modal", "rounded"] | Sequence[Literal["modal", "rounded"]]
+    text_model: str | Sequence[str | None] | None
     retries: int | Sequence[int]
     retry_strategy: str | Sequence[str]
     retry_temperature: float | Sequence[float]
     metadata_columns: Sequence[str] | Sequence[Sequence[str] | None] | None
+    sample: int | Sequence[int | None] | None
+    sample_by: str | Sequence[str | None] | None
+    sample_seed: int | Sequence[int]
     limit: int | Sequence[int | None] | None
     ids: Sequence[str] | Sequence[Sequence[str] | None] | None
     split: Literal["dev", "test"] | Sequence[Literal["dev", "test"] | None] | None

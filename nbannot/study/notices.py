@@ -28,6 +28,8 @@ def notices_of(task: Task) -> Iterator[str]:
     """Yield what deserves a look, most of it about human labels that may not be what was meant."""
     labelled = [task.codebook[column] for column in task.label_columns]
     yield from _like_label_columns(task)
+    if task.split_lock is not None:
+        yield task.lock_words()
     if task.texts and task.texts[0].strip().casefold() in SECOND_HEADER:
         yield (
             f"The first text reads {task.texts[0].strip()!r}: a second header line of a survey tool? "

@@ -14,8 +14,20 @@ MARKS = re.compile(
     r"|<\|[^<>|\n]{1,40}\|>|</?(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|</?think(?:ing)?>",  # turns of a chat
     re.MULTILINE | re.IGNORECASE,
 )
-IN_EVERY_MARK = (":", "|>", "[", "<")
-"""One of these stands in each mark: texts without them need no closer look."""
+SIGNS = (
+    "text:",
+    "response:",
+    "<text",
+    "</text",
+    '"response"',
+    "<|",
+    "inst]",
+    "sys>>",
+    "think>",
+    "thinking>",
+    "_of_turn>",
+)
+"""One of these stands in each mark, in lower case: texts without them, which is most, need no closer look."""
 
 
 def marks_in(text: str) -> list[str]:
@@ -24,7 +36,8 @@ def marks_in(text: str) -> list[str]:
     >>> marks_in('Text: a [INST] in a post\\nResponse: {"response": 1} and another [INST]')
     ['Text:', '[INST]', 'Response:', '{"response":']
     """
-    if not any(sign in text for sign in IN_EVERY_MARK):
+    lowered = text.lower()
+    if not any(sign in lowered for sign in SIGNS):
         return []
     return list(dict.fromkeys(found.strip() for found in MARKS.findall(text)))
 

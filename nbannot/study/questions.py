@@ -63,11 +63,18 @@ def likert(
     *,
     min_value: int,
     max_value: int,
+    points: Mapping[int, str] | None = None,
     examples: Sequence[tuple[str, Any]] = (),
     condition: tuple[str, int | str] | None = None,
 ) -> Question:
-    """Return a question answered on the scale from `min_value` to `max_value`, both included; see `checkbox`."""
-    return _question("likert", name, tooltip, examples, condition, min_value=min_value, max_value=max_value)
+    """Return a question answered on the scale from `min_value` to `max_value`, both included; see `checkbox`.
+
+    `points` says what some or all points of the scale stand for, e.g. ``{1: "not at all", 5: "entirely"}``.
+    """
+    ends: dict[str, Any] = {"min_value": min_value, "max_value": max_value}
+    if points:
+        ends["point_descriptions"] = {str(point): text for point, text in points.items()}
+    return _question("likert", name, tooltip, examples, condition, **ends)
 
 
 def textbox(

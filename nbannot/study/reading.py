@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbannot.errors import TaskError, listed
+from nbannot.tools.given import given_path
 from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
@@ -54,7 +55,10 @@ def read_csv(path: str | Path, *, encoding: str = "utf-8", delimiter: str | None
     load("polars")
     import polars as pl
 
-    path = Path(path)
+    try:
+        path = given_path(path)
+    except ValueError as error:
+        raise TaskError(f"no file: {error}.") from None
     codec = _codec(encoding)
     try:
         shape = _shape(path, codec, delimiter)

@@ -15,6 +15,7 @@ from nbannot.study.checks import (
     address,
     amounts,
     country,
+    folder,
     number,
     one_of,
     reasoning_word,
@@ -27,6 +28,7 @@ ChatMode = Literal["per_query", "per_text", "continuous"]
 CHAT_MODES = ("per_query", "per_text", "continuous")
 ANSWER_MODES = ("score", "generate")
 CALIBRATIONS = ("none", "batch")
+SCALE_ANSWERS = ("modal", "rounded")
 RETRY_STRATEGIES = ("reprompt", "identical", "temperature")
 FIELDS_PER_QUERY = ("one", "section", "all")
 SPLITS = ("dev", "test")
@@ -154,6 +156,27 @@ class SettingFields:
         optional=True,
         values=CALIBRATIONS,
     )
+    threshold: float = setting(
+        0.5,
+        number(0, 1),
+        "a decision model's probability of yes from which on a checkbox is ticked",
+        short="threshold",
+    )
+    scale_answer: Literal["modal", "rounded"] = setting(
+        "modal",
+        one_of(*SCALE_ANSWERS),
+        "a decision model's answer to a likert question: the most probable level (`modal`) or the expected level, "
+        "rounded (`rounded`)",
+        short="scale",
+        values=SCALE_ANSWERS,
+    )
+    text_model: str | None = setting(
+        None,
+        word,
+        "a second model, `<backend>/<name>`, for the textbox and span fields that a decision model cannot answer",
+        short="text",
+        optional=True,
+    )
     retries: int = setting(
         2,
         number(0, 20, whole=True),
@@ -175,8 +198,29 @@ class SettingFields:
     metadata_columns: tuple[str, ...] | None = setting(
         None, words, "columns of the data sent along with the text", short="meta", optional=True
     )
+    sample: int | None = setting(
+        None,
+        number(1, float("inf"), whole=True),
+        "a random sample of this many texts, the same every time, whatever the order of the file",
+        short="sample",
+        optional=True,
+    )
+    sample_by: str | None = setting(
+        None,
+        word,
+        "column by which the sample is stratified: each of its values gets its share, and one text at least",
+        short="by",
+        optional=True,
+    )
+    sample_seed: int = setting(
+        1, number(0, 2**32 - 1, whole=True), "another number draws another sample", short="draw"
+    )
     limit: int | None = setting(
-        None, number(1, float("inf"), whole=True), "at most this many texts", short="n", optional=True
+        None,
+        number(1, float("inf"), whole=True),
+        "at most this many texts, the first of the file (to try something; to judge by, `sample`)",
+        short="n",
+        optional=True,
     )
     ids: tuple[str, ...] | None = setting(
         None, words, "only the texts with these ids", short="ids", optional=True
@@ -227,8 +271,8 @@ class SettingFields:
         decides=False,
         optional=True,
     )
-    output_root: str = setting("outputs", word, "folder of the runs", decides=False)
-    task_root: str | None = setting(None, word, "folder of your own tasks", decides=False, optional=True)
+    output_root: str = setting("outputs", folder, "folder of the runs", decides=False)
+    task_root: str | None = setting(None, folder, "folder of your own tasks", decides=False, optional=True)
 
 
 SETTINGS: dict[str, Setting] = {f.name: f.metadata["setting"] for f in fields(SettingFields)}

@@ -115,14 +115,14 @@ def places_of(marks: Sequence[Mark], text: str, way: Counting) -> list[Place] | 
     return found
 
 
-def ways_that_fit(marks: Sequence[Mark], text: str) -> set[Counting]:
-    """Return every way of counting, but the contracted one, under which all marks stand where they say."""
+def ways_that_fit(marks: Sequence[Mark], text: str, ways: Sequence[Counting]) -> set[Counting]:
+    """Return which of these ways of counting put every mark where its quote stands."""
     known: dict[Counting, bool] = {}
-    for way in (*LIKELY, *RARE):
+    for way in ways:
         plain = _reduced(way, text)
         if plain not in known:
             known[plain] = places_of(marks, text, plain) is not None
-    return {way for way in (*LIKELY, *RARE) if known[_reduced(way, text)]}
+    return {way for way in ways if known[_reduced(way, text)]}
 
 
 def proven(marks: Sequence[Mark], text: str, ways: set[Counting]) -> tuple[list[Place] | None, str]:

@@ -18,6 +18,8 @@ from nbannot.study.span_cells import offset_of, read_marks
 from nbannot.study.span_offsets import (
     AS_CONTRACTED,
     HOW_TO_SAY,
+    LIKELY,
+    RARE,
     Counting,
     Mark,
     Place,
@@ -111,21 +113,26 @@ def _ways_of(
     One tool wrote the whole column: where some rows do not fit the contracted way, one that fits all rows is taken
     for all, also for rows that fit the contracted one by chance.
     """
-    ways: dict[int, set[Counting]] = {}
     proofs = {
         row: [m for m in own if m.start is not None and m.quote is not None] for row, own in marks.items()
     }
-    for row, proof in proofs.items():
-        if places_of(proof, texts[row], AS_CONTRACTED) is None:
-            ways[row] = ways_that_fit(proof, texts[row])
-    several = [found for found in ways.values() if found]
-    common = set.intersection(*several) if several else set()
+    odd = [row for row, proof in proofs.items() if places_of(proof, texts[row], AS_CONTRACTED) is None]
+    ways = {row: ways_that_fit(proofs[row], texts[row], LIKELY) for row in odd}
+    if not all(ways.values()) or not _common(ways.values()):
+        ways = {row: found | ways_that_fit(proofs[row], texts[row], RARE) for row, found in ways.items()}
+    common = _common(ways.values())
     fitting = [row for row in marks if row not in ways]
     common = {way for way in common if all(places_of(proofs[r], texts[r], way) is not None for r in fitting)}
     return {
         row: ((common if ways.get(row, True) else set()) or ways.get(row, {AS_CONTRACTED}), own)
         for row, own in marks.items()
     }
+
+
+def _common(ways: Iterable[set[Counting]]) -> set[Counting]:
+    """Return the ways that fit every row that any fits."""
+    several = [found for found in ways if found]
+    return set.intersection(*several) if several else set()
 
 
 def _places(marks: Sequence[Mark], ways: set[Counting], text: str) -> list[Place]:

@@ -7,7 +7,7 @@ Face dataset repository.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +22,11 @@ from nbannot.study.human_labels import (
     refuse_outside,
     with_blanks_as_no,
 )
+from nbannot.study.locked import Lockable
 from nbannot.study.notices import UNNAMED, id_faults, notices_of, unused_ids
 from nbannot.study.reading import as_text
+from nbannot.study.sampling import sampled
+from nbannot.study.split import Lock
 from nbannot.study.survey_lines import without_foreign_lines
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ OutsideLabels = Literal["error", "not_coded"]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Task(Shown):
+class Task(Lockable, Shown):
     """The texts of a study with their human labels, ready to be annotated.
 
     Parameters
@@ -88,6 +91,7 @@ class Task(Shown):
     path: Path | None = None
     rows: tuple[int, ...] | None = None
     blank_means_no: bool | str | Sequence[str] = False
+    split_lock: Lock | None = None
 
     def __post_init__(self) -> None:
         codebook: Any = self.codebook
@@ -107,11 +111,21 @@ class Task(Shown):
                 f"the data has no column '{codebook.text_column}' (the codebook's text_column){hint or '.'}\n"
                 f"  Its columns: {listed(self.data.columns, 12)}."
             )
+        whole = self.rows is None
+        self.__dict__["_folder"] = self.path
         self._take_lines_out()
         self._fill_blanks()
         _ = self._identified
+        if whole and self.split_lock is None and self.name != UNNAMED:
+            self._find_lock()
+        self._seal()
         if self.outside_labels not in ("error", "not_coded"):
             raise TaskError(f"outside_labels must be 'error' or 'not_coded'. Got {self.outside_labels!r}.")
+        self.read_labels()
+
+    def read_labels(self) -> None:
+        """Read the human labels from the data; one outside the codebook is refused, or not coded, as asked for."""
+        codebook = self.codebook
         labels, faults, repaired = read_labels(codebook, self.data, self.texts, self.ids, self.label_columns)
         self._human.update(labels)
         self._repaired.update(repaired)
@@ -262,25 +276,42 @@ class Task(Shown):
         limit: int | None = None,
         ids: Sequence[str] | None = None,
         split: Literal["dev", "test"] | None = None,
+        *,
+        sample: int | None = None,
+        sample_by: str | None = None,
+        sample_seed: int = 1,
+        reason: str | None = None,
     ) -> Task:
         """Return the task with only some of its texts, in the same order and with the same ids.
 
         Parameters
         ----------
         limit
-            At most this many texts: the first of those chosen by `ids` and `split`.
+            At most this many texts: the first of those chosen by everything else.
+        sample, sample_by, sample_seed
+            A random sample of this many of the texts chosen by `ids` and `split`, the same every time; stratified by
+            a column of the data where one is named; another seed draws another one.
         ids
             Only these texts.
         split
-            Only one half of the fixed split; see `split_of`.
+            Only one half of the split: that of `lock`, else one that the ids alone decide.
+        reason
+            Why the test half of a locked task is opened; without one its human labels stay blank.
 
         Raises
         ------
         TaskError
-            If an id is unknown, `limit` is negative or `split` is neither ``"dev"`` nor ``"test"``.
+            If an id or a column is unknown, `limit` is negative or `split` is neither ``"dev"`` nor ``"test"``.
         """
-        if limit is None and ids is None and split is None:
+        if limit is None and ids is None and split is None and sample is None:
             return self
+        if sample is not None and sample < 1:
+            raise TaskError(f"sample must be 1 or more texts. Got {sample}.")
+        if sample_by is not None and sample_by not in self.data.columns:
+            raise TaskError(
+                f"the data has no column '{sample_by}' (sample_by){nearest(sample_by, self.data.columns) or '.'}\n"
+                f"  Its columns: {listed(self.data.columns, 12)}."
+            )
         if limit is not None and limit < 0:
             raise TaskError(f"limit must be 0 or more texts. Got {limit}.")
         if split not in (None, "dev", "test"):
@@ -296,7 +327,10 @@ class Task(Shown):
                 )
             kept = [i for i in kept if self.ids[i] in wanted]
         if split is not None:
-            kept = [i for i in kept if split_of(self.ids[i]) == split]
+            kept = [i for i in kept if (self.ids[i] in self._test_ids) == (split == "test")]
+        if sample is not None:
+            strata = [self.data[sample_by][i] for i in kept] if sample_by is not None else None
+            kept = [kept[i] for i in sampled([self.ids[i] for i in kept], sample, sample_seed, strata)]
         kept = kept[:limit]
         frame = self.data[kept] if kept else self.data.clear()
         rows = kept if self.rows is None else [self.rows[i] for i in kept]
@@ -304,7 +338,14 @@ class Task(Shown):
         # Ids made from texts count occurrences in the whole data: keep the ones given there.
         chosen.__dict__["_identified"] = ([self.ids[i] for i in kept], self.id_source)
         chosen.__dict__["_reading_notices"] = list(self._reading_notices)
-        return chosen
+        chosen.__dict__["_is_part"] = True
+        return chosen if reason is None or split != "test" else chosen.opened(reason)
+
+    def selected(self, settings: Mapping[str, Any]) -> Task:
+        """Return the task with the texts that the settings of a run choose."""
+        names = ("limit", "ids", "split", "sample", "sample_by")
+        chosen = {name: settings.get(name) for name in names}
+        return self.select(**chosen, sample_seed=settings.get("sample_seed") or 0)
 
     def data_hash(self, columns: Iterable[str] = ()) -> str:
         """Return SHA-256 (hex) of the ids, the texts and the given further columns, in order."""
@@ -326,11 +367,6 @@ class Task(Shown):
 
     def __repr__(self) -> str:
         return f"<Task '{self.name}': {len(self)} texts, {len(self.codebook)} fields>"
-
-
-def split_of(text_id: str) -> Literal["dev", "test"]:
-    """Return the half that a text belongs to, fixed by its id alone: ``"dev"`` or ``"test"``, about 50:50."""
-    return "dev" if hashlib.sha256(f"nbannot-split:{text_id}".encode()).digest()[0] < 128 else "test"
 
 
 def _refuse_repeated(column: str, values: list[str]) -> None:

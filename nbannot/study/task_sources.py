@@ -10,6 +10,7 @@ from nbannot.errors import TaskError, listed, nearest
 from nbannot.study.codebook import Codebook
 from nbannot.study.reading import DATA_FILE, read_csv
 from nbannot.study.task import OutsideLabels, Task
+from nbannot.tools.given import given_path
 
 
 def bundled_tasks() -> list[str]:
@@ -61,8 +62,13 @@ def load_task(
 
 
 def _find_folder(text: str, task_root: str | Path | None) -> Path:
-    direct = Path(text).expanduser()
-    places = [direct, *([Path(task_root).expanduser() / text] if task_root else [])]
+    try:
+        places = [given_path(text), *([given_path(task_root) / given_path(text)] if task_root else [])]
+    except ValueError as error:
+        raise TaskError(
+            f"no task: {error}.\n  Bundled tasks: {listed(bundled_tasks())}. A task of your own is a folder with "
+            f"codebook.json and {DATA_FILE}."
+        ) from None
     for place in places:
         if (place / "codebook.json").is_file():
             return place.resolve()

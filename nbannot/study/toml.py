@@ -10,8 +10,8 @@ from typing import Any
 
 from nbannot.errors import ConfigError
 from nbannot.study.checks import SECRET
-from nbannot.study.faults import without_secrets
 from nbannot.study.settings import SETTINGS
+from nbannot.tools.secrets import without_keys
 
 SLIPS = (
     (re.compile(r"=\s*(True|False|TRUE|FALSE)\b"), "TOML writes true and false in small letters"),
@@ -53,8 +53,8 @@ def read_toml(text: str, first_line: int = 1) -> dict[str, Any]:
         shown = lines[row - 1].strip() if row <= len(lines) else ""
         if what.startswith("Cannot overwrite"):
             hint = "a setting is given once; several values to try stand in a list: [0, 0.7]"
-        else:
-            hint = next((why for slip, why in SLIPS if slip.search(shown)), "")
+        else:  # a line of thousands of characters is no slip of the finger, and slow to compare
+            hint = next((why for slip, why in SLIPS if slip.search(shown)), "") if len(shown) < 1_000 else ""
         tail = f"\n    {_line_for_message(shown)}" + (f"\n  {hint}." if hint else "")
         raise ConfigError(f"line {row + first_line - 1}, column {column}: {what}.{tail}") from None
 
@@ -62,13 +62,14 @@ def read_toml(text: str, first_line: int = 1) -> dict[str, Any]:
 def _line_for_message(line: str) -> str:
     name = re.match(r"[\w.-]*", line)[0]  # type: ignore[index]  # it matches everything
     secret = SECRET.search(name) and name not in SETTINGS
-    return f"{name} …" if secret else without_secrets(line)
+    shown = line if len(line) <= 200 else line[:199] + "…"
+    return f"{name} …" if secret else without_keys(shown)
 
 
 def line_of(name: str, text: str) -> int:
     """Return the number (from 1) of the line of a TOML text that sets `name`, or 0."""
     for number_, line in enumerate(text.split("\n"), start=1):
-        if re.match(rf"\s*\[*\s*[\"']?{re.escape(name)}[\"']?\s*[].=]", line):
+        if re.match(rf"\[*\s*[\"']?{re.escape(name)}[\"']?\s*[].=]", line.lstrip()):
             return number_
     return 0
 

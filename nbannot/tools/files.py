@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nbannot.errors import RunError
+from nbannot.errors import NbannotError, RunError
 
 LONGEST_NAME = 180
 """Bytes of a name, so that what is added to it (``_metrics_log_classes.csv`` and a temporary ending) fits 255."""
@@ -131,3 +131,17 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_dir
 
     return Path(user_cache_dir("nbannot", appauthor=False))
+
+
+def write_for_user(target: Path, content: bytes) -> None:
+    """Write a file where a person asked for it.
+
+    Raises
+    ------
+    NbannotError
+        If it cannot be written.
+    """
+    try:
+        target.write_bytes(content)
+    except OSError as error:
+        raise NbannotError(f"cannot write {target}: {error.strerror}.\n  Choose another path.") from None

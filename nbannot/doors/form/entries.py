@@ -24,7 +24,8 @@ TYPED = {
     "top_k": "Top k",
     "seed": "Seed",
     "max_tokens": "Max tokens",
-    "limit": "Limit (texts)",
+    "sample": "Random sample (texts)",
+    "limit": "Limit (first texts)",
     "repeats": "Repeats",
     "base_url": "Server address",
 }

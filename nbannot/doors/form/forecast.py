@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nbannot.displays.cards import money_words
 from nbannot.doors.form.sources import known_without_asking
 from nbannot.errors import NbannotError
 from nbannot.models.registry import get_model, split_name
@@ -80,6 +80,8 @@ class Forecast:
     most: int
     tokens: int
     seconds: float | None
+    money: float | None
+    money_at_most: float | None
     prompts: dict[str, str]
     first: Plan | None = None
     note: str = ""
@@ -88,12 +90,16 @@ class Forecast:
         """Return it as names and values."""
         calls = count(self.most) if self.least == self.most else f"{count(self.least)} to {count(self.most)}"
         runs = f"{plural(self.runs, 'run')}, " if self.runs > 1 else ""
-        time = "no earlier run with this model to estimate from"
+        time = "no earlier run with this model, prompt and answer mode to estimate from"
         if self.seconds is not None:
-            time = f"about {duration(self.seconds)} at most, as in the last run"
+            time = f"about {duration(self.seconds)}, as in the last run of this kind"
+        money = "unknown: no prices; set prices to see it"
+        if self.money_at_most is not None:
+            money = money_words(self.money, self.money_at_most)
         pairs = [
-            ("calls", f"{runs}{calls} calls, about {count(self.tokens)} tokens to be sent at most"),
+            ("calls", f"{runs}{calls} calls, about {count(self.tokens)} tokens to be sent"),
             ("time", time),
+            ("money", money),
         ]
         if self.first is not None:
             pairs.append(("run", f"{self.first.run_id}, {self.first.state}"))
@@ -107,19 +113,9 @@ class Forecast:
 
 def forecast(task: Task, configs: Sequence[RunConfig]) -> Forecast:
     """Return what the configs would take, as far as it can be said without asking a model."""
-    from nbannot.running.plan import plan, seconds_per_call
+    from nbannot.running.plan import Plans, plan_unasked
 
-    plans = [plan(task, config.change(model="mock")) for config in configs]
-    paces = {
-        (config.output_root, config.model): seconds_per_call(
-            Path(config.output_root) / task.name, config.model
-        )
-        for config in configs
-    }
-    seconds: float | None = 0.0
-    for config, one in zip(configs, plans, strict=True):
-        pace = paces[config.output_root, config.model]
-        seconds = None if seconds is None or pace is None else seconds + pace * one.calls_at_most
+    plans = Plans(tuple(plan_unasked(task, config) for config in configs))
     kinds = list(dict.fromkeys(config.prompt_type for config in configs))
     prompts = {}
     for kind in kinds:
@@ -132,7 +128,9 @@ def forecast(task: Task, configs: Sequence[RunConfig]) -> Forecast:
         least=sum(p.calls_at_least for p in plans),
         most=sum(p.calls_at_most for p in plans),
         tokens=sum(p.input_tokens for p in plans),
-        seconds=seconds,
+        seconds=plans.total("seconds"),
+        money=plans.total("money"),
+        money_at_most=plans.total("money_at_most"),
         prompts=prompts,
     )
 

@@ -97,7 +97,7 @@ class Outlets:
             row("prompt_type", "use_examples", "chat_mode", "reasoning"),
             row("temperature", "top_p", "top_k", "seed", "max_tokens"),
             title("Texts and fields"),
-            row("limit", "repeats", "fields"),
+            row("sample", "limit", "repeats", "fields"),
             *also,
             title("What it would take"),
             self._plan_box,

@@ -1,0 +1,220 @@
+"""Closed questions for models that decide: from the codebook to typed questions, from probabilities to answers.
+
+A decision model reads a text and several typed questions at once, and returns a probability for every option. What it
+returns is checked here once, whatever model or server it came from; a label outside the codebook cannot come of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nbannot.asking.answers import Answer
+from nbannot.asking.prompts import Prompt
+from nbannot.asking.reply_parts import shortened
+from nbannot.asking.request_reply import Decision, Question
+from nbannot.study.field import Field
+from nbannot.tools.json_bytes import packed
+
+CLOSED = ("checkbox", "dropdown", "likert")
+TOLERANCE = 0.02
+"""How far from 1 the probabilities of a question may sum up to and still be read as rounded."""
+
+BETWEEN = "\n\n"
+KINDS: dict[str, Literal["noul", "choice", "score"]] = {
+    "checkbox": "noul",
+    "dropdown": "choice",
+    "likert": "score",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How probabilities become labels.
+
+    Attributes
+    ----------
+    threshold
+        A checkbox is ticked from this probability of yes on.
+    scale
+        The answer to a likert question: the most probable level (``"modal"``), or the expected one, rounded half up
+        (``"rounded"``).
+    """
+
+    threshold: float = 0.5
+    scale: Literal["modal", "rounded"] = "modal"
+
+
+def typed_question(field: Field, name: str) -> Question:
+    """Return a closed field as a typed question; the option descriptions of the codebook become its criteria."""
+    described = dict(field.option_descriptions)
+    labels = tuple(map(str, field.labels))
+    return Question(
+        column=field.column,
+        name=name,
+        kind=KINDS[field.type],
+        instructions="\n".join(part for part in (field.instruction.strip(), _asked(field)) if part),
+        options=("false", "true") if field.type == "checkbox" else labels,
+        descriptions=tuple(described.get(label, "") for label in labels),
+    )
+
+
+def _asked(field: Field) -> str:
+    tooltip = field.tooltip.strip()
+    return f"{field.name}: {tooltip}" if tooltip else field.name
+
+
+def typed_questions(group: Sequence[Field]) -> tuple[Question, ...]:
+    """Return the questions of one call, each under its field's name, or its column where two have the same name."""
+    names = [field.name for field in group]
+    return tuple(
+        typed_question(field, field.name if names.count(field.name) == 1 else field.column) for field in group
+    )
+
+
+def as_system_one(question: Question) -> dict[str, Any]:
+    """Return a question in the form of System One: type, instructions, criteria.
+
+    >>> as_system_one(Question("S_A", "A", "score", "A: how much?", ("1", "2"), ("", "a lot")))
+    {'type': 'score', 'instructions': 'A: how much?', 'criteria': ['1', '2: a lot']}
+    """
+    found: dict[str, Any] = {"type": question.kind, "instructions": question.instructions}
+    pairs = zip(question.options, question.descriptions, strict=True)
+    if question.kind == "score":
+        found["criteria"] = [level_words(name, text) for name, text in pairs]
+    elif question.kind == "choice":
+        found["criteria"] = {name: text or None for name, text in pairs}
+    elif any(question.descriptions):
+        found["criteria"] = {name: text for name, text in pairs if text}
+    return found
+
+
+def level_words(name: str, description: str) -> str:
+    """Return what a level of a scale is called: its number, and what the codebook says of it."""
+    return f"{name}: {description}" if description else name
+
+
+def compose_questions(group: Sequence[Field]) -> Prompt:
+    """Return the request for these closed fields as a `Prompt`: the questions as JSON, then the text.
+
+    The model is sent both apart from each other, in the shape that it takes; together they are what the ledger keeps,
+    what `plan` shows and what identifies the request.
+    """
+    questions = typed_questions(group)
+    written = packed({"questions": {question.name: as_system_one(question) for question in questions}})
+    return Prompt(written.decode() + BETWEEN, "", {}, (), questions=questions)
+
+
+# ---- from what a model returns to a decision -----------------------------------------------------------------------
+
+
+def decided(
+    question: Question,
+    probabilities: Sequence[Any] | None,
+    *,
+    choice: int | None = None,
+    score: Any = None,
+    confidence: Any = None,
+) -> Decision:
+    """Return the decision that a model's numbers amount to, or one that says what is wrong with them.
+
+    Parameters
+    ----------
+    probabilities
+        One per option of the question, in order; for a noul those of no and yes.
+    choice
+        Position of the option that the model names.
+    score, confidence
+        As the model gives them; what is no finite number is left out.
+
+    Notes
+    -----
+    Probabilities that sum to 1 ± 0.02 are taken for rounded ones and divided by their sum; others are no distribution.
+    """
+    told = {"choice": choice, "score": _finite(score), "confidence": _finite(confidence)}
+    if probabilities is None:
+        return Decision(**told)  # type: ignore[arg-type]
+    if len(probabilities) != len(question.options):
+        what = f"{len(probabilities)} probabilities for {len(question.options)} options"
+        return Decision(**told, problem=what)  # type: ignore[arg-type]
+    numbers = [_finite(p) for p in probabilities]
+    for name, number, raw in zip(question.options, numbers, probabilities, strict=True):
+        if number is None or not 0 <= number <= 1:
+            what = f"the probability of {shortened(name, 30)!r} is {shortened(repr(raw), 30)}"
+            return Decision(**told, problem=what)  # type: ignore[arg-type]
+    shares = [number for number in numbers if number is not None]
+    total = math.fsum(shares)
+    if abs(total - 1) > TOLERANCE + 1e-9:
+        return Decision(**told, problem=f"probabilities sum to {total:.3g}")  # type: ignore[arg-type]
+    return Decision(tuple(share / total for share in shares), **told)  # type: ignore[arg-type]
+
+
+def _finite(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+# ---- from a decision to an answer ----------------------------------------------------------------------------------
+
+
+def read_decisions(
+    group: Sequence[Field], decisions: Mapping[str, Decision], reading: Reading, attempt: int = 1
+) -> dict[str, Answer]:
+    """Return the answer to each field of the group (column -> `Answer`) that a model's decisions amount to."""
+    return {field.column: _answer(field, decisions.get(field.column), reading, attempt) for field in group}
+
+
+def _answer(field: Field, made: Decision | None, reading: Reading, attempt: int) -> Answer:
+    if made is None:
+        return Answer(
+            field.column, "invalid", reason="the reply has no answer to this question", attempt=attempt
+        )
+    if made.refused:
+        return Answer(
+            field.column, "refused", reason="the model declined to answer this question", attempt=attempt
+        )
+    if made.problem:
+        return Answer(field.column, "invalid", reason=made.problem, attempt=attempt)
+    position = _position(field, made, reading)
+    if position is None:
+        return Answer(
+            field.column, "invalid", reason="the reply has no probability per option", attempt=attempt
+        )
+    value = field.labels[position]
+    return Answer(field.column, "ok", value, probabilities=made.probabilities, attempt=attempt)
+
+
+def _position(field: Field, made: Decision, reading: Reading) -> int | None:
+    """Return which label a decision means; ``None`` where it does not tell."""
+    shares, last = made.probabilities, len(field.labels) - 1
+    if field.type == "likert" and reading.scale == "rounded":
+        level = expected(shares) if shares else made.score
+        within = level is not None and 0 <= level <= last
+        return min(last, math.floor(level + 0.5)) if level is not None and within else None
+    if shares is None:
+        within = made.choice is not None and field.type == "dropdown" and 0 <= made.choice <= last
+        return made.choice if within else None
+    if field.type == "checkbox":
+        return int(shares[1] >= reading.threshold)
+    most = max(shares)
+    tied = [i for i, share in enumerate(shares) if share == most]
+    if field.type == "likert":
+        middle = expected(shares)
+        return min(tied, key=lambda i: (abs(i - middle), i))
+    return made.choice if made.choice in tied else tied[0]
+
+
+def expected(probabilities: Iterable[float]) -> float:
+    """Return the expected position on a scale, counted from 0.
+
+    >>> expected([0.5, 0.25, 0.25])
+    0.75
+    """
+    return math.fsum(position * share for position, share in enumerate(probabilities))

@@ -1,0 +1,347 @@
+"""How far coders agree in one field: over all of them, pair by pair, each against the majority of the others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from nbannot.measures.accounting import FieldData, unit_codes
+from nbannot.measures.agreement import counts_agreement
+from nbannot.measures.classification import accuracy, cohen_kappa, label_counts
+from nbannot.measures.coder_pairs import against_majority, pair_matrices
+from nbannot.measures.field import score_field
+from nbannot.measures.intervals import Intervals, Settings
+from nbannot.measures.label_field import label_values
+from nbannot.measures.ordinal import quadratic_kappa
+from nbannot.measures.resample import sample_cells, wilson
+from nbannot.measures.result import Result
+from nbannot.study.field import Field
+from nbannot.tools.frames import make_frame
+
+if TYPE_CHECKING:
+    from nbannot.measures.result import FloatArray, IntArray
+    from nbannot.tools.frames import Frame
+
+COLUMNS = (
+    "column",
+    "coder_a",
+    "coder_b",
+    "measure",
+    "value",
+    "ci_low",
+    "ci_high",
+    "ci_method",
+    "n",
+    "reason",
+)
+ALL = "all"
+LEVELS = {"checkbox": "nominal", "dropdown": "nominal", "likert": "ordinal"}
+"""The level of Krippendorff's alpha by type of field; of spans and texts it is whether there is any."""
+
+PAIRWISE = {
+    "checkbox": ("cohen_kappa", "percentage_agreement"),
+    "dropdown": ("cohen_kappa", "percentage_agreement"),
+    "likert": ("quadratic_kappa", "cohen_kappa", "percentage_agreement"),
+    "textbox": ("norm_levenshtein", "presence_f1"),
+    "span": ("token_f1", "exact_match_f1", "presence_f1"),
+}
+INTERVALS_UP_TO = 100
+"""For more pairs, tables give their values without intervals; a pair that is looked at has them."""
+
+LOW_ALPHA = 0.67
+"""Krippendorff's lowest alpha for tentative conclusions."""
+
+
+class Pairs(Mapping[tuple[str, str], Mapping[str, Result]]):
+    """(coder, coder) -> measure -> value with its interval, which is made when the pair is looked at."""
+
+    def __init__(self, names: Sequence[str], made: Callable[[int, int], Mapping[str, Result]]) -> None:
+        self._place = {name: number for number, name in enumerate(names)}
+        self._keys = list(combinations(names, 2))
+        self._known = set(self._keys)
+        self._made = made
+        self._held: dict[tuple[str, str], Mapping[str, Result]] = {}
+
+    def __getitem__(self, pair: tuple[str, str]) -> Mapping[str, Result]:
+        if pair not in self._known:
+            raise KeyError(pair)
+        if pair not in self._held:
+            self._held[pair] = self._made(self._place[pair[0]], self._place[pair[1]])
+        return self._held[pair]
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+@dataclass(frozen=True, repr=False)
+class Agreement:
+    """How far coders agree in one field.
+
+    Attributes
+    ----------
+    overall
+        Over all coders: Krippendorff's alpha at the field's level, percent agreement, Gwet's AC1; `n` counts texts
+        with two coders or more. Of spans and texts: whether there is any.
+    pairs
+        (coder, coder) -> measure -> value, on the texts that both coded.
+    majority
+        coder -> share of texts on which the coder agrees with the majority of the others; texts on which the others
+        tie are left out. Empty for fewer than three coders, and for spans and texts.
+    matrices
+        measure -> (coders, coders) values of all pairs, without intervals; empty for spans and texts.
+    shared
+        (coders, coders) numbers of texts that both coded; ``None`` for spans and texts.
+    """
+
+    field: Field
+    coders: tuple[str, ...]
+    overall: Mapping[str, Result]
+    pairs: Pairs
+    majority: Mapping[str, Result]
+    notes: tuple[str, ...]
+    matrices: Mapping[str, FloatArray]
+    shared: FloatArray | None
+
+    def frame(self) -> Frame:
+        """Return one row per measure: of all coders (``all``), of each pair, of each coder against the others.
+
+        Of more than 100 pairs without intervals; `pairs` has them.
+        """
+        every = [(ALL, ALL, name, result, result.n_answered) for name, result in self.overall.items()]
+        every += [(*pair, name, r, r.n) for pair, found in self._of_pairs() for name, r in found.items()]
+        every += [(name, "others", "agreement_with_majority", r, r.n) for name, r in self.majority.items()]
+        rows = [
+            dict(zip(COLUMNS, (self.field.column, a, b, name, r.value, r.ci_low, r.ci_high, r.ci_method, n, r.reason),
+                     strict=True))
+            for a, b, name, r, n in every
+        ]  # fmt: skip
+        return make_frame(rows, COLUMNS)
+
+    def _of_pairs(self) -> Iterator[tuple[tuple[str, str], Mapping[str, Result]]]:
+        if self.shared is None or len(self.pairs) <= INTERVALS_UP_TO:
+            yield from self.pairs.items()
+            return
+        for a, b in combinations(range(len(self.coders)), 2):
+            n = int(self.shared[a, b])
+            yield (
+                (self.coders[a], self.coders[b]),
+                {
+                    name: Result(
+                        float(self.matrices[name][a, b]), n=n, reason="" if n else "no text in common"
+                    )
+                    for name in PAIRWISE[self.field.type]
+                },
+            )
+
+    def mean(self, measure: str) -> float:
+        """Return the mean of a pairwise measure over the pairs in which it is defined; nan if there is none."""
+        if self.shared is None:
+            values = [found[measure].value for found in self.pairs.values() if found[measure].defined]
+        else:
+            matrix = self.matrices[measure]
+            pairs = [float(matrix[a, b]) for a, b in combinations(range(len(self.coders)), 2)]
+            values = [value for value in pairs if not math.isnan(value)]
+        return sum(values) / len(values) if values else math.nan
+
+    def __repr__(self) -> str:
+        alpha = self.overall["krippendorff_alpha"].value
+        return f"<Agreement of {len(self.coders)} coders in {self.field.column}: alpha {alpha:.2f}>"
+
+    def __str__(self) -> str:
+        return "\n".join([repr(self)[1:-1], *self.notes])
+
+
+def field_agreement(
+    f: Field,
+    names: Sequence[str],
+    values: Sequence[Mapping[str, Any]],
+    texts: Mapping[str, str],
+    clusters: Mapping[str, str] | None = None,
+    settings: Settings = Settings(2_000),  # noqa: B008 - frozen
+    level: str | None = None,
+) -> Agreement:
+    """Return how far coders agree in one field.
+
+    Parameters
+    ----------
+    values
+        Per coder id -> value, ``None`` or absent where there is none.
+    texts
+        id -> text, of all texts.
+    clusters
+        id -> what it belongs to; ``None``: texts are independent.
+    level
+        Of alpha, if not that of the field's type.
+    """
+    ids = list(texts)
+    groups = None if clusters is None else [clusters[text_id] for text_id in ids]
+    is_label = f.type in LEVELS
+    known: tuple[Any, ...] = f.labels if is_label else (False, True)
+    codes = _codes(f, ids, values, known)
+    level = level or LEVELS.get(f.type, "nominal")
+    found = counts_agreement(_counts(codes, len(known)), known, level, groups, settings)
+    overall = {name: found[name] for name in ("krippendorff_alpha", "percent_agreement", "gwet_ac1")}
+
+    def pair(a: int, b: int) -> Mapping[str, Result]:
+        return _pair(f, ids, (values[a], values[b]), texts, clusters, settings)
+
+    matrices: dict[str, FloatArray] = {}
+    shared: FloatArray | None = None
+    if is_label:
+        points = label_values(f.labels) if f.type == "likert" else None
+        matrices, shared = pair_matrices(codes, len(known), points)
+    majority = _majority(names, codes, known, groups, settings) if is_label and len(names) > 2 else {}
+    notes = _notes(f, overall, codes, level)
+    return Agreement(f, tuple(names), overall, Pairs(names, pair), majority, notes, matrices, shared)
+
+
+def _codes(
+    f: Field, ids: Sequence[str], values: Sequence[Mapping[str, Any]], known: Sequence[Any]
+) -> IntArray:
+    """Return (texts, coders) labels as numbers, -1 for none."""
+    import numpy as np
+
+    row = {text_id: number for number, text_id in enumerate(ids)}
+    place = {label: number for number, label in enumerate(known)}
+    codes = np.full((len(ids), len(values)), -1, dtype=np.int64)
+    for coder, of_coder in enumerate(values):
+        given = (
+            of_coder
+            if None not in of_coder.values()
+            else {i: v for i, v in of_coder.items() if v is not None}
+        )
+        labels = given.values() if f.type in LEVELS else [_coded(f, value) for value in given.values()]
+        codes[[row[i] for i in given], coder] = [place[label] for label in labels]
+    return codes
+
+
+def _counts(codes: IntArray, k: int) -> FloatArray:
+    import numpy as np
+
+    return np.stack([(codes == label).sum(1) for label in range(k)], axis=1).astype(float)
+
+
+def _coded(f: Field, value: Any) -> Any:
+    """Return a value as it enters alpha: of spans and texts whether there is any."""
+    if f.type in LEVELS or value is None:
+        return value
+    return bool(value if f.type == "span" else value.strip())
+
+
+def _pair(
+    f: Field,
+    ids: Sequence[str],
+    sides: tuple[Mapping[str, Any], Mapping[str, Any]],
+    texts: Mapping[str, str],
+    clusters: Mapping[str, str] | None,
+    settings: Settings,
+) -> dict[str, Result]:
+    """Return the pairwise measures of two coders on the texts that both coded."""
+    both = [i for i in ids if all(side.get(i) is not None for side in sides)]
+    if not both:
+        return dict.fromkeys(PAIRWISE[f.type], Result(math.nan, reason="no text in common"))
+    one, two = ([side[i] for i in both] for side in sides)
+    groups = None if clusters is None else [clusters[i] for i in both]
+    if f.type in LEVELS:
+        return _labels(f, one, two, groups, settings)
+    if f.type == "span":
+        one, two = ([[(s["start"], s["end"], s["label"]) for s in v] for v in side] for side in (one, two))
+    where = [texts[i] for i in both] if f.type == "span" else None
+    data = FieldData(f.type, f.labels, one, two, texts=where, clusters=groups)
+    found = score_field(data, n_resamples=settings.n_resamples, seed=settings.seed).results
+    return {name: found[name] for name in PAIRWISE[f.type]}
+
+
+def _labels(
+    f: Field, one: Sequence[Any], two: Sequence[Any], groups: Sequence[str] | None, settings: Settings
+) -> dict[str, Result]:
+    """Return kappa and agreement of two complete lists of labels."""
+    import numpy as np
+
+    k, n = len(f.labels), len(one)
+    place = {label: i for i, label in enumerate(f.labels)}
+    cells = np.array([place[a] * k + place[b] for a, b in zip(one, two, strict=True)], dtype=np.int64)
+    sample = sample_cells(cells, k * k, None if groups is None else unit_codes(groups), None, settings.seed)
+    values = label_values(f.labels) if f.type == "likert" else None
+
+    def evaluate(totals: Any) -> dict[str, Any]:
+        tables = totals.reshape(-1, k, k)
+        counts = label_counts(np.concatenate([tables, np.zeros((len(tables), k, 1))], axis=-1))
+        found = {"cohen_kappa": cohen_kappa(counts), "percentage_agreement": accuracy(counts)}
+        return found if values is None else found | {"quadratic_kappa": quadratic_kappa(tables, values)}
+
+    intervals = Intervals(sample, evaluate, settings, Result(math.nan, n=n, n_answered=n))
+    return {
+        name: intervals.result(
+            name,
+            proportion_of=n if name == "percentage_agreement" else None,
+            bounds=(-1.0, 1.0),
+            if_undefined="no variation",
+        )
+        for name in PAIRWISE[f.type]
+    }
+
+
+def _majority(
+    names: Sequence[str],
+    codes: IntArray,
+    known: Sequence[Any],
+    groups: Sequence[str] | None,
+    settings: Settings,
+) -> dict[str, Result]:
+    """Return each coder's agreement with the majority of the others; ties stay unresolved and are left out."""
+    if groups is not None:
+        return {
+            name: _clustered_majority(codes, coder, len(known), groups, settings)
+            for coder, name in enumerate(names)
+        }
+    found = {}
+    for name, n, same in zip(names, *against_majority(codes, len(known)), strict=True):
+        if not n:
+            found[name] = Result(math.nan, reason="no text on which the others have a majority")
+            continue
+        low, high = wilson(float(same), float(n), settings.level)
+        found[name] = Result(same / n, low, high, "Wilson", int(n), int(n))
+    return found
+
+
+def _clustered_majority(
+    codes: IntArray, coder: int, k: int, groups: Sequence[str], settings: Settings
+) -> Result:
+    human, model, kept = [], [], []
+    others = _counts(codes, k)
+    for row, code in enumerate(codes[:, coder]):
+        counts = others[row].copy()
+        if code >= 0:
+            counts[code] -= 1
+        most = counts.max()
+        if code >= 0 and most > 0 and (counts == most).sum() == 1:
+            human.append(1)
+            model.append(int(counts.argmax() == code))
+            kept.append(groups[row])
+    data = FieldData("checkbox", (0, 1), human, model, clusters=kept)
+    return score_field(data, n_resamples=settings.n_resamples, seed=settings.seed).results["accuracy"]
+
+
+def _notes(f: Field, overall: Mapping[str, Result], codes: IntArray, level: str) -> tuple[str, ...]:
+    alpha = overall["krippendorff_alpha"]
+    n, given = len(codes), int((codes >= 0).sum())
+    what = level if f.type in LEVELS else "of whether there is any"
+    notes = [
+        f"alpha {what}; {alpha.n_answered:,} of {n:,} texts have two coders or more, {given / max(1, n):.1f} coders "
+        "per text; intervals resample texts"
+    ]
+    if alpha.value < LOW_ALPHA:
+        notes.append(
+            f"Alpha is below {LOW_ALPHA}: the coders disagree, so that scores against labels of this kind have a low "
+            "ceiling."
+        )
+    if f.type in LEVELS and overall["percent_agreement"].value > 0.9 and alpha.value < LOW_ALPHA:
+        notes.append("Most labels are the same: alpha is low although agreement is high.")
+    return tuple(notes)

@@ -1,0 +1,230 @@
+"""People's labels of a task as they lie in files, read fast and without a task of each coder's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nbannot.comparing.joining import joined_ids, refuse_other_texts, refuse_repeated
+from nbannot.comparing.study_folder import OUTPUT_ROOT, coder_files, no_coders
+from nbannot.errors import ScoringError, TaskError, listed, nearest, problems
+from nbannot.study.codebook import Codebook
+from nbannot.study.field import Field
+from nbannot.study.reading import read_csv
+from nbannot.study.spans import read_spans
+from nbannot.study.task import ID_COLUMNS, Task
+from nbannot.tools.memory import no_search_for_cycles
+
+Row = dict[str, Any]
+"""column -> value of one text, only of fields that were coded."""
+Labels = dict[str, Row]
+"""text id -> its row, of texts with a label."""
+
+
+def people_of(
+    task: Task, coders: Iterable[str] | None = None, output_root: str | Path = OUTPUT_ROOT
+) -> dict[str, Labels]:
+    """Return coder -> labels of everybody who coded the task, or of these; see `read_people`."""
+    return read_people(task, coders, output_root)[0]
+
+
+def read_people(
+    task: Task, coders: Iterable[str] | None = None, output_root: str | Path = OUTPUT_ROOT
+) -> tuple[dict[str, Labels], tuple[str, ...]]:
+    """Return coder -> labels of everybody who coded the task, or of these; and what was left out, one sentence each.
+
+    Raises
+    ------
+    ScoringError
+        If there is nobody, a name is unknown, or a file cannot be read: with coder, file and row.
+    """
+    files = coder_files(task, output_root)
+    if not files:
+        raise no_coders(task, output_root)
+    if coders is not None:
+        wanted = [coders] if isinstance(coders, str) else [str(name) for name in coders]
+        unknown = [name for name in wanted if name not in files]
+        if unknown:
+            raise ScoringError(
+                f"no labels of {listed(map(repr, unknown))}{nearest(unknown[0], files) or '.'}\n"
+                f"  There are labels of {listed(files, 12)}."
+            )
+        files = {name: files[name] for name in wanted}
+    reader = LabelReader(task)
+    with no_search_for_cycles():
+        people = {name: reader.read(path, name) for name, path in files.items()}
+    return people, tuple(
+        f"{name}: {len(ids):,} {'row' if len(ids) == 1 else 'rows'} with ids that the task does not have: "
+        f"{listed(map(repr, ids), 3)}, left out."
+        for name, ids in reader.unknown.items()
+    )
+
+
+class LabelReader:
+    """Reads coders' files of one task; a cell that was understood once is not read again.
+
+    Parameters
+    ----------
+    as_written
+        Keep everything that stands there: also of texts that the task does not have, and of fields that do not apply.
+    """
+
+    def __init__(self, task: Task, *, as_written: bool = False) -> None:
+        self.task, self._all = task, as_written
+        self._gated = not as_written and any(f.condition is not None for f in task.codebook)
+        self._texts = dict(zip(task.ids, task.texts, strict=True))
+        self.unknown: dict[str, list[str]] = {}
+        self._known: dict[str, _Known] = {}
+
+    def read(self, path: Path, coder: str) -> Labels:
+        """Return a coder's labels; rows of texts that the task does not have are left out.
+
+        Raises
+        ------
+        ScoringError
+            If the file has no ids or no labels, an id repeats, or a label is outside the codebook.
+        """
+        columns = self._columns(path, coder)
+        names = list(columns)
+        ids = columns[self._id_column(names, coder, path)]
+        fields = [f for f in self.task.codebook if f.column in columns]
+        if not fields:
+            labels = listed((f.column for f in self.task.codebook), 12)
+            raise ScoringError(
+                f"coder '{coder}': {path} has no label column of task '{self.task.name}'.\n"
+                f"  Its columns: {listed(names, 12)}; the labels are in {labels}."
+            )
+        ids = self._joined(ids, coder)
+        if len(set(ids)) < len(ids):
+            try:
+                refuse_repeated(dict(enumerate(ids)), f"coder '{coder}' ({path})", 2)
+            except TaskError as error:
+                raise ScoringError(str(error)) from None
+        text_column = self.task.codebook.text_column
+        if text_column in columns and not self._all:
+            own = {i: text for i, text in zip(ids, columns[text_column], strict=True) if i in self._texts}
+            refuse_other_texts(self._texts, own, f"coder '{coder}' ({path})", text_column)
+        found: Labels = {}
+        wrong: list[str] = []
+        for f in fields:
+            values = self._values(f, columns[f.column], ids, wrong)
+            if not found:
+                found = {
+                    i: {f.column: value} for i, value in zip(ids, values, strict=True) if value is not None
+                }
+                continue
+            for i, value in zip(ids, values, strict=True):
+                if value is not None:
+                    found.setdefault(i, {})[f.column] = value
+        if wrong:
+            raise ScoringError(problems(f"coder '{coder}': labels in {path} are outside the codebook", wrong))
+        if self._gated:
+            found = {i: of_applying(self.task.codebook, row) for i, row in found.items()}
+        known = self._texts
+        return (
+            found
+            if self._all or found.keys() <= known.keys()
+            else {i: r for i, r in found.items() if i in known}
+        )
+
+    def _joined(self, ids: list[str], coder: str) -> list[str]:
+        """Return the task's ids that a coder's ids mean; an id that means none stays as it is."""
+        if self._texts.keys() >= set(ids):
+            return ids
+        found = joined_ids(ids, self._texts)
+        unknown = [i for i, known in zip(ids, found, strict=True) if known is None]
+        if unknown:
+            self.unknown[coder] = unknown
+        return [known or i for i, known in zip(ids, found, strict=True)]
+
+    def _columns(self, path: Path, coder: str) -> dict[str, list[str]]:
+        """Return a file's columns; one without quotation marks is taken apart at its commas."""
+        try:
+            return _plain_columns(path) or {
+                c.name: c.to_list() for c in read_csv(path, delimiter=None).get_columns()
+            }
+        except TaskError as error:
+            if "has a header but no texts" in str(error):
+                return {name: [] for name in path.read_text(encoding="utf-8-sig").strip().split(",")}
+            raise ScoringError(f"coder '{coder}': {error}") from None
+
+    def _id_column(self, names: list[str], coder: str, path: Path) -> str:
+        wanted = "text_id" if self.task.id_source == "text" else self.task.id_source
+        found = next((name for name in (wanted, *ID_COLUMNS) if name in names), None)
+        if found is None:
+            raise ScoringError(
+                f"coder '{coder}': {path} has no id column '{wanted}' or {listed(ID_COLUMNS)}.\n"
+                f"  Its columns: {listed(names, 12)}."
+            )
+        return found
+
+    def _values(self, f: Field, cells: Sequence[str], ids: Sequence[str], wrong: list[str]) -> list[Any]:
+        """Return the values of one column, and enter the cells that have none among the faults, with their rows."""
+        if f.type != "span":
+            known = self._known.setdefault(f.column, _Known(f))
+            values = list(map(known.__getitem__, cells))
+            if not known.faults:
+                return values
+            faults = [
+                (n, i, cell, known.faults.get(cell))
+                for n, (i, cell) in enumerate(zip(ids, cells, strict=True), 2)
+            ]
+        else:
+            values, faults = [], []
+            for n, (i, cell) in enumerate(zip(ids, cells, strict=True), start=2):
+                value, fault = None, None
+                try:
+                    value = read_spans(cell, self._texts[i], f.label_options)[0] if i in self._texts else None
+                except ValueError as error:
+                    fault = str(error)
+                values.append(value)
+                faults.append((n, i, cell, fault))
+        wrong += [
+            f"row {n}, text {i}, {f.name}: {cell[:60]!r} {fault}" for n, i, cell, fault in faults if fault
+        ]
+        return values
+
+
+class _Known(dict[str, Any]):
+    """The value of every cell that was met; of one that has none, why."""
+
+    def __init__(self, f: Field) -> None:
+        super().__init__()
+        self._field = f
+        self.faults: dict[str, str] = {}
+
+    def __missing__(self, cell: str) -> Any:
+        try:
+            self[cell] = self._field.read(cell)
+        except ValueError as error:
+            self[cell], self.faults[cell] = None, str(error)
+        return self[cell]
+
+
+def _plain_columns(path: Path) -> dict[str, list[str]] | None:
+    """Return the columns of a CSV file that needs no reader: no quotation mark, even rows; ``None`` for any other."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    except (OSError, UnicodeDecodeError):
+        return None
+    if '"' in text or "\r" in text:
+        return None
+    rows = [line.split(",") for line in text.split("\n") if line]
+    width = len(rows[0]) if rows else 0
+    if len(rows) < 2 or width < 2 or len(set(rows[0])) < width or set(map(len, rows)) != {width}:
+        return None
+    return dict(zip(rows[0], map(list, zip(*rows[1:], strict=True)), strict=True))
+
+
+def of_applying(codebook: Codebook, row: Mapping[str, Any]) -> Row:
+    """Return the labels of fields that apply; a field whose parent was not coded counts as applying."""
+    return {column: value for column, value in row.items() if _may_apply(codebook, codebook[column], row)}
+
+
+def _may_apply(codebook: Codebook, f: Field, row: Mapping[str, Any]) -> bool:
+    if f.condition is None:
+        return True
+    parent = codebook[f.condition.column]
+    said = row.get(parent.column)
+    return (said is None or said == f.condition.value) and _may_apply(codebook, parent, row)

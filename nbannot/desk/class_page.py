@@ -1,0 +1,128 @@
+"""How a class coded, on one page: how far everybody is, who is like whom and the gold, which texts divide the room."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from nbannot.comparing.people import Labels, people_of
+from nbannot.comparing.reliability import Agreements, agreement
+from nbannot.comparing.study_folder import OUTPUT_ROOT
+from nbannot.page.shown import Shown
+from nbannot.record import export
+from nbannot.running.design import as_task
+from nbannot.study.config import RunConfig
+from nbannot.study.task import Task
+from nbannot.tools.frames import make_frame
+
+if TYPE_CHECKING:
+    from nbannot.tools.frames import Frame
+
+HARDEST = 10
+LABELLED = ("checkbox", "dropdown", "likert")
+
+
+@dataclass(frozen=True, repr=False)
+class ClassPage(Shown):
+    """How a class coded."""
+
+    _display: ClassVar[str] = "class_card"
+
+    task: Task
+    people: dict[str, Labels]
+    agreements: Agreements
+
+    @cached_property
+    def students(self) -> Frame:
+        """One row per student: texts coded, share like the gold, share like the majority of the others, time per text.
+
+        The shares are over all labels that can be compared, `nan` where none can.
+        """
+        rows = []
+        for name, labels in self.people.items():
+            same, n = self._like_gold(labels)
+            majority = [a.majority[name] for a in self.agreements.fields.values() if name in a.majority]
+            total = sum(result.n for result in majority)
+            like = sum(result.value * result.n for result in majority if result.n)
+            rows.append(
+                {
+                    "coder": name,
+                    "texts": sum(map(bool, labels.values())),
+                    "like the gold": same / n if n else math.nan,
+                    "like the others": like / total if total else math.nan,
+                    "seconds per text": self.agreements.seconds.get(name, math.nan),
+                }
+            )
+        return make_frame(rows, ("coder", "texts", "like the gold", "like the others", "seconds per text"))
+
+    @property
+    def frame(self) -> Frame:
+        """The same as `students`."""
+        return self.students
+
+    @cached_property
+    def hardest(self) -> Frame:
+        """The labels on which the class is most divided: text, field, how many coded it, what they said, the gold."""
+        rows = []
+        for f in self.task.codebook:
+            if f.type not in LABELLED:
+                continue
+            gold = dict(zip(self.task.ids, self.task.human(f.column), strict=True))
+            for text_id in self.task.ids:
+                said = Counter(
+                    row[f.column]
+                    for labels in self.people.values()
+                    if f.column in (row := labels.get(text_id, {}))
+                )
+                n = said.total()
+                if len(said) > 1:
+                    words = ", ".join(f"{value} ({count})" for value, count in said.most_common())
+                    known = "" if gold[text_id] is None else str(gold[text_id])
+                    rows.append({"text": text_id, "field": f.name, "coded by": n, "most said": max(said.values()) / n,
+                                 "labels": words, "gold": known})  # fmt: skip
+        rows.sort(
+            key=lambda row: (cast(float, row["most said"]), -cast(int, row["coded by"]), str(row["text"]))
+        )
+        return make_frame(rows[:HARDEST], ("text", "field", "coded by", "most said", "labels", "gold"))
+
+    def to_latex(self, caption: str | None = None, label: str | None = None) -> str:
+        """Return `students` as a LaTeX table."""
+        return export.to_latex(self.students, caption, label)
+
+    def __repr__(self) -> str:
+        return f"<Class of {len(self.people)} on '{self.task.name}'>"
+
+    def _like_gold(self, labels: Labels) -> tuple[int, int]:
+        same = n = 0
+        for f in self.task.codebook:
+            if f.type not in LABELLED:
+                continue
+            for text_id, gold in zip(self.task.ids, self.task.human(f.column), strict=True):
+                value = labels.get(text_id, {}).get(f.column)
+                if gold is not None and value is not None:
+                    n, same = n + 1, same + (value == gold)
+        return same, n
+
+
+def class_page(
+    task: Task | str | Path | Any,
+    *,
+    coders: Sequence[str] | None = None,
+    seed: int = 1,
+    output_root: str | Path = OUTPUT_ROOT,
+) -> ClassPage:
+    """Return how a class coded a task; everybody in ``coders/``, or only these.
+
+    Raises
+    ------
+    ScoringError
+        If fewer than two people coded.
+    """
+    task = as_task(task, RunConfig())
+    found = cast(Agreements, agreement(task, coders=coders, seed=seed, output_root=output_root))
+    return ClassPage(task, people_of(task, coders, output_root), found)

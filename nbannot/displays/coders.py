@@ -1,0 +1,183 @@
+"""What people's labels come to: how far coders agree, and the labels that several of them make."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from nbannot.page.blocks import Block, Cell, Fold, Grid, Heading, Para, Row
+from nbannot.page.digits import NONE, count, decimals, duration, interval, number
+from nbannot.page.fragment import Fragment
+from nbannot.report.words import metric_words, plural
+
+if TYPE_CHECKING:
+    from nbannot.comparing.field_agreement import Agreement
+    from nbannot.comparing.reliability import Agreements
+    from nbannot.measures.result import Result
+
+MATRIX_UP_TO = 12
+"""More coders are shown as a list of the pairs that agree least and most."""
+PAIRS_SHOWN = 5
+SPAN_PAIRS_UP_TO = 66
+"""Pairs of spans and texts take long; more of them are made only when they are looked at."""
+
+
+def agreement_card(found: Agreements) -> Fragment:
+    """Return how far coders agree: alpha per field, every pair as a heat map, each coder against the others."""
+    blocks: list[Block] = [
+        Heading("Agreement", 1, f"{found.name}, {plural(len(found.coders), 'coder')}"),
+        _alphas(found),
+    ]
+    for agreed in found.fields.values():
+        blocks += _field(found, agreed)
+    blocks += [Para(note, "quiet") for note in found.notes]
+    return Fragment.of(blocks)
+
+
+def _alphas(found: Agreements) -> Grid:
+    rows: list[Row] = []
+    for agreed in found.fields.values():
+        alpha, percent, ac1 = (
+            agreed.overall[n] for n in ("krippendorff_alpha", "percent_agreement", "gwet_ac1")
+        )
+        digits = decimals(alpha.n_answered)
+        rows.append(
+            [Cell(agreed.field.name, "strong"), *_value(alpha, digits), _plain(percent, digits), _plain(ac1, digits),
+             count(len(agreed.coders)), count(alpha.n_answered), alpha.reason]
+        )  # fmt: skip
+    header = ["field", "alpha", "95% interval", "agreement", "AC1", "coders", "texts with two", ""]
+    return Grid(header, rows, "lrlrrrrl", caption="All coders together")
+
+
+def _field(found: Agreements, agreed: Agreement) -> list[Block]:
+    from nbannot.comparing.field_agreement import PAIRWISE  # which loads numpy
+
+    measure = PAIRWISE[agreed.field.type][0]
+    blocks: list[Block] = [Heading(agreed.field.name, 2, agreed.notes[0])]
+    blocks += [Para(note, "notice") for note in agreed.notes[1:]]
+    blocks += _pairs(agreed, measure)
+    each = _each(found, agreed)
+    return [*blocks, *([each] if each.rows else [])]
+
+
+def _pairs(agreed: Agreement, measure: str) -> list[Block]:
+    """Return the pairs: all of them as a heat map, or of many the extremes."""
+    names, n = agreed.coders, len(agreed.coders)
+    if agreed.shared is None and len(agreed.pairs) > SPAN_PAIRS_UP_TO:
+        return [Para(f"{count(len(agreed.pairs))} pairs; look at one: .pairs[a, b].", "quiet")]
+    values: dict[tuple[int, int], float] = {}
+    for a, b in combinations(range(n), 2):
+        if agreed.shared is None:
+            values[a, b] = agreed.pairs[names[a], names[b]][measure].value
+        else:
+            values[a, b] = float(agreed.matrices[measure][a, b])
+    words = metric_words(measure)
+    if n > MATRIX_UP_TO:
+        return [_extremes(agreed, values, words)]
+    rows: list[Row] = []
+    for a, name in enumerate(names):
+        cells = [_tinted(values.get((min(a, b), max(a, b)), math.nan), a == b) for b in range(n)]
+        rows.append([name, *cells])
+    return [Grid(["", *names], rows, "l" + "r" * n, caption=f"{words}, pair by pair")]
+
+
+def _tinted(value: float, own: bool) -> Cell:
+    if own or math.isnan(value):
+        return Cell("" if own else NONE, "quiet")
+    return Cell(number(value, 2, low=-1.0), tint=max(-1.0, min(1.0, value)))
+
+
+def _extremes(agreed: Agreement, values: Mapping[tuple[int, int], float], words: str) -> Block:
+    defined = sorted((v, pair) for pair, v in values.items() if not math.isnan(v))
+    if not defined:
+        return Para(f"{words}: not defined in any of {count(len(values))} pairs.", "quiet")
+    middle = defined[len(defined) // 2][0]
+    shown = [*defined[:PAIRS_SHOWN], *defined[-PAIRS_SHOWN:]] if len(defined) > 2 * PAIRS_SHOWN else defined
+    rows: list[Row] = []
+    for v, (a, b) in shown:
+        n = "" if agreed.shared is None else count(agreed.shared[a, b])
+        rows.append(
+            [agreed.coders[a], agreed.coders[b], Cell(number(v, 2, low=-1.0), tint=max(-1.0, min(1.0, v))), n]
+        )
+    title = f"{words}: {count(len(values))} pairs, median {number(middle, 2, low=-1.0)}; the lowest and the highest"
+    return Fold(title, [Grid(["coder", "coder", words, "texts"], rows, "llrr")])
+
+
+def _each(found: Agreements, agreed: Agreement) -> Grid:
+    """Return every coder against the majority of the others and alone, and the runs."""
+    column = agreed.field.column
+    rows: list[Row] = []
+    for name in agreed.coders:
+        majority, alone = agreed.majority.get(name), found.alone.get((name, column))
+        if majority is None and alone is None and name not in found.seconds:
+            continue
+        rows.append([name, *_value(majority), count(majority.n) if majority else "", *_value(alone),
+                     duration(found.seconds[name]) if name in found.seconds else ""])  # fmt: skip
+    for (run, of_column), among in found.runs.items():
+        if of_column == column:
+            kappa = number(among.mean_kappa, 2, low=-1.0) if not math.isnan(among.mean_kappa) else NONE
+            rows.append([Cell(f"run {run}", "strong"), *_value(among.majority), count(among.majority.n), "",
+                         f"mean kappa with people {kappa}", ""])  # fmt: skip
+    header = [
+        "",
+        "with the others' majority",
+        "95% interval",
+        "texts",
+        "with oneself",
+        "95% interval",
+        "time per text",
+    ]
+    return Grid(header, rows, "lrlrrlr", caption="Each coder")
+
+
+def _value(result: Result | None, digits: int = 2) -> list[Cell | str]:
+    """Return a value and its interval as two cells."""
+    if result is None:
+        return ["", ""]
+    if not result.defined:
+        return [Cell(NONE, title=result.reason), ""]
+    return [number(result.value, digits, low=-1.0), interval(result.ci_low, result.ci_high, digits)]
+
+
+def _plain(result: Result, digits: int) -> Cell | str:
+    return number(result.value, digits, low=-1.0) if result.defined else Cell(NONE, title=result.reason)
+
+
+def consensus_card(found: Any) -> Fragment:
+    """Return how the labels of several people came to one: per field how many by which way, and what is open."""
+    blocks: list[Block] = [
+        Heading("Consensus", 1, f"{found.base.name}, {plural(len(found.coders), 'coder')}, by {found.rule}"),
+        _records(found.counts, "How the labels came about"),
+        *(Para(note, "notice") for note in found.notes),
+        Para(f"Kept in {found.path}.", "quiet"),
+    ]
+    return Fragment.of(blocks)
+
+
+def class_card(page: Any) -> Fragment:
+    """Return how a class coded: how far everybody is, against the gold, and the texts that divide the room."""
+    blocks: list[Block] = [
+        Heading("Class", 1, f"{page.task.name}, {plural(len(page.agreements.coders), 'coder')}"),
+        _records(page.students, "Everybody"),
+        _records(page.hardest, "The texts that divide the room"),
+        _alphas(page.agreements),
+    ]
+    return Fragment.of(blocks)
+
+
+def _records(frame: Any, caption: str) -> Grid:
+    """Return a small frame as a table."""
+    columns = [str(name) for name in frame.columns]
+    rows: list[Row] = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
+    numeric = [all(isinstance(value, int | float) for value in frame[name]) for name in frame.columns]
+    return Grid(columns, rows, "".join("r" if right else "l" for right in numeric), caption=caption)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return NONE if math.isnan(value) else number(value, 2, low=-1.0)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(str, value))
+    return count(value) if isinstance(value, int) else str(value)

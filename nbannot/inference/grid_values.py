@@ -1,0 +1,208 @@
+"""The value of a statistic in every run of a grid, and how far its mean moves with other texts."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from nbannot.comparing.align import column_of
+from nbannot.comparing.coder import Coder
+from nbannot.errors import ScoringError, listed, nearest
+from nbannot.inference.gold import field_of
+from nbannot.inference.grid import blocks_of, part_of, read_estimate
+from nbannot.inference.total_error import MANY
+from nbannot.measures.accounting import FieldData, unit_codes
+from nbannot.measures.field import score_field
+from nbannot.measures.result import FloatArray
+from nbannot.record.run import Run
+from nbannot.record.scoring import field_data
+from nbannot.study.field import Field
+
+FIRST_METRIC = {"checkbox": "accuracy", "dropdown": "accuracy", "likert": "quadratic_kappa",
+                "textbox": "norm_levenshtein", "span": "token_f1"}  # fmt: skip
+SHARE = "share:"
+BLOCKS, CALLS, RUNS = 40, 100, 5
+"""Blocks of texts of a jackknife; about so many calls of a slow estimator, on so many of the runs."""
+QUICK = 0.002
+"""Seconds: a faster estimator is called as often as the blocks ask for."""
+
+
+def grid_values(
+    runs: Sequence[Run],
+    statistic: Any,
+    column: str | None,
+    coders: Sequence[Coder],
+    cluster: str | None,
+    seed: int,
+) -> tuple[FloatArray, float, float, str]:
+    """Return (runs, coders) values, the variance of their mean over texts, its degrees of freedom, and a name.
+
+    Raises
+    ------
+    ScoringError
+        If the statistic cannot be computed for every run.
+    """
+    clusters = column_of(runs[0].task, cluster)
+    if callable(statistic):
+        if coders:
+            raise ScoringError("coders= goes with a metric: a function of a run has its own reference.")
+        return _of_estimator(runs, statistic, clusters, seed)
+    f = field_of(runs[0], column)
+    if isinstance(statistic, str) and statistic.startswith(SHARE):
+        label = statistic.removeprefix(SHARE).strip()
+        known = [str(v) for v in f.labels]
+        if label not in known:
+            raise ScoringError(
+                f"'{label}' is no label of {f.name}{nearest(label, known) or '.'}\n  Its labels: {listed(known)}."
+            )
+        per_text = np.column_stack(
+            [[float(str(v) == label) for v in run.coding.values(f.column)] for run in runs]
+        )
+        return over_texts(per_text, 1, clusters, f"the share of {label} in {f.name}")
+    metric = statistic or FIRST_METRIC[f.type]
+    data = [_against(run, f, coder) for run in runs for coder in (coders or (None,))]
+    if metric == "accuracy" and f.type in ("checkbox", "dropdown", "likert"):
+        return _accuracy(data, max(1, len(coders)), clusters, f)
+    return _of_metric(data, max(1, len(coders)), metric, clusters, seed, f)
+
+
+def _against(run: Run, f: Field, coder: Coder | None) -> FieldData:
+    """Return a field of a run beside the task's labels, or beside one person's."""
+    if coder is None:
+        return field_data(run.coding, f)
+    data = field_data(run.coding, f)
+    said = dict(zip(coder.task.ids, field_data(replace(coder.coding, by_person=True), f).model, strict=True))
+    human = [said.get(i) for i in run.task.ids]
+    return replace(data, human=human, human_applies=None)
+
+
+def _accuracy(
+    data: Sequence[FieldData], k: int, clusters: Sequence[str] | None, f: Field
+) -> tuple[FloatArray, float, float, str]:
+    coded = np.array([[h is not None for h in one.human] for one in data])
+    used = np.logical_and.reduce(coded)
+    if not used.any():
+        raise ScoringError(f"no text has a human label in {f.column} from everybody.")
+    right = [[float(h == m) for h, m in zip(one.human, one.model, strict=True)] for one in data]
+    per_text = np.array(right).T[used]
+    groups = None if clusters is None else [c for c, u in zip(clusters, used.tolist(), strict=True) if u]
+    return over_texts(per_text, k, groups, f"accuracy in {f.name}")
+
+
+def over_texts(
+    per_text: FloatArray, k: int, clusters: Sequence[str] | None, name: str
+) -> tuple[FloatArray, float, float, str]:
+    """Return a statistic that is a mean over texts: its variance is known without resampling."""
+    n = len(per_text)
+    if n < 2:
+        raise ScoringError("two texts at least are needed for an error over texts.")
+    apart = per_text.mean(1) - per_text.mean()
+    if clusters is None:
+        variance, df = float((apart**2).sum()) / (n * (n - 1)), float(n - 1)
+    else:
+        sums = np.bincount(unit_codes(clusters), apart)
+        g = len(sums)
+        variance, df = float((sums**2).sum()) / n**2 * g / max(1, g - 1), float(max(1, g - 1))
+    return per_text.mean(0).reshape(-1, k), variance, df if clusters is not None else max(df, 1.0), name
+
+
+def _of_metric(
+    data: Sequence[FieldData], k: int, metric: str, clusters: Sequence[str] | None, seed: int, f: Field
+) -> tuple[FloatArray, float, float, str]:
+    def value(one: FieldData) -> float:
+        found = score_field(one, n_resamples=1)
+        known = {**found.results, **found.extra}
+        if metric not in known:
+            raise ScoringError(f"'{metric}' is no metric of a {f.type}{nearest(metric, known) or '.'}")
+        return float(known[metric].value)
+
+    values = np.array([value(one) for one in data])
+    _refuse_undefined(values, metric)
+    picked = [data[i] for i in _spread(len(data))]
+    blocks = blocks_of(data[0].n_rows, clusters, CALLS // len(picked), seed)
+    keep = [np.setdiff1d(np.arange(data[0].n_rows), block).tolist() for block in blocks]
+    left_out = np.array([[value(_rows(one, rows)) for one in picked] for rows in keep])
+    return values.reshape(-1, k), _jackknife(left_out, len(data)), len(blocks) - 1.0, f"{metric} in {f.name}"
+
+
+def _spread(n: int) -> list[int]:
+    """Return the positions of a few of `n` runs, evenly spread."""
+    return [int(i) for i in np.linspace(0, n - 1, min(n, RUNS)).round()]
+
+
+def _rows(data: FieldData, rows: Sequence[int]) -> FieldData:
+    """Return some rows of a field's data."""
+
+    def of(values: Any) -> Any:
+        return (
+            None
+            if values is None
+            else np.asarray(values)[rows]
+            if isinstance(values, np.ndarray)
+            else [values[r] for r in rows]
+        )
+
+    return replace(
+        data, human=of(data.human), model=of(data.model), human_applies=of(data.human_applies),
+        model_applies=of(data.model_applies), gate_unanswered=of(data.gate_unanswered), texts=of(data.texts),
+        missing_reason=of(data.missing_reason), unaligned=of(data.unaligned),
+    )  # fmt: skip
+
+
+def _of_estimator(
+    runs: Sequence[Run], estimator: Callable[[Run], Any], clusters: Sequence[str] | None, seed: int
+) -> tuple[FloatArray, float, float, str]:
+    started = time.monotonic()
+    found = [read_estimate(estimator(run)) for run in runs]
+    each = (time.monotonic() - started) / len(runs)
+    values = np.array([one.value for one in found])
+    _refuse_undefined(values, "the estimator")
+    name = getattr(estimator, "__name__", "the estimate").replace("<lambda>", "the estimate")
+    se = np.array([one.se for one in found])
+    if not np.isnan(se).any():  # the estimator knows its error over texts; runs on the same texts share it
+        return values[:, None], float((se**2).mean()), float(MANY), name
+    picked = [
+        runs[i] for i in np.linspace(0, len(runs) - 1, min(len(runs), RUNS)).round().astype(int).tolist()
+    ]
+    blocks = blocks_of(len(runs[0].task), clusters, BLOCKS if each < QUICK else CALLS // len(picked), seed)
+    every = np.arange(len(runs[0].task))
+    left_out = np.array(
+        [
+            [
+                read_estimate(estimator(part_of(run, np.setdiff1d(every, block).tolist()))).value
+                for run in picked
+            ]
+            for block in blocks
+        ]
+    )
+    return values[:, None], _jackknife(left_out, len(runs)), len(blocks) - 1.0, name
+
+
+def _jackknife(left_out: FloatArray, n_runs: int) -> float:
+    """Return the variance over texts of the mean of `n_runs` runs, from (blocks, some runs) values without a block.
+
+    Runs on the same texts move together: their mean has the covariance of two of them, and a part of what is their own.
+    """
+    if np.isnan(left_out).any():
+        raise ScoringError(
+            "the statistic is not defined on a part of the texts: its error over texts is unknown."
+        )
+    b, r = left_out.shape
+    if b < 2:
+        return math.nan
+    apart = left_out - left_out.mean(0)
+    covariance = (b - 1) / b * (apart.T @ apart)
+    own = float(np.trace(covariance)) / r
+    between = float(covariance.sum()) - own * r
+    shared = max(0.0, between / (r * (r - 1))) if r > 1 else own
+    return float(shared + (own - shared) / n_runs)
+
+
+def _refuse_undefined(values: FloatArray, what: str) -> None:
+    if np.isnan(values).any():
+        raise ScoringError(f"{what} has no value in {int(np.isnan(values).sum())} of {len(values)} runs.")

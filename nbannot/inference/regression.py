@@ -1,0 +1,229 @@
+"""Regression on a corpus that a model labelled, corrected by the texts that people coded (Egami et al. 2023)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from nbannot.errors import ScoringError
+from nbannot.inference.finding import Drawn, Finding, in_range, p_text, plain
+from nbannot.page.blocks import Block, Bullets, Cell, Fold, Grid, Heading, Para, Row
+from nbannot.page.digits import count, interval
+from nbannot.record.run import Run
+from nbannot.report.words import plural
+from nbannot.tools.frames import Frame, make_frame
+from nbannot.tools.imports import load
+
+if TYPE_CHECKING:
+    from nbannot.comparing.coder import Coder
+    from nbannot.inference.moments import Fit
+    from nbannot.study.task import Task
+
+ESTIMATORS = ("corrected", "naive", "gold_only")
+COLUMNS = (
+    "term",
+    *(f"{one}_{part}" for one in ESTIMATORS for part in ("estimate", "low", "high", "se", "p")),
+)
+FAMILIES = {"ols": "least squares", "logit": "logit", "poisson": "Poisson"}
+LIMITS = (
+    "Corrected: unbiased for the regression that people's labels of the whole corpus would give, whatever errors the "
+    "model makes; the naive coefficients hold only if it makes none that matter.",
+    "Intervals cover the sampling of texts and of those that people coded, not people's disagreement, nor another "
+    "prompt or model. A coefficient is an association, whoever labelled the texts.",
+)
+
+
+@dataclass(frozen=True, repr=False)
+class Regression(Finding):
+    """The result of `regress`.
+
+    Attributes
+    ----------
+    terms
+        Names of the coefficients.
+    fits
+        corrected, naive, gold_only -> `Fit`.
+    n, n_gold
+        Texts in it, and those with a human label.
+    """
+
+    formula: str
+    family: str
+    level: float
+    terms: tuple[str, ...]
+    fits: dict[str, Fit]
+    n: int
+    n_gold: int
+    errors: str
+    notes: tuple[str, ...]
+
+    def _limits(self, name: str) -> list[tuple[float, float, float, float, float]]:
+        """Return estimate, low, high, standard error and p of every term."""
+        from scipy.stats import t
+
+        found = self.fits[name]
+        if found.reason:
+            return [(math.nan,) * 5 for _ in self.terms]
+        half = float(t.ppf((1 + self.level) / 2, found.df)) * found.se
+        with_p = zip(found.beta.tolist(), half.tolist(), found.se.tolist(), strict=True)
+        return [
+            (b, b - h, b + h, se, float(2 * t.sf(abs(b) / se, found.df)) if se else math.nan)
+            for b, h, se in with_p
+        ]
+
+    @property
+    def frame(self) -> Frame:
+        """One row per term: estimate, low, high, se and p of the corrected, naive and gold-only regression."""
+        by_name = {name: self._limits(name) for name in ESTIMATORS}
+        rows = [
+            {
+                "term": term,
+                **{
+                    f"{name}_{part}": value
+                    for name in ESTIMATORS
+                    for part, value in zip(
+                        ("estimate", "low", "high", "se", "p"), by_name[name][i], strict=True
+                    )
+                },
+            }
+            for i, term in enumerate(self.terms)
+        ]
+        return make_frame(rows, COLUMNS)
+
+    def forests(self) -> list[Drawn]:
+        """Return the coefficients with their intervals, corrected above naive above gold only."""
+        found = {name: self._limits(name) for name in ESTIMATORS}
+        rows = [
+            (f"{term}: {name.replace('_', ' ')}", *found[name][i][:3])
+            for i, term in enumerate(self.terms)
+            if term != "Intercept"
+            for name in ESTIMATORS
+        ]
+        return [("coefficient", rows)] if rows else []
+
+    def blocks(self) -> list[Block]:
+        """Return the page: what moved, the coefficients, what was checked and what limits it."""
+        found = {name: self._limits(name) for name in ESTIMATORS}
+        rows: list[Row] = []
+        for i, term in enumerate(self.terms):
+            cells: list[Cell | str] = [term]
+            for name in ESTIMATORS:
+                b, low, high, _, p = found[name][i]
+                tone: Literal["strong", "quiet"] = "strong" if name == "corrected" else "quiet"
+                cells += [Cell(plain(b, 3), tone), Cell(interval(low, high, 3), tone)]
+                if name == "corrected":
+                    cells.append(p_text(p))
+            rows.append(cells)
+        inside = f"{self.level:.0%}"
+        header = ["", "corrected", inside, "p", "naive", inside, "gold only", inside]
+        reasons = [
+            f"{name.replace('_', ' ')}: {fit.reason}." for name, fit in self.fits.items() if fit.reason
+        ]
+        return [
+            Heading(self.formula, 1, f"{FAMILIES[self.family]}, {count(self.n)} texts, {count(self.n_gold)} coded"),
+            Para(self.verdict, "notice"),
+            Grid(header, rows, "lrirriri", notes=reasons),
+            Fold("What was checked", [Bullets(self.notes)]),
+            Bullets(LIMITS, "quiet"),
+            Para(f"Conventions: {FAMILIES[self.family]} on the moments corrected by the known sampling probabilities; "
+                 f"{self.errors} errors; {inside} t intervals", "quiet"),
+        ]  # fmt: skip
+
+    @property
+    def verdict(self) -> str:
+        """What the correction changed, in a sentence."""
+        if self.fits["corrected"].reason:
+            return f"No corrected regression: {self.fits['corrected'].reason}."
+        corrected, naive = self._limits("corrected"), self._limits("naive")
+        moved = [
+            term
+            for term, (_, low, high, *_), (b, *_) in zip(self.terms, corrected, naive, strict=True)
+            if term != "Intercept" and not math.isnan(b) and not low <= b <= high
+        ]
+        clear = [
+            term
+            for term, (_, low, high, *_) in zip(self.terms, corrected, strict=True)
+            if term != "Intercept" and not low <= 0 <= high
+        ]
+        differs = f"Corrected intervals leave out 0 for {', '.join(clear)}." if clear else (
+            "No corrected interval leaves out 0."
+        )  # fmt: skip
+        return differs + (f" The naive coefficient lies outside for {', '.join(moved)}." if moved else "")
+
+    def __repr__(self) -> str:
+        terms = plural(len(self.terms), "term")
+        return f"<Regression {self.formula!r}: {terms}, {self.n:,} texts, {self.n_gold:,} coded>"
+
+
+def regress(
+    formula: str,
+    corpus: Run,
+    *,
+    family: Literal["ols", "logit", "poisson"] = "ols",
+    gold: Run | Task | Coder | None = None,
+    sampled: Literal["random", "by label"] | None = None,
+    weights: str | None = None,
+    probability: str | None = None,
+    cluster: str | None = None,
+    reason: str | None = None,
+    level: float = 0.95,
+) -> Regression:
+    """Regress a label on columns of the data (or on other labels), corrected for the model's errors.
+
+    Parameters
+    ----------
+    formula
+        ``"Stance == 'pro' ~ party + year"``: a field, or its comparison with one label, then terms as in R (formulaic).
+        A field among the terms is the model's label, corrected like the outcome.
+    corpus, gold, sampled, weights, probability, reason
+        As in `prevalence`. People must have coded, on the sampled texts, every field that the formula names.
+    family
+        ``"ols"`` (of 0 or 1: differences of shares), ``"logit"`` or ``"poisson"``.
+    cluster
+        Column of the data that says which texts belong together, for clustered errors; else robust ones (HC2).
+    level
+        Of the intervals.
+
+    Raises
+    ------
+    ScoringError
+        If the formula cannot be read, or the coded texts cannot stand for the corpus.
+
+    Notes
+    -----
+    Egami, Hinck, Stewart & Wei, "Using Imperfect Surrogates for Downstream Inference", NeurIPS 2023. A text without a
+    valid answer of the model gets the mean answer as its surrogate, which costs precision and no bias.
+    """
+    in_range("level", level, 0, 1)
+    if family not in FAMILIES:
+        raise ScoringError(f"family must be one of {', '.join(FAMILIES)}. Got {family!r}.")
+    load("numpy", "pandas", "scipy.stats")
+    from nbannot.inference.regression_data import regression_data
+
+    data = regression_data(
+        formula, corpus, gold=gold, sampled=sampled, weights=weights, probability=probability, cluster=cluster,
+        reason=reason,
+    )  # fmt: skip
+    if family != "ols":
+        _refuse_outcome(family, data.gold_y.tolist())
+    return Regression(
+        formula=formula,
+        family=family,
+        level=level,
+        terms=tuple(data.terms),
+        fits=data.fits(family),
+        n=len(data.y),
+        n_gold=len(data.rows),
+        errors="robust (HC2)" if cluster is None and family == "ols" else "robust" if cluster is None
+        else f"clustered by {cluster}",
+        notes=tuple(data.notes),
+    )  # fmt: skip
+
+
+def _refuse_outcome(family: str, y: Sequence[float]) -> None:
+    bad = [v for v in y if not math.isnan(v) and (v < 0 or (family == "logit" and v not in (0.0, 1.0)))]
+    if bad:
+        wanted = "0 or 1: compare the field with a label" if family == "logit" else "counts of at least 0"
+        raise ScoringError(f"the outcome of a {FAMILIES[family]} regression is {wanted}. Got {bad[0]:g}.")

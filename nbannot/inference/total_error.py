@@ -1,0 +1,325 @@
+"""The whole error: how far a number would move with other texts, another prompt, another model, another repeat.
+
+An interval that resamples texts alone is too narrow for a claim that is not about one prompt of one model.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nbannot.errors import ScoringError, listed
+from nbannot.inference.finding import Drawn, Finding, plain
+from nbannot.page.blocks import Block, Bullets, Cell, Grid, Heading, Para, Row
+from nbannot.page.digits import count, interval, share
+from nbannot.report.words import plural
+from nbannot.tools.frames import Frame, make_frame
+from nbannot.tools.imports import load
+
+if TYPE_CHECKING:
+    from nbannot.comparing.coder import Coder
+    from nbannot.inference.grid import Estimator
+    from nbannot.record.run import Run
+
+COLUMNS = ("component", "levels", "df", "variance", "sd", "share", "holds")
+TEXTS, REST, CODERS = "texts", "repeat and rest", "coders"
+FEW_LEVELS = 6
+MANY = 10**9
+"""Degrees of freedom of the texts, which are many."""
+LIMITS = (
+    "A facet counts as drawn from a population of prompts, models or coders like those in the grid; one that is held "
+    "fixed limits the claim to its levels.",
+    "A variance from few levels is itself uncertain: its degrees of freedom stand beside it.",
+)
+
+
+@dataclass(frozen=True)
+class Component:
+    """One source of variance: its levels, degrees of freedom, variance of one level, and whether it is held fixed."""
+
+    name: str
+    levels: int
+    df: float
+    variance: float
+    fixed: bool = False
+
+
+@dataclass(frozen=True, repr=False)
+class TotalError(Finding):
+    """The result of `total_error`.
+
+    Attributes
+    ----------
+    estimate
+        Mean over the runs of the grid.
+    texts_low, texts_high
+        Its 95% interval over texts alone: what is usually printed.
+    low, high
+        Its whole interval, over texts and every facet that is not held fixed.
+    one_run_low, one_run_high
+        The whole interval of a single run, around the mean.
+    components
+        `Component` of texts, facets, interactions, and what is left.
+    df
+        Degrees of freedom of the whole interval (Satterthwaite 1946).
+    """
+
+    name: str
+    estimate: float
+    texts_low: float
+    texts_high: float
+    low: float
+    high: float
+    one_run_low: float
+    one_run_high: float
+    df: float
+    components: tuple[Component, ...]
+    n_runs: int
+    n_texts: int
+    designs: tuple[tuple[str, float, str], ...]
+    notes: tuple[str, ...]
+
+    @property
+    def frame(self) -> Frame:
+        """One row per component: levels, df, variance and sd of one level, its share of one run's, whether fixed."""
+        total = sum(one.variance for one in self.components if not one.fixed)
+        rows = [
+            {
+                "component": one.name,
+                "levels": one.levels,
+                "df": one.df if one.df < MANY else math.inf,
+                "variance": one.variance,
+                "sd": math.sqrt(one.variance),
+                "share": one.variance / total if total and not one.fixed else 0.0,
+                "holds": one.fixed,
+            }
+            for one in self.components
+        ]
+        return make_frame(rows, COLUMNS)
+
+    def forests(self) -> list[Drawn]:
+        """Return the usual interval inside the whole one."""
+        return [
+            (
+                self.name,
+                [
+                    ("texts alone", self.estimate, self.texts_low, self.texts_high),
+                    ("the whole error", self.estimate, self.low, self.high),
+                    ("of a single run", self.estimate, self.one_run_low, self.one_run_high),
+                ],
+            )
+        ]
+
+    def blocks(self) -> list[Block]:
+        """Return the page: the two intervals, where the variance is, what would narrow it."""
+        rows: list[Row] = [
+            [
+                row["component"],
+                count(row["levels"]),
+                "–" if math.isinf(row["df"]) else f"{row['df']:.0f}",
+                plain(row["sd"], 4),
+                Cell(share(row["share"], 1.0), bar=None),
+                "held fixed" if row["holds"] else "",
+            ]
+            for row in self.frame.to_dict("records")
+        ]
+        more: list[Row] = [[what, f"±{half:.3f}", price] for what, half, price in self.designs]
+        half = (self.high - self.low) / 2
+        return [
+            Heading(
+                f"The whole error of {self.name}",
+                1,
+                f"{plural(self.n_runs, 'run')}, {count(self.n_texts)} texts",
+            ),
+            Para(
+                f"{plain(self.estimate, 3)}: over other texts alone {interval(self.texts_low, self.texts_high, 3)}, "
+                f"over everything that is not held fixed {interval(self.low, self.high, 3)}; a single run "
+                f"{interval(self.one_run_low, self.one_run_high, 3)}.",
+                "notice",
+            ),
+            Grid(["source", "levels", "df", "sd of one", "share", ""], rows, "lrrrrl"),
+            *([Grid(["what would narrow it", f"from ±{half:.3f} to", "price"], more, "lrl")] if more else []),
+            *([Bullets(self.notes)] if self.notes else []),
+            Bullets(LIMITS, "quiet"),
+        ]
+
+    def __repr__(self) -> str:
+        return f"<TotalError of {self.name}: {self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}], {self.n_runs} runs>"
+
+
+def total_error(
+    runs: Sequence[Run],
+    statistic: str | Estimator | None = None,
+    column: str | None = None,
+    *,
+    facets: Mapping[str, str | Sequence[str]] | None = None,
+    fixed: str | Sequence[str] = (),
+    coders: Sequence[Coder] = (),
+    cluster: str | None = None,
+    seed: int = 1,
+) -> TotalError:
+    """Split the variance of a number over texts, prompts, models, repeats and coders, and give its whole interval.
+
+    Parameters
+    ----------
+    runs
+        A sweep: runs on the same texts.
+    statistic
+        A metric's name (``"accuracy"`` when left out, of scales and texts the first metric of their type), the share of
+        a label as ``"share: pro"``, or a function of a `Run` that returns a number, or ``(number, standard error)``.
+    column
+        The field of the metric or share; may be left out where only one was asked.
+    facets
+        Facets of one's own: name -> settings. Else model, prompt (every other setting that decides) and repeat.
+    fixed
+        Facets whose levels are the claim, such as ``"model"`` for this very model: they are not resampled.
+    coders
+        People, each of whom in turn is the reference of the metric: a facet of its own.
+    cluster
+        Column of the data that says which texts belong together.
+    seed
+        Of the random blocks of texts of the jackknife.
+
+    Raises
+    ------
+    ScoringError
+        If there are fewer than two runs, they have other texts, or differ in nothing.
+
+    Notes
+    -----
+    Variance components by REML (in a balanced grid: analysis of variance), the error over texts by a jackknife with all
+    runs paired, the whole interval with Student's t at Satterthwaite's degrees of freedom. Messing, arXiv 2604.11581;
+    Brennan, Generalizability Theory, 2001.
+    """
+    load("numpy", "scipy.stats")
+    from nbannot.inference.grid import components, facets_of, given_runs, same_texts
+    from nbannot.inference.grid_values import grid_values
+
+    items = given_runs(runs, 2)
+    same_texts(items)
+    levels = facets_of(items, facets)
+    held = {fixed} if isinstance(fixed, str) else set(fixed)
+    values, text_variance, text_df, name = grid_values(items, statistic, column, coders, cluster, seed)
+    n_coders = values.shape[1]
+    cells = {
+        facet: [level for level in of_runs for _ in range(n_coders)] for facet, of_runs in levels.items()
+    }
+    if n_coders > 1:
+        cells[CODERS] = [str(j) for _ in items for j in range(n_coders)]
+    unknown = held - {*cells, "model", "prompt", "repeat", CODERS}
+    if unknown:
+        raise ScoringError(f"fixed= names {listed(sorted(unknown))}.\n  The runs differ in: {listed(cells)}.")
+    if not cells:
+        raise ScoringError("these runs differ in no setting that decides their answers.")
+    y = values.ravel()
+    nested = {facet: of for facet, of in cells.items() if facet != "repeat"}
+    sizes, df, rest, negative = components(y, nested)
+    found = [Component(TEXTS, len(items[0].task), text_df, text_variance)]
+    for facet, variance in sizes.items():
+        parts = facet.split(" × ")
+        n_levels = len(set(zip(*(nested[part] for part in parts), strict=True)))
+        found.append(Component(facet, n_levels, df[facet], variance, all(part in held for part in parts)))
+    rest_name, rest_fixed = _rest(nested, len(y), held, "repeat" in cells)
+    found.append(Component(rest_name, len(y), max(1, len(y) - 1 - sum(df.values())), rest, rest_fixed))
+    return _result(name, float(y.mean()), found, len(items), len(y), negative, items, held)
+
+
+def _rest(nested: Mapping[str, Sequence[str]], n: int, held: set[str], repeated: bool) -> tuple[str, bool]:
+    """Return what the residual of the grid is called, and whether it is held: what has a level of its own per cell."""
+    alone = [facet for facet, levels in nested.items() if len(set(levels)) == n]
+    if alone:
+        return ", ".join(alone), all(facet in held for facet in alone)
+    facets = list(nested)
+    pairs = [(a, b) for i, b in enumerate(facets) for a in facets[:i]
+             if len(set(zip(nested[a], nested[b], strict=True))) == n]  # fmt: skip
+    if pairs:
+        return ", ".join(f"{a} × {b}" for a, b in pairs), all(a in held and b in held for a, b in pairs)
+    return REST, repeated and "repeat" in held
+
+
+def _result(
+    name: str,
+    estimate: float,
+    found: Sequence[Component],
+    n_runs: int,
+    n_cells: int,
+    negative: Sequence[str],
+    runs: Sequence[Run],
+    held: set[str],
+) -> TotalError:
+    texts = found[0]
+    mean = [one.variance / (1 if one is texts else one.levels) for one in found]
+    kept = [i for i, one in enumerate(found) if not one.fixed]
+    low, high, df = whole_limits(estimate, [mean[i] for i in kept], [found[i].df for i in kept])
+    one_low, one_high, _ = whole_limits(
+        estimate, [found[i].variance for i in kept], [found[i].df for i in kept]
+    )
+    text_low, text_high, _ = whole_limits(estimate, [texts.variance], [texts.df])
+    notes = [f"{listed(negative)}: estimated below 0, set to 0."] if negative else []
+    few = [one.name for one in found[1:] if one.name != REST and one.levels < FEW_LEVELS and not one.fixed]
+    if few:
+        notes.append(
+            f"Few levels of {listed(few)}: the whole interval uses t with {df:.1f} degrees of freedom."
+        )
+    holds = sorted(held) or ["nothing"]
+    notes.append(f"Holds fixed: {listed(holds)}. The grid is taken as crossed; repeats are what is left.")
+    return TotalError(
+        name, estimate, text_low, text_high, low, high, one_low, one_high, df, tuple(found), n_runs,
+        texts.levels, tuple(_designs(found, mean, kept, estimate, runs)), tuple(notes),
+    )  # fmt: skip
+
+
+def whole_limits(
+    estimate: float, variances: Sequence[float], df: Sequence[float], at_least: float = 0.0
+) -> tuple[float, float, float]:
+    """Return the 95% t interval of a sum of variances, and Satterthwaite's degrees of freedom."""
+    from scipy.stats import t
+
+    total = sum(variances)
+    if total <= 0:
+        return estimate, estimate, math.inf
+    freedom = max(at_least, total**2 / sum(v**2 / d for v, d in zip(variances, df, strict=True) if v > 0))
+    half = float(t.ppf(0.975, freedom)) * math.sqrt(total)
+    return estimate - half, estimate + half, freedom
+
+
+def _designs(
+    found: Sequence[Component],
+    mean: Sequence[float],
+    kept: Sequence[int],
+    estimate: float,
+    runs: Sequence[Run],
+) -> list[tuple[str, float, str]]:
+    """Return what one more level of each facet, and a quarter more texts, would make of the half-width."""
+    n_texts = found[0].levels
+    more_texts = max(20, n_texts // 4)
+    options: list[tuple[str, dict[str, float], str]] = [
+        (f"{more_texts} more human labels", {TEXTS: n_texts / (n_texts + more_texts)},
+         f"{more_texts} labels by people, {more_texts * len(runs):,} calls")
+    ]  # fmt: skip
+    per_level: dict[str, int] = {
+        name: one.levels
+        for one in found[1:]
+        if " × " not in one.name and one.name != REST
+        for name in one.name.split(", ")
+    }
+    for name, k in per_level.items():
+        touched = [one for one in found[1:] if name in re.split(" × |, ", one.name) or one is found[-1]]
+        factors = {one.name: k / (k + 1) for one in touched}
+        calls = n_texts * max(1, len(runs) // max(1, k))
+        price = "one more person's labels" if name == CODERS else f"{calls:,} calls"
+        options.append((f"one more {name}", factors, price))
+    designs = []
+    *_, at_least = whole_limits(estimate, [mean[i] for i in kept], [found[i].df for i in kept])
+    for words, factors, price in options:
+        new = [mean[i] * factors.get(found[i].name, 1.0) for i in kept]
+        _, high, _ = whole_limits(estimate, new, [_more_df(found[i], factors) for i in kept], at_least)
+        designs.append((words, high - estimate, price))
+    return designs
+
+
+def _more_df(one: Component, factors: Mapping[str, float]) -> float:
+    return one.df + 1 if one.name in factors and one.name not in (TEXTS, REST) else one.df

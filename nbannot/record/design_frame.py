@@ -1,0 +1,108 @@
+"""A run's labels for other statistics programs: R's ``dsl``, Stata, a regression of one's own."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from nbannot.errors import ScoringError, listed
+from nbannot.study.field import Field
+from nbannot.tools.frames import Frame, make_frame
+
+if TYPE_CHECKING:
+    from nbannot.record.run import Run
+
+
+def design_frame(run: Run, column: str | None = None, probability: str | None = None) -> Frame:
+    """Return one row per text with the model's label, people's, whether it was coded, and with which probability.
+
+    Parameters
+    ----------
+    column
+        A field (name or column); may be left out where only one was asked.
+    probability
+        Column of the data with the probability with which each text was drawn for coding; the share of coded texts
+        (a simple random sample) when left out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``text_id, model, human, coded, probability``, then ``model_<label>, human_<label>, dsl_<label>`` of every
+        label as 0 and 1 (of a scale or checkbox one number: ``model_value, human_value, dsl_value``), then the data's
+        other columns. ``dsl_*`` is the pseudo-outcome ``model + coded / probability * (human - model)`` of Egami et al.
+        (2023); blank where the model has no valid answer.
+
+    Raises
+    ------
+    ScoringError
+        If no field is named where several were asked, nothing was coded, or a probability is not one.
+    """
+    asked = run.coding.fields
+    if column is None and len(asked) != 1:
+        raise ScoringError(f"name one field.\n  Asked: {listed(f.column for f in asked)}.")
+    f = asked[0] if column is None else run.task.codebook[column]
+    if f.column not in run.coding.answers:
+        raise ScoringError(f"'{f.column}' was not asked in {run.run_id}.")
+    if f.type in ("textbox", "span"):
+        raise ScoringError(f"'{f.column}' is a {f.type}, whose values are no labels to regress on.")
+    model, human = run.coding.values(f.column), run.task.human(f.column)
+    chances = _chances(run, human, probability)
+    others = [name for name in run.task.other_columns if name != run.task.id_source]
+    kept = {name: list(run.task.data[name]) for name in others}
+    rows = []
+    for i, (text_id, m, h, p) in enumerate(zip(run.task.ids, model, human, chances, strict=True)):
+        row: dict[str, Any] = {
+            "text_id": text_id,
+            "model": m,
+            "human": h,
+            "coded": int(h is not None),
+            "probability": p,
+        }
+        for name, one, other in _numbers(f, m, h):
+            row[f"model_{name}"], row[f"human_{name}"] = one, other
+            row[f"dsl_{name}"] = one if one is None or other is None else one + (other - one) / p
+        rows.append({**row, **{name: cells[i] for name, cells in kept.items()}})
+    named = [name for name, *_ in _numbers(f, None, None)]
+    columns = ["text_id", "model", "human", "coded", "probability"]
+    columns += [f"{part}_{name}" for name in named for part in ("model", "human", "dsl")]
+    return make_frame(rows, [*columns, *(name for name in others if name not in columns)])
+
+
+def _numbers(f: Field, model: Any, human: Any) -> list[tuple[str, float | None, float | None]]:
+    if f.type in ("likert", "checkbox"):
+        return [("value", _float(model), _float(human))]
+    return [(str(v), _is(model, v), _is(human, v)) for v in f.labels]
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _is(value: Any, label: Any) -> float | None:
+    return None if value is None else float(value == label)
+
+
+def _chances(run: Run, human: list[Any], probability: str | None) -> list[float]:
+    coded = sum(value is not None for value in human)
+    if not coded:
+        raise ScoringError(f"no text of {run.run_id} has a human label in this field.")
+    if probability is None:
+        return [coded / len(human)] * len(human)
+    if probability not in run.task.data.columns:
+        raise ScoringError(
+            f"the data has no column '{probability}'.\n  It has: {listed(run.task.data.columns, 12)}."
+        )
+    found, wrong = [], []
+    for cell, value in zip(run.task.data[probability], human, strict=True):
+        try:
+            chance = float(cell)
+        except ValueError:
+            chance = math.nan
+        if value is not None and not 0 < chance <= 1:
+            wrong.append(repr(cell))
+        found.append(chance)
+    if wrong:
+        raise ScoringError(
+            f"probabilities must be above 0 and at most 1. '{probability}' has {listed(wrong)}."
+        )
+    return found

@@ -1,0 +1,193 @@
+"""What a run would still send, and what that can take at most: counted from the prompts, nothing is asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nbannot.asking.applies import NOT_REACHED
+from nbannot.asking.prompts import Prompt
+from nbannot.engine.job import Job, prompt_for
+from nbannot.record import folder
+from nbannot.record.run import load_run
+from nbannot.study.config import RunConfig
+from nbannot.study.task import Task
+from nbannot.tools.files import read_json
+
+CHARS_PER_TOKEN = 4.0
+"""A stated estimate for English; other languages take more tokens per character."""
+MESSAGE_TOKENS = 32
+"""More than any known chat template adds to a message."""
+REPROMPT_BYTES = 1_000
+"""More than the remark on an answer that could not be used adds to a message."""
+USUAL_REPLY_CHARS = 40
+"""What an accepted answer is taken to be long in a conversation, where it counts as an estimate and not a bound."""
+
+Open = Sequence[Sequence[bool]]
+"""Group by group, whether it is still to be asked of each text."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is left to be sent.
+
+    Attributes
+    ----------
+    calls_at_least, calls_at_most
+        Calls without repetitions; conditional fields are asked only where they apply.
+    chars
+        Characters of the messages, conversations included (with answers of a usual length).
+    input_tokens_at_most, output_tokens_at_most
+        Bounds, repetitions of invalid answers included: no tokeniser makes more tokens than bytes, no reply is longer
+        than ``max_tokens``. Not in them: requests sent again because a connection broke.
+    """
+
+    calls_at_least: int
+    calls_at_most: int
+    chars: int
+    input_tokens_at_most: int
+    output_tokens_at_most: int
+
+
+def load_of(job: Job, still_open: Open) -> Load:
+    """Return what these questions would send."""
+    prompts = [prompt_for(job, group) for group in job.groups]
+    counted = _alone if job.config.chat_mode == "per_query" else _in_conversation
+    chars, size = counted(job, prompts, still_open)
+    calls = [sum(rows) for rows in still_open]
+    schemas = sum(n * len(json.dumps(prompt.schema)) for n, prompt in zip(calls, prompts, strict=True))
+    attempts = job.config.retries + 1
+    again = REPROMPT_BYTES if job.config.retry_strategy == "reprompt" and attempts > 1 else 0
+    most = sum(calls)
+    always = [
+        n for n, group in zip(calls, job.groups, strict=True) if all(f.condition is None for f in group)
+    ]
+    return Load(
+        calls_at_least=sum(always),
+        calls_at_most=most,
+        chars=chars,
+        input_tokens_at_most=attempts * (size + schemas + most * (MESSAGE_TOKENS + again)),
+        output_tokens_at_most=attempts * most * job.max_tokens,
+    )
+
+
+def _alone(job: Job, prompts: Sequence[Prompt], still_open: Open) -> tuple[int, int]:
+    """Return characters and bytes of questions that are asked one by one."""
+    sizes = [(len(text), _bytes(text)) for text in job.texts]
+    chars = size = 0
+    for prompt, rows in zip(prompts, still_open, strict=True):
+        frame = prompt.about("")
+        asked = [of for of, is_open in zip(sizes, rows, strict=True) if is_open]
+        chars += len(asked) * len(frame) + sum(of[0] for of in asked)
+        size += len(asked) * _bytes(frame) + sum(of[1] for of in asked)
+    return chars, size
+
+
+def _in_conversation(job: Job, prompts: Sequence[Prompt], still_open: Open) -> tuple[int, int]:
+    """Return characters and bytes of conversations: every question carries those before it and their answers.
+
+    In ``continuous`` the conversation goes on over all texts. A context window that is known bounds what one request
+    can hold; without one, nothing is taken to leave the conversation.
+    """
+    window = job.config.context_size
+    reply = job.max_tokens + MESSAGE_TOKENS  # as tokens, which is what the bound counts
+    chars = size = talk_chars = talk_size = 0
+    for row, text in enumerate(job.texts):
+        if job.config.chat_mode == "per_text":
+            talk_chars = talk_size = 0
+        begun = False
+        for prompt, rows in zip(prompts, still_open, strict=True):
+            if not job.originals[row].strip():
+                continue
+            content = prompt.again if begun else prompt.about(text)
+            of = _bytes(content)
+            if rows[row]:
+                chars += talk_chars + len(content)
+                size += min(talk_size + of, window) if window else talk_size + of
+            talk_chars += len(content) + USUAL_REPLY_CHARS
+            talk_size += of + MESSAGE_TOKENS + reply
+            begun = True
+    return chars, size
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def all_open(job: Job) -> Open:
+    """Return every question of a new run: blank texts are not asked about, nor what depends on a field left out."""
+    asked = {f.column for f in job.fields} - set(job.unasked)
+    there = [bool(text.strip()) for text in job.originals]
+    none = [False] * len(there)
+    return [
+        there
+        if any(f.column in asked and (f.condition is None or f.condition.column in asked) for f in group)
+        else none
+        for group in job.groups
+    ]
+
+
+def still_open(job: Job, task: Task, place: Path) -> Open:
+    """Return what an earlier session in this folder left to be asked; all of it where there was none."""
+    everything = all_open(job)
+    if not (place / folder.CONFIG).exists() or not (place / folder.OUTPUT).exists():
+        return everything
+    answers = load_run(place, task=task).coding.answers
+    waiting: dict[str, list[bool]] = {}
+    for f in job.fields:  # parents come first
+        given = answers.get(f.column)
+        above = waiting.get(f.condition.column) if f.condition is not None else None
+        waiting[f.column] = [
+            given is None
+            or given[row].status == "failed"
+            or given[row].reason == NOT_REACHED
+            or (above is not None and above[row])
+            for row in range(len(task))
+        ]
+    return [
+        [there and any(waiting[f.column][row] for f in group) for row, there in enumerate(rows)]
+        for group, rows in zip(job.groups, everything, strict=True)
+    ]
+
+
+SAME = ("model", "chat_mode", "fields_per_query", "reasoning", "max_tokens", "max_parallel", "base_url")
+"""Settings that a run must share, with prompt and answer mode as used, to be taken as the measure of another one."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a call took: seconds of wall time, tokens per character sent, tokens of a reply; ``None`` = not told."""
+
+    seconds: float
+    tokens_per_char: float | None
+    output_tokens: float | None
+
+    @classmethod
+    def of(cls, seconds: float, calls: int, counts: Mapping[str, Any]) -> Pace:
+        """Return the pace of a run that made some calls, from its ``char_counts.json``."""
+        sent, chars, back = (counts.get(name) for name in ("input_tokens", "input_chars", "output_tokens"))
+        return cls(
+            seconds / calls,
+            sent / chars if sent and chars else None,
+            None if back is None else back / calls,
+        )
+
+
+def earlier_pace(config: RunConfig, task_name: str, answer_mode: str | None, prompt_hash: str) -> Pace | None:
+    """Return the pace of the newest earlier run with this model, prompt and answer mode (``None``: any)."""
+    wanted = {name: value for name, value in config.to_dict().items() if name in SAME}
+    for place in reversed(folder.run_folders(Path(config.output_root), task_name)):
+        stored = read_json(place / folder.CONFIG)
+        same = all(stored.get(name) == value for name, value in wanted.items())
+        if not same or stored.get("prompt_hash") != prompt_hash:
+            continue
+        if answer_mode is not None and stored.get("answer_mode_used") != answer_mode:
+            continue
+        timing = read_json(place / folder.TIMING)
+        calls = timing.get("inference_count")
+        if calls and timing.get("wall_time"):
+            return Pace.of(timing["wall_time"], calls, read_json(place / folder.CHARS))
+    return None

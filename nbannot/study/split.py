@@ -1,0 +1,338 @@
+"""The split of a task's texts into a dev and a test half, and the lock on the labels of the test half.
+
+Prompts are chosen on dev. Once a task is locked, the human labels of the test half are blank wherever they could be
+read, until the half is opened with a reason; every opening is a line in ``test_log.jsonl`` that nothing takes away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from nbannot.errors import TaskError, listed
+from nbannot.tools.files import read_json, write_json
+
+SPLIT_FILE, LOG_FILE = "split.json", "test_log.jsonl"
+PACKAGE = Path(__file__).resolve().parents[1]
+OUTPUTS = "outputs"
+Half = Literal["dev", "test"]
+
+
+@dataclass(frozen=True, repr=False)
+class Lock:
+    """Which texts are the test half of a task, and what was looked at.
+
+    Attributes
+    ----------
+    folder
+        Where ``split.json`` and ``test_log.jsonl`` are.
+    settings
+        The content of ``split.json`` but the ids.
+    opened
+        Whether the labels of the test half may be read through the task that holds this.
+    """
+
+    folder: Path
+    test_ids: frozenset[str]
+    settings: Mapping[str, Any]
+    opened: bool = False
+    _labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict, compare=False)
+
+    def __repr__(self) -> str:
+        n = self.settings["n"]
+        return f"<Lock: {n['dev']:,} dev and {n['test']:,} test texts, {'open' if self.opened else 'closed'}>"
+
+    @property
+    def looks(self) -> list[dict[str, Any]]:
+        """The lines of ``test_log.jsonl``: time, run_id, config, metric, reason; a torn last line is left out."""
+        try:
+            text = (self.folder / LOG_FILE).read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        found = []
+        for number, line in enumerate(text.split("\n"), start=1):
+            try:
+                entry = json.loads(line) if line.strip() else None
+            except json.JSONDecodeError:
+                if number >= text.count("\n"):
+                    continue
+                raise TaskError(
+                    f"{self.folder / LOG_FILE}, line {number} is not JSON: the file was changed by something else."
+                ) from None
+            if isinstance(entry, dict):
+                found.append(entry)
+        return found
+
+    @property
+    def n_looks(self) -> int:
+        """How many times the test half was consulted."""
+        return len(self.looks)
+
+    def look_of(self, run_id: str) -> int:
+        """Return the number of the first look at which a run was scored, from 1; 0 if it never was."""
+        return next((k for k, look in enumerate(self.looks, 1) if look.get("run_id") == run_id), 0)
+
+    @property
+    def words(self) -> str:
+        """How often the test half was consulted, in words."""
+        looks = self.looks
+        configs = len({look.get("config") or look.get("run_id") for look in looks})
+        if not looks:
+            return "test half never consulted"
+        times = "once" if len(looks) == 1 else f"{len(looks)} times"
+        return f"test half consulted {times} by {configs} configuration{'' if configs == 1 else 's'}"
+
+    def note(self, reason: str, run_id: str, config: str, metric: str = "all") -> None:
+        """Append a look to ``test_log.jsonl``, unless this configuration was opened for this reason before.
+
+        Raises
+        ------
+        TaskError
+            If the reason is blank, or the file cannot be written: nothing is opened then.
+        """
+        if not isinstance(reason, str) or not reason.strip():
+            raise TaskError(
+                f"opening the test half needs a reason that a reader can judge. Got {reason!r}.\n"
+                '  E.g. reason="final model, chosen on dev".'
+            )
+        entry = {"run_id": run_id, "config": config, "metric": metric, "reason": reason.strip()}
+        if any({name: look.get(name) for name in entry} == entry for look in self.looks):
+            return
+        line = json.dumps(
+            {"time": datetime.now(UTC).isoformat(timespec="seconds"), **entry}, ensure_ascii=False
+        )
+        path = self.folder / LOG_FILE
+        try:
+            if path.exists() and not (text := path.read_bytes()).endswith(b"\n") and text:
+                os.truncate(path, text.rfind(b"\n") + 1)  # a line that was cut off was never a look
+            with path.open("a", encoding="utf-8", newline="") as file:
+                file.write(line + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise TaskError(
+                f"cannot write {path}: {error.strerror}.\n  The test half stays closed: a look has to be recorded."
+            ) from None
+
+    def sealed(self, data: Any, ids: Sequence[str], columns: Sequence[str]) -> Any:
+        """Return the data with blank labels in the test half."""
+        if self.opened or not columns:
+            return data
+        return _blanked(data, [i in self.test_ids for i in ids], columns)
+
+    def restored(self, data: Any, ids: Sequence[str]) -> Any:
+        """Return the data with the labels of the test half put back."""
+        import polars as pl
+
+        columns = [
+            pl.Series(
+                name, [cells.get(i, cell) for i, cell in zip(ids, data[name], strict=True)], dtype=pl.String
+            )
+            for name, cells in self._labels.items()
+            if name in data.columns
+        ]
+        return data.with_columns(columns) if columns else data
+
+    def open(self) -> Lock:
+        """Return the lock as it is held by a task that may be read."""
+        return replace(self, opened=True)
+
+
+def _blanked(data: Any, hidden: Sequence[bool], columns: Sequence[str]) -> Any:
+    import polars as pl
+
+    return data.with_columns(
+        pl.Series(
+            name, ["" if h else cell for h, cell in zip(hidden, data[name], strict=True)], dtype=pl.String
+        )
+        for name in columns
+    )
+
+
+def places_of(path: Path | None, name: str, output_root: str | Path = OUTPUTS) -> list[Path]:
+    """Return where a split may be kept: the own folder of a task, unless the package's or the Hub's; the outputs."""
+    elsewhere = Path(output_root).expanduser().absolute() / name
+    if path is None:
+        return [elsewhere]
+    own = path.absolute()
+    from_hub = "snapshots" in own.parts and any(part.startswith("datasets--") for part in own.parts)
+    return [elsewhere] if from_hub or PACKAGE in own.resolve().parents else [own, elsewhere]
+
+
+def place_of(path: Path | None, name: str, output_root: str | Path = OUTPUTS) -> Path:
+    """Return where a task's split is made: its own folder if that can be written to, else below the outputs."""
+    places = places_of(path, name, output_root)
+    try:
+        writable = bool(places[0].stat().st_mode & 0o222) and os.access(places[0], os.W_OK)
+    except OSError:
+        writable = False
+    return places[0] if writable else places[-1]
+
+
+def find_lock(folder: Path, ids: Sequence[str], data: Any, columns: Sequence[str]) -> Lock | None:
+    """Return the lock that a folder holds for these texts; None if there is none.
+
+    Raises
+    ------
+    TaskError
+        If ``split.json`` was changed.
+    """
+    if not (folder / SPLIT_FILE).exists():
+        return None
+    stored = read_json(folder / SPLIT_FILE)
+    test_ids = stored.pop("test_ids", None)
+    right = isinstance(test_ids, list) and isinstance(stored.get("hash"), dict)
+    if not right or stored["hash"].get("test") != ids_hash(test_ids or ()):
+        raise TaskError(
+            f"{folder / SPLIT_FILE} was changed: its ids are not those that were locked.\n"
+            "  Put the file back as it was; a split is made once."
+        )
+    if not set(test_ids or ()) & set(ids):
+        return None
+    return Lock(
+        folder, frozenset(test_ids or ()), stored, False, _labels_of(data, ids, columns, set(test_ids or ()))
+    )
+
+
+def _labels_of(
+    data: Any, ids: Sequence[str], columns: Iterable[str], test: Collection[str]
+) -> dict[str, dict[str, str]]:
+    return {
+        name: {i: cell for i, cell in zip(ids, data[name], strict=True) if i in test and cell}
+        for name in columns
+    }
+
+
+def make_lock(
+    folder: Path,
+    ids: Sequence[str],
+    data: Any,
+    columns: Sequence[str],
+    settings: Mapping[str, Any],
+    units: Sequence[str],
+    strata: Sequence[str],
+    in_dev: Collection[str],
+) -> Lock:
+    """Split the texts, write ``split.json``, and return the lock.
+
+    Parameters
+    ----------
+    settings
+        test (share), by, stratify, seed.
+    units, strata
+        Per text what stays together, and what both halves shall have alike.
+    in_dev
+        Ids of texts that belong to dev whatever the draw says: worked examples of the prompt.
+    """
+    test = _drawn(ids, units, strata, in_dev, float(settings["test"]), int(settings["seed"]))
+    dev = [i for i in ids if i not in test]
+    if not test or not dev:
+        raise TaskError(
+            f"this leaves {len(dev)} texts in dev and {len(test)} in test: one half is empty.\n"
+            "  Choose another share, or smaller units (by=...)."
+        )
+    ordered = [i for i in ids if i in test]
+    stored = {
+        **settings,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "n": {"dev": len(dev), "test": len(ordered)},
+        "hash": {"dev": ids_hash(dev), "test": ids_hash(ordered)},
+    }
+    write_json(folder / SPLIT_FILE, {**stored, "test_ids": ordered})
+    return Lock(folder, frozenset(test), stored, False, _labels_of(data, ids, columns, test))
+
+
+def _drawn(
+    ids: Sequence[str],
+    units: Sequence[str],
+    strata: Sequence[str],
+    in_dev: Collection[str],
+    share: float,
+    seed: int,
+) -> set[str]:
+    """Return the ids of the test half: units in random order, each into the half that lacks most in its stratum."""
+    members: dict[str, list[int]] = {}
+    for row, unit in enumerate(units):
+        members.setdefault(unit, []).append(row)
+    kinds = {unit: _most(strata[row] for row in rows) for unit, rows in members.items()}
+    size = {kind: sum(s == kind for s in kinds.values()) for kind in set(kinds.values())}
+    order = sorted(members, key=lambda u: (-len(members[u]), _random(seed, u)))
+    fixed = {u for u in order if any(ids[row] in in_dev for row in members[u])}
+    have = {kind: {"dev": 0, "test": 0} for kind in size}
+    whole = {"dev": 0, "test": 0}
+    test: set[str] = set()
+    for unit in sorted(order, key=lambda u: u not in fixed):
+        n, kind = len(members[unit]), kinds[unit]
+        lacks = _lacking(have[kind], n, share)
+        half: Half = (
+            "dev"
+            if unit in fixed
+            else "test"
+            if (lacks or _lacking(whole, n, share) or share - 0.5) > 0
+            else "dev"
+        )
+        have[kind][half] += n
+        whole[half] += n
+        if half == "test":
+            test |= {ids[row] for row in members[unit]}
+    return test
+
+
+def _lacking(have: Mapping[str, int], n: int, share: float) -> float:
+    """Return above 0 where `n` more texts bring the halves nearer to their shares in test, below 0 where in dev."""
+    total = have["dev"] + have["test"] + n
+    in_test, in_dev = abs(have["test"] + n - share * total), abs(have["test"] - share * total)
+    return round(in_dev - in_test, 9)
+
+
+def _most(kinds: Iterable[str]) -> str:
+    counts: dict[str, int] = {}
+    for kind in kinds:
+        counts[kind] = counts.get(kind, 0) + 1
+    return max(sorted(counts), key=lambda kind: counts[kind])
+
+
+def _random(seed: int, unit: str) -> str:
+    return hashlib.sha256(f"nbannot-split:{seed}:{unit}".encode()).hexdigest()
+
+
+def ids_hash(ids: Iterable[str]) -> str:
+    """Return SHA-256 (hex) of a set of ids, whatever their order."""
+    digest = hashlib.sha256()
+    for i in sorted(ids):
+        digest.update(f"{len(i)}:{i}".encode())
+    return digest.hexdigest()
+
+
+def test_half(ids: Sequence[str]) -> set[str]:
+    """Return the ids of the test half of a task that nobody locked: half of the texts, in the order of their hashes."""
+    return set(
+        sorted(ids, key=lambda i: hashlib.sha256(f"nbannot-split:{i}".encode()).digest())[: len(ids) // 2]
+    )
+
+
+def refuse_other_settings(lock: Lock, wanted: Mapping[str, Any]) -> None:
+    """Raise a TaskError where a task is to be locked again in another way."""
+    differing = [name for name, value in wanted.items() if lock.settings.get(name) != value]
+    if differing:
+        said = ", ".join(f"{name}={lock.settings.get(name)!r}" for name in differing)
+        raise TaskError(
+            f"the task was locked before, with {said} ({lock.folder / SPLIT_FILE}); a split is made once.\n"
+            f"  Use it as it is: task.lock() with the same {listed(differing)}."
+        )
+
+
+def level_of_look(k: int, alpha: float = 0.05) -> float:
+    """Return the level of the interval at the k-th look: 1 - alpha 6 / (pi² k²), which add up to alpha over all looks.
+
+    >>> round(level_of_look(1), 4), round(level_of_look(3), 4)
+    (0.9696, 0.9966)
+    """
+    return 1 - alpha * 6 / (math.pi**2 * k**2)

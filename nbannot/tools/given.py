@@ -1,0 +1,67 @@
+"""What people and programs give, JSON and paths, read so that whatever is wrong with it is one short reason."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+LONGEST_NAME, LONGEST_PATH = 255, 3_500
+"""Bytes that a file system takes for one name, and for a folder with room for what is put into it."""
+
+
+def parse_json(text: str, **more: Any) -> Any:
+    """Return what a JSON text holds; `more` goes to `json.loads`.
+
+    Raises
+    ------
+    ValueError
+        With a short reason: where it is no JSON, is nested too deeply, or has a number of thousands of digits.
+    """
+    try:
+        return json.loads(text, **more)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg}, line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise ValueError("lists or objects in one another, too deep to read") from None
+    except ValueError:
+        raise ValueError("a number has thousands of digits") from None
+
+
+def path_fault(path: str | os.PathLike[str]) -> str:
+    """Return why no file can have this path on any system, or ``""``.
+
+    >>> path_fault("runs"), path_fault("a" * 300)
+    ('', 'has a name of 300 bytes; a file name has at most 255')
+    """
+    text = os.fspath(path)
+    if "\0" in text:
+        return "holds a NUL character"
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        return ""  # a name that is no UTF-8 on disk: Python writes it so, and finds the file again
+    longest = max(len(name.encode()) for name in text.replace("\\", "/").split("/"))
+    if longest > LONGEST_NAME:
+        return f"has a name of {longest:,} bytes; a file name has at most {LONGEST_NAME}"
+    whole = len(text.encode())
+    return f"has {whole:,} bytes; at most {LONGEST_PATH:,} can be used" if whole > LONGEST_PATH else ""
+
+
+def given_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path that someone typed, with ``~`` for a home.
+
+    Raises
+    ------
+    ValueError
+        With a short reason, if no file can have it.
+    """
+    if fault := path_fault(path):
+        raise ValueError(f"the path {_cut(os.fspath(path))!r} {fault}")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"the path {_cut(os.fspath(path))!r} names a home that does not exist") from None
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else text[:59] + "…"

@@ -1,0 +1,577 @@
+"""Models that decide, from the codebook to the scored run: in process, over HTTP in both shapes, and misbehaving."""
+
+from __future__ import annotations
+
+import json
+import math
+from importlib.metadata import EntryPoint
+
+import polars as pl
+import pytest
+from conftest import DEGREE, GATE, MARKS, QUOTE, STANCE, codebook_of, task_of
+from deciding import Deciding, Maker, share_of
+from odd_options import outside_the_codebook
+
+import nbannot
+from nbannot.asking.decisions import Reading, compose_questions, decided, read_decisions, typed_questions
+from nbannot.asking.ledger import read_lines
+from nbannot.asking.request_reply import Decision, Question
+from nbannot.errors import ConfigError, ModelError
+from nbannot.models import registry
+from nbannot.models.decide_wire import read_answer, read_answers
+
+TOPIC = {
+    "name": "Topic",
+    "type": "dropdown",
+    "options": ["road", "tax", "other"],
+    "option_descriptions": {"road": "streets and traffic", "tax": "money to the state"},
+}
+TERM = {"name": "Term", "type": "checkbox", "tooltip": "Is a date named?"}
+EVERY = (GATE, STANCE, DEGREE, TOPIC, TERM)
+
+
+@pytest.fixture(autouse=True)
+def _entry_points(monkeypatch):
+    """The backends, with or without the entry point installed."""
+    known = dict(registry.backends())
+    known["decide"] = EntryPoint("decide", "nbannot.models.decide:DecideModel", registry.GROUP)
+    monkeypatch.setattr(registry, "backends", lambda: known)
+    for name in ("NBANNOT_API_KEY", "OPENAI_API_KEY", "TYPESAFE_API_KEY", "TYPESAFE_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def run_at(server, task, tmp_path, **settings):
+    settings = {"model": "decide/some", "base_url": server.url, "output_root": str(tmp_path), **settings}
+    return nbannot.run(task, **settings)
+
+
+def calls(run):
+    return [record for record in read_lines(run.folder / "responses.jsonl") if "text_id" in record]
+
+
+def value_of(field, text):
+    """The label that the server's probabilities mean, worked out apart from the code under test."""
+    labels = list(map(str, field.labels)) if field.type != "checkbox" else ["false", "true"]
+    shares = share_of(text, field.name, labels)
+    return int(shares[1] >= 0.5) if field.type == "checkbox" else field.labels[shares.index(max(shares))]
+
+
+# ---- a table of makers ----------------------------------------------------------------------------------------------
+
+
+def rounded(reply, request):
+    """OpenRouter rounds to two decimals and adds who served."""
+    for one in reply["answers"].values():
+        if "noul" in one:
+            one["noul"] = round(one["noul"], 2)
+        else:
+            one["probabilities"] = {name: round(p, 2) for name, p in one["probabilities"].items()}
+    return {**reply, "id": "dec-1", "provider": "TypeSafe", "usage": {**reply["usage"], "cost": 0.0001}}
+
+
+def plain_lists(reply, request):
+    """A local server that gives bare lists, and no confidence."""
+    for one in reply["answers"].values():
+        if "probabilities" in one:
+            one["probabilities"] = list(one["probabilities"].values())
+            one.pop("confidence")
+    return reply
+
+
+ONE, TWO = {"/v1/systemone": "systemone"}, {"/v1/decisions": "decisions"}
+MAKERS = {
+    "typesafe": (Maker(ONE, status=422, words=lambda why: {"detail": [{"loc": ["body"], "msg": why}]}), ""),
+    "openai": (Maker(TWO, model="gpt-6-luna"), "/v1"),
+    "openrouter": (Maker({"/api/v1/systemone": "systemone"}, change=rounded), "/api/v1"),
+    "openrouter alpha": (Maker({"/api/alpha/decisions": "systemone"}, change=rounded), "/api/alpha"),
+    "fireworks": (Maker({"/inference/v1/systemone": "systemone"}, options=208), "/inference/v1/systemone"),
+    "fireworks, OpenAI's shape": (
+        Maker({"/inference/v1/decisions": "decisions"}, options=208),
+        "/inference/v1",
+    ),
+    "upstage": (Maker(ONE, options=26), "/v1"),
+    "sglang, chat model": (
+        Maker(TWO, words=lambda why: {"object": "error", "message": why, "code": 400}),
+        "/v1",
+    ),
+    "llama.cpp": (Maker(ONE, model=None, change=plain_lists), "/v1"),
+    "local, without /v1": (Maker({"/systemone": "systemone"}, levels=255), ""),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_every_maker_answers_all_closed_fields_of_a_text_in_one_call(name, tmp_path):
+    maker, place = MAKERS[name]
+    task = task_of(6, codebook_of(*EVERY))
+    with Deciding(maker) as server:
+        run = run_at(server, task, tmp_path, base_url=server.url + place)
+    book = task.codebook
+    for f in book:
+        for row, text in enumerate(task.texts):
+            found = run.coding.answers[f.column][row]
+            if f.name == "Stance" and not value_of(book["Gate"], text):
+                assert found.status == "not_applicable"
+            else:
+                assert (found.status, found.value) == ("ok", value_of(f, text)), f.column
+                assert math.isclose(sum(found.probabilities), 1)
+    of_study = [seen for seen in maker.seen if seen["text"] in task.texts]
+    gates = sum(value_of(book["Gate"], text) for text in task.texts)
+    assert 0 < gates < 6
+    assert len(of_study) == 6 + gates == len(calls(run)), (
+        "one call per text, one more where the condition holds"
+    )
+    assert {len(seen["questions"]) for seen in of_study} == {4, 1}
+    one = next(record for record in calls(run) if len(record["columns"]) == 4)
+    assert one.get("model") == maker.model
+    assert one["input_tokens"] == len(next(t for i, t in zip(task.ids, task.texts, strict=True)
+                                          if i == one["text_id"])) // 4  # fmt: skip
+    assert set(one["decisions"]) == set(one["columns"])
+    if name == "typesafe":
+        kept = one["decisions"]["S_Topic"]
+        assert kept["confidence"] == 0.123
+        assert 0.123 not in kept["probabilities"], "a maker's confidence is no probability"
+    loaded = nbannot.load_run(run.folder)
+    assert loaded.coding.answers == run.coding.answers
+
+
+# ---- misbehaving ---------------------------------------------------------------------------------------------------
+
+
+def one_answer(change):
+    """Return a change of the answer to Topic in a System One reply."""
+
+    def changed(reply, request):
+        if "Topic" in reply["answers"]:
+            made = change(reply["answers"].pop("Topic"))
+            if made is not None:
+                reply["answers"]["Topic"] = made
+        return reply
+
+    return changed
+
+
+def shares(*numbers, names=("road", "tax", "other")):
+    return lambda one: {**one, "probabilities": dict(zip(names, numbers, strict=True))}
+
+
+FAULTS = {
+    "missing answer": (lambda one: None, "invalid", "the reply has no answer to this question"),
+    "sum": (shares(0.5, 0.3, 0.3), "invalid", "probabilities sum to 1.1"),
+    "almost nothing": (shares(0, 0, 0), "invalid", "probabilities sum to 0"),
+    "rounded": (shares(0.2, 0.49, 0.3), "ok", ("tax", 0.49 / 0.99)),
+    "NaN": (shares(0.5, float("nan"), 0.5), "invalid", "the probability of 'tax' is nan"),
+    "infinite": (shares(0.5, float("inf"), 0.5), "invalid", "the probability of 'tax' is inf"),
+    "null": (shares(0.5, None, 0.5), "invalid", "the probability of 'tax' is None"),
+    "words": (shares(0.5, "0.2", 0.3), "invalid", "the probability of 'tax' is '0.2'"),
+    "negative": (shares(0.7, -0.2, 0.5), "invalid", "the probability of 'tax' is -0.2"),
+    "true": (shares(True, 0, 0), "invalid", "the probability of 'road' is True"),
+    "capitals": (shares(0.1, 0.8, 0.1, names=("ROAD", " Tax", "other")), "ok", ("tax", 0.8)),
+    "another name": (
+        shares(0.1, 0.8, 0.1, names=("road", "taxes", "other")),
+        "invalid",
+        "the reply names an option that was not asked: \"taxes\"",
+    ),
+    "an option left out": (
+        shares(0.1, 0.9, names=("road", "tax")), "invalid", "the reply has no probability of 'other'"
+    ),
+    "twice": (shares(0.1, 0.8, 0.1, names=("road", "tax", "TAX")), "invalid", "the reply names an option twice"),
+    "only a choice": (lambda one: {"type": "choice", "choice": "tax"}, "ok", ("tax", None)),
+    "an outside choice": (lambda one: {"type": "choice", "choice": "war"}, "invalid", 'not an option: "war"'),
+    "a choice against its probabilities": (
+        lambda one: {**shares(0.1, 0.8, 0.1)(one), "choice": "road"}, "ok", ("tax", 0.8)
+    ),
+    "tied": (lambda one: {**shares(0.4, 0.2, 0.4)(one), "choice": "other"}, "ok", ("other", 0.4)),
+    "no object": (lambda one: "tax", "invalid", 'the answer is no object: "tax"'),
+    "an error of its own": (
+        lambda one: {"error": "overloaded"}, "invalid", 'the server could not answer this question: "overloaded"'
+    ),
+    "refusal": (lambda one: {"type": "refusal"}, "refused", "the model declined to answer this question"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_one_bad_answer_is_named_and_costs_the_others_nothing(name, tmp_path):
+    change, status, expected = FAULTS[name]
+    with Deciding(Maker(ONE, change=one_answer(change))) as server:
+        run = run_at(server, task_of(2, codebook_of(TOPIC, TERM)), tmp_path)
+    assert [a.status for a in run.coding.answers["S_Term"]] == ["ok", "ok"]
+    assert run.status == "complete"
+    for found in run.coding.answers["S_Topic"]:
+        assert found.status == status
+        if status == "ok":
+            value, share = expected
+            assert found.value == value
+            told = found.probabilities and found.probabilities[["road", "tax", "other"].index(value)]
+            assert told == pytest.approx(share) if share is not None else told is None
+        else:
+            assert found.reason == expected
+    assert len(calls(run)) == 2, "asking a decision model again changes nothing"
+
+
+LIES = {
+    "negative": {"input_tokens": -5},
+    "words": {"input_tokens": "many"},
+    "true": {"input_tokens": True},
+    "absurd": {"input_tokens": 10**30},
+    "gone": None,
+    "a list": [1, 2],
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_usage_that_is_no_count_is_no_count(name, tmp_path):
+    with Deciding(Maker(ONE, change=lambda reply, request: {**reply, "usage": LIES[name]})) as server:
+        run = run_at(server, task_of(1, codebook_of(TERM)), tmp_path)
+    assert calls(run)[0]["input_tokens"] is None
+    assert run.coding.answers["S_Term"][0].status == "ok"
+
+
+def test_too_many_options_are_asked_in_two_rounds_and_levels_as_a_choice(tmp_path):
+    wide = {"name": "Party", "type": "dropdown", "options": [f"party {i}" for i in range(60)]}
+    long = {"name": "Mood", "type": "likert", "min_value": 0, "max_value": 14}
+    maker = Maker(ONE, options=26, levels=10)
+    task = task_of(5, codebook_of(wide, long, TERM))
+    with Deciding(maker) as server:
+        run = run_at(server, task, tmp_path, max_parallel=1)
+    for f in task.codebook:
+        assert [a.status for a in run.coding.answers[f.column]] == ["ok"] * 5
+    # 60 options are three groups of 20: within the group of its winner an option keeps its share of the group.
+    for text, found in zip(task.texts, run.coding.answers["S_Party"], strict=True):
+        groups = [wide["options"][i : i + 20] for i in (0, 20, 40)]
+        within = [share_of(text, f"Party ({i})", group) for i, group in enumerate(groups, 1)]
+        best = [group[s.index(max(s))] for group, s in zip(groups, within, strict=True)]
+        between = share_of(text, "Party", best)
+        expected = [p * q for s, q in zip(within, between, strict=True) for p in s]
+        assert found.probabilities == pytest.approx(expected)
+        assert found.value == wide["options"][expected.index(max(expected))]
+    told = run.config["capabilities"]
+    assert told["limits"] == {"options": 26, "levels": 10}
+    assert told["asked_in_two_rounds"] == ["S_Party"]
+    refused = [s for s in maker.seen if any(len(q["options"]) > 26 for q in s["questions"])]
+    assert len(refused) == 1, "a limit is learned once"
+
+
+def test_more_questions_than_a_server_takes_go_in_several_calls(tmp_path):
+    maker = Maker(ONE, questions=2)
+    fields = [{"name": f"Q{i}", "type": "checkbox"} for i in range(5)]
+    task = task_of(3, codebook_of(*fields))
+    with Deciding(maker) as server:
+        run = run_at(server, task, tmp_path, max_parallel=1)
+    assert run.coding.count() == {"ok": 15}
+    assert [len(s["questions"]) for s in maker.seen if s["text"] in task.texts] == [5] + [2, 2, 1] * 3
+    assert len(calls(run)) == 3, "a text's line has all of its answers"
+    assert calls(run)[0]["input_tokens"] == 3 * (len(task.texts[0]) // 4)
+
+
+def test_a_question_that_a_server_refuses_is_named_and_sent_alone_from_then_on(tmp_path):
+    class Picky(Deciding):
+        def reply(self, path, body, key):
+            if "Term" in body["questions"]:
+                self.maker.seen.append({"text": body["state"], "questions": list(body["questions"])})
+                return 400, {"error": {"message": "the word Term is not allowed"}}
+            return super().reply(path, body, key)
+
+    task = task_of(3, codebook_of(TOPIC, TERM))
+    with Picky(Maker(ONE)) as server:
+        run = run_at(server, task, tmp_path, max_parallel=1)
+    assert [a.status for a in run.coding.answers["S_Topic"]] == ["ok"] * 3
+    bad = run.coding.answers["S_Term"][0]
+    assert bad.status == "invalid"
+    assert bad.reason == "the server refuses this question: HTTP 400: the word Term is not allowed"
+
+
+def test_a_text_that_is_too_long_is_not_asked_whatever_the_server_calls_it(tmp_path):
+    task = nbannot.Task(
+        pl.DataFrame({"id": ["a", "b"], "text": ["short", "long " * 50]}), codebook_of(TERM), "len"
+    )
+    with Deciding(Maker(ONE, characters=100)) as server:
+        refusing = run_at(server, task, tmp_path / "1")
+
+    def cut(reply, request):
+        dropped = max(0, len(request["state"]) - 100)
+        return {**reply, "usage": {**reply["usage"], "state_tokens_dropped": dropped}}
+
+    with Deciding(Maker(ONE, change=cut)) as server:
+        cutting = run_at(server, task, tmp_path / "2")
+    for run in (refusing, cutting):
+        found = run.coding.answers["S_Term"]
+        assert [a.status for a in found] == ["ok", "not_asked"]
+        assert found[1].reason.startswith("text does not fit: ")
+        assert run.status == "complete"
+
+
+def test_a_server_that_cuts_in_silence_is_suspected(tmp_path):
+    def at_most(reply, request):
+        return {**reply, "usage": {"input_tokens": min(512, len(request["state"]))}}
+
+    frame = pl.DataFrame({"id": list("abcd"), "text": ["word " * n for n in (10, 200, 300, 400)]})
+    with Deciding(Maker(ONE, change=at_most)) as server:
+        run = run_at(server, nbannot.Task(frame, codebook_of(TERM), "cut"), tmp_path)
+    assert run.config["capabilities"]["texts_may_be_cut"] == (
+        "3 texts of 1,000 to 2,000 characters were all counted as 512 tokens"
+    )
+
+
+def test_a_change_of_version_is_in_every_line(tmp_path):
+    numbers = iter(range(100))
+
+    def versions(reply, request):
+        return {**reply, "model": f"decider-1.{next(numbers) // 3}"}
+
+    with Deciding(Maker(ONE, change=versions)) as server:
+        run = run_at(server, task_of(4, codebook_of(TERM)), tmp_path, max_parallel=1)
+    assert [record["model"] for record in calls(run)] == ["decider-1.0"] * 2 + ["decider-1.1"] * 2
+    assert run.config["capabilities"]["served"] == {"decider-1.0": 2, "decider-1.1": 2}
+
+
+def test_what_cannot_be_a_reply_fails_and_the_next_call_goes_on(tmp_path):
+    """Nothing is lost and nothing made up: a failed call leaves no label, and the same call asks it again."""
+    state = {"broken": True}
+
+    def broken(reply, request):
+        return b'{"answers": ' if state["broken"] and "number 1:" in request["state"] else reply
+
+    task = task_of(3, codebook_of(TERM, TOPIC))
+    with Deciding(Maker(ONE, change=broken)) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nbannot.engine.sending.FIRST_WAIT_S", 0.001)
+        run = run_at(server, task, tmp_path)
+        assert [a.status for a in run.coding.answers["S_Term"]] == ["ok", "failed", "ok"]
+        assert run.status == "partial"
+        state["broken"] = False
+        before = len(server.maker.seen)
+        again = run_at(server, task, tmp_path)
+        asked = [seen["text"] for seen in server.maker.seen[before:] if seen["text"] in task.texts]
+    assert again.run_id == run.run_id
+    assert again.status == "complete"
+    assert asked == [task.texts[1]], "the two that were answered are not asked again"
+    assert again.coding.answers["S_Topic"][0] == run.coding.answers["S_Topic"][0]
+
+
+# ---- keys and addresses --------------------------------------------------------------------------------------------
+
+
+def test_a_key_goes_to_its_own_host_only(tmp_path, monkeypatch):
+    from nbannot.models.decide_server import DecisionServer
+
+    for name, value in {"TYPESAFE_API_KEY": "t-1", "OPENAI_API_KEY": "o-1"}.items():
+        monkeypatch.setenv(name, value)
+    maker = Maker(ONE)
+    with Deciding(maker) as server:
+        run_at(server, task_of(1, codebook_of(TERM)), tmp_path / "1")
+        assert {seen["key"] for seen in maker.seen} == {None}
+        maker.key = "mine-0123456789"
+        with pytest.raises(ModelError, match=r"wants a key.*\n.*NBANNOT_API_KEY_127_0_0_1"):
+            run_at(server, task_of(1, codebook_of(TERM)), tmp_path / "2")
+        monkeypatch.setenv("NBANNOT_API_KEY_127_0_0_1", "mine-0123456789")
+        run_at(server, task_of(1, codebook_of(TERM)), tmp_path / "2")
+        assert maker.seen[-1]["key"] == "Bearer mine-0123456789"
+    assert DecisionServer("jev-1.13").key.key.reveal() == "t-1"
+    assert DecisionServer("gpt-6-luna").key.key.reveal() == "o-1"
+    assert DecisionServer("jev", base_url="https://typesafe.ai.example.com").key.key is None
+    assert DecisionServer("jev", base_url="https://nottypesafe.ai").key.key is None
+
+
+def test_what_no_server_has_says_what_to_type(tmp_path):
+    task = task_of(1, codebook_of(TERM))
+    with pytest.raises(ModelError, match=r'decide/wren is no model of this process.*\n.*base_url = "http'):
+        nbannot.run(task, model="decide/wren", output_root=str(tmp_path))
+    with pytest.raises(ModelError, match=r"a decision model needs a name"):
+        nbannot.run(task, model="decide/", output_root=str(tmp_path))
+    with Deciding(Maker({"/v1/chat/completions": "systemone"})) as server:
+        with pytest.raises(ModelError, match=r"answers no decisions with the model 'some': HTTP 404"):
+            run_at(server, task, tmp_path)
+        gone = server.url
+    with pytest.raises(ModelError, match=r"gives no answer"):
+        nbannot.run(task, model="decide/some", base_url=gone, output_root=str(tmp_path))
+
+
+# ---- the text model, thresholds, settings ---------------------------------------------------------------------------
+
+
+def test_open_questions_go_to_the_text_model_or_are_not_asked_and_say_why(tmp_path):
+    task = task_of(4, codebook_of(GATE, QUOTE, MARKS))
+    with Deciding(Maker(ONE)) as server:
+        lines = []
+        alone = run_at(server, task, tmp_path, say=lines.append)
+        both = run_at(server, task, tmp_path, text_model="mock")
+    why = "a decision model answers no open questions, and the run has no text_model"
+    assert {a.reason for a in alone.coding.answers["S_Quote"]} == {why}
+    assert alone.status == "complete"
+    assert f"S_Quote, S_Marks: not asked; {why}." in lines
+    assert nbannot.load_run(alone.folder).coding.answers == alone.coding.answers
+    assert both.coding.count() == {"ok": 12}
+    assert alone.run_id != both.run_id
+    assert both.config["model_info"]["details"]["text_model"]["full_name"] == "mock"
+    assert both.config["identity"]["text_model"] == "mock"
+    assert {tuple(r["columns"]): r.get("model") for r in calls(both)} == {
+        ("S_Gate",): "decider-1.0", ("S_Quote",): "mock", ("S_Marks",): "mock"
+    }  # fmt: skip
+    counts = json.loads((both.folder / "char_counts.json").read_text())["by_model"]
+    assert (counts["decider-1.0"]["calls"], counts["mock"]["calls"]) == (4, 8)
+
+
+def test_threshold_and_scale_are_settings_and_part_of_the_run(tmp_path):
+    task = task_of(12, codebook_of(TERM, DEGREE))
+    with Deciding(Maker(ONE)) as server:
+        runs = {
+            name: run_at(server, task, tmp_path, **settings)
+            for name, settings in {
+                "plain": {},
+                "strict": {"threshold": 0.8},
+                "all": {"threshold": 0},
+                "expected": {"scale_answer": "rounded"},
+            }.items()
+        }
+    assert len({run.run_id for run in runs.values()}) == 4
+    yes = [share_of(text, "Term", ["false", "true"])[1] for text in task.texts]
+    assert runs["strict"].coding.values("S_Term") == [int(p >= 0.8) for p in yes]
+    assert runs["all"].coding.values("S_Term") == [1] * 12
+    levels = [share_of(text, "Degree", ["-2", "-1", "0", "1", "2"]) for text in task.texts]
+    means = [sum(i * p for i, p in enumerate(share)) for share in levels]
+    assert runs["expected"].coding.values("S_Degree") == [-2 + math.floor(m + 0.5) for m in means]
+    assert runs["plain"].coding.values("S_Degree") == [-2 + s.index(max(s)) for s in levels]
+    table = runs["plain"].labels
+    kept = table[table["column"] == "S_Degree"]["expected"].tolist()
+    assert kept == pytest.approx([m - 2 for m in means]), "the expected level is kept beside the modal one"
+    wide = runs["plain"].probabilities(wide=True)
+    assert list(wide.columns) == ["text_id", "S_Term=0", "S_Term=1", *(f"S_Degree={i}" for i in range(-2, 3))]
+    assert wide["S_Term=1"].tolist() == pytest.approx(yes)
+    stored = pl.read_parquet(runs["plain"].folder / "probabilities.parquet")
+    assert stored.height == 12 * 7 == len(runs["plain"].probabilities())
+
+
+def test_settings_that_would_change_the_name_and_no_answer_are_refused(tmp_path):
+    task = task_of(1, codebook_of(TERM))
+    with Deciding(Maker(ONE)) as server:
+        with pytest.raises(ConfigError, match=r"temperature = 0.7, prompt_type = 'persona'"):
+            run_at(server, task, tmp_path, temperature=0.7, prompt_type="persona")
+        with pytest.raises(ConfigError, match=r"chat_mode = 'per_text'"):
+            run_at(server, task, tmp_path, chat_mode="per_text", text_model="mock")
+        with pytest.raises(ConfigError, match="none of them is asked"):
+            run_at(server, task_of(1, codebook_of(QUOTE)), tmp_path)
+    with pytest.raises(ConfigError, match=r"threshold = 0.7: only a decision model has this"):
+        nbannot.run(task, model="mock", threshold=0.7, output_root=str(tmp_path))
+
+
+def test_calibration_is_asked_for_and_asks_each_field_alone(tmp_path):
+    task = task_of(40, codebook_of(TOPIC, TERM))
+    maker = Maker(ONE)
+    with Deciding(maker) as server:
+        run = run_at(server, task, tmp_path, calibration="batch")
+    assert {len(seen["questions"]) for seen in maker.seen} == {1}
+    every = [share_of(text, "Topic", TOPIC["options"]) for text in task.texts]
+    means = [sum(column) / 32 for column in zip(*every[:32], strict=True)]
+    corrected = [[p / m for p, m in zip(share, means, strict=True)] for share in every]
+    assert run.coding.values("S_Topic") == [TOPIC["options"][c.index(max(c))] for c in corrected]
+    assert run.config["calibration_used"] == "batch"
+
+
+# ---- the questions -------------------------------------------------------------------------------------------------
+
+
+def test_the_codebook_speaks_in_criteria_and_every_word_changes_the_prompt_hash(tmp_path):
+    book = codebook_of(TOPIC, TERM, DEGREE)
+    assert json.loads(compose_questions(book.fields).before) == {
+        "questions": {
+            "Topic": {
+                "type": "choice",
+                "instructions": "Read.\nTopic",
+                "criteria": {"road": "streets and traffic", "tax": "money to the state", "other": None},
+            },
+            "Term": {"type": "noul", "instructions": "Read.\nTerm: Is a date named?"},
+            "Degree": {
+                "type": "score",
+                "instructions": "Read.\nDegree",
+                "criteria": ["-2", "-1", "0", "1", "2"],
+            },
+        }
+    }
+    points = {**DEGREE, "point_descriptions": {"-2": "much worse", "2": "much better"}}
+    named = {**GATE, "option_descriptions": {"1": "a judgement", "0": "none"}}
+    degree, gate = typed_questions(codebook_of(points, named).fields)
+    assert degree.descriptions == ("much worse", "", "", "", "much better")
+    assert gate.descriptions == ("none", "a judgement")
+    changed = [
+        codebook_of(TOPIC),
+        codebook_of({**TOPIC, "options": ["tax", "road", "other"]}),
+        codebook_of({**TOPIC, "options": ["road", "tax", "rest"]}),
+        codebook_of({**TOPIC, "option_descriptions": {"road": "streets"}}),
+        codebook_of({**TOPIC, "name": "Theme"}),
+    ]
+    with Deciding(Maker(ONE)) as server:
+        plans = [
+            nbannot.plan(task_of(2, b), model="decide/some", base_url=server.url, output_root=str(tmp_path))
+            for b in changed
+        ]
+        assert len({plan.run_id for plan in plans}) == len({plan.design.prompt_hash for plan in plans}) == 5
+        assert plans[0].calls_at_most == 2
+        shown = plans[0].first_messages["S_Topic"][0]["content"]
+    assert shown == compose_questions(changed[0].fields).before + task_of(2).texts[0]
+
+
+def test_two_fields_of_one_name_are_told_apart():
+    first, second = {"name": "Tone", "type": "checkbox"}, {"name": "Tone", "type": "checkbox"}
+    from nbannot.study.codebook import Codebook
+
+    sections = {
+        f"section_{i}": {"section_name": name, "annotations": {"annotation_1": one}}
+        for i, (name, one) in enumerate([("A", first), ("B", second)], 1)
+    }
+    book = Codebook.from_dict({"text_column": "text", **sections})
+    assert [q.name for q in typed_questions(book.fields)] == ["A_Tone", "B_Tone"]
+
+
+def test_the_tie_of_a_scale_goes_to_the_level_nearest_its_middle():
+    book = codebook_of(DEGREE)
+    made = {"S_Degree": Decision(probabilities=(0.3, 0.05, 0.3, 0.05, 0.3))}
+    assert read_decisions(book.fields, made, Reading())["S_Degree"].value == 0
+
+
+def test_score_answers_are_read_by_place_number_or_words():
+    scale = Question("S_A", "A", "score", "?", ("1", "2", "3"), ("low", "", "high"))
+    for names in (("0", "1", "2"), ("1", "2", "3"), ("1: low", "2", "3: high")):
+        found = read_answer(
+            scale, {"score": 1.1, "probabilities": dict(zip(names, (0.2, 0.5, 0.3), strict=True))}
+        )
+        assert found.probabilities == pytest.approx((0.2, 0.5, 0.3)), names
+    assert read_answer(scale, {"score": 1.1}) == Decision(score=1.1)
+    book = codebook_of({"name": "A", "type": "likert", "min_value": 1, "max_value": 3})
+    only = {"S_A": Decision(score=1.6)}
+    assert (
+        read_decisions(book.fields, only, Reading())["S_A"].reason
+        == "the reply has no probability per option"
+    )
+    assert read_decisions(book.fields, only, Reading(scale="rounded"))["S_A"].value == 3
+    assert read_answers({"answers": None}, [scale]) == {}
+    assert decided(scale, [0.2, 0.5]).problem == "2 probabilities for 3 options"
+
+
+# ---- in process ----------------------------------------------------------------------------------------------------
+
+
+def test_no_name_of_an_option_makes_sparrow_leave_the_codebook():
+    """Every answer is in the codebook and sums to 1; bench/bench_decide.py asks 10,000 of these questions."""
+    pytest.importorskip("sparrow_decider", reason="no such extra here")
+    assert outside_the_codebook(480) == 0
+
+
+def test_sparrow_runs_resumes_and_never_answers_to_a_part_of_a_text(tmp_path):
+    pytest.importorskip("sparrow_decider", reason="no such extra here")
+    texts = ["The tax is a good idea.", "too long to be read whole " * 200, ""]
+    frame = pl.DataFrame({"id": list("abc"), "text": texts})
+    task = nbannot.Task(frame, codebook_of(TOPIC, TERM, DEGREE), "birds")
+    run = nbannot.run(task, model="decide/sparrow", output_root=str(tmp_path))
+    assert [a.status for a in run.coding.answers["S_Topic"]] == ["ok", "not_asked", "not_asked"]
+    reasons = [a.reason for a in run.coding.answers["S_Term"]]
+    assert reasons[1] == "text does not fit: about 1,200 tokens of 512"
+    assert reasons[2] == "the text is blank"
+    info = run.config["model_info"]
+    assert info["name"] == "sparrow-nano-general-v1.1"
+    assert info["digest"].startswith("sha256:")
+    assert len(calls(run)) == 2
+    replayed = nbannot.run(task, model=f"replay/{run.folder}", output_root=str(tmp_path / "again"))
+    assert replayed.coding.values("S_Topic") == run.coding.values("S_Topic")
+    with pytest.raises(
+        ModelError, match=r"no decision model 'sparrow-giant'.*\n.*decide/sparrow-nano-general"
+    ):
+        nbannot.run(task, model="decide/sparrow-giant", output_root=str(tmp_path))

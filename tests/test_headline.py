@@ -1,0 +1,105 @@
+"""What is said first: a verdict in one sentence, each field beside its baseline. Runs whose truth is known."""
+
+import random
+
+import pytest
+from conftest import DEGREE, GATE, codebook_of
+from made_runs import QUOTE, STANCE, answer, made_run, made_task
+
+from nbannot.report.headline import dealt_out, headlines, lines, look_blocks, verdict
+
+N = 60
+PEOPLE = (["pro"] * 30 + ["anti"] * 20 + ["neutral"] * 10)[:N]
+TEXTS = [f"text {i}" for i in range(N)]
+LABELS = ["pro", "anti", "neutral"]
+
+
+def right(share: float) -> list[str]:
+    """Return answers of which this share is the human label, and the others the next label."""
+    return [
+        label if i % 10 < share * 10 else LABELS[(LABELS.index(label) + 1) % 3]
+        for i, label in enumerate(PEOPLE)
+    ]
+
+
+def stance(tmp_path, values, people=PEOPLE, **kwargs):
+    task = made_task(TEXTS[: len(people)], STANCE, Stance=people)
+    return made_run(task, {"Stance": values}, tmp_path, **kwargs)
+
+
+def test_good_at_chance_and_below(tmp_path):
+    dealt = PEOPLE[:]
+    random.Random(3).shuffle(dealt)
+    found = [
+        stance(tmp_path / str(i), values)
+        for i, values in enumerate((right(0.9), dealt, right(0.1), right(0.0)))
+    ]
+    assert [headlines(run)[0].mark for run in found] == ["▲", "≈", "▼", "?"]
+    assert [verdict(run) for run in found] == [
+        "Stance better than the baseline on 60 texts",
+        *["Stance not better than the baseline on 60 texts"] * 3,
+    ]
+
+
+def test_the_baseline_is_what_dealing_out_the_same_labels_scores(tmp_path):
+    """Mean over many deals, each scored as it is; a majority baseline alone would call guessing a success."""
+    dealt = PEOPLE[:]
+    values = []
+    for seed in range(200):
+        random.Random(seed).shuffle(dealt)
+        f1 = []
+        for label in LABELS:
+            tp = sum(h == m == label for h, m in zip(PEOPLE, dealt, strict=True))
+            f1.append(2 * tp / (PEOPLE.count(label) + dealt.count(label)))
+        values.append(sum(f1) / 3)
+    run = stance(tmp_path, dealt)
+    score = run.scores.fields["S_Stance"]
+    assert dealt_out(score, N) == pytest.approx(sum(values) / 200, abs=0.02)
+    assert headlines(run)[0].baseline == pytest.approx(1 / 3)  # 30/60, 20/60, 10/60 on both sides: their mean
+    assert score.results["baseline_f1_macro"].value < 0.25
+
+
+def test_one_label_means_nothing_whatever_the_value(tmp_path):
+    run = stance(tmp_path, ["pro"] * 20, people=["pro"] * 20)
+    assert verdict(run) == "People used one label only on 20 texts: no agreement measure means anything here"
+    (found,) = headlines(run)
+    assert (found.better, found.mark) == (None, "")
+    assert "People gave all 20 texts the same label (pro)" in lines(run)[0]
+
+
+def test_a_run_that_answers_little_says_so(tmp_path):
+    silent = [value if i % 3 == 0 else None for i, value in enumerate(right(1.0))]
+    run = stance(tmp_path, silent)
+    assert verdict(run).endswith("; 33% answered")
+    assert lines(run)[0].endswith("answered 20 of 60")
+
+
+def test_refused_by_all_and_no_labels_at_all(tmp_path):
+    run = stance(tmp_path, [answer("S_Stance", None, "refused")] * N)
+    assert verdict(run) == "Stance not better than the baseline on 60 texts; 0% answered"
+    unlabelled = made_run(made_task(TEXTS, STANCE), {"Stance": right(1.0)}, tmp_path / "none")
+    assert verdict(unlabelled) == "No human labels on 60 texts: answers to look at, nothing to score"
+    assert look_blocks(unlabelled) == []
+
+
+def test_several_fields_are_counted_and_those_without_a_baseline_are_not(tmp_path):
+    people = {"Stance": PEOPLE, "Degree": [1 + i % 5 for i in range(N)], "Quote": ["some words"] * N}
+    task = made_task(TEXTS, STANCE, {**DEGREE, "min_value": 1, "max_value": 5}, QUOTE, **people)
+    said = {"Stance": right(0.9), "Degree": [5 - i % 5 for i in range(N)], "Quote": ["some words"] * N}
+    run = made_run(task, said, tmp_path)
+    assert verdict(run) == "1 of 2 fields better than the baseline on 60 texts"
+    marks = {one.field.name: one.mark for one in headlines(run)}
+    assert marks == {"Stance": "▲", "Degree": "▼", "Quote": ""}
+    only_text = made_run(
+        made_task(TEXTS, QUOTE, Quote=people["Quote"]), {"Quote": said["Quote"]}, tmp_path / "q"
+    )
+    assert verdict(only_text) == "1 field scored on 60 texts; none has a baseline"
+
+
+def test_a_checkbox_that_is_always_ticked_is_not_better(tmp_path):
+    codebook_of(GATE)
+    task = made_task(TEXTS, GATE, Gate=["1"] * 57 + ["0"] * 3)
+    run = made_run(task, {"Gate": [1] * N}, tmp_path)
+    (found,) = headlines(run)
+    assert run.scores.fields["S_Gate"].results["accuracy"].value == 0.95
+    assert found.better is False

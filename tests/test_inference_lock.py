@@ -1,0 +1,194 @@
+"""The lock on the test half: real halves, no label readable before it is opened, every look counted."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import polars as pl
+import pytest
+from conftest import codebook_of
+
+import nbannot as nba
+from nbannot.errors import ConfigError, ScoringError, TaskError
+from nbannot.study.task import Task
+from nbannot.study.task_sources import load_task
+
+STANCE = {"name": "Stance", "type": "dropdown", "options": ["pro", "anti"]}
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def frame(n=60, per_speaker=3):
+    return pl.DataFrame(
+        {
+            "id": [f"t{i:03d}" for i in range(n)],
+            "text": [f"Speech {i} on the road." for i in range(n)],
+            "who": [f"s{i // per_speaker}" for i in range(n)],
+            "S_Stance": ["pro" if i % 3 else "anti" for i in range(n)],
+        }
+    )
+
+
+def study(n=60, name="study", **options):
+    return Task(frame(n), codebook_of({**STANCE, **options}), name)
+
+
+def halves(task):
+    return [task.select(split=half) for half in ("dev", "test")]
+
+
+def test_halves_are_halves_alike_and_whole_speakers_stay_together(tmp_path):
+    task = study()
+    task.lock(0.5, by="who", stratify="Stance")
+    dev, test = halves(task)
+    assert len(dev) == len(test) == 30
+    assert not set(dev.data["who"]) & set(test.data["who"])
+    stored = json.loads((tmp_path / "outputs/study/split.json").read_text(encoding="utf-8"))
+    assert (stored["seed"], stored["by"], stored["stratify"], stored["test"]) == (1, "who", ["S_Stance"], 0.5)
+    assert set(stored["hash"]) == {"dev", "test"}
+    alike = study(61, "alike").lock(0.25, stratify="Stance")
+    assert len(alike.select(split="test")) in (15, 16)
+    opened = alike.select(split="test", reason="count them").human("Stance")
+    assert opened.count("anti") in (5, 6)
+    assert (
+        study(40, "other").lock(seed=2).split_lock.test_ids
+        != study(40, "third").lock(seed=3).split_lock.test_ids
+    )
+
+
+def test_no_label_of_the_test_half_can_be_read_before_it_is_opened(tmp_path):
+    task = study().lock()
+    hidden = task.split_lock.test_ids
+
+    def readable(one):
+        return {i for i, value in zip(one.ids, one.human("Stance"), strict=True) if value is not None}
+
+    raw = task.to_pandas()
+    assert readable(task).isdisjoint(hidden)
+    assert len(readable(task)) == 30
+    assert set(raw[raw["S_Stance"] != ""]["id"]).isdisjoint(hidden)
+    assert not readable(task.select(split="test"))
+    assert not readable(task.select(ids=sorted(hidden)))
+    again = study()  # the same data in another session
+    assert readable(again).isdisjoint(hidden)
+    assert again.split_lock.test_ids == hidden
+    coder = nba.load_coder(task, frame(), "anna")
+    assert readable(coder.task).isdisjoint(hidden)
+    assert set(coder.labels.query("status == 'ok'")["text_id"]).isdisjoint(hidden)
+    run = nba.run(task, model="mock", output_root="out")
+    assert run.config["split"] == "dev"
+    assert set(run.task.ids).isdisjoint(hidden)
+    every = nba.run(task, model="mock", ids=task.ids, output_root="out")
+    assert every.scores.fields["S_Stance"].counts["no_reference"] == 30
+    for path in tmp_path.rglob("human_labels.csv"):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        assert set(table[table["S_Stance"] != ""]["text_id"]).isdisjoint(hidden)
+    assert not task.split_lock.looks
+
+
+def test_every_look_needs_a_reason_and_is_counted(tmp_path):
+    task = study().lock()
+    with pytest.raises(ConfigError, match=r"(?s)never consulted.*reason="):
+        nba.run(task, model="mock", split="test", output_root="out")
+    with pytest.raises(ConfigError, match="reason"):
+        nba.run(task, model="mock", split="test", reason="  ", output_root="out")
+    assert nba.plan(task, model="mock", split="test", output_root="out").calls_at_least == 30
+    assert not task.split_lock.looks
+    final = nba.run(task, model="mock", split="test", reason="final model", output_root="out")
+    assert final.scores.fields["S_Stance"].results["accuracy"].n == 30
+    look = task.split_lock.looks[0]
+    assert set(look) == {"time", "run_id", "config", "metric", "reason"}
+    assert (look["run_id"], look["reason"]) == (final.run_id, "final model")
+    assert look["config"].startswith(final.run_id) or len(look["config"]) == 64
+    nba.run(task, model="mock", split="test", reason="final model", output_root="out")  # the same cell again
+    assert task.split_lock.n_looks == 1
+    nba.run(task, model="mock", temperature=0.5, split="test", reason="another", output_root="out")
+    nba.run(task, model="mock", split="test", reason="one more look", output_root="out")
+    assert task.split_lock.words == "test half consulted 3 times by 2 configurations"
+    again = nba.load_run(final.folder, task=study())
+    assert again.scores.fields["S_Stance"].results["accuracy"].n == 30
+    assert nba.load_run(final.folder).scores.fields["S_Stance"].results["accuracy"].n == 30
+    said = str(again.report())
+    for words in ("consulted 3 times by 2 configurations", "if this were the only look", "97.0%, for look 1"):
+        assert words in said
+    third = nba.run(task, model="mock", temperature=0.9, split="test", reason="a fourth", output_root="out")
+    assert "99.8%, for look 4" in str(third.report())
+    task.split_lock.folder.joinpath("test_log.jsonl").write_text(
+        "".join(json.dumps(look) + "\n" for look in task.split_lock.looks[:3]), encoding="utf-8"
+    )
+    log = tmp_path / "outputs/study/test_log.jsonl"
+    log.write_text(log.read_text(encoding="utf-8") + '{"time": "to', encoding="utf-8")  # a torn last line
+    assert task.split_lock.n_looks == 3
+    task.split_lock.note("after the tear", "x", "y")
+    assert [look["reason"] for look in task.split_lock.looks][-1] == "after the tear"
+
+
+def test_a_split_is_made_once(tmp_path):
+    task = study().lock(0.5, stratify="Stance")
+    assert task.lock(0.5, stratify="S_Stance") is task
+    with pytest.raises(TaskError, match=r"locked before.*test=0.5"):
+        study().lock(0.3, stratify="Stance")
+    path = tmp_path / "outputs/study/split.json"
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**stored, "test_ids": stored["test_ids"][1:]}), encoding="utf-8")
+    with pytest.raises(TaskError, match="was changed"):
+        study()
+    for wrong, words in (({"test": 1.5}, "between 0 and 1"), ({"by": "whom"}, "did you mean 'who'")):
+        with pytest.raises(TaskError, match=words):
+            study(name="fresh").lock(**wrong)
+    with pytest.raises(TaskError, match="whole task"):
+        study(name="fresh").select(limit=9).lock()
+
+
+def test_examples_of_the_prompt_come_from_dev(tmp_path):
+    late = study(name="late").lock(0.9)
+    one = sorted(late.split_lock.test_ids)[0]
+    words = f'Text: \n"Speech {int(one[1:])} on the road."\n\nResponse: \n{{"response": "pro"}}'
+    task = study(example=words).lock(0.9)
+    assert one not in task.split_lock.test_ids
+    with_example = Task(frame(), codebook_of({**STANCE, "example": words}), "late")
+    with pytest.raises(ConfigError, match=f"worked examples: {one}"):
+        nba.run(with_example, model="mock", use_examples=True, output_root="out")
+
+
+def test_a_task_with_a_folder_keeps_its_split_there(tmp_path):
+    place = tmp_path / "mine"
+    place.mkdir()
+    codebook_of(STANCE).save(place / "codebook.json")
+    frame().write_csv(place / "ground-truth.csv")
+    load_task(place).lock()
+    assert (place / "split.json").exists()
+    task = load_task(place)
+    assert task.human("Stance").count(None) == 30
+    run = nba.run(task, model="mock", split="test", reason="once", output_root="out")
+    assert (place / "test_log.jsonl").exists()
+    assert nba.load_run(run.folder).task.human("Stance").count(None) == 0
+
+
+def test_a_run_from_before_the_lock_shows_no_label_of_the_test_half(tmp_path):
+    task = study()
+    before = nba.run(task, model="mock", output_root="out")
+    hidden = task.lock().split_lock.test_ids
+    for loaded in (nba.load_run(before.folder), nba.load_run(before.folder, task=study())):
+        human = dict(zip(loaded.task.ids, loaded.task.human("Stance"), strict=True))
+        assert {i for i, v in human.items() if v is not None}.isdisjoint(hidden)
+        assert loaded.scores.fields["S_Stance"].results["accuracy"].n == 30
+
+
+def test_only_the_test_half_corrects_a_share_and_that_is_a_look(tmp_path):
+    task = study(200).lock()
+    corpus = nba.run(task, model="mock", ids=task.ids, output_root="out")
+    with pytest.raises(ScoringError, match=r"(?s)locked.*never consulted.*reason="):
+        nba.prevalence(corpus, "Stance")
+    found = nba.prevalence(corpus, "Stance", reason="share in the paper")
+    assert found.frame["n_gold"].tolist() == [100, 100]
+    assert found.frame["n_corpus"].tolist() == [200, 200]
+    assert task.split_lock.looks[0]["metric"] == "gold labels"
+    nba.regress("Stance == 'pro' ~ 1", corpus, reason="share in the paper")
+    assert task.split_lock.n_looks == 1
+    left = nba.prevalence(nba.run(task, model="mock", split="test", reason="x", output_root="out"), "Stance")
+    assert left.frame["n_gold"].tolist() == [100, 100]

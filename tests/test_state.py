@@ -224,7 +224,7 @@ def test_a_finished_run_is_mended_from_its_ledger(tmp_path):
     def again():
         told.clear()
         found = nbannot.run(task, model="mock", output_root=str(tmp_path), say=told.append)
-        assert {name: (found.folder / name).read_bytes() for name in names} == before
+        assert {name: (found.folder / name).read_bytes() for name in before} == before
         assert of_table(tmp_path, "accuracy") == accuracy
         assert not [p.name for p in found.folder.iterdir() if p.name not in (*folder.FILES, folder.LOCK)]
 

@@ -284,6 +284,7 @@ class Ledger:
         self._marks: dict[str, str] = {}
         self._file = -1
         self.lost = ""
+        self._replaced = False
         self._read()
         try:
             self._file = os.open(path, APPENDING | os.O_CREAT, 0o644)
@@ -468,6 +469,7 @@ class Ledger:
             )
         # Some network drives number a file anew each time it is looked at: there the numbers say nothing.
         if self._inodes and not os.path.samestat(ours, there):
+            self._replaced = True
             back = (
                 "The answers since then were added to the new file: run the same again to go on."
                 if self._put_back()
@@ -501,6 +503,8 @@ class Ledger:
     def let_go(self) -> None:
         """Close the file without a word, after something went wrong; doing so again does nothing."""
         if self._file >= 0:
+            if self._replaced:
+                self._put_back()  # what came between the look and the end of the work
             file, self._file = self._file, -1
             os.close(file)
 

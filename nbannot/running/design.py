@@ -157,6 +157,9 @@ RESOLVED = {
     "scale_answer": "how probabilities become labels, where a decision model gives them",
     "text_model": "its full name and the digest of its weights",
     "base_url": "the host and its path: the same model on another port is the same model",
+    "threshold": "with a decision model, as it stands; no other has it",
+    "scale_answer": "with a decision model, as it stands; no other has it",
+    "text_model": "with a decision model, the second one's full name and digest; no other has it",
 }
 """Settings that decide answers and do not enter the identity of a run as they stand, and what does in their place."""
 

@@ -83,7 +83,9 @@ NEEDS: dict[str, dict[str, object]] = {
 
 
 def identified(digest="sha256:1", decides=False, **settings):
-    task = task_of(40, codebook_of(GATE, DEGREE, QUOTE, MARKS), author=["a", "b"] * 20, year=["1", "1", "2", "3"] * 10)
+    task = task_of(
+        40, codebook_of(GATE, DEGREE, QUOTE, MARKS), author=["a", "b"] * 20, year=["1", "1", "2", "3"] * 10
+    )
     given = {**BASE, **settings}
     if given.get("reasoning") or given.get("prompt_type") == "CoT" or "fields_per_query" in given:
         given["answer_mode"] = None

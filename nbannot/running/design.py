@@ -207,7 +207,7 @@ def dev_by_default(
         raise ConfigError(
             f"the test half of '{task.name}' is locked ({lock.words}): prompts are chosen on dev.\n"
             '  To look at it, say why, and it is counted: run(task, config, split="test", '
-            'reason="final model, chosen on dev").'
+            'reason="final model, chosen on dev"); in a cell or on the command line --reason "…".'
         )
     shown = sorted(task.examples() & lock.test_ids) if config.use_examples else []
     if shown:

@@ -68,8 +68,8 @@ function render({ model, el }) {
     const n = `${client}-${++serial}`;
     const late = setTimeout(() => {
       queue = [];
-      status("NOT KEPT yet: no answer from the kernel", true);
-      waiting.gone = setTimeout(() => die("the kernel does not answer; run the cell again"), GONE_AFTER_MS - ANSWER_WITHIN_MS);
+      status("NOT KEPT yet: no answer from the kernel (is a cell running?)", true);
+      waiting.gone = setTimeout(() => die("the kernel does not answer; if no cell is running, run this one again"), GONE_AFTER_MS - ANSWER_WITHIN_MS);
     }, ANSWER_WITHIN_MS);
     waiting = { n, late, after };
     model.send({ n, act, place: view.place, ...more });

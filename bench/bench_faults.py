@@ -1,7 +1,9 @@
 """The engine against a server that misbehaves: every kind of fault at 5, 20 and 50 %, 500 texts with 2 questions each.
 
     python bench/bench_faults.py         the table
-    python bench/bench_faults.py kill    kill -9 at 50 random moments under 20 % mixed faults
+    python bench/bench_faults.py kill    kill -9 at 50 random moments under 20 % mixed faults; `kill 500`: at so many
+    python bench/bench_faults.py matrix  kill -9 before every single file operation of a run, then the same run again
+    python bench/bench_faults.py starts  many processes that start the same run at the same moment
 
 The server answers what the mock model answers in process, so that every valid answer can be checked. Waiting times are
 short (20 ms before the first request is sent again, 50 ms for a reply that never comes), as what is measured is what
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import signal
 import subprocess
@@ -218,7 +221,7 @@ def only(place: Path, name: str) -> Path:
     return found
 
 
-def kills() -> None:
+def kills(most: int = KILLS) -> None:
     """Kill runs at random moments until there were enough, resume each to its end, and compare with an unbroken one."""
     share = 0.2 / len(FAULTS)
     faults = dict.fromkeys(FAULTS, share)
@@ -229,13 +232,17 @@ def kills() -> None:
         wanted = only(Path(root) / "whole", "output.csv").read_bytes()
         done = lost = runs = sent = 0
         by_place: Counter[str] = Counter()
-        while done < KILLS:
+        while done < most:
             runs += 1
             place = Path(root) / f"broken {runs}"
             with Serving(faults=faults, lasting=True, slow_s=0.02, latency_s=0.005) as server:
-                while done < KILLS and (where := killed(server, place, chance.uniform(0, span))):
+                while done < most and (where := killed(server, place, chance.uniform(0, span))):
                     by_place[where] += 1
                     done += 1
+                    if done % 50 == 0:
+                        print(
+                            f"{done} kills, {runs} runs so far, {time.monotonic() - began:.0f} s", flush=True
+                        )
                 finished(server.openai_url, place)
                 lost += compared(server, place, wanted)
                 sent += len(server.calls)
@@ -275,13 +282,151 @@ def compared(server: Serving, place: Path, wanted: bytes) -> int:
     return sum((given - told).values())
 
 
+# ---- kill -9 before every file operation, and many starts at once ---------------------------------------------------
+
+
+def small_run(place: Path) -> Any:
+    """Return a run of the mock model on 12 labelled texts, finished."""
+    import nbannot
+    from nbannot.record.run import Run
+
+    Run.scoring = {"n_resamples": 20}  # type: ignore[assignment,method-assign] # what is killed is not the arithmetic
+    return nbannot.run(
+        "policy-sentiment", model="mock", limit=6, fields=("Explicit evaluation",), output_root=str(place)
+    )
+
+
+def forked(work: Any) -> int:
+    """Do something in a fork of this process, and return its exit status; minus the signal that ended it."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - told by the exit status, and in words
+            print(f"  {type(error).__name__}: {error}", flush=True)
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def killed_at(place: Path, number: int) -> Any:
+    """Return work that does the run and is killed before its file operation of this number."""
+    count = 0
+
+    def step(*_: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def heard(event: str, given: tuple[Any, ...]) -> None:
+        writes = event == "open" and isinstance(given[2], int) and given[2] & (os.O_WRONLY | os.O_RDWR)
+        if writes or event in ("os.rename", "os.remove", "os.mkdir", "os.truncate", "os.rmdir"):
+            step()
+
+    def work() -> None:
+        write, fsync = os.write, os.fsync
+        os.write = lambda *a: (step(), write(*a))[1]
+        os.fsync = lambda *a: (step(), fsync(*a))[1]
+        sys.addaudithook(heard)
+        small_run(place)
+
+    return work
+
+
+def in_tables(place: Path) -> list[list[str]]:
+    """Return the rows of the tables without the columns that tell time, place and energy."""
+    from nbannot.record.csv_store import rows_of
+
+    found = rows_of(place / "metrics", "policy-sentiment", only(place, "output.csv").parent.name)
+    told = ("time", "timestamp", "directory", "energy", "emissions", "output_root")
+    return [[f"{n}={c}" for n, c in row.items() if not any(word in n for word in told)]
+            for kind in found.values() for row in kind]  # fmt: skip
+
+
+def matrix() -> None:
+    """Kill a run before every file operation, do the same run again, and compare with an unbroken one."""
+    prepare()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as root:
+        whole = Path(root) / "whole"
+        assert forked(lambda: small_run(whole)) == 0  # in a fork: a library's threads would not survive one
+        wanted, rows = only(whole, "output.csv").read_bytes(), in_tables(whole)
+        number = refused = lost = invented = 0
+        while True:
+            number += 1
+            place = Path(root) / str(number)
+            if forked(killed_at(place, number)) == 0:
+                break
+            if number % 20 == 0:
+                print(f"  {number} operations, {refused} refused, {lost} other files", flush=True)
+            if forked(lambda place=place: small_run(place)) != 0:
+                refused += 1
+                print(f"  refused after a kill before operation {number}", flush=True)
+                continue
+            if only(place, "output.csv").read_bytes() != wanted or in_tables(place) != rows:
+                lost += 1
+                print(f"  other files after a kill before operation {number}", flush=True)
+            keys = Counter(key_of(record) for record, _ in ledger_calls(only(place, "output.csv").parent))
+            invented += max(keys.values()) > 1
+            left = [
+                p.name
+                for p in only(place, "output.csv").parent.iterdir()
+                if p.name.count(".") > 1 and p.name != ".lock"
+            ]
+            assert not left, f"left after operation {number}: {left}"
+    print(
+        f"{number - 1} file operations, killed before each and run again: {refused} refused, {lost} with other files, "
+        f"{invented} with an answer asked for twice; {time.monotonic() - began:.0f} s"
+    )
+
+
+def starts(rounds: int = 20, at_once: int = 8) -> None:
+    """Start the same run in many processes at the same moment, several times over."""
+    prepare()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as root:
+        assert forked(lambda: small_run(Path(root) / "whole")) == 0
+        wanted = only(Path(root) / "whole", "output.csv").read_bytes()
+        ended: Counter[str] = Counter()
+        for number in range(rounds):
+            place, gate = Path(root) / str(number), time.time() + 0.3
+
+            def work(place: Path = place, gate: float = gate) -> None:
+                from nbannot.errors import NbannotError
+
+                time.sleep(max(0.0, gate - time.time()))
+                try:
+                    small_run(place)
+                except NbannotError as error:
+                    os._exit(7 if "another process is working on run" in str(error) else 1)
+
+            children = []
+            for _ in range(at_once):
+                if (pid := os.fork()) == 0:
+                    work()
+                    os._exit(0)
+                children.append(pid)
+            codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+            ended.update({0: "complete", 7: "told to wait"}.get(code, "failed") for code in codes)
+            assert only(place, "output.csv").read_bytes() == wanted, "other answers"
+            keys = Counter(key_of(record) for record, _ in ledger_calls(only(place, "output.csv").parent))
+            assert max(keys.values()) == 1, "a question was asked twice"
+            assert forked(lambda place=place: small_run(place)) == 0, "refused for good"
+    print(f"{rounds} x {at_once} starts at once: {dict(ended)}; {time.monotonic() - began:.0f} s")
+
+
 def main() -> None:
     """Print the table, or kill, or be the process that is killed."""
     match sys.argv[1:]:
         case ["--child", url, place]:
             child(url, place)
-        case ["kill"]:
-            kills()
+        case ["kill", *most]:
+            kills(*map(int, most))
+        case ["matrix"]:
+            matrix()
+        case ["starts"]:
+            starts()
         case []:
             prepare()
             table()

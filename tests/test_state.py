@@ -155,7 +155,7 @@ def damage(draw, place, root):
 def test_whatever_ends_a_session_every_file_has_what_the_ledger_has(tmp_path, with_model, monkeypatch, seed):
     monkeypatch.setattr("nbannot.record.scoring.Scored.scoring", {"n_resamples": 50}, raising=False)
     monkeypatch.setattr("nbannot.record.run.Run.scoring", {"n_resamples": 50})
-    monkeypatch.setattr("nbannot.engine.engine.GONE_AFTER", 4)
+    monkeypatch.setattr("nbannot.engine.sending.GONE_AFTER", 4)
     draw, task = random.Random(seed), labelled_task()
     mode, retries = draw.choice(["per_query", "per_query", "per_text"]), draw.choice([0, 1])
     known: set[tuple[str, str]] = set()
@@ -248,6 +248,7 @@ def test_a_finished_run_is_mended_from_its_ledger(tmp_path):
     again()
     (run.folder / "config.json").unlink()
     model_calls = len(ledger_of(run.folder))
+    del before["classification_reports.txt"]  # the energy of one more session is in it
     again()
     assert len(ledger_of(run.folder)) == model_calls
 

@@ -26,9 +26,10 @@ from nbannot.doors.arguments import (
     long_options,
 )
 from nbannot.doors.listing import as_json, facts, headline_words, runs_in, short, table
-from nbannot.errors import NbannotError, RunInterrupted, harmless, listed, nearest
+from nbannot.errors import NbannotError, RunError, RunInterrupted, TaskError, harmless, listed, nearest
 from nbannot.study.config import RunConfig, expand
 from nbannot.study.settings import SETTINGS
+from nbannot.tools.given import path_or
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -137,8 +138,9 @@ def do_plan(asked: argparse.Namespace) -> int:
 def do_score(asked: argparse.Namespace) -> int:
     """Score run folders again: of ours the first metric of each field, of older ones old values beside new ones."""
     from nbannot.comparing.rescoring.rescore import is_lab_folder, rescore, run_places
+    from nbannot.record import folder
     from nbannot.record.run import load_run
-    from nbannot.running.scores import save_scores
+    from nbannot.running.mending import mend, what_is_wrong
 
     complete = True
     for place in (found for named in asked.folder for found in run_places(named)):
@@ -148,7 +150,8 @@ def do_score(asked: argparse.Namespace) -> int:
             )
             continue
         one = load_run(place, task=None if asked.task is None else _task_named(asked.task))
-        save_scores(one)
+        with folder.held(one.folder):
+            mend(one, what_is_wrong(one))
         write(short(one))
         complete = complete and one.status == "complete"
     return COMPLETE if complete else UNFINISHED
@@ -172,7 +175,7 @@ def do_compare(asked: argparse.Namespace) -> int:
 
 def do_list(asked: argparse.Namespace) -> int:
     """Print the runs of an output folder, oldest first."""
-    rows = runs_in(Path(asked.output_root), asked.task)
+    rows = runs_in(path_or(RunError, asked.output_root), asked.task)
     if asked.json:
         write(as_json(rows))
     elif rows:
@@ -199,7 +202,7 @@ def do_tasks(asked: argparse.Namespace) -> int:
     """Print the bundled tasks and those of a folder of one's own."""
     from nbannot.study.task_sources import bundled_tasks, load_task
 
-    root = Path(asked.task_root) if asked.task_root else None
+    root = path_or(TaskError, asked.task_root) if asked.task_root else None
     own = sorted(p.parent for p in root.glob("*/codebook.json")) if root else []
     rows = []
     sources: list[str | Path] = [*bundled_tasks(), *own]

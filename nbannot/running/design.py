@@ -15,6 +15,7 @@ from nbannot.asking.decisions import CLOSED, Reading
 from nbannot.asking.request_reply import AnswerMode, Model, ModelInfo
 from nbannot.engine.job import Job, group_fields, group_for_decisions, prompt_for
 from nbannot.errors import ConfigError, TaskError, listed
+from nbannot.models.addresses import served_from
 from nbannot.models.pair import Pair
 from nbannot.models.registry import get_model
 from nbannot.record import tables
@@ -22,7 +23,7 @@ from nbannot.record.folder import METRICS
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
 from nbannot.study.field import Field
-from nbannot.study.settings import DEFAULTS
+from nbannot.study.settings import DEFAULTS, SETTINGS
 from nbannot.study.task import Task
 from nbannot.study.task_sources import load_task
 from nbannot.tools.files import name_fault
@@ -52,14 +53,33 @@ class Design:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """The canonical form of everything that decides the answers."""
+        """The canonical form of everything that decides the answers.
+
+        The same model on another port is the same; a run that was kept under its port before keeps its id.
+        """
+        typed = self._identity(self.config.base_url)
+        place = self._place()
+        if place == self.config.base_url or (self._folder_of(typed) / "config.json").exists():
+            return typed
+        return self._identity(place)
+
+    def _place(self) -> str | None:
+        """Return the server's address without its port, and what the model is there where it has another name."""
+        if not self.config.base_url:
+            return self.config.base_url
+        root = self.info.details.get("root")
+        other = f"#{root}" if root and root != self.info.name else ""
+        return f"{served_from(self.config.base_url)}{other}"
+
+    def _identity(self, base_url: str | None) -> dict[str, Any]:
         decided = {
             name: value
             for name, value in self.config.to_dict().items()
-            if name in IDENTITY and name not in ("model", "max_tokens")
+            if SETTINGS[name].decides and name not in RESOLVED
         }
         return {
             **decided,
+            "base_url": base_url,
             "model": self.info.full_name,
             "model_digest": self.info.digest,
             "max_tokens": self.job.max_tokens,
@@ -69,6 +89,7 @@ class Design:
             "codebook_hash": self.task.codebook.hash,
             "data_hash": self.data_hash,
             "prompt_hash": self.prompt_hash,
+            "text_code": self.job.code,
             **self._decided_by(),
         }
 
@@ -85,14 +106,10 @@ class Design:
     @cached_property
     def run_id(self) -> str:
         """First 8 hex characters of the SHA-256 of `identity`, none that a table reader takes for a number."""
-        text = json.dumps(self.identity, ensure_ascii=False, sort_keys=True)
-        number = 0
-        while True:
-            mark = f"{text}{number}" if number else text
-            run_id = hashlib.sha256(mark.encode()).hexdigest()[:8]
-            if tables.safe_run_id(run_id):
-                return run_id
-            number += 1
+        return _id_of(self.identity)
+
+    def _folder_of(self, identity: Mapping[str, Any]) -> Path:
+        return Path(self.config.output_root) / self.task.name / _id_of(identity)
 
     @property
     def config_hash(self) -> str:
@@ -104,7 +121,7 @@ class Design:
     @property
     def folder(self) -> Path:
         """Where the run is kept."""
-        return Path(self.config.output_root) / self.task.name / self.run_id
+        return self._folder_of(self.identity)
 
     @property
     def model_id(self) -> str:
@@ -113,15 +130,35 @@ class Design:
         return self.config.model_id("" if kind.built_in else kind.hash[:6])
 
 
-IDENTITY = frozenset(
-    name
-    for name in (
-        "model", "prompt_type", "use_examples", "temperature", "top_p", "top_k", "seed", "max_tokens", "context_size",
-        "chat_mode", "reasoning", "process_textbox", "process_span", "fields_per_query", "retries", "retry_strategy",
-        "retry_temperature", "metadata_columns", "base_url", "repeat",
-    )
-)  # fmt: skip
-"""The settings that are part of a run's identity as they stand; rows and fields enter by what they select."""
+def _id_of(identity: Mapping[str, Any]) -> str:
+    text = json.dumps(identity, ensure_ascii=False, sort_keys=True)
+    number = 0
+    while True:
+        mark = f"{text}{number}" if number else text
+        run_id = hashlib.sha256(mark.encode()).hexdigest()[:8]
+        if tables.safe_run_id(run_id):
+            return run_id
+        number += 1
+
+
+RESOLVED = {
+    "model": "its full name and the digest of its weights",
+    "max_tokens": "the longest reply that is allowed, also where it is unset",
+    "answer_mode": "the mode that is used",
+    "calibration": "whether answers are calibrated",
+    "fields": "the columns that are asked",
+    "limit": "the rows, in the hash of the data",
+    "ids": "the rows, in the hash of the data",
+    "split": "the rows, in the hash of the data",
+    "sample": "the rows, in the hash of the data",
+    "sample_by": "the rows, in the hash of the data",
+    "sample_seed": "the rows, in the hash of the data",
+    "threshold": "how probabilities become labels, where a decision model gives them",
+    "scale_answer": "how probabilities become labels, where a decision model gives them",
+    "text_model": "its full name and the digest of its weights",
+    "base_url": "the host and its path: the same model on another port is the same model",
+}
+"""Settings that decide answers and do not enter the identity of a run as they stand, and what does in their place."""
 
 
 def as_task(

@@ -1,0 +1,118 @@
+"""The identity of a run: every setting that decides answers is in it, and no other."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import DEGREE, GATE, MARKS, QUOTE, codebook_of, task_of
+
+from nbannot.asking.request_reply import ModelInfo
+from nbannot.models.addresses import served_from
+from nbannot.running.design import design
+from nbannot.study.config import RunConfig
+from nbannot.study.settings import SETTINGS
+
+BASE = {"model": "mock", "seed": 7, "answer_mode": "score", "base_url": "http://one.example.org:1/v1"}
+PLAIN = RunConfig(model="mock")
+OTHER = {
+    "model": ["mock/other"],
+    "prompt_type": ["persona", "CoT"],
+    "use_examples": [not PLAIN.use_examples],
+    "temperature": [0.3, 1.0],
+    "top_p": [0.5, 0.9],
+    "top_k": [1, 40],
+    "seed": [8, None],
+    "max_tokens": [64, 65],
+    "context_size": [2048, 8192],
+    "chat_mode": ["per_text", "continuous"],
+    "reasoning": [False, True, "low", "high"],
+    "process_textbox": [False],
+    "process_span": [False],
+    "fields": [["Gate"], ["Degree"]],
+    "fields_per_query": ["section", "all"],
+    "answer_mode": ["generate"],
+    "calibration": ["none"],
+    "retries": [0, 7],
+    "retry_strategy": ["identical", "temperature"],
+    "retry_temperature": [0.11, 0.99],
+    "metadata_columns": [["author"], ["author", "year"]],
+    "limit": [3, 4],
+    "ids": [["t00001"], ["t00002", "t00003"]],
+    "split": ["dev", "test"],
+    "sample": [2, 4],
+    "sample_by": ["author", "year"],
+    "sample_seed": [2, 3],
+    "threshold": [0.4, 0.6],
+    "scale_answer": ["rounded"],
+    "text_model": ["mock/second"],
+    "repeat": [2, 3],
+    "base_url": ["http://two.example.org:1/v1", "http://one.example.org:1/eu/v1", None],
+}
+WITHOUT = {
+    "threads": [2],
+    "max_parallel": [3],
+    "timeout_s": [5.0],
+    "budget": [{"calls": 5}],
+    "prices": [{"input": 1.0}],
+    "country_iso_code": ["DEU"],
+    "output_root": ["elsewhere"],
+    "task_root": ["tasks"],
+    "base_url": ["http://one.example.org:2/v1", "http://one.example.org:1", "https://one.example.org/v1/"],
+}
+
+
+class Still:
+    """A model that is only looked at."""
+
+    parallel, answer_modes = 1, ("score", "generate")
+
+    def __init__(self, name, digest):
+        self.name, self.digest = name, digest
+
+    def info(self):
+        return ModelInfo(self.name, "mock", digest=self.digest, energy_measured=False)
+
+
+NEEDS: dict[str, dict[str, object]] = {
+    "sample_by": {"sample": 12},
+    "sample_seed": {"sample": 4},
+    **dict.fromkeys(("threshold", "scale_answer", "text_model"), {"decides": True}),
+}
+"""Setting -> what must be there for it to decide anything."""
+
+
+def identified(digest="sha256:1", decides=False, **settings):
+    task = task_of(40, codebook_of(GATE, DEGREE, QUOTE, MARKS), author=["a", "b"] * 20, year=["1", "1", "2", "3"] * 10)
+    given = {**BASE, **settings}
+    if given.get("reasoning") or given.get("prompt_type") == "CoT" or "fields_per_query" in given:
+        given["answer_mode"] = None
+    config = RunConfig(**given)
+    model = Still(config.model.partition("/")[2], digest)
+    model.decides = decides
+    return design(task, config, model)[0].run_id
+
+
+def test_every_setting_that_decides_answers_has_values_here():
+    assert {name for name, setting in SETTINGS.items() if setting.decides} <= set(OTHER)
+    assert {name for name, setting in SETTINGS.items() if not setting.decides} <= set(WITHOUT)
+
+
+@pytest.mark.parametrize("name", [name for name in OTHER if name in SETTINGS])
+def test_another_value_of_a_deciding_setting_is_another_run(name):
+    needs = NEEDS.get(name, {})
+    ids = [identified(**needs), *(identified(**needs, **{name: value}) for value in OTHER[name])]
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("name", [name for name in WITHOUT if name in SETTINGS])
+def test_another_value_of_any_other_setting_is_the_same_run(name):
+    assert {identified(), *(identified(**{name: value}) for value in WITHOUT[name])} == {identified()}
+
+
+def test_other_weights_are_another_run():
+    assert identified(digest="sha256:2") != identified()
+
+
+def test_a_place_is_told_without_port_scheme_and_user():
+    places = ["http://[::1]:5/v1", "localhost:11434", "http://127.1.2.3", "http://0.0.0.0:80/"]
+    assert {served_from(place) for place in places} == {"this machine"}
+    assert served_from("https://key@Host.example:1/a/b/") == "host.example/a/b"

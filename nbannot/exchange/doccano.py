@@ -75,7 +75,7 @@ def write(written: Written) -> dict[str, str]:
         lines = []
         for number, text in enumerate(written.texts, start=1):
             values = {**text.people, **text.models}.get(coder)
-            if values is None and len(written.coders()) > 1:
+            if values is None and (text.people or text.models):
                 continue
             said = [s for f in written.codebook for s in flat_statements(f, words[f.column], (values or {}).get(f.column))]
             marks = [[s.value["start"], s.value["end"], s.value["label"]] for s in said if s.kind == "mark"]

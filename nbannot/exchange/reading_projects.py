@@ -70,6 +70,8 @@ def read_project(
     project: Project = module.read(folder)
     if not project.texts:
         raise TaskError(f"{place} holds no texts.")
+    order = {text_id: number for number, text_id in enumerate(ours.get("texts", ()))}
+    project.texts.sort(key=lambda text: order.get(text.text_id, len(order)))
     boxes: dict[str, list[str]] = {}
     if known is None:
         known, boxes = codebook_of(project)

@@ -109,7 +109,10 @@ def write(written: Written) -> dict[str, str]:
         for text in written.texts:
             values = {**text.people, **text.models}.get(coder)
             base = f"{folder}/{stems[text.text_id]}"
+            if values is None and (text.people or text.models):
+                continue
             files[f"{base}.txt"] = text.text
+            files[f"{base}.ann"] = ""
             if values is None:
                 continue
             lines: list[str] = []

@@ -13,6 +13,9 @@ FORMATS = {
     "prodigy": "prodigy",
     "doccano": "doccano",
     "brat": "brat",
+    "refi_qda": "refi_qda",
+    "inception": "inception",
+    "potato": "potato",
 }
 """Name of a format -> its file here; in the order in which they are tried."""
 

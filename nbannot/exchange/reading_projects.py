@@ -123,7 +123,12 @@ class _Tables:
         self.models: dict[str, dict[str, dict[str, str]]] = {}
         reader = Reader(codebook)
         models = set(ours.get("models", ()))
+        everybody = {coder for text in project.texts for coder in text.people}
         for text in project.texts:
+            if project.silent:
+                looked = {c for c, columns in self._empty(text).items() if columns}
+                for coder in looked | (everybody if blank_means_no else set()):
+                    text.people.setdefault(coder, [])
             for given, own in ((text.people, self.people), (text.models, self.models)):
                 for coder, said in given.items():
                     into = self.models if coder in models else own
@@ -145,7 +150,7 @@ class _Tables:
             columns = [self.codebook[name].column for name in names]
             if any(cells.get(column) for column in columns):
                 cells.update({column: "0" for column in columns if not cells.get(column)})
-        ours = self.ours.get(text.text_id, {}).get("empty", {})
+        ours = self._empty(text)
         for f in self.spans:
             if f.column in cells:
                 continue
@@ -191,6 +196,10 @@ class _Tables:
         if self.project.notices:
             found[TOLD] = "\n".join(dict.fromkeys(self.project.notices)) + "\n"
         return found
+
+    def _empty(self, text: GivenText) -> Mapping[str, list[str]]:
+        """Return coder -> span columns in which they found nothing, as nbannot wrote it down."""
+        return self.ours.get(text.text_id, {}).get("empty", {})  # type: ignore[no-any-return]
 
     def _metadata(self, text: GivenText) -> Mapping[str, str]:
         return self.ours.get(text.text_id, {}).get("metadata", text.metadata)  # type: ignore[no-any-return]

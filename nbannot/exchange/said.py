@@ -73,11 +73,14 @@ class Project:
         What the tool declares, by name; what is not declared is taken from what was said.
     told
         Whether an entry of a coder without marks says "nothing found"; else it may as well not have been looked at.
+    silent
+        Whether a coder who said nothing of a text has no entry for it.
     """
 
     texts: list[GivenText]
     controls: dict[str, Control] = field(default_factory=dict)
     told: bool = False
+    silent: bool = False
     notices: list[str] = field(default_factory=list)
 
 

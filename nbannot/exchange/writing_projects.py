@@ -12,7 +12,6 @@ from nbannot.exchange.files import SIDECAR, Written, WrittenText
 from nbannot.exchange.formats import FORMATS, module_of
 from nbannot.study.reading import read_csv
 from nbannot.study.task import ID_COLUMNS, Task
-from nbannot.tools.files import write_atomic
 from nbannot.tools.given import path_or
 
 
@@ -80,13 +79,14 @@ def write_project(
     labels = _people(task, coders) if with_people else {}
     written = _written(task, labels, runs)
     files: dict[str, str | bytes] = module.write(written)
-    for name, content in files.items():
-        if isinstance(content, bytes):
-            target.mkdir(parents=True, exist_ok=True)
-            (target / name).write_bytes(content)
-        else:
-            write_atomic(target / name, content)
-    write_atomic(target / SIDECAR, json.dumps(_sidecar(task, written), ensure_ascii=False, indent=1) + "\n")
+    files[SIDECAR] = json.dumps(_sidecar(task, written), ensure_ascii=False, indent=1) + "\n"
+    try:
+        for name, content in files.items():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            whole = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+            (target / name).write_bytes(whole)
+    except OSError as error:
+        raise RunError(f"cannot write {target}: {error.strerror}.\n  Make room, or choose another folder.") from None
     return target
 
 

@@ -50,7 +50,9 @@ def read(folder: Folder) -> Project:
         text_id = folder.ids.get(stem, stem)
         given = by_id.setdefault(text_id, GivenText(text_id, text))
         if given.text != text:
-            raise TaskError(f"the text '{stem}' differs between the folders of its coders.\n  Give them one text.")
+            raise TaskError(
+                f"the text '{stem}' differs between the folders of its coders.\n  Give them one text."
+            )
         if (name := path[:-4] + ".ann") in folder.files:
             given.people[coder] = _said(folder.text(name), text, text_id, folder, project)
     project.texts = list(by_id.values())
@@ -70,7 +72,9 @@ def _said(ann: str, text: str, text_id: str, folder: Folder, project: Project) -
                 continue
             pieces = places.split(";")
             if len(pieces) > 1:
-                project.notices.append(f"text {text_id}: the {len(pieces)} parts of {parts[0]} are marks of their own.")
+                project.notices.append(
+                    f"text {text_id}: the {len(pieces)} parts of {parts[0]} are marks of their own."
+                )
             for piece in pieces:
                 start, end = (int(n) for n in piece.split())
                 quote: str | None = parts[2] if len(pieces) == 1 else None
@@ -86,8 +90,14 @@ def _said(ann: str, text: str, text_id: str, folder: Folder, project: Project) -
         elif line.strip():
             left_out += 1
     if left_out:
-        what = "relation, event, attribute or note" if left_out == 1 else "relations, events, attributes and notes"
-        project.notices.append(f"text {text_id}: {left_out} {what} left out: a codebook has no place for them.")
+        what = (
+            "relation, event, attribute or note"
+            if left_out == 1
+            else "relations, events, attributes and notes"
+        )
+        project.notices.append(
+            f"text {text_id}: {left_out} {what} left out: a codebook has no place for them."
+        )
     return found
 
 
@@ -123,7 +133,12 @@ def write(written: Written) -> dict[str, str]:
                         quote = re.sub(r"[\r\n]", " ", text.text[a:b])
                         lines.append(f"T{len(lines) + 1}\t{types[s.value['label']]} {a} {b}\t{quote}")
             whole = len(lines) + 1
-            said = [s for f in codebook if f.type != "span" for s in statements(f, keys[f.column], values.get(f.column))]
+            said = [
+                s
+                for f in codebook
+                if f.type != "span"
+                for s in statements(f, keys[f.column], values.get(f.column))
+            ]
             if said:
                 first = re.sub(r"[\r\n]", " ", text.text)
                 lines.append(f"T{whole}\t{DOCUMENT} 0 {len(text.text)}\t{first}")

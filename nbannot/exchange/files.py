@@ -57,7 +57,9 @@ class Folder:
                 with zipfile.ZipFile(place) as archive:
                     kept = [i for i in archive.infolist() if not i.is_dir() and "__MACOSX" not in i.filename]
                     if sum(i.file_size for i in kept) > LARGEST:
-                        raise TaskError(f"{place} unpacks to more than 2 GB.\n  Unpack it, and give the folder.")
+                        raise TaskError(
+                            f"{place} unpacks to more than 2 GB.\n  Unpack it, and give the folder."
+                        )
                     return cls(place, {i.filename: archive.read(i) for i in kept})
             return cls(place, {place.name: place.read_bytes()})
         except FileNotFoundError:
@@ -74,7 +76,9 @@ class Folder:
         try:
             return self.files[name].decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise TaskError(f"{name} is not UTF-8 (byte {error.start:,}).\n  Export it again as UTF-8.") from None
+            raise TaskError(
+                f"{name} is not UTF-8 (byte {error.start:,}).\n  Export it again as UTF-8."
+            ) from None
 
     def items(self, name: str) -> list[Any]:
         """Return what a JSON file holds, as a list; of JSON lines one item each."""

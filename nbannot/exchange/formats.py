@@ -30,7 +30,9 @@ def module_of(name: str) -> ModuleType:
     """
     plain = name.strip().lower().replace("-", "_").replace(" ", "_")
     if plain not in FORMATS:
-        raise TaskError(f"no format '{name}'{nearest(plain, FORMATS) or '.'}\n  Known: {listed(FORMATS, 12)}.")
+        raise TaskError(
+            f"no format '{name}'{nearest(plain, FORMATS) or '.'}\n  Known: {listed(FORMATS, 12)}."
+        )
     return import_module(f"nbannot.exchange.{FORMATS[plain]}")
 
 

@@ -13,18 +13,36 @@ from typing import Any
 
 from nbannot.errors import TaskError
 from nbannot.exchange.files import Folder, Written, file_names
-from nbannot.exchange.said import GivenText, Project, Said, flat_statements, keys_of, slugs, statements, words_of
+from nbannot.exchange.said import (
+    GivenText,
+    Project,
+    Said,
+    flat_statements,
+    keys_of,
+    slugs,
+    statements,
+    words_of,
+)
 
 PASSAGE, WHOLE = "webanno.custom.Passage", "webanno.custom.TextLabel"
-NO_LABELS = ("Sentence", "Token", "DocumentMetaData", "DocumentAnnotation", "POS", "Lemma", "Dependency", "TagsetDescription")
+NO_LABELS = (
+    "Sentence",
+    "Token",
+    "DocumentMetaData",
+    "DocumentAnnotation",
+    "POS",
+    "Lemma",
+    "Dependency",
+    "TagsetDescription",
+)
 FEATURES = ("value", "label", "identifier")
 
 
 def fits(folder: Folder) -> bool:
     """Return whether there is a CAS."""
-    return any(b"http://www.omg.org/XMI" in c[:2000] for n, c in folder.files.items() if n.endswith(".xmi")) or any(
-        b"%FEATURE_STRUCTURES" in folder.files[n] for n in folder.ending(".json")
-    )
+    return any(
+        b"http://www.omg.org/XMI" in c[:2000] for n, c in folder.files.items() if n.endswith(".xmi")
+    ) or any(b"%FEATURE_STRUCTURES" in folder.files[n] for n in folder.ending(".json"))
 
 
 def read(folder: Folder) -> Project:
@@ -43,7 +61,9 @@ def read(folder: Folder) -> Project:
             near = [n for n in folder.files if n.endswith("TypeSystem.xml")]
             own = [n for n in near if PurePosixPath(n).parent == place.parent] or near
             if not own:
-                raise TaskError(f"{path} has no TypeSystem.xml beside it.\n  Export as UIMA CAS JSON, or with it.")
+                raise TaskError(
+                    f"{path} has no TypeSystem.xml beside it.\n  Export as UIMA CAS JSON, or with it."
+                )
             cas = cassis.load_cas_from_xmi(
                 io.BytesIO(content), typesystem=cassis.load_typesystem(io.BytesIO(folder.files[own[0]]))
             )
@@ -62,7 +82,7 @@ def read(folder: Folder) -> Project:
 
 def _said(cas: Any) -> list[Said]:
     found: list[Said] = []
-    for one in cas.select_all():
+    for one in cas.select_all_annotations():
         name = str(one.type.name)
         if not hasattr(one, "begin") or name.rsplit(".", 1)[-1] in NO_LABELS:
             continue
@@ -100,7 +120,9 @@ def write(written: Written) -> dict[str, str]:
             cas = cassis.Cas(types)
             cas.sofa_string, cas.sofa_mime = text.text, "text/plain"
             for f in codebook:
-                for s in flat_statements(f, words[f.column], values.get(f.column)) if f.type == "span" else ():
+                for s in (
+                    flat_statements(f, words[f.column], values.get(f.column)) if f.type == "span" else ()
+                ):
                     cas.add(passage(begin=s.value["start"], end=s.value["end"], label=s.value["label"]))
                 for s in statements(f, keys[f.column], values.get(f.column)) if f.type != "span" else ():
                     cas.add(whole(begin=0, end=len(text.text), field=s.key, kind=s.kind, value=str(s.value)))

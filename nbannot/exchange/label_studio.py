@@ -29,7 +29,12 @@ def _is_task(item: Any) -> bool:
     return (
         isinstance(item, dict)
         and isinstance(item.get("data"), dict)
-        and ("annotations" in item or "predictions" in item or "completions" in item or set(item) <= {"data", "id"})
+        and (
+            "annotations" in item
+            or "predictions" in item
+            or "completions" in item
+            or set(item) <= {"data", "id"}
+        )
     )
 
 
@@ -64,7 +69,11 @@ def read_config(xml: str) -> tuple[dict[str, Control], str | None]:
 
     def walk(node: ET.Element, condition: tuple[str, str] | None) -> None:
         nonlocal text_key
-        if node.get("visibleWhen") == "choice-selected" and node.get("whenTagName") and node.get("whenChoiceValue"):
+        if (
+            node.get("visibleWhen") == "choice-selected"
+            and node.get("whenTagName")
+            and node.get("whenChoiceValue")
+        ):
             condition = (str(node.get("whenTagName")), str(node.get("whenChoiceValue")))
         name = node.get("name") or ""
         value = node.get("value") or ""
@@ -114,7 +123,9 @@ def _text(
         if one.get("ground_truth"):
             found.people[""] = said
     for one in item.get("predictions") or []:
-        found.models[str(one.get("model_version") or "model")] = _said(one.get("result") or [], text_id, project)
+        found.models[str(one.get("model_version") or "model")] = _said(
+            one.get("result") or [], text_id, project
+        )
     return found
 
 
@@ -164,7 +175,9 @@ def write(written: Written) -> dict[str, str]:
             one = {"id": number, "ground_truth": coder == "", "was_cancelled": False}
             annotations.append({**one, "result": _results(codebook, keys, values, text.text)})
         for model, values in text.models.items():
-            predictions.append({"model_version": model, "result": _results(codebook, keys, values, text.text)})
+            predictions.append(
+                {"model_version": model, "result": _results(codebook, keys, values, text.text)}
+            )
         data = {**text.metadata, "nbannot_id": text.text_id, "text": text.text}
         tasks.append({"data": data, "annotations": annotations, "predictions": predictions})
     return {CONFIG: config(codebook), TASKS: json.dumps(tasks, ensure_ascii=False, indent=1) + "\n"}

@@ -21,7 +21,9 @@ MARKS = ("answer", "_task_hash", "_input_hash", "_session_id", "accept")
 def fits(folder: Folder) -> bool:
     """Return whether the files are lines of Prodigy."""
     first = (item for path in folder.ending(".jsonl", ".json") for item in folder.items(path)[:1])
-    return any(isinstance(i, dict) and isinstance(i.get("text"), str) and any(k in i for k in MARKS) for i in first)
+    return any(
+        isinstance(i, dict) and isinstance(i.get("text"), str) and any(k in i for k in MARKS) for i in first
+    )
 
 
 def read(folder: Folder) -> Project:
@@ -79,11 +81,15 @@ def write(written: Written) -> dict[str, str]:
     for text in written.texts:
         own: dict[str | None, Mapping[str, Any]] = {**text.people, **text.models}
         for coder, values in (own or {None: {}}).items():
-            said = [s for f in written.codebook for s in flat_statements(f, words[f.column], values.get(f.column))]
+            said = [
+                s for f in written.codebook for s in flat_statements(f, words[f.column], values.get(f.column))
+            ]
             line: dict[str, Any] = {"text": text.text, "meta": {**text.metadata, "nbannot_id": text.text_id}}
             if any(f.type == "span" for f in written.codebook):
                 line["spans"] = [
-                    {key: s.value[key] for key in ("start", "end", "text", "label")} for s in said if s.kind == "mark"
+                    {key: s.value[key] for key in ("start", "end", "text", "label")}
+                    for s in said
+                    if s.kind == "mark"
                 ]
             if options:
                 line |= {"options": options, "accept": [s.value for s in said if s.kind == "choice"]}

@@ -88,7 +88,9 @@ def _sidecar(folder: Folder) -> dict[str, Any]:
     try:
         found = parse_json(folder.text(names[0]))
     except ValueError as error:
-        raise TaskError(f"{names[0]} is not JSON: {error}.\n  Remove it; the project can be read without.") from None
+        raise TaskError(
+            f"{names[0]} is not JSON: {error}.\n  Remove it; the project can be read without."
+        ) from None
     return found if isinstance(found, dict) else {}
 
 
@@ -223,7 +225,8 @@ def _written(target: Path, tables: _Tables) -> Task:
     others = [
         name
         for name, content in files.items()
-        if (target / name).exists() and (target / name).read_bytes() != content.encode("utf-8", "surrogatepass")
+        if (target / name).exists()
+        and (target / name).read_bytes() != content.encode("utf-8", "surrogatepass")
     ]
     if others:
         raise RunError(

@@ -58,7 +58,13 @@ def read(folder: Folder) -> Project:
                     ref = coding.find("CodeRef")
                     label = codes.get(ref.get("targetGUID")) if ref is not None else None
                     mark = {"start": start, "end": end, "text": None, "label": label}
-                    _add(given, folder, users, coding.get("creatingUser") or node.get("creatingUser"), Said("mark", "", mark))
+                    _add(
+                        given,
+                        folder,
+                        users,
+                        coding.get("creatingUser") or node.get("creatingUser"),
+                        Said("mark", "", mark),
+                    )
             elif node.tag == "Coding":
                 ref = node.find("CodeRef")
                 word = codes.get(ref.get("targetGUID"), "") if ref is not None else ""
@@ -70,9 +76,13 @@ def read(folder: Folder) -> Project:
                     said = Said("words", str(note.get("name")), words)
                     _add(given, folder, users, note.get("creatingUser"), said)
         project.texts.append(given)
-    others = sum(len(list(root.iter(tag))) for tag in ("PDFSource", "PictureSource", "AudioSource", "VideoSource"))
+    others = sum(
+        len(list(root.iter(tag))) for tag in ("PDFSource", "PictureSource", "AudioSource", "VideoSource")
+    )
     if others:
-        project.notices.append(f"{others} sources that are no texts (PDF, pictures, sound, film) are left out.")
+        project.notices.append(
+            f"{others} sources that are no texts (PDF, pictures, sound, film) are left out."
+        )
     return project
 
 
@@ -127,7 +137,9 @@ def write(written: Written) -> dict[str, bytes]:
         later: list[ET.Element] = []
         for coder, values in (*text.people.items(), *text.models.items()):
             user = user_of[coder]
-            said = [s for f in written.codebook for s in flat_statements(f, words[f.column], values.get(f.column))]
+            said = [
+                s for f in written.codebook for s in flat_statements(f, words[f.column], values.get(f.column))
+            ]
             for number, s in enumerate(said):
                 own = _guid("said", text.text_id, coder, number)
                 if s.kind == "mark":
@@ -137,7 +149,10 @@ def write(written: Written) -> dict[str, bytes]:
                         startPosition=str(start), endPosition=str(end), creatingUser=user,
                     )  # fmt: skip
                     coding = ET.SubElement(
-                        selection, "Coding", guid=_guid("coding", text.text_id, coder, number), creatingUser=user
+                        selection,
+                        "Coding",
+                        guid=_guid("coding", text.text_id, coder, number),
+                        creatingUser=user,
                     )
                     ET.SubElement(coding, "CodeRef", targetGUID=code_of[s.value["label"]])
                 elif s.kind == "words":

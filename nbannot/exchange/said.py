@@ -190,7 +190,9 @@ class Reader:
             if f is None:
                 word = one.value.get("label") if one.kind == "mark" else one.value
                 told = f"{one.key}: " if one.key else ""
-                self.faults.setdefault(f"{told}{str(word)[:60]!r} is no label of the codebook", []).append(where)
+                self.faults.setdefault(f"{told}{str(word)[:60]!r} is no label of the codebook", []).append(
+                    where
+                )
             elif f.type == "span":
                 marks.setdefault(f.column, []).append({**one.value, "label": value})
             elif found.get(f.column, value) != value:

@@ -71,7 +71,9 @@ def write_project(
             raise TaskError("there is no run to write.")
         task = runs[0].task
         if any(run.task.ids != task.ids or run.task.codebook != task.codebook for run in runs):
-            raise TaskError("the runs are of different texts or codebooks.\n  Write each to a folder of its own.")
+            raise TaskError(
+                "the runs are of different texts or codebooks.\n  Write each to a folder of its own."
+            )
     target = path_or(TaskError, path)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise RunError(f"{target} is there already.\n  Nothing was written: choose a new folder.")
@@ -86,7 +88,9 @@ def write_project(
             whole = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
             (target / name).write_bytes(whole)
     except OSError as error:
-        raise RunError(f"cannot write {target}: {error.strerror}.\n  Make room, or choose another folder.") from None
+        raise RunError(
+            f"cannot write {target}: {error.strerror}.\n  Make room, or choose another folder."
+        ) from None
     return target
 
 
@@ -142,7 +146,9 @@ def _written(
     texts = []
     for row, (text_id, text) in enumerate(zip(task.ids, task.texts, strict=True)):
         models = {
-            run.run_id: {c: own[row].value for c, own in run.coding.answers.items() if own[row].value is not None}
+            run.run_id: {
+                c: own[row].value for c, own in run.coding.answers.items() if own[row].value is not None
+            }
             for run in runs
         }
         metadata = {c: str(task.data[c][row]) for c in columns}

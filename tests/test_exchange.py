@@ -45,7 +45,7 @@ def odd_task(folder: Path) -> nba.Task:
         start = ODD_TEXTS[key].index(quote)
         return {"start": start, "end": start + len(quote), "text": quote, "label": label}
 
-    who = [json.dumps([span("a/1", "Müller", "person"), span("a/1", "😀 über\r\nSteuern", "good")])]
+    who = [json.dumps([span("a/1", "😀 über\r\nSteuern", "good"), span("a/1", "Müller", "person")])]
     who += [json.dumps([span("b 2", "👩‍👩‍👧 world", "person")]), "", "[]"]
     gold = pl.DataFrame(
         {
@@ -140,7 +140,8 @@ def test_label_studio_as_its_guide_has_it(tmp_path):
     task = nba.read_project(tmp_path / "p", to=tmp_path / "t")
     assert [f.column for f in task.codebook] == [f"Labels_{n}" for n in ("ner", "tone", "how", "A", "B")]
     assert task.codebook["how"].condition.value == "Angry"
-    assert task.ids == ["7"] and list(task.data["page"]) == ["3"] and not task.has_human_labels
+    assert task.ids == ["7"]
+    assert list(task.data["page"]) == ["3"] and not task.has_human_labels
     people = _people(task, None)
     assert set(people) == {"ann@x.org", "annotator_9"}
     span = {"start": 10, "end": 15, "text": "faith", "label": "Noun"}
@@ -163,7 +164,8 @@ def test_doccano_as_its_documentation_has_it(tmp_path):
     file = written(tmp_path, **{"all.jsonl": lines({"id": 4, "text": "x", "label": ["a", "b"]},
                                                    {"id": 5, "text": "y", "label": ["a"]})}) / "all.jsonl"  # fmt: skip
     task = nba.read_project(file, to=tmp_path / "t3")
-    assert task.human("Labels_a") == [1, 1] and task.human("Labels_b") == [1, 0]
+    assert task.human("Labels_a") == [1, 1]
+    assert task.human("Labels_b") == [1, 0]
     beyond = written(tmp_path, **{"far.jsonl": lines({"id": 1, "text": "x", "label": [[0, 9, "A"]]})})
     with pytest.raises(TaskError, match="0"):
         nba.read_project(beyond / "far.jsonl", to=tmp_path / "t4")
@@ -194,7 +196,8 @@ def test_prodigy_as_its_documentation_has_it(tmp_path):
 
 def test_brat_as_its_manual_has_it(tmp_path):
     text = "Sony Japan\nand others"
-    ann = "T1\tOrganization 0 4\tSony\nT2\tPlace 5 14\tJapan and\nR1\tOrigin Arg1:T1 Arg2:T2\t\n#1\tAnnotatorNotes T1\tx\n"
+    ann = "T1\tOrganization 0 4\tSony\nT2\tPlace 5 14\tJapan and\n"
+    ann += "R1\tOrigin Arg1:T1 Arg2:T2\t\n#1\tAnnotatorNotes T1\tx\n"
     written(tmp_path / "p", **{"sub/d.txt": text, "sub/d.ann": ann, "e.txt": "none", "e.ann": ""})
     task = nba.read_project(tmp_path / "p", to=tmp_path / "t")
     spans = dict(zip(task.ids, task.human("Passages"), strict=True))
@@ -226,7 +229,8 @@ def test_refi_qda_as_the_standard_has_it(tmp_path):
     written(tmp_path, **{"p.qdpx": out.getvalue()})
     task = nba.read_project(tmp_path / "p.qdpx", to=tmp_path / "t")
     assert task.human("Passages") == [[{"start": 2, "end": 8, "text": "afraid", "label": "Fear"}]]
-    assert set(_people(task, None)) == {"", "Ann"} and task.ids == ["Talk"]
+    assert set(_people(task, None)) == {"", "Ann"}
+    assert task.ids == ["Talk"]
 
 
 def test_inception_as_cassis_has_it(tmp_path):
@@ -249,12 +253,15 @@ def test_potato_as_its_documentation_has_it(tmp_path):
     state = {
         "user_id": "annotator_1",
         "instance_id_to_label_to_value": {"item_001": {"sentiment": {"labels": {"positive": True}}}},
-        "instance_id_to_span_to_value": {"item_001": {"ner": [{"start": 0, "end": 5, "label": "PERSON", "text": "Alice"}]}},
+        "instance_id_to_span_to_value": {
+            "item_001": {"ner": [{"start": 0, "end": 5, "label": "PERSON", "text": "Alice"}]}
+        },
     }  # fmt: skip
     files = {"data/items.jsonl": lines({"id": "item_001", "text": "Alice smiles", "source": "web"})}
     files["annotation_output/annotator_1/user_state.json"] = json.dumps(state)
     task = nba.read_project(written(tmp_path / "p", **files), to=tmp_path / "t")
-    assert task.human("sentiment") == ["positive"] and list(task.data["source"]) == ["web"]
+    assert task.human("sentiment") == ["positive"]
+    assert list(task.data["source"]) == ["web"]
     assert task.human("ner")[0][0]["text"] == "Alice"
 
 
@@ -264,7 +271,8 @@ def test_a_run_is_written_for_a_blind_second_look(tmp_path):
     tasks = json.loads((project / "tasks.json").read_text())
     assert all(t["annotations"] == [] and len(t["predictions"]) == 1 for t in tasks)
     back = nba.read_project(project, to=tmp_path / "t")
-    assert not back.has_human_labels and not (tmp_path / "t/coders").exists()
+    assert not back.has_human_labels
+    assert not (tmp_path / "t/coders").exists()
     outputs = nba.load_outputs(back, tmp_path / f"t/models/{run.run_id}.csv")
     for field in run.coding.fields:
         if field.column in outputs.coding.answers:

@@ -87,8 +87,7 @@ def _said(cas: Any) -> list[Said]:
         if not hasattr(one, "begin") or name.rsplit(".", 1)[-1] in NO_LABELS:
             continue
         if name == WHOLE:
-            kind = "words" if one.kind == "words" else "choice"
-            found.append(Said(kind, one.field, one.value))
+            found.append(Said("words" if one.kind == "words" else "choice", one.field, one.value))
             continue
         features = [f.name for f in one.type.all_features]
         label = next((one[key] for key in FEATURES if key in features and isinstance(one[key], str)), None)

@@ -151,8 +151,8 @@ def _said(results: list[Mapping[str, Any]], text_id: str, project: Project) -> l
         elif kind == "choices":
             found += [Said("choice", key, word) for word in value.get("choices", [])]
         elif kind in ("rating", "number"):
-            number = value.get(kind)
-            found.append(Said("number", key, int(number) if number == int(number) else number))
+            number = float(value[kind])
+            found.append(Said("number", key, int(number) if number.is_integer() else number))
         elif kind == "textarea":
             words = value.get("text")
             found.append(Said("words", key, "\n".join(words) if isinstance(words, list) else str(words)))
@@ -186,7 +186,7 @@ def write(written: Written) -> dict[str, str]:
 def _results(
     codebook: Codebook, keys: Mapping[str, str], values: Mapping[str, Any], text: str
 ) -> list[dict[str, Any]]:
-    found = []
+    found: list[dict[str, Any]] = []
     for f in codebook:
         for said in statements(f, keys[f.column], values.get(f.column)):
             kind, value = _value(f, said, text)

@@ -79,8 +79,8 @@ def write(written: Written) -> dict[str, str]:
     ]
     lines = []
     for text in written.texts:
-        own: dict[str | None, Mapping[str, Any]] = {**text.people, **text.models}
-        for coder, values in (own or {None: {}}).items():
+        own: list[tuple[str | None, dict[str, Any]]] = [*text.people.items(), *text.models.items()]
+        for coder, values in own or [(None, {})]:
             said = [
                 s for f in written.codebook for s in flat_statements(f, words[f.column], values.get(f.column))
             ]

@@ -1,4 +1,4 @@
-"""A project of another tool read to a task with its coders: a folder with codebook, texts, gold and a file per coder."""
+"""A project of another tool read to a task with its coders: a folder with codebook, texts and a file per coder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOLD = "notes.txt"
 
 def read_project(
     path: str | Path,
-    format: str | None = None,
+    format: str | None = None,  # noqa: A002 - the word people look for
     *,
     codebook: Codebook | Mapping[str, Any] | str | Path | None = None,
     to: str | Path | None = None,

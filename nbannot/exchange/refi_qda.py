@@ -34,13 +34,13 @@ def read(folder: Folder) -> Project:
     for name in [name for name in files if name.endswith(".qdpx")]:
         with zipfile.ZipFile(io.BytesIO(files[name])) as archive:
             files.update({i.filename: archive.read(i) for i in archive.infolist() if not i.is_dir()})
-    name = next((name for name in files if name.endswith(".qde")), None)
-    if name is None:
+    found = [name for name in files if name.endswith(".qde")]
+    if not found:
         raise TaskError(f"{folder.place} holds no project.qde.")
     try:
-        root = ET.fromstring(files[name])
+        root = ET.fromstring(files[found[0]])
     except ET.ParseError as error:
-        raise TaskError(f"{name} is not XML: {error}.") from None
+        raise TaskError(f"{found[0]} is not XML: {error}.") from None
     for node in root.iter():
         node.tag = node.tag.rsplit("}", 1)[-1]
     users = {u.get("guid"): u.get("name") or "" for u in root.iter("User")}

@@ -245,11 +245,11 @@ SECTION = "Labels"
 
 
 def codebook_of(project: Project) -> tuple[Codebook, dict[str, list[str]]]:
-    """Return a codebook made from what a tool declares and what was said, and box -> fields of a several-choice control.
+    """Return a codebook made from what a tool declares and what was said, and control of several choices -> its boxes.
 
     A control of several choices becomes one checkbox per choice, named after it.
     """
-    controls = {name: control for name, control in project.controls.items()}
+    controls = dict(project.controls)
     for text in project.texts:
         for said in (*text.people.values(), *text.models.values()):
             _observe(controls, said)

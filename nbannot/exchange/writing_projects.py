@@ -29,7 +29,7 @@ class Labelled(Protocol):
 def write_project(
     task_or_run: Task | Labelled | Sequence[Labelled],
     path: str | Path,
-    format: str | None = None,
+    format: str | None = None,  # noqa: A002 - the word people look for
     *,
     people: bool | None = None,
     coders: Mapping[str, Any] | None = None,

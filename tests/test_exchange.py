@@ -141,7 +141,8 @@ def test_label_studio_as_its_guide_has_it(tmp_path):
     assert [f.column for f in task.codebook] == [f"Labels_{n}" for n in ("ner", "tone", "how", "A", "B")]
     assert task.codebook["how"].condition.value == "Angry"
     assert task.ids == ["7"]
-    assert list(task.data["page"]) == ["3"] and not task.has_human_labels
+    assert list(task.data["page"]) == ["3"]
+    assert not task.has_human_labels
     people = _people(task, None)
     assert set(people) == {"ann@x.org", "annotator_9"}
     span = {"start": 10, "end": 15, "text": "faith", "label": "Noun"}

@@ -117,10 +117,12 @@ def run(
     if done.outcome is not None and done.outcome.raised is not None:
         raise done.outcome.raised
     if done.outcome is not None and done.outcome.interrupted:
-        raise RunInterrupted(
+        interrupt = RunInterrupted(
             f"stopped: {done.progress.done:,} of {done.progress.total:,} answers are kept in {plan.folder}.\n"
             f"  {GO_ON}"
         )
+        interrupt.finished = done if done.coding.count().get("ok") else None
+        raise interrupt
     return done
 
 

@@ -113,7 +113,8 @@ def main(kills: int) -> None:
             )
             desk.close()
     print(
-        f"{kills} kills, {confirmed:,} answers confirmed: {lost} lost, {invented} invented, {unlike} times CSV unlike log"
+        f"{kills} kills, {confirmed:,} answers confirmed: {lost} lost, {invented} invented, "
+        f"{unlike} times CSV unlike log"
     )
 
 

@@ -119,7 +119,13 @@ def folder_page() -> str:
     lines += ["```python", "import pandas as pd",
               'metrics = pd.read_csv("outputs/metrics/policy-sentiment_metrics_log.csv")',
               'runs = pd.read_csv("outputs/metrics/policy-sentiment_metrics_log_runs.csv")',
-              'joined = metrics.merge(runs, on="run_id")', "```"]  # fmt: skip
+              'joined = metrics.merge(runs, on="run_id")', "```", "",
+              "Options called `None` or `NA` need `keep_default_na=False`, with which the blanks of numbers are texts.", "",
+              "## In a spreadsheet", "",
+              "The files above hold texts, replies and labels character by character. A spreadsheet that opens a CSV "
+              "file runs a cell that begins with `=`, `+`, `-` or `@` as a formula, which a text or a model can have "
+              "written. `nbannot.spreadsheet(run, \"run.xlsx\")` writes what `output.csv` holds, or any table, with "
+              "every text as a text; with a name that ends in `.csv` such cells get an apostrophe in front."]  # fmt: skip
     return NOTE + "\n".join(lines) + "\n"
 
 

@@ -15,7 +15,7 @@ from odd_options import outside_the_codebook
 import nbannot
 from nbannot.asking.decisions import Reading, compose_questions, decided, read_decisions, typed_questions
 from nbannot.asking.ledger import read_lines
-from nbannot.asking.request_reply import Decision, Question
+from nbannot.asking.request_reply import Decision, ModelInfo, Question
 from nbannot.errors import ConfigError, ModelError
 from nbannot.models import registry
 from nbannot.models.decide_wire import read_answer, read_answers
@@ -575,3 +575,65 @@ def test_sparrow_runs_resumes_and_never_answers_to_a_part_of_a_text(tmp_path):
         ModelError, match=r"no decision model 'sparrow-giant'.*\n.*decide/sparrow-nano-general"
     ):
         nbannot.run(task, model="decide/sparrow-giant", output_root=str(tmp_path))
+
+
+class Fickle:
+    """A decision engine as another package would bring it: right, wrong in number, and failing, by the question."""
+
+    def __init__(self, name, **settings):
+        self.name = name
+
+    def info(self):
+        return ModelInfo(name=self.name, backend="decide", digest="sha256:ab")
+
+    def too_long(self, text, questions):
+        return "about 9 tokens of 8" if "number 2:" in text else ""
+
+    def probabilities(self, text, question):
+        if question.name == "Gate":
+            raise ZeroDivisionError("no weights")
+        return [0.75, 0.25] if question.name == "Term" else [0.5, 0.5]
+
+
+def test_an_engine_of_another_package_comes_by_entry_point_and_cannot_stop_a_run(tmp_path, monkeypatch):
+    point = EntryPoint("fickle", "test_decisions:Fickle", "nbannot.deciders")
+    monkeypatch.setattr("nbannot.models.decide.deciders", lambda: {"fickle": point})
+    run = nbannot.run(
+        task_of(3, codebook_of(GATE, TERM, TOPIC)), model="decide/fickle", output_root=str(tmp_path)
+    )
+    assert [a.value for a in run.coding.answers["S_Term"]] == [0, 0, None]
+    reasons = {column: answers[0].reason for column, answers in run.coding.answers.items()}
+    assert reasons["S_Gate"] == "the model failed on this question: ZeroDivisionError: no weights"
+    assert reasons["S_Topic"] == "2 probabilities for 3 options"
+    assert run.coding.answers["S_Term"][2].reason == "text does not fit: about 9 tokens of 8"
+    assert run.config["model_digest"] == "sha256:ab"
+    absent = EntryPoint("fickle", "no_such_package_here:Fickle", "nbannot.deciders")
+    monkeypatch.setattr("nbannot.models.decide.deciders", lambda: {"fickle": absent})
+    with pytest.raises(
+        ModelError, match=r"needs the package 'no_such_package_here'.*\n  pip install no_such"
+    ):
+        nbannot.run(task_of(1, codebook_of(TERM)), model="decide/fickle", output_root=str(tmp_path))
+
+
+def test_a_killed_or_stopped_run_asks_nothing_twice(tmp_path):
+    """A ledger cut anywhere, as a kill leaves it, is continued to the same answers with the missing calls alone."""
+    task, maker = task_of(8, codebook_of(*EVERY)), Maker(ONE)
+    with Deciding(maker) as server:
+        whole = run_at(server, task, tmp_path / "1", max_parallel=1)
+        run = run_at(server, task, tmp_path / "2", max_parallel=1)
+        path = run.folder / "responses.jsonl"
+        content, config = path.read_bytes(), json.loads((run.folder / "config.json").read_text())
+        path.write_bytes(content[: len(content) // 2])  # most likely in the middle of a line
+        kept = content[: len(content) // 2].count(b'\n{"text_id"') - (
+            content[: len(content) // 2][-1:] != b"\n"
+        )
+        for name in ("output.csv", "timing_data.json", "probabilities.parquet"):
+            (run.folder / name).unlink()
+        (run.folder / "config.json").write_text(json.dumps({**config, "status": "running"}))
+        before = len([s for s in maker.seen if s["text"] in task.texts])
+        again = run_at(server, task, tmp_path / "2", max_parallel=1)
+        asked = len([s for s in maker.seen if s["text"] in task.texts]) - before
+    assert again.coding.answers == whole.coding.answers
+    assert 0 < asked <= len(calls(whole)) - kept
+    assert len(calls(again)) == len(calls(whole))
+    assert pl.read_parquet(again.folder / "probabilities.parquet").height == len(whole.probabilities())

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -59,7 +60,7 @@ def test_all_five_types_reach_log_csv_and_load_coder() -> None:
     task = made()
     desk = nba.code(task, coder="anna")
     spans = [
-        {"start": 5, "end": 6, "label": "group"},
+        {"start": np.int64(5), "end": 6, "label": "group"},
         {"start": 1, "end": 3, "label": "state", "text": "👍🏽"},
     ]
     for column, value in [
@@ -84,6 +85,7 @@ def test_all_five_types_reach_log_csv_and_load_coder() -> None:
     assert values == {"Judges": [1, 0], "Side": ["for", None], "Force": [-2, None], "Why": ['a, "b"\r\nc', None],
                       "Who": [quotes, []]}  # fmt: skip
     frame = desk.labels
+    assert [frame["S_Judges"][i] for i in range(3)] == [1, 0, None]
     assert list(frame.columns) == ["id", "S_Judges", "S_Side", "S_Force", "S_Why", "S_Who"]
     assert frame["S_Who"][0] == quotes
     assert frame["S_Why"][1] == ""
@@ -279,7 +281,7 @@ print(second.labels["S_Judges"].tolist())
     told, _, labels = done.stdout.strip().partition("\n[")
     assert told.startswith("'anna' is being coded in another session since "), done.stderr
     assert f"(process {os.getpid()} on " in told
-    assert labels == "1.0, 0.0, nan, nan]"
+    assert labels == "1, 0, None, None]"
     with pytest.raises(DeskError, match=r"has taken over; this answer is not kept"):
         first.answer("t3", "Judges", 1)
     with pytest.raises(DeskError, match=r"has taken over"):

@@ -433,16 +433,17 @@ def test_tables_without_texts_or_codebook_say_the_same_in_every_shape() -> None:
     each = {
         name: pd.DataFrame({"id": ids, "label": column}) for name, column in zip(names, cells, strict=True)
     }
+    import krippendorff
+
+    wide.to_csv("wide.csv", index=False)
     found = [
         nba.agreement(wide), nba.agreement(long, id_column="unit"), nba.agreement(each),
         nba.agreement([pl.DataFrame(frame.to_dict("list")) for frame in each.values()]),
-        nba.agreement(wide.assign(note="x"), coders=names),
+        nba.agreement(wide.assign(note="x"), coders=names), nba.agreement("wide.csv"),
     ]  # fmt: skip
-    import krippendorff
-
     ratings = [[np.nan if v < 0 else v for v in codes[:, place]] for place in range(3)]
     alpha = krippendorff.alpha(ratings, level_of_measurement="nominal")
-    assert [a["label"].overall["krippendorff_alpha"].value for a in found] == pytest.approx([alpha] * 5)
+    assert [a["label"].overall["krippendorff_alpha"].value for a in found] == pytest.approx([alpha] * 6)
     ordinal = nba.agreement(wide, level="ordinal")["label"]
     wanted = krippendorff.alpha(ratings, level_of_measurement="ordinal")
     assert ordinal.overall["krippendorff_alpha"].value == pytest.approx(wanted)

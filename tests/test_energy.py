@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 
+import pytest
 from conftest import GATE, codebook_of, task_of
+from rawserving import Raw
 
 import nbannot
 from nbannot.engine.energy import WORLD_AVERAGE_G_PER_KWH, Meter, emissions_csv, processor_known, totals
+from nbannot.errors import RunError
 
 
 def test_a_meter_measures_and_is_silent(capfd):
@@ -149,3 +152,32 @@ def test_a_finished_run_says_that_its_carbon_intensity_stays(tmp_path):
         "fresh=True (%%annotate --fresh) asks the model again."
         for other in ("FRA", "the world average")
     ]
+
+
+def test_settings_of_codecarbon_itself_neither_cost_a_run_nor_post_anything(tmp_path, monkeypatch):
+    with Raw(lambda sent: (200, {})) as server:
+        monkeypatch.setenv("CODECARBON_OUTPUT_DIR", str(tmp_path / "not there"))
+        monkeypatch.setenv("CODECARBON_EMISSIONS_ENDPOINT", server.url)
+        monkeypatch.setenv("CODECARBON_SAVE_TO_API", "true")
+        monkeypatch.setenv("CODECARBON_API_ENDPOINT", server.url)
+        monkeypatch.setenv("CODECARBON_OUTPUT_METHODS", "csv,api")
+        meter = Meter(None)
+        meter.start()
+        record = meter.stop()
+        assert record is not None
+        assert meter.problem == ""
+        assert server.paths == []
+    assert not (tmp_path / "not there").exists()
+
+
+def test_a_meter_that_fails_costs_no_run_and_a_budget_in_kwh_says_so(tmp_path, monkeypatch):
+    def broken(country):
+        raise OSError("no such sensor")
+
+    monkeypatch.setattr("nbannot.engine.energy._tracker", broken)
+    task = task_of(3, codebook_of(GATE))
+    run = nbannot.run(task, model="mock", output_root=str(tmp_path))
+    assert run.status == "complete"
+    assert run.config["energy"] == "not measured: CodeCarbon failed (OSError: no such sensor)"
+    with pytest.raises(RunError, match="the budget in kWh cannot be kept: CodeCarbon failed"):
+        nbannot.run(task, model="mock", seed=8, output_root=str(tmp_path), budget={"kwh": 1.0})

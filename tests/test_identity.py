@@ -6,7 +6,8 @@ import pytest
 from conftest import DEGREE, GATE, MARKS, QUOTE, codebook_of, task_of
 
 from nbannot.asking.request_reply import ModelInfo
-from nbannot.running.design import design, served_from
+from nbannot.models.addresses import served_from
+from nbannot.running.design import design
 from nbannot.study.config import RunConfig
 from nbannot.study.settings import SETTINGS
 
@@ -38,6 +39,11 @@ OTHER = {
     "ids": [["t00001"], ["t00002", "t00003"]],
     "split": ["dev", "test"],
     "sample": [2, 4],
+    "sample_by": ["author", "year"],
+    "sample_seed": [2, 3],
+    "threshold": [0.4, 0.6],
+    "scale_answer": ["rounded"],
+    "text_model": ["mock/second"],
     "repeat": [2, 3],
     "base_url": ["http://two.example.org:1/v1", "http://one.example.org:1/eu/v1", None],
 }
@@ -68,13 +74,25 @@ class Still:
         return ModelInfo(self.name, "mock", digest=self.digest, energy_measured=False)
 
 
-def identified(digest="sha256:1", **settings):
-    task = task_of(40, codebook_of(GATE, DEGREE, QUOTE, MARKS), author=["a", "b"] * 20, year=["1", "2"] * 20)
+NEEDS: dict[str, dict[str, object]] = {
+    "sample_by": {"sample": 12},
+    "sample_seed": {"sample": 4},
+    **dict.fromkeys(("threshold", "scale_answer", "text_model"), {"decides": True}),
+}
+"""Setting -> what must be there for it to decide anything."""
+
+
+def identified(digest="sha256:1", decides=False, **settings):
+    task = task_of(
+        40, codebook_of(GATE, DEGREE, QUOTE, MARKS), author=["a", "b"] * 20, year=["1", "1", "2", "3"] * 10
+    )
     given = {**BASE, **settings}
     if given.get("reasoning") or given.get("prompt_type") == "CoT" or "fields_per_query" in given:
         given["answer_mode"] = None
     config = RunConfig(**given)
-    return design(task, config, Still(config.model.partition("/")[2], digest))[0].run_id
+    model = Still(config.model.partition("/")[2], digest)
+    model.decides = decides
+    return design(task, config, model)[0].run_id
 
 
 def test_every_setting_that_decides_answers_has_values_here():
@@ -84,7 +102,8 @@ def test_every_setting_that_decides_answers_has_values_here():
 
 @pytest.mark.parametrize("name", [name for name in OTHER if name in SETTINGS])
 def test_another_value_of_a_deciding_setting_is_another_run(name):
-    ids = [identified(), *(identified(**{name: value}) for value in OTHER[name])]
+    needs = NEEDS.get(name, {})
+    ids = [identified(**needs), *(identified(**needs, **{name: value}) for value in OTHER[name])]
     assert len(set(ids)) == len(ids)
 
 

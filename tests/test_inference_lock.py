@@ -192,3 +192,22 @@ def test_only_the_test_half_corrects_a_share_and_that_is_a_look(tmp_path):
     assert task.split_lock.n_looks == 1
     left = nba.prevalence(nba.run(task, model="mock", split="test", reason="x", output_root="out"), "Stance")
     assert left.frame["n_gold"].tolist() == [100, 100]
+
+
+def test_the_study_from_dev_to_a_corpus(tmp_path):
+    task = study(120).lock(stratify="Stance")
+    runs = nba.sweep(task, model="mock", temperature=[0, 0.7], output_root="out")
+    assert [len(run.task) for run in runs] == [60, 60]
+    best = runs[1]
+    final = nba.run(task, best.config, split="test", reason="final model, chosen on dev")
+    assert (len(final.task), final.config["temperature"]) == (60, 0.7)
+    texts = {"id": [f"c{i}" for i in range(90)], "text": [f"Other {i}." for i in range(90)]}
+    everything = Task(pl.DataFrame(texts), codebook_of(STANCE), "everything")
+    corpus = nba.run(everything, final.config)
+    assert len(corpus.task) == 90
+    assert corpus.config["prompt_hash"] == final.config["prompt_hash"]
+    found = nba.prevalence(corpus, "Stance", gold=final)
+    assert found.frame["n_corpus"].tolist() == [150, 150]
+    assert found.frame["n_gold"].tolist() == [60, 60]
+    with pytest.raises(ScoringError, match="shaped the prompt"):
+        nba.prevalence(corpus, "Stance", gold=best)

@@ -92,6 +92,11 @@ def test_one_facet_by_hand(tmp_path):
     held = nba.total_error(runs, fixed="prompt")
     assert (held.low, held.high) == pytest.approx((held.texts_low, held.texts_high))
     assert "Holds fixed: prompt" in str(held)
+    only = nba.total_error(runs, fixed="model")  # there is one model: holding it changes nothing
+    assert (only.low, only.high, only.df) == (found.low, found.high, found.df)
+    pair = nba.total_error(runs[:2])
+    assert 0 <= pair.low < pair.estimate < pair.high <= 1
+    assert "1.0 degrees of freedom" in " ".join(str(pair).split()) or pair.df > 1
     assert "one more prompt" in str(found)
     assert len(found._fragment().figures) == 1
 

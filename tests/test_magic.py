@@ -482,6 +482,10 @@ def completed(shell, text, line=None):
         ("%compare an|", ["any_run", "any_runs"]),
         ("%compare any_run --m|", ["--metric"]),
         ("%runs pol|", ["policy-sentiment"]),
+        ("%code pol|", ["policy-sentiment"]),
+        ("%code policy-sentiment --cod|", ["--coder", "--codebook"]),
+        ("%code policy-sentiment --order r|", ["random"]),
+        ("%code policy-sentiment --coder |", []),
         ("%%prompt --re|", ["--reasons"]),
         ("print(mo|", None),
         ("%annotatepol|", None),
@@ -547,6 +551,25 @@ def test_codecarbon_looks_at_the_processor_after_the_cell_and_once(tmp_path, mon
         assert calls == [1]
     finally:
         InteractiveShell.clear_instance()
+
+
+def test_a_desk_opens_from_a_cell_and_is_the_one_of_the_plain_call(shell):
+    desk = shell.run_line_magic("code", "policy-sentiment --coder anna --order file")
+    desk.answer("ps001", "Direction", "mixed")
+    _, shown, error = run_cell(shell, "%code policy-sentiment --coder anna --feedback -o mine")
+    assert error is None
+    assert "anna: 0 of 64 texts coded; kept in " in shown
+    again = shell.user_ns["mine"]
+    assert again.labels["Policy Sentiment_Direction"][0] == "mixed"
+    with pytest.raises(nbannot.NbannotError, match="opened again; go on there"):
+        desk.answer("ps001", "Direction", "mixed")
+    for line, words in (
+        ("policy-sentiment", "who codes"),
+        ("policy-sentiment --coder a --context nowhere", "no column 'nowhere'"),
+        ("policy-sentiment --codr a", "did you mean '--coder'"),
+    ):
+        with pytest.raises((UsageError, nbannot.NbannotError), match=words):
+            shell.run_line_magic("code", line)
 
 
 LOAD = """

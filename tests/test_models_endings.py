@@ -234,7 +234,7 @@ def test_a_longest_reply_above_the_context_leaves_what_is_left(tmp_path):
         wanted.append(sent["max_tokens"])
         if 300 + sent["max_tokens"] > 1000:
             words = (
-                f"This model's maximum context length is 1000 tokens. However, you requested {300 + sent['max_tokens']} "
+                f"This model's maximum context length is 1000 tokens. You requested {300 + sent['max_tokens']} "
                 f"tokens (300 in the messages, {sent['max_tokens']} in the completion)."
             )
             return 400, {"error": {"message": words, "code": 400}}

@@ -414,3 +414,23 @@ def test_a_run_with_faults_gives_the_labels_of_one_without(monkeypatch, tmp_path
             assert faults == {} or server.count["prose"] > 0
         labels.append(run.labels[["text_id", "column", "value", "status"]])
     assert labels[0].equals(labels[1])
+
+
+def test_weights_that_change_while_a_run_is_at_work_are_told(tmp_path):
+    with Serving(models=("tiny:latest",)) as server:
+        task = "policy-sentiment"
+        tags = serving._digest
+        calls = []
+
+        def digest(name):
+            calls.append(name)
+            return tags(name) if len(calls) == 1 else "f" * 64
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(serving, "_digest", digest)
+            run = nbannot.run(
+                task, model="ollama/tiny", base_url=server.url, limit=2, output_root=str(tmp_path)
+            )
+    assert run.status == "complete"
+    assert run.config["model_changes"][0].startswith("The weights changed while the run was at work: sha256:")
+    assert "The weights changed" in str(run)

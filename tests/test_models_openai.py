@@ -676,3 +676,19 @@ def test_proxies_that_list_kinds_of_models_and_servers_without_their_version(mon
         base = f"{server.url}/deployments/x/chat/completions?api-version=2024-10-21"
         assert ask(OpenAIModel("x", base_url=base), request())[0].error is None
         assert server.paths == ["/v1/deployments/x/chat/completions?api-version=2024-10-21"]
+
+
+def test_the_same_model_on_another_port_is_the_same_run(tmp_path):
+    where = {"limit": 3, "output_root": str(tmp_path), "fields": ["Policy Sentiment_Direction"]}
+    runs = []
+    for _ in range(2):
+        with Serving() as server:
+            runs.append(
+                nbannot.run("policy-sentiment", model="openai/tiny", base_url=server.openai_url, **where)
+            )
+            posts = [call for call in server.calls if call.path.endswith("completions")]
+    assert runs[0].run_id == runs[1].run_id
+    assert posts == []
+    with Serving(models=("other",)) as server:
+        other = nbannot.run("policy-sentiment", model="openai/other", base_url=server.openai_url, **where)
+    assert other.run_id != runs[0].run_id

@@ -346,7 +346,9 @@ def test_a_fenced_text_stands_behind_what_is_shared() -> None:
     hashes = {
         prompt_hash(kind, [compose(kind, group, use_examples=True, code=c)]) for c in ("", "0a1b2c", "0a1b2d")
     }
-    assert len(hashes) == 3
+    assert (
+        len(hashes) == 2
+    )  # the code follows from the texts: the same wording on other texts has the same hash
 
 
 def test_texts_that_carry_the_marks_of_a_prompt_are_told() -> None:

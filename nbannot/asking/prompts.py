@@ -359,9 +359,16 @@ def reprompt(message: str, problem: str) -> str:
 
 
 def prompt_hash(kind: PromptType, prompts: Sequence[Prompt]) -> str:
-    """Return SHA-256 (hex) of everything that is sent but the texts."""
+    """Return SHA-256 (hex) of everything that is sent but the texts.
+
+    The code of the marks that fence a text follows from the texts and plays no part: the same wording on another corpus
+    has the same hash.
+    """
     parts = [
         kind.hash,
-        *(f"{p.before}\x1f{p.code}\x1f{p.after}\x1f{json.dumps(p.schema, sort_keys=True)}" for p in prompts),
+        *(
+            f"{p.before}\x1f{bool(p.code)}\x1f{p.after}\x1f{json.dumps(p.schema, sort_keys=True)}"
+            for p in prompts
+        ),
     ]
     return hashlib.sha256("\x1e".join(parts).encode("utf-8", "surrogatepass")).hexdigest()

@@ -28,6 +28,7 @@ from nbannot.running.design import as_task
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
 from nbannot.study.field import Field
+from nbannot.study.reading import read_csv
 from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
 from nbannot.tools.memory import no_search_for_cycles
@@ -170,9 +171,9 @@ def agreement(
     Parameters
     ----------
     source
-        A task, its name or folder: everybody in its ``coders/`` is read. Or one table, a pandas or polars frame with
-        ids and either a column that names the coder or a column per coder; or a table per coder, in a list or a
-        dictionary by name. Or two or more `Coder` or `Run` of one codebook.
+        A task, its name or folder: everybody in its ``coders/`` is read. Or one table, a pandas or polars frame or a
+        CSV file with ids and either a column that names the coder or a column per coder. Or a table per coder, in a
+        list or a dictionary by name. Or two or more `Coder` or `Run` of one codebook.
     column
         Only this field (name or column). For coders and runs given as such it may be left out where all share only
         one.
@@ -204,6 +205,8 @@ def agreement(
     settings = Settings(n_resamples, seed)
     if isinstance(source, Run | Coder) or _are_compared(source):
         return _of_compared(source, column, cluster, settings)
+    if isinstance(source, str | Path) and str(source).endswith(".csv"):
+        source = read_csv(Path(source).expanduser(), delimiter=None)
     if isinstance(source, Task | str | Path):
         task = as_task(source, RunConfig())
         chosen = [runs] if isinstance(runs, Run) else list(runs)

@@ -21,6 +21,7 @@ from nbannot.errors import DeskError, listed
 from nbannot.running.design import as_task
 from nbannot.study.config import RunConfig
 from nbannot.study.task import Task
+from nbannot.tools.files import seen_from_here
 from nbannot.tools.frames import make_frame
 
 LABELS = "adjudication.csv"
@@ -89,7 +90,7 @@ class Adjudication(Desk):
             for d in self.decisions.values()
             for column in dict.fromkeys([*d.first, *d.values])
         ]  # fmt: skip
-        return make_frame(rows, COLUMNS)
+        return make_frame(rows, COLUMNS, as_they_are=["first", "decision"])
 
     @property
     def decisions(self) -> dict[str, Decision]:
@@ -126,7 +127,8 @@ class Adjudication(Desk):
 
     def summary(self) -> str:
         """Return in one line how far the adjudication is."""
-        return f"{self.coder}: {self.done:,} of {len(self.items):,} texts decided; kept in {self.log_path}"
+        place = seen_from_here(self.log_path)
+        return f"{self.coder}: {self.done:,} of {len(self.items):,} texts decided; kept in {place}"
 
     def _finished(self, key: Key) -> bool:
         return self.coded(key).decided

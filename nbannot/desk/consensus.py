@@ -95,7 +95,7 @@ class Consensus(Shown):
             for column, of_text in self.made.items()
             for i, m in of_text.items()
         ]
-        return make_frame(rows, COLUMNS)
+        return make_frame(rows, COLUMNS, as_they_are=["label"])
 
     @cached_property
     def soft(self) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -172,12 +173,11 @@ def _spans(f: Field, text: str, value: Any) -> list[Span]:
 def _span(f: Field, text: str, item: Any) -> Span:
     if not isinstance(item, Mapping):
         raise DeskError(f'\'{f.name}\': a span is {{"start", "end", "label"}}. Got {item!r}.')
-    start, end = item.get("start"), item.get("end")
-    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in (start, end))
-    if not (whole and 0 <= start < end <= len(text)):  # type: ignore[operator]
+    start, end = (_whole(item.get(name)) for name in ("start", "end"))
+    if start is None or end is None or not 0 <= start < end <= len(text):
         raise DeskError(
             f"'{f.name}': start and end must be places in the text, 0 ≤ start < end ≤ {len(text)}. "
-            f"Got {start!r} and {end!r}."
+            f"Got {item.get('start')!r} and {item.get('end')!r}."
         )
     quote = item.get("text")
     if quote is not None and quote != text[start:end]:
@@ -187,13 +187,21 @@ def _span(f: Field, text: str, item: Any) -> Span:
         )
     label = item.get("label")
     if not f.label_options:
-        return make_span(text, start, end, None)  # type: ignore[arg-type]
+        return make_span(text, start, end, None)
     known = known_word(str(label), f.label_options) if label is not None else None
     if known is None:
         raise DeskError(
             f"'{f.name}': a span needs one of the labels {listed(f.label_options, 10)}. Got {label!r}."
         )
-    return make_span(text, start, end, known)  # type: ignore[arg-type]
+    return make_span(text, start, end, known)
+
+
+def _whole(value: Any) -> int | None:
+    """Return a whole number, numpy's too, as Python's own; ``None`` for anything else."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
 
 
 def said(f: Field, value: Any) -> str:

@@ -47,7 +47,7 @@ def code(
         Who codes; the name of the files in ``coders/``.
     texts
         Only these texts: ids, or a frame with them (`nbannot.sample`). Left out: those that `nbannot.assign` gave to
-        this coder, else all.
+        this coder, else all that are not blank.
     order
         ``"random"``: an order of this coder's own, drawn by `seed`, the same in every session; ``"file"``: that of the
         task, for texts that follow one another.
@@ -86,7 +86,8 @@ def items_of(task: Task, coder: str, texts: Any, order: Order, seed: int, folder
     if texts is None:
         given = assigned(folder / CODERS / ASSIGNMENT, coder)
         known = set(task.ids)
-        keys = [key for key in given if key.text_id in known] if given else [Key(i) for i in task.ids]
+        worded = [Key(i) for i, text in zip(task.ids, task.texts, strict=True) if text.strip()]
+        keys = [key for key in given if key.text_id in known] if given else worded
         if given and not keys:
             raise DeskError(
                 f"none of the texts that {ASSIGNMENT} gives to '{coder}' is in task '{task.name}'."

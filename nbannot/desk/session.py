@@ -31,6 +31,7 @@ from nbannot.desk.log import Log, who_opens
 from nbannot.errors import DeskError, RunError, listed, nearest
 from nbannot.report.words import plural
 from nbannot.study.task import Task
+from nbannot.tools.files import seen_from_here
 from nbannot.tools.frames import make_frame
 
 _open_here: weakref.WeakValueDictionary[Path, Desk] = weakref.WeakValueDictionary()
@@ -294,7 +295,8 @@ class Desk:
         This and the CSV say the same. Spans are lists, a textbox without words is "".
         """
         columns = [self._csv.id_column, *(f.column for f in self.task.codebook)]
-        return make_frame([{columns[0]: i, **self._row(i)} for i in self._csv.ids], columns)
+        rows = [{columns[0]: i, **self._row(i)} for i in self._csv.ids]
+        return make_frame(rows, columns, as_they_are=columns[1:])
 
     @property
     def memos(self) -> Any:
@@ -333,7 +335,9 @@ class Desk:
         n, done = len(self.items), self.done
         again = sum(key.repeat > 1 for key in self.items)
         more = f", {again} of them a second time" if again else ""
-        return f"{self.coder}: {done:,} of {plural(n, 'text')} coded{more}; kept in {self.path}"
+        return (
+            f"{self.coder}: {done:,} of {plural(n, 'text')} coded{more}; kept in {seen_from_here(self.path)}"
+        )
 
     def __repr__(self) -> str:
         return f"<Desk of '{self.coder}' on '{self.task.name}': {self.done} of {len(self.items)} texts coded>"

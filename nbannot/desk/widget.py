@@ -22,6 +22,7 @@ from nbannot.page.blocks import Block, Facts, Heading, Para
 from nbannot.page.digits import duration
 from nbannot.page.fragment import Fragment
 from nbannot.study.field import Field
+from nbannot.tools.files import seen_from_here
 
 FOUND_AT_MOST = 50
 
@@ -221,7 +222,7 @@ def static_twin(desk: Desk) -> Fragment:
     blocks: list[Block] = [
         Heading(f"Desk of {desk.coder}", 1, desk.task.name),
         Facts([("coded", f"{desk.done:,} of {len(desk.items):,} texts"), ("questions", fields),
-               ("labels", str(desk.path)), ("log", str(desk.log_path))]),
+               ("labels", seen_from_here(desk.path)), ("log", seen_from_here(desk.log_path))]),
         *(Para(notice, "notice") for notice in desk.notices),
         Para("To go on, run the cell again: it begins at the first open text.", "quiet"),
     ]  # fmt: skip

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nbannot.displays.cards import codebook_card as codebook_card
     from nbannot.displays.cards import coder_card as coder_card
-    from nbannot.displays.cards import plan_card as plan_card
-    from nbannot.displays.cards import plans_card as plans_card
     from nbannot.displays.cards import run_card as run_card
     from nbannot.displays.cards import task_card as task_card
     from nbannot.displays.coders import agreement_card as agreement_card
@@ -20,6 +18,8 @@ if TYPE_CHECKING:
     from nbannot.displays.coders import consensus_card as consensus_card
     from nbannot.displays.comparisons import comparison as comparison
     from nbannot.displays.findings import finding as finding
+    from nbannot.displays.plans import plan_card as plan_card
+    from nbannot.displays.plans import plans_card as plans_card
     from nbannot.displays.plots import forest as forest
     from nbannot.displays.plots import tradeoff as tradeoff
     from nbannot.displays.progress_line import progress as progress
@@ -57,8 +57,8 @@ _HOME = {
     "likert_view": "displays.views",
     "metric_table": "displays.tables",
     "one_text": "displays.single_text",
-    "plan_card": "displays.cards",
-    "plans_card": "displays.cards",
+    "plan_card": "displays.plans",
+    "plans_card": "displays.plans",
     "progress": "displays.progress_line",
     "report": "displays.reports",
     "rescored": "displays.reports",

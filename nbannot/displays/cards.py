@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbannot.displays.rows import shown_value, who_of
-from nbannot.models.registry import key_goes
 from nbannot.page.blocks import (
     Block,
     Bullets,
@@ -20,10 +19,9 @@ from nbannot.page.blocks import (
     Heading,
     Para,
     Row,
-    Verbatim,
     clipped,
 )
-from nbannot.page.digits import NONE, count, duration, share
+from nbannot.page.digits import NONE, count, share
 from nbannot.page.fragment import Fragment
 from nbannot.report.fields import LABEL_TYPES, baseline_value, n_reference, reasons_of, value_cells
 from nbannot.report.headline import look_blocks, verdict
@@ -34,20 +32,18 @@ from nbannot.report.words import (
     metric_words,
     model_notes,
     plural,
-    setting_text,
     settings_shown,
     state_of,
     statuses,
     variation_of,
-    where_texts_go,
 )
+from nbannot.tools.files import seen_from_here
 
 if TYPE_CHECKING:
     from nbannot.comparing.coder import Coder
     from nbannot.measures.result import FieldScore
     from nbannot.record.run import Run
     from nbannot.record.scoring import Scored
-    from nbannot.running.plan import Plan, Plans
     from nbannot.study.codebook import Codebook
     from nbannot.study.field import Field
     from nbannot.study.task import Task
@@ -57,12 +53,6 @@ BADGE_CHARS = 60
 BASELINE_NOTE = "baseline: what always giving the most frequent human label would score"
 TEXTS_ON_A_CARD = 3
 TEXT_CHARS = 400
-PROMPTS_ON_A_CARD = 8
-STATES = {
-    "new": "new: nothing has been asked yet",
-    "complete": "complete: the same call returns it without asking anything",
-    "can be continued": "begun: the same call goes on and asks only for what is missing",
-}
 
 
 def run_card(run: Run) -> Fragment:
@@ -83,7 +73,7 @@ def run_card(run: Run) -> Fragment:
                         [
                             ("run", f"{run.run_id}, {state_of(run)[0]}"),
                             ("model", model_words(run)),
-                            ("settings", _settings(run.config)),
+                            ("settings", settings_line(run.config)),
                             ("texts", f"{count(len(run.task))} × {plural(len(run.coding.fields), 'field')}"),
                             *_flips(run),
                             *cost_facts(run),
@@ -134,7 +124,7 @@ def coder_card(coder: Coder) -> Fragment:
     )
 
 
-def _settings(config: Mapping[str, Any]) -> str:
+def settings_line(config: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in settings_shown(config) if name != "model")
 
 
@@ -329,10 +319,8 @@ def _shown_place(task: Task) -> str:
     """Return where a task lies, seen from here; of a bundled one not where the package happens to be."""
     from nbannot.study.task_sources import bundled_folder
 
-    place, here = Path(str(task.path)), Path.cwd()
-    if place == bundled_folder(task.name):
-        return "bundled with nbannot"
-    return str(place.relative_to(here) if place.is_relative_to(here) else place)
+    place = Path(str(task.path))
+    return "bundled with nbannot" if place == bundled_folder(task.name) else seen_from_here(place)
 
 
 def _lengths(lengths: Sequence[int]) -> str:
@@ -358,147 +346,3 @@ def _people(task: Task, f: Field) -> str:
         marked = sum(bool(value) for value in values)
         return f"{plural(sum(map(len, values)), 'span')} in {plural(marked, 'text')}"
     return f"{plural(sum(bool(value) for value in values), 'text')} with something written"
-
-
-def plan_card(plan: Plan) -> Fragment:
-    """Return a plan's card: calls, characters, tokens, time, where the texts go, the first prompts as they are."""
-    design = plan.design
-    info, config = design.info, design.config
-    where = {"endpoint": info.endpoint, "is_local": info.is_local}
-    many = len(plan.first_messages) > PROMPTS_ON_A_CARD
-    prompts = list(plan.first_messages.items())[:PROMPTS_ON_A_CARD]
-    blocks: list[Block] = [
-        Heading(f"Plan for {design.task.name}: {info.full_name}", 1, f"run {plan.run_id}; {_sent(plan)}"),
-        *(Para(note, "notice") for note in info.notes),
-        *([Para(_unreached(plan), "notice")] if plan.unreached else []),
-        Facts(
-            [
-                ("calls", _calls(plan)),
-                (
-                    "to be sent",
-                    f"{count(plan.input_chars)} characters, about {count(plan.input_tokens)} tokens; "
-                    f"at most {count(plan.input_tokens_at_most)}, and {count(plan.output_tokens_at_most)} in return",
-                ),
-                ("time", _time(plan)),
-                *(
-                    []
-                    if plan.money_at_most is None
-                    else [("money", money_words(plan.money, plan.money_at_most))]
-                ),
-                ("texts go", where_texts_go(where)),
-                *([("key", told)] if (told := key_goes(config)) else []),
-                ("settings", _settings(config.to_dict())),
-                ("state", STATES.get(plan.state, plan.state)),
-                ("folder", str(design.folder)),
-            ]
-        ),
-        *(
-            Fold(f"First prompt of {columns}", [_message(m) for m in messages])
-            for columns, messages in prompts
-        ),
-    ]
-    if many:
-        blocks.append(Para(f"… and {len(plan.first_messages) - PROMPTS_ON_A_CARD} more prompts.", "quiet"))
-    return Fragment.of(blocks)
-
-
-def plans_card(plans: Plans) -> Fragment:
-    """Return the plans of a sweep as one table: what differs, what each would take, and the sum."""
-    differing = plans.differing
-    rows: list[Row] = [
-        [
-            Cell(plan.run_id, "strong"),
-            *(setting_text(plan.design.config.to_dict()[name]) for name in differing),
-            plan.state,
-            *_taken(plan.calls_at_least, plan.calls_at_most, plan.input_tokens, plan.seconds),
-            *_paid(plan.money, plan.money_at_most),
-        ]
-        for plan in plans
-    ]
-    total = {name: plans.total(name) for name in SUMMED}
-    rows.append(
-        [
-            Cell("sum", "strong"),
-            *([""] * (len(differing) + 1)),
-            *_taken(total["calls_at_least"], total["calls_at_most"], total["input_tokens"], total["seconds"]),
-            *_paid(total["money"], total["money_at_most"]),
-        ]
-    )
-    header = [
-        "run_id",
-        *differing,
-        "state",
-        "calls",
-        "tokens, about",
-        "time, about",
-        "money, about",
-        "money, at most",
-    ]
-    blocks: list[Block] = [
-        Heading("Plan of a sweep", 1, f"{plural(len(plans), 'run')}"),
-        Grid(header, rows, "l" + "l" * len(differing) + "lrrrrr"),
-    ]
-    said = dict.fromkeys(_unreached(plan) for plan in plans if plan.unreached)
-    return Fragment.of([*blocks, *(Para(words, "notice") for words in said)])
-
-
-SUMMED = ("calls_at_least", "calls_at_most", "input_tokens", "seconds", "money", "money_at_most")
-
-
-def _taken(least: float | None, most: float | None, tokens: float | None, seconds: float | None) -> list[str]:
-    calls = count(int(most or 0)) if least == most else f"{count(int(least or 0))} to {count(int(most or 0))}"
-    return [
-        calls,
-        NONE if tokens is None else count(int(tokens)),
-        NONE if seconds is None else duration(seconds),
-    ]
-
-
-def _paid(about: float | None, at_most: float | None) -> list[str]:
-    return [NONE if value is None else f"{value:.4g}" for value in (about, at_most)]
-
-
-def money_words(about: float | None, at_most: float) -> str:
-    """Return what a run costs, in the unit of the prices: an estimate where there is one, and the bound.
-
-    >>> money_words(0.12, 1.5), money_words(None, 1.5)
-    ('about 0.12; at most 1.5', 'at most 1.5; a pilot says about how much')
-    """
-    if about is None:
-        return f"at most {at_most:.4g}; a pilot says about how much"
-    return f"about {about:.4g}; at most {at_most:.4g}"
-
-
-def _unreached(plan: Plan) -> str:
-    reason = plan.unreached.splitlines()[0]
-    return (
-        f"The model was not reached to be asked what it is ({reason.rstrip('.')}). Calls and bounds hold all the same; "
-        "the run gets another id where a model tells the digest of its weights."
-    )
-
-
-def _sent(plan: Plan) -> str:
-    if not plan.pilot_texts:
-        return "nothing was sent"
-    return f"{plural(plan.pilot_texts, 'text')} sent as a pilot"
-
-
-def _calls(plan: Plan) -> str:
-    least, most = plan.calls_at_least, plan.calls_at_most
-    if least == most:
-        return count(most)
-    return f"{count(least)} to {count(most)}: conditional fields are asked only where they apply"
-
-
-def _time(plan: Plan) -> str:
-    if not plan.calls_at_most:
-        return "none: everything is answered"
-    if plan.seconds is None or plan.seconds_per_call is None:
-        return "no earlier run with this model, prompt and answer mode to estimate from"
-    last = "the pilot" if plan.pilot_texts else "the last run of this kind"
-    return f"about {duration(plan.seconds)}, at {duration(plan.seconds_per_call)} a call as in {last}"
-
-
-def _message(message: Mapping[str, str]) -> Block:
-    who = "" if message["role"] == "user" else f"[{message['role']}]\n"
-    return Verbatim(who + message["content"])

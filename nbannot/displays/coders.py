@@ -11,6 +11,7 @@ from nbannot.page.blocks import Block, Cell, Fold, Grid, Heading, Para, Row
 from nbannot.page.digits import NONE, count, decimals, duration, interval, number
 from nbannot.page.fragment import Fragment
 from nbannot.report.words import metric_words, plural
+from nbannot.tools.files import seen_from_here
 
 if TYPE_CHECKING:
     from nbannot.comparing.field_agreement import Agreement
@@ -22,6 +23,10 @@ MATRIX_UP_TO = 12
 PAIRS_SHOWN = 5
 SPAN_PAIRS_UP_TO = 66
 """Pairs of spans and texts take long; more of them are made only when they are looked at."""
+
+EACH = (("", "l"), ("with the others' majority", "r"), ("95% interval", "l"), ("texts", "r"), ("with oneself", "r"),
+        ("95% interval", "l"), ("mean kappa with people", "r"), ("time per text", "r"))  # fmt: skip
+"""The columns of the table of coders and runs; those that nobody fills are left out."""
 
 
 def agreement_card(found: Agreements) -> Fragment:
@@ -113,23 +118,25 @@ def _each(found: Agreements, agreed: Agreement) -> Grid:
         majority, alone = agreed.majority.get(name), found.alone.get((name, column))
         if majority is None and alone is None and name not in found.seconds:
             continue
-        rows.append([name, *_value(majority), count(majority.n) if majority else "", *_value(alone),
+        rows.append([name, *_value(majority), count(majority.n) if majority else "", *_value(alone), "",
                      duration(found.seconds[name]) if name in found.seconds else ""])  # fmt: skip
     for (run, of_column), among in found.runs.items():
         if of_column == column:
-            kappa = number(among.mean_kappa, 2, low=-1.0) if not math.isnan(among.mean_kappa) else NONE
-            rows.append([Cell(f"run {run}", "strong"), *_value(among.majority), count(among.majority.n), "",
-                         f"mean kappa with people {kappa}", ""])  # fmt: skip
-    header = [
-        "",
-        "with the others' majority",
-        "95% interval",
-        "texts",
-        "with oneself",
-        "95% interval",
-        "time per text",
-    ]
-    return Grid(header, rows, "lrlrrlr", caption="Each coder")
+            kappa = NONE if math.isnan(among.mean_kappa) else number(among.mean_kappa, 2, low=-1.0)
+            rows.append(
+                [
+                    Cell(f"run {run}", "strong"),
+                    *_value(among.majority),
+                    count(among.majority.n),
+                    "",
+                    "",
+                    kappa,
+                    "",
+                ]
+            )
+    used = [k for k, (name, _) in enumerate(EACH) if not name or any(row[k] != "" for row in rows)]
+    kept: list[Row] = [[row[k] for k in used] for row in rows]
+    return Grid([EACH[k][0] for k in used], kept, "".join(EACH[k][1] for k in used), caption="Each coder")
 
 
 def _value(result: Result | None, digits: int = 2) -> list[Cell | str]:
@@ -151,7 +158,7 @@ def consensus_card(found: Any) -> Fragment:
         Heading("Consensus", 1, f"{found.base.name}, {plural(len(found.coders), 'coder')}, by {found.rule}"),
         _records(found.counts, "How the labels came about"),
         *(Para(note, "notice") for note in found.notes),
-        Para(f"Kept in {found.path}.", "quiet"),
+        Para(f"Kept in {seen_from_here(found.path)}.", "quiet"),
     ]
     return Fragment.of(blocks)
 

@@ -26,9 +26,10 @@ from nbannot.doors.arguments import (
     long_options,
 )
 from nbannot.doors.listing import as_json, facts, headline_words, runs_in, short, table
-from nbannot.errors import NbannotError, RunInterrupted, harmless, listed, nearest
+from nbannot.errors import NbannotError, RunError, RunInterrupted, TaskError, harmless, listed, nearest
 from nbannot.study.config import RunConfig, expand
 from nbannot.study.settings import SETTINGS
+from nbannot.tools.given import path_or
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -174,7 +175,7 @@ def do_compare(asked: argparse.Namespace) -> int:
 
 def do_list(asked: argparse.Namespace) -> int:
     """Print the runs of an output folder, oldest first."""
-    rows = runs_in(Path(asked.output_root), asked.task)
+    rows = runs_in(path_or(RunError, asked.output_root), asked.task)
     if asked.json:
         write(as_json(rows))
     elif rows:
@@ -201,7 +202,7 @@ def do_tasks(asked: argparse.Namespace) -> int:
     """Print the bundled tasks and those of a folder of one's own."""
     from nbannot.study.task_sources import bundled_tasks, load_task
 
-    root = Path(asked.task_root) if asked.task_root else None
+    root = path_or(TaskError, asked.task_root) if asked.task_root else None
     own = sorted(p.parent for p in root.glob("*/codebook.json")) if root else []
     rows = []
     sources: list[str | Path] = [*bundled_tasks(), *own]

@@ -31,7 +31,11 @@ from nbannot.tools.files import free_disk
 KEYS = ("OPENAI_API_KEY", "NBANNOT_API_KEY", "HF_TOKEN")
 """Environment variables that may hold a key; only whether they are set is ever told."""
 
-EXTRAS = {"local": ("xllamacpp",), "textbox": ("rouge_score", "sentence_transformers", "bert_score")}
+EXTRAS = {
+    "local": ("xllamacpp",),
+    "decide": ("sparrow_decider",),
+    "textbox": ("rouge_score", "sentence_transformers", "bert_score"),
+}
 OLLAMA_TIMEOUT_S = 1.0
 LEAST_DISK = 500_000_000
 
@@ -208,6 +212,10 @@ def _backend(name: str) -> Available:
             if find_spec("xllamacpp") is None:
                 return Available(name, False, "its engine is not installed", 'pip install "nbannot[local]"')
             return Available(name, True, f"{weights.found}; local/FILE.gguf, local/hf://owner/repo/FILE.gguf")
+        case "decide":
+            what = 'decide/sparrow, at once and in this process; decide/NAME on a server with base_url = "http://..."'
+            here = find_spec("sparrow_decider") is not None
+            return Available(name, here, what, "" if here else 'pip install "nbannot[decide]"')
         case "mock":
             return Available(name, True, "made-up answers, for trying things out")
         case "replay":

@@ -224,7 +224,7 @@ class Sender:
         """Keep every request back for as long as the server asks, and for a while when it answers none."""
         wait = reply.retry_after_s or 0.0
         if _status(reply) == 429 and not wait:
-            wait = FIRST_WAIT_S * 2.0 ** min(max(self._failures_in_a_row - 1, 0), 5)
+            wait = FIRST_WAIT_S * 2.0 ** min(max(self._failures_in_a_row - 1, 0), 3)
         if self._failures_in_a_row > HOLD_AFTER:
             wait = max(wait, FIRST_WAIT_S * 2.0 ** min(2, self._failures_in_a_row - HOLD_AFTER - 1))
         if wait:

@@ -87,8 +87,8 @@ def sample_weights(
         outside = [row for row in gold.tolist() if task.ids[row] not in stored]
         if len(outside) == len(gold):
             raise ScoringError(
-                f"no text with a human label is in {SAMPLE_FILE}: only texts drawn with a known probability can correct "
-                'a share.\n  Have the sample coded, or say how these texts were drawn: weights="column".'
+                f"no text with a human label is in {SAMPLE_FILE}: only texts drawn with a known probability can "
+                'correct a share.\n  Have the sample coded, or say how these texts were drawn: weights="column".'
             )
         if outside:
             human[outside] = -1

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,19 @@ QUICK = 0.002
 """Seconds: a faster estimator is called as often as the blocks ask for."""
 
 
+class Values(NamedTuple):
+    """(runs, coders) values of a statistic, the variance of their mean over texts, its degrees of freedom, a name.
+
+    `bounds` is the range of the statistic, where it is known.
+    """
+
+    values: FloatArray
+    variance: float
+    df: float
+    name: str
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+
+
 def grid_values(
     runs: Sequence[Run],
     statistic: Any,
@@ -39,8 +52,8 @@ def grid_values(
     coders: Sequence[Coder],
     cluster: str | None,
     seed: int,
-) -> tuple[FloatArray, float, float, str]:
-    """Return (runs, coders) values, the variance of their mean over texts, its degrees of freedom, and a name.
+) -> Values:
+    """Return the values of a statistic in every run (and against every coder), and how their mean moves with texts.
 
     Raises
     ------
@@ -81,9 +94,7 @@ def _against(run: Run, f: Field, coder: Coder | None) -> FieldData:
     return replace(data, human=human, human_applies=None)
 
 
-def _accuracy(
-    data: Sequence[FieldData], k: int, clusters: Sequence[str] | None, f: Field
-) -> tuple[FloatArray, float, float, str]:
+def _accuracy(data: Sequence[FieldData], k: int, clusters: Sequence[str] | None, f: Field) -> Values:
     coded = np.array([[h is not None for h in one.human] for one in data])
     used = np.logical_and.reduce(coded)
     if not used.any():
@@ -94,9 +105,7 @@ def _accuracy(
     return over_texts(per_text, k, groups, f"accuracy in {f.name}")
 
 
-def over_texts(
-    per_text: FloatArray, k: int, clusters: Sequence[str] | None, name: str
-) -> tuple[FloatArray, float, float, str]:
+def over_texts(per_text: FloatArray, k: int, clusters: Sequence[str] | None, name: str) -> Values:
     """Return a statistic that is a mean over texts: its variance is known without resampling."""
     n = len(per_text)
     if n < 2:
@@ -108,12 +117,12 @@ def over_texts(
         sums = np.bincount(unit_codes(clusters), apart)
         g = len(sums)
         variance, df = float((sums**2).sum()) / n**2 * g / max(1, g - 1), float(max(1, g - 1))
-    return per_text.mean(0).reshape(-1, k), variance, df if clusters is not None else max(df, 1.0), name
+    return Values(per_text.mean(0).reshape(-1, k), variance, df, name, (0.0, 1.0))
 
 
 def _of_metric(
     data: Sequence[FieldData], k: int, metric: str, clusters: Sequence[str] | None, seed: int, f: Field
-) -> tuple[FloatArray, float, float, str]:
+) -> Values:
     def value(one: FieldData) -> float:
         found = score_field(one, n_resamples=1)
         known = {**found.results, **found.extra}
@@ -127,7 +136,9 @@ def _of_metric(
     blocks = blocks_of(data[0].n_rows, clusters, CALLS // len(picked), seed)
     keep = [np.setdiff1d(np.arange(data[0].n_rows), block).tolist() for block in blocks]
     left_out = np.array([[value(_rows(one, rows)) for one in picked] for rows in keep])
-    return values.reshape(-1, k), _jackknife(left_out, len(data)), len(blocks) - 1.0, f"{metric} in {f.name}"
+    return Values(
+        values.reshape(-1, k), _jackknife(left_out, len(data)), len(blocks) - 1.0, f"{metric} in {f.name}"
+    )
 
 
 def _spread(n: int) -> list[int]:
@@ -156,7 +167,7 @@ def _rows(data: FieldData, rows: Sequence[int]) -> FieldData:
 
 def _of_estimator(
     runs: Sequence[Run], estimator: Callable[[Run], Any], clusters: Sequence[str] | None, seed: int
-) -> tuple[FloatArray, float, float, str]:
+) -> Values:
     started = time.monotonic()
     found = [read_estimate(estimator(run)) for run in runs]
     each = (time.monotonic() - started) / len(runs)
@@ -165,7 +176,7 @@ def _of_estimator(
     name = getattr(estimator, "__name__", "the estimate").replace("<lambda>", "the estimate")
     se = np.array([one.se for one in found])
     if not np.isnan(se).any():  # the estimator knows its error over texts; runs on the same texts share it
-        return values[:, None], float((se**2).mean()), float(MANY), name
+        return Values(values[:, None], float((se**2).mean()), float(MANY), name)
     picked = [
         runs[i] for i in np.linspace(0, len(runs) - 1, min(len(runs), RUNS)).round().astype(int).tolist()
     ]
@@ -180,7 +191,7 @@ def _of_estimator(
             for block in blocks
         ]
     )
-    return values[:, None], _jackknife(left_out, len(runs)), len(blocks) - 1.0, name
+    return Values(values[:, None], _jackknife(left_out, len(runs)), len(blocks) - 1.0, name)
 
 
 def _jackknife(left_out: FloatArray, n_runs: int) -> float:

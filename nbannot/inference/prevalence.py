@@ -251,8 +251,8 @@ def _note(here: dict[str, float], n_gold: int, clusters: int | None) -> str:
             "right by cancellation: the naive share is near the corrected one although the model errs in more than "
             f"{share(LARGE_ERROR, 1)} of the texts either way"
         )
-    if value * n_gold < TOO_FEW:
-        notes.append("too few human instances to estimate; the gold-only interval is beside it")
+    if min(value, 1 - value) * n_gold < TOO_FEW:
+        notes.append("too few coded texts of a kind to estimate well, look at the gold-only interval, too")
     if clusters is not None and clusters < CLUSTERS_FEW:
         notes.append(f"only {clusters} clusters, the interval may be too narrow")
     return "; ".join(notes)

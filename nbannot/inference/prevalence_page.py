@@ -174,8 +174,8 @@ class Prevalence(Finding):
         digits = decimals(moved.n_corpus)
         outside = not moved.corrected_low <= moved.naive <= moved.corrected_high
         return (
-            f"Counting the model's labels gives {number(moved.naive, digits)} {moved.label}{where}; corrected for its "
-            f"errors it is {number(moved.corrected, digits)} "
+            f'Counting the model\'s labels gives {number(moved.naive, digits)} for "{moved.label}"{where}; corrected '
+            f"for its errors it is {number(moved.corrected, digits)} "
             f"{interval(moved.corrected_low, moved.corrected_high, digits)}"
             + (
                 ": the naive share lies outside the interval."

@@ -65,6 +65,8 @@ class TotalError(Finding):
         `Component` of texts, facets, interactions, and what is left.
     df
         Degrees of freedom of the whole interval (Satterthwaite 1946).
+    half_width
+        Half of the whole interval, before it is cut at the range of the statistic.
     """
 
     name: str
@@ -79,6 +81,7 @@ class TotalError(Finding):
     components: tuple[Component, ...]
     n_runs: int
     n_texts: int
+    half_width: float
     designs: tuple[tuple[str, float, str], ...]
     notes: tuple[str, ...]
 
@@ -127,7 +130,7 @@ class TotalError(Finding):
             for row in self.frame.to_dict("records")
         ]
         more: list[Row] = [[what, f"±{half:.3f}", price] for what, half, price in self.designs]
-        half = (self.high - self.low) / 2
+        half = self.half_width
         return [
             Heading(
                 f"The whole error of {self.name}",
@@ -202,8 +205,8 @@ def total_error(
     same_texts(items)
     levels = facets_of(items, facets)
     held = {fixed} if isinstance(fixed, str) else set(fixed)
-    values, text_variance, text_df, name = grid_values(items, statistic, column, coders, cluster, seed)
-    n_coders = values.shape[1]
+    given = grid_values(items, statistic, column, coders, cluster, seed)
+    n_coders = given.values.shape[1]
     cells = {
         facet: [level for level in of_runs for _ in range(n_coders)] for facet, of_runs in levels.items()
     }
@@ -214,17 +217,17 @@ def total_error(
         raise ScoringError(f"fixed= names {listed(sorted(unknown))}.\n  The runs differ in: {listed(cells)}.")
     if not cells:
         raise ScoringError("these runs differ in no setting that decides their answers.")
-    y = values.ravel()
+    y = given.values.ravel()
     nested = {facet: of for facet, of in cells.items() if facet != "repeat"}
     sizes, df, rest, negative = components(y, nested)
-    found = [Component(TEXTS, len(items[0].task), text_df, text_variance)]
+    found = [Component(TEXTS, len(items[0].task), given.df, given.variance)]
     for facet, variance in sizes.items():
         parts = facet.split(" × ")
         n_levels = len(set(zip(*(nested[part] for part in parts), strict=True)))
         found.append(Component(facet, n_levels, df[facet], variance, all(part in held for part in parts)))
     rest_name, rest_fixed = _rest(nested, len(y), held, "repeat" in cells)
     found.append(Component(rest_name, len(y), max(1, len(y) - 1 - sum(df.values())), rest, rest_fixed))
-    return _result(name, float(y.mean()), found, len(items), len(y), negative, items, held)
+    return _result(given.name, float(y.mean()), found, given.bounds, negative, items, held)
 
 
 def _rest(nested: Mapping[str, Sequence[str]], n: int, held: set[str], repeated: bool) -> tuple[str, bool]:
@@ -244,8 +247,7 @@ def _result(
     name: str,
     estimate: float,
     found: Sequence[Component],
-    n_runs: int,
-    n_cells: int,
+    bounds: tuple[float, float],
     negative: Sequence[str],
     runs: Sequence[Run],
     held: set[str],
@@ -258,6 +260,7 @@ def _result(
         estimate, [found[i].variance for i in kept], [found[i].df for i in kept]
     )
     text_low, text_high, _ = whole_limits(estimate, [texts.variance], [texts.df])
+    limits = [min(max(v, bounds[0]), bounds[1]) for v in (text_low, text_high, low, high, one_low, one_high)]
     notes = [f"{listed(negative)}: estimated below 0, set to 0."] if negative else []
     few = [one.name for one in found[1:] if one.name != REST and one.levels < FEW_LEVELS and not one.fixed]
     if few:
@@ -266,10 +269,24 @@ def _result(
         )
     holds = sorted(held) or ["nothing"]
     notes.append(f"Holds fixed: {listed(holds)}. The grid is taken as crossed; repeats are what is left.")
+    designs = _designs(found, mean, kept, estimate, runs)
     return TotalError(
-        name, estimate, text_low, text_high, low, high, one_low, one_high, df, tuple(found), n_runs,
-        texts.levels, tuple(_designs(found, mean, kept, estimate, runs)), tuple(notes),
-    )  # fmt: skip
+        name=name,
+        estimate=estimate,
+        texts_low=limits[0],
+        texts_high=limits[1],
+        low=limits[2],
+        high=limits[3],
+        one_run_low=limits[4],
+        one_run_high=limits[5],
+        df=df,
+        components=tuple(found),
+        n_runs=len(runs),
+        n_texts=texts.levels,
+        half_width=high - estimate,
+        designs=tuple(designs),
+        notes=tuple(notes),
+    )
 
 
 def whole_limits(

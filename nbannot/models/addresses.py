@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from nbannot.errors import ModelError
 from nbannot.models.keys import LEAST, key_name, known_secrets, masked
-from nbannot.tools.secrets import key_place
+from nbannot.tools.secrets import key_place, without_keys
 
 
 def checked_address(address: str, source: str) -> str:
@@ -62,6 +62,25 @@ def joined(address: str, path: str) -> str:
     return f"{base}{path}{mark}{query}"
 
 
+def served_from(address: str) -> str:
+    """Return what identifies the place of a server: host and path, without scheme, port, user and ``/v1``.
+
+    >>> served_from("http://localhost:8000/v1/"), served_from("http://127.0.0.1:9")
+    ('this machine', 'this machine')
+    >>> served_from("https://user@gate.example.org:444/eu/v1?api-version=2")
+    'gate.example.org/eu?api-version=2'
+    """
+    address = address.strip()
+    try:
+        parts = urlsplit(address if "//" in address else f"//{address}")
+        host = parts.hostname or ""
+    except ValueError:
+        return address
+    here = host == "0.0.0.0" or is_loopback(address if "//" in address else f"http://{address}")
+    path = parts.path.rstrip("/").removesuffix("/v1")
+    return ("this machine" if here else host) + path + (f"?{parts.query}" if parts.query else "")
+
+
 def without_end(address: str, *ends: str) -> str:
     """Return an address without the first of these ends that its path has; its query stays.
 
@@ -93,7 +112,7 @@ def proxy_for(address: str) -> str | None:
     Raises
     ------
     ModelError
-        If it is of a kind that cannot be used.
+        If it is no address, or of a kind that cannot be used.
     """
     parts = urlsplit(address)
     host = parts.hostname or ""
@@ -104,6 +123,15 @@ def proxy_for(address: str) -> str | None:
     if not proxy:
         return None
     proxy = proxy if "://" in proxy else f"http://{proxy}"
+    try:
+        named = bool(urlsplit(proxy).hostname) and (urlsplit(proxy).port or 1) > 0
+    except ValueError:
+        named = False
+    if not named:
+        raise ModelError(
+            f"the proxy for {host} is no address: '{without_keys(proxy)}'.\n"
+            f"  Write HTTPS_PROXY or ALL_PROXY as http://host:port, or add {host} to NO_PROXY."
+        )
     if urlsplit(proxy).scheme not in ("http", "https"):
         raise ModelError(
             f"the proxy for {host} is of the kind '{urlsplit(proxy).scheme}', which is not supported.\n"

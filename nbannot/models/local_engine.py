@@ -255,6 +255,8 @@ class LocalEngine:
             logit_bias=[[token, OPTION_BIAS] for token in candidates],
         )
         found = {entry["id"]: entry["prob"] for entry in done.top}
+        if not all(isinstance(share, int | float) and 0 <= share <= 1 for share in found.values()):
+            raise ServerError("llama.cpp told numbers that are no probabilities")
         shares = {token: max(found.get(token, 0.0), LEAST_SHARE) for token in candidates}
         total = sum(shares.values())
         return {token: share / total for token, share in shares.items()}

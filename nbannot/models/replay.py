@@ -14,6 +14,7 @@ from typing import Any
 from nbannot.asking.ledger import FILE, messages_hash, read_lines, reply_of
 from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, RunError, nearest
+from nbannot.tools.given import path_or
 
 PARALLEL = 32
 
@@ -34,7 +35,7 @@ class ReplayModel:
 
     def __init__(self, name: str = "", **_: Any) -> None:
         self.name = name
-        self.folder = Path(name).expanduser()
+        self.folder = path_or(ModelError, name)
         self._replies: dict[tuple[str, str], Reply] | None = None
 
     @property

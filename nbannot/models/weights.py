@@ -28,6 +28,7 @@ from urllib.request import Request, urlopen
 from nbannot.errors import ModelError, nearest
 from nbannot.models.gguf import Say, describe, sha256_of
 from nbannot.tools.files import cache_folder
+from nbannot.tools.given import path_or
 
 DEFAULT_NAME = "smollm2-135m"
 READ_AT_ONCE = 1 << 20
@@ -89,7 +90,7 @@ def find(name: str, say: Say | None = None) -> Path:
         return packaged(DEFAULT_MODEL, cache_folder() / "models", tell)
     if name.startswith("hf://"):
         return _from_hub(name, tell)
-    path = Path(name).expanduser()
+    path = path_or(ModelError, name)
     if path.is_file():
         return path.resolve()
     if name.lower().endswith(".gguf"):

@@ -16,6 +16,7 @@ from nbannot.errors import NbannotError
 from nbannot.page.blocks import WIDTH, Block
 from nbannot.page.html import as_html, element, escape
 from nbannot.tools.files import write_for_user
+from nbannot.tools.given import path_or
 
 INK, QUIET, RULE, PAPER = "#22262b", "#5b636e", "#d4d8dd", "#ffffff"
 BLUE, ORANGE, GREEN = "#1f77b4", "#d1661a", "#3a7d44"
@@ -126,7 +127,7 @@ class Figure:
         NbannotError
             If the file name ends in something else, matplotlib is needed and missing, or the file cannot be written.
         """
-        target = Path(path).expanduser()
+        target = path_or(NbannotError, path)
         kind = target.suffix.lower()
         if kind not in SAVED_AS:
             raise NbannotError(

@@ -13,6 +13,7 @@ from nbannot.page.blocks import Block, page_text
 from nbannot.page.figure import Figure
 from nbannot.page.html import page_html
 from nbannot.tools.files import write_for_user
+from nbannot.tools.given import path_or
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
@@ -73,7 +74,7 @@ class Fragment:
         NbannotError
             If the file name ends in something else, or cannot be written.
         """
-        target = Path(path).expanduser()
+        target = path_or(NbannotError, path)
         contents = {
             ".html": PAGE.format(title=html.escape(target.stem), body=self.html),
             ".txt": self.text,

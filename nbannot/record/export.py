@@ -36,7 +36,7 @@ FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 BLANKS = " \t\r\n\x0b\x0c\xa0\u200b\ufeff'\""
 """What some spreadsheets skip in front of one."""
 NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?")
-AUTOLINK = re.compile(r"\b((?:https?|ftp|mailto|xmpp|www))([:.])", re.IGNORECASE)
+AUTOLINK = re.compile(r"((?:https?|ftp|mailto|xmpp|www))([:.])", re.IGNORECASE)
 """What GitHub turns into a link by itself."""
 
 

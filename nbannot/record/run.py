@@ -27,10 +27,10 @@ from nbannot.study.task import Task
 from nbannot.study.task_sources import load_task
 from nbannot.tools.files import read_json
 from nbannot.tools.frames import Frame
+from nbannot.tools.given import path_or
 
 if TYPE_CHECKING:
     from nbannot.page.fragment import Fragment
-    from nbannot.tools.frames import Frame
 
 COMPLETE, PARTIAL, FAILED, RUNNING = "complete", "partial", "failed", "running"
 
@@ -251,7 +251,7 @@ def load_run(place: str | Path, *, task: Task | None = None) -> Run:
     ScoringError
         If the data are not those it was made from.
     """
-    path = Path(place).expanduser()
+    path = path_or(RunError, place)
     config = folder.read_config(path)
     whole = task or task_of_run(path, config)
     # A task that is read from the run's folder holds the selected texts only; half of them is no half of the whole.

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
-from nbannot.tools.files import write_for_user
 from nbannot.errors import TableError
 from nbannot.record.export import Grid, grid_of, is_number, shown_as, to_csv
+from nbannot.tools.files import write_for_user
+from nbannot.tools.given import path_or
 
 if TYPE_CHECKING:
     from nbannot.record.run import Run
@@ -65,7 +66,7 @@ def spreadsheet(table: Run | Any, path: str | Path) -> Path:
     TableError
         If the file name ends in something else, the table is too large for a sheet, or the file cannot be written.
     """
-    target = Path(path).expanduser()
+    target = path_or(TableError, path)
     kind = target.suffix.lower()
     if kind not in (".xlsx", ".csv"):
         raise TableError(

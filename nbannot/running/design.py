@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 from nbannot.asking import prompts
 from nbannot.asking.decisions import CLOSED, Reading
 from nbannot.asking.request_reply import AnswerMode, Model, ModelInfo
 from nbannot.engine.job import Job, group_fields, group_for_decisions, prompt_for
 from nbannot.errors import ConfigError, TaskError, listed
+from nbannot.models.addresses import served_from
 from nbannot.models.pair import Pair
 from nbannot.models.registry import get_model
 from nbannot.record import tables
@@ -53,7 +53,25 @@ class Design:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """The canonical form of everything that decides the answers."""
+        """The canonical form of everything that decides the answers.
+
+        The same model on another port is the same; a run that was kept under its port before keeps its id.
+        """
+        typed = self._identity(self.config.base_url)
+        place = self._place()
+        if place == self.config.base_url or (self._folder_of(typed) / "config.json").exists():
+            return typed
+        return self._identity(place)
+
+    def _place(self) -> str | None:
+        """Return the server's address without its port, and what the model is there where it has another name."""
+        if not self.config.base_url:
+            return self.config.base_url
+        root = self.info.details.get("root")
+        other = f"#{root}" if root and root != self.info.name else ""
+        return f"{served_from(self.config.base_url)}{other}"
+
+    def _identity(self, base_url: str | None) -> dict[str, Any]:
         decided = {
             name: value
             for name, value in self.config.to_dict().items()
@@ -61,7 +79,7 @@ class Design:
         }
         return {
             **decided,
-            "base_url": served_from(self.config.base_url),
+            "base_url": base_url,
             "model": self.info.full_name,
             "model_digest": self.info.digest,
             "max_tokens": self.job.max_tokens,
@@ -71,6 +89,7 @@ class Design:
             "codebook_hash": self.task.codebook.hash,
             "data_hash": self.data_hash,
             "prompt_hash": self.prompt_hash,
+            "text_code": self.job.code,
             **self._decided_by(),
         }
 
@@ -87,14 +106,10 @@ class Design:
     @cached_property
     def run_id(self) -> str:
         """First 8 hex characters of the SHA-256 of `identity`, none that a table reader takes for a number."""
-        text = json.dumps(self.identity, ensure_ascii=False, sort_keys=True)
-        number = 0
-        while True:
-            mark = f"{text}{number}" if number else text
-            run_id = hashlib.sha256(mark.encode()).hexdigest()[:8]
-            if tables.safe_run_id(run_id):
-                return run_id
-            number += 1
+        return _id_of(self.identity)
+
+    def _folder_of(self, identity: Mapping[str, Any]) -> Path:
+        return Path(self.config.output_root) / self.task.name / _id_of(identity)
 
     @property
     def config_hash(self) -> str:
@@ -106,13 +121,24 @@ class Design:
     @property
     def folder(self) -> Path:
         """Where the run is kept."""
-        return Path(self.config.output_root) / self.task.name / self.run_id
+        return self._folder_of(self.identity)
 
     @property
     def model_id(self) -> str:
         """The run's short readable name."""
         kind = self.job.kind
         return self.config.model_id("" if kind.built_in else kind.hash[:6])
+
+
+def _id_of(identity: Mapping[str, Any]) -> str:
+    text = json.dumps(identity, ensure_ascii=False, sort_keys=True)
+    number = 0
+    while True:
+        mark = f"{text}{number}" if number else text
+        run_id = hashlib.sha256(mark.encode()).hexdigest()[:8]
+        if tables.safe_run_id(run_id):
+            return run_id
+        number += 1
 
 
 RESOLVED = {
@@ -125,29 +151,17 @@ RESOLVED = {
     "ids": "the rows, in the hash of the data",
     "split": "the rows, in the hash of the data",
     "sample": "the rows, in the hash of the data",
+    "sample_by": "the rows, in the hash of the data",
+    "sample_seed": "the rows, in the hash of the data",
+    "threshold": "how probabilities become labels, where a decision model gives them",
+    "scale_answer": "how probabilities become labels, where a decision model gives them",
+    "text_model": "its full name and the digest of its weights",
     "base_url": "the host and its path: the same model on another port is the same model",
     "threshold": "with a decision model, as it stands; no other has it",
     "scale_answer": "with a decision model, as it stands; no other has it",
     "text_model": "with a decision model, the second one's full name and digest; no other has it",
 }
 """Settings that decide answers and do not enter the identity of a run as they stand, and what does in their place."""
-
-
-def served_from(base_url: str | None) -> str | None:
-    """Return what identifies the place of a server: host and path, without scheme, port, user and ``/v1``.
-
-    >>> served_from("http://localhost:8000/v1/"), served_from("http://127.0.0.1:9")
-    ('this machine', 'this machine')
-    >>> served_from("https://user@gate.example.org:444/eu/v1")
-    'gate.example.org/eu'
-    """
-    if base_url is None:
-        return None
-    parts = urlsplit(base_url if "//" in base_url else f"//{base_url}")
-    host = parts.hostname or ""
-    loopback = host in ("localhost", "::1", "0.0.0.0") or host.startswith("127.")
-    path = parts.path.rstrip("/").removesuffix("/v1")
-    return ("this machine" if loopback else host) + path
 
 
 def as_task(

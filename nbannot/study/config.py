@@ -49,7 +49,11 @@ class RunConfig(SettingFields):
 
     @classmethod
     def of(cls, settings: RunConfig | Mapping[str, Any] | None = None, /, **keywords: Any) -> RunConfig:
-        """Return the config with these settings; unknown names are refused with the nearest known one."""
+        """Return the config with these settings; unknown names are refused with the nearest known one.
+
+        The ``config`` of a run stands for how its texts were asked: `ids` and `split` name texts of its own task and
+        are left aside, so that ``run(corpus, final.config)`` annotates the whole corpus in the same way.
+        """
         if isinstance(settings, RunConfig):
             return settings.change(**keywords)
         if not isinstance(settings, Mapping | None):
@@ -57,6 +61,9 @@ class RunConfig(SettingFields):
                 f"settings are keywords, a RunConfig or a dictionary. Got {cut(settings)}.\n"
                 '  Type for instance: run(task, model="local").'
             )
+        if settings and "run_id" in settings and "identity" in settings:
+            stored = settings_in(settings)
+            settings = {name: value for name, value in stored.items() if name not in ("ids", "split")}
         merged = {**(settings or {}), **keywords}
         refuse(faults_in(merged))
         return cls(**merged)

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from nbannot.errors import listed, nearest
@@ -50,6 +51,14 @@ class Example:
     text: str
     response: Any
     raw: str
+
+
+class NoOptionError(ValueError):
+    """A cell is none of the options; which one is nearest is looked for when the message is read."""
+
+    def __str__(self) -> str:
+        word, options = self.args
+        return f"must be one of {listed(options, at_most=10)}{nearest(word, options)}"
 
 
 @dataclass(frozen=True)
@@ -150,7 +159,7 @@ class Field:
         option = known_word(cell, self.options)
         if option is not None:
             return option
-        raise ValueError(f"must be one of {listed(self.options, at_most=10)}{nearest(word, self.options)}")
+        raise NoOptionError(word, self.options)
 
     def to_json(self, value: Any) -> Any:
         """Return a value as it stands in a model's JSON answer (a checkbox is true or false, no value is null)."""
@@ -189,10 +198,12 @@ def plain_word(text: str) -> str:
 
 def known_word(word: str, known: Sequence[str]) -> str | None:
     """Return the label that is meant: exactly this one, else the one that is the same as a `plain_word`."""
-    if word in known:
-        return word
-    plain = plain_word(word)
-    return next((label for label in known if plain_word(label) == plain), None)
+    return word if word in known else _plain_words(tuple(known)).get(plain_word(word))
+
+
+@lru_cache(maxsize=64)
+def _plain_words(known: tuple[str, ...]) -> dict[str, str]:
+    return {plain_word(label): label for label in reversed(known)}  # the first of two that look the same
 
 
 RULE = re.compile(r"[^\S\n]*---[^\S\n]*")

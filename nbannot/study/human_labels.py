@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 TICKS = frozenset({"x", "✓", "✔", "☑", "☒", "on", "checked", "selected", "ticked"})
 """What tools write for a ticked box, beside 1, true, yes and the name of the box."""
+MOST_EXPLAINED = 50
 BLANK_MEANS = {"checkbox": "0", "span": "[]"}
 """What a blank cell stands for where it means "no": no tick, no passage."""
 
@@ -64,7 +65,9 @@ def _read(field: Field, cells: Sequence[str]) -> tuple[list[Any], Wrong, int]:
         try:
             known[cell] = field.read(cell)
         except ValueError as error:
-            known[cell], faults[cell] = None, str(error)
+            # A wrong column has a wrong cell in every row, and no message shows them all.
+            why = str(error) if len(faults) < MOST_EXPLAINED else "is no value of this field either"
+            known[cell], faults[cell] = None, why
             if field.type == "checkbox" and is_tick(field, cell):
                 faults[cell] += (
                     f"; if it marks a tick, and a blank no tick: blank_means_no=[{field.column!r}]"

@@ -188,6 +188,7 @@ def _codec(encoding: str) -> str:
     """Return the codec of this name; that of UTF-8 also takes a byte-order mark."""
     try:
         name = codecs.lookup(encoding).name
+        b"".decode(name)  # base64 and the like are codecs, too, but none of text
     except (LookupError, ValueError):
         raise TaskError(f"unknown encoding {encoding!r}.\n  Try 'utf-8', 'cp1252' or 'latin-1'.") from None
     return "utf-8-sig" if name in ("utf-8", "utf-8-sig") else encoding

@@ -19,8 +19,8 @@ def sampled(ids: Sequence[str], n: int, seed: int = 1, strata: Sequence[str] | N
 
     >>> sampled(["a", "b", "c", "d"], 2) == sampled(["a", "b", "c", "d"], 2)
     True
-    >>> [len(sampled(list("abcdefghij"), 4, strata=list("xxxxxxxxyz"))), 9 in sampled(list("abcdefghij"), 3, 1, list("xxxxxxxxyz"))]
-    [4, True]
+    >>> 9 in sampled(list("abcdefghij"), 3, strata=list("xxxxxxxxyz"))
+    True
     """
     order = sorted(range(len(ids)), key=lambda i: (_draw(ids[i], seed), i))
     if strata is None:

@@ -116,6 +116,12 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return out.getvalue()
 
 
+def seen_from_here(path: Path) -> str:
+    """Return a path as it is shown: from the working folder where it lies below it."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 def free_disk(path: Path) -> int:
     """Return the free bytes on the disk of the nearest folder that exists."""
     while not path.exists():

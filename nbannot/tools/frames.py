@@ -46,7 +46,15 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
-def make_frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Frame:
-    """Return rows as a pandas DataFrame with these columns, which also has ``to_polars()``."""
+def make_frame(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_they_are: Sequence[str] = ()
+) -> Frame:
+    """Return rows as a pandas DataFrame with these columns, which also has ``to_polars()``.
+
+    Values of the columns `as_they_are` stay Python's own: 1 beside ``None`` does not become 1.0 beside nan.
+    """
     frame: Frame = _class()([[row.get(name) for name in columns] for row in rows], columns=list(columns))
+    for name in as_they_are:
+        values = _class()({name: [row.get(name) for row in rows]}, dtype=object)[name]
+        frame[name] = values
     return frame

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from nbannot.errors import NbannotError
+
 LONGEST_NAME, LONGEST_PATH = 255, 3_500
 """Bytes that a file system takes for one name, and for a folder with room for what is put into it."""
 
@@ -24,7 +26,7 @@ def parse_json(text: str, **more: Any) -> Any:
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg}, line {error.lineno}, column {error.colno}") from None
     except RecursionError:
-        raise ValueError("lists or objects in one another, too deep to read") from None
+        raise ValueError("lists or objects nested too deep to read") from None
     except ValueError:
         raise ValueError("a number has thousands of digits") from None
 
@@ -61,6 +63,14 @@ def given_path(path: str | os.PathLike[str]) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise ValueError(f"the path {_cut(os.fspath(path))!r} names a home that does not exist") from None
+
+
+def path_or(error: type[NbannotError], path: str | os.PathLike[str]) -> Path:
+    """Return a path that someone typed; raise this error if no file can have it."""
+    try:
+        return given_path(path)
+    except ValueError as fault:
+        raise error(f"{fault}.\n  Give another path.") from None
 
 
 def _cut(text: str) -> str:

@@ -131,7 +131,7 @@ def test_by_keyboard_alone(open_notebook):
         "Reasoning",
         "Temperature",
         "Seed",
-        "Limit (texts)",
+        "Limit (first texts)",
     ]
     assert [name for name in passed if name in wanted] == wanted
     expect(page.locator(".nbannot-plan")).to_contain_text("2 runs")

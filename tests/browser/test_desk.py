@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import DATA
 from playwright.sync_api import expect
 
@@ -43,8 +44,9 @@ def labels(root: Path, coder: str = "anna") -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_texts_are_coded_by_keyboard_alone(open_notebook: Any, tmp_path: Path) -> None:
-    page = start(open_notebook, tmp_path)
+@pytest.mark.parametrize("lab", [False, True], ids=["notebook", "lab"])
+def test_texts_are_coded_by_keyboard_alone(open_notebook: Any, tmp_path: Path, lab: bool) -> None:
+    page = start(open_notebook, tmp_path, lab=lab)
     head = page.locator(".nba-head")
     expect(head).to_contain_text("text 1 of 64")
     page.keyboard.type("1")
@@ -379,3 +381,28 @@ nba.adjudicate(task, "dora", output_root={root!r}, agreements=0)
     assert (decision.reason, decision.by, decision.moved) == (
         "the text is ambiguous", "dora", ["Policy Sentiment_Direction"]
     )  # fmt: skip
+
+
+def test_a_page_that_is_loaded_again_and_a_second_tab_go_on_together(
+    open_notebook: Any, tmp_path: Path, save: Any
+) -> None:
+    page = start(open_notebook, tmp_path)
+    for key in ["0", "Enter", "4", "Enter"]:
+        page.keyboard.press(key)
+    expect(page.locator(".nba-head")).to_contain_text("text 2 of 64")
+    save(page)
+    page.reload()
+    page.locator(".nba-root").wait_for(timeout=60_000)
+    expect(page.locator(".nba-head")).to_contain_text("text 2 of 64")
+    other = open_notebook.page(open_notebook.path())
+    other.locator(".nba-root").wait_for(timeout=60_000)
+    other.locator(".nba-root").focus()
+    for key in ["0", "Enter", "4", "Enter"]:
+        other.keyboard.press(key)
+    expect(page.locator(".nba-head")).to_contain_text("text 3 of 64")
+    page.locator(".nba-root").focus()
+    page.keyboard.press("0")
+    page.keyboard.press("Enter")
+    expect(other.locator(".nba-status")).not_to_contain_text("NOT KEPT")
+    expect(other.locator(".nba-field").first).to_contain_text("✓")
+    assert list(labels(tmp_path)) == ["ps001", "ps002", "ps003"]

@@ -32,6 +32,7 @@ from nbannot.study.task import Task
 from nbannot.study.task_sources import load_task
 from nbannot.tools.files import read_json
 from nbannot.tools.frames import make_frame
+from nbannot.tools.given import path_or
 
 __all__ = ["Change", "Rescored", "is_lab_folder", "rescore", "run_places"]
 
@@ -236,7 +237,7 @@ def rescore(
     RunError, TaskError, ScoringError
         If there is no run, its task is not found, or texts and ids are not those of the task.
     """
-    place = Path(folder).expanduser()
+    place = path_or(ScoringError, folder)
     config = read_json(place / CONFIG)
     if not config:
         raise RunError(f"{place} is not a run folder: it has no {CONFIG}.\n  Give the folder of one run.")
@@ -256,14 +257,14 @@ def rescore(
 
 def is_lab_folder(place: str | Path) -> bool:
     """Return whether a folder is a run folder that another program of this form, CodeBook Lab, wrote."""
-    folder = Path(place).expanduser()
+    folder = path_or(ScoringError, place)
     config = read_json(folder / CONFIG)
     return bool(config) and "identity" not in config and (folder / OUTPUT).is_file()
 
 
 def run_places(place: str | Path) -> list[Path]:
     """Return the run folders that a path names: itself, those in a task's folder, those of a task's table."""
-    path = Path(place).expanduser()
+    path = path_or(ScoringError, place)
     names = [path.name.removesuffix(t.suffix) for t in tables.TABLES.values() if path.name.endswith(t.suffix)]
     if path.is_file() and names:
         return run_folders(path.absolute().parent.parent, names[0]) or [path]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from nbannot.displays.cards import money_words
+from nbannot.displays.plans import money_words
 from nbannot.doors.form.sources import known_without_asking
 from nbannot.errors import NbannotError
 from nbannot.models.registry import get_model, split_name

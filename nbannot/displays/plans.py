@@ -1,0 +1,167 @@
+"""Cards of plans: what a run, or the runs of a sweep, would send and take; nothing was sent to know it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from nbannot.displays.cards import settings_line
+from nbannot.models.registry import key_goes
+from nbannot.page.blocks import Block, Cell, Facts, Fold, Grid, Heading, Para, Row, Verbatim
+from nbannot.page.digits import NONE, count, duration
+from nbannot.page.fragment import Fragment
+from nbannot.report.words import plural, setting_text, where_texts_go
+
+if TYPE_CHECKING:
+    from nbannot.running.plan import Plan, Plans
+
+PROMPTS_ON_A_CARD = 8
+STATES = {
+    "new": "new: nothing has been asked yet",
+    "complete": "complete: the same call returns it without asking anything",
+    "can be continued": "begun: the same call goes on and asks only for what is missing",
+}
+
+
+def plan_card(plan: Plan) -> Fragment:
+    """Return a plan's card: calls, characters, tokens, time, where the texts go, the first prompts as they are."""
+    design = plan.design
+    info, config = design.info, design.config
+    where = {"endpoint": info.endpoint, "is_local": info.is_local}
+    many = len(plan.first_messages) > PROMPTS_ON_A_CARD
+    prompts = list(plan.first_messages.items())[:PROMPTS_ON_A_CARD]
+    blocks: list[Block] = [
+        Heading(f"Plan for {design.task.name}: {info.full_name}", 1, f"run {plan.run_id}; {_sent(plan)}"),
+        *(Para(note, "notice") for note in info.notes),
+        *([Para(_unreached(plan), "notice")] if plan.unreached else []),
+        Facts(
+            [
+                ("calls", _calls(plan)),
+                (
+                    "to be sent",
+                    f"{count(plan.input_chars)} characters, about {count(plan.input_tokens)} tokens; "
+                    f"at most {count(plan.input_tokens_at_most)}, and {count(plan.output_tokens_at_most)} in return",
+                ),
+                ("time", _time(plan)),
+                *(
+                    []
+                    if plan.money_at_most is None
+                    else [("money", money_words(plan.money, plan.money_at_most))]
+                ),
+                ("texts go", where_texts_go(where)),
+                *([("key", told)] if (told := key_goes(config)) else []),
+                ("settings", settings_line(config.to_dict())),
+                ("state", STATES.get(plan.state, plan.state)),
+                ("folder", str(design.folder)),
+            ]
+        ),
+        *(
+            Fold(f"First prompt of {columns}", [_message(m) for m in messages])
+            for columns, messages in prompts
+        ),
+    ]
+    if many:
+        blocks.append(Para(f"… and {len(plan.first_messages) - PROMPTS_ON_A_CARD} more prompts.", "quiet"))
+    return Fragment.of(blocks)
+
+
+def plans_card(plans: Plans) -> Fragment:
+    """Return the plans of a sweep as one table: what differs, what each would take, and the sum."""
+    differing = plans.differing
+    rows: list[Row] = [
+        [
+            Cell(plan.run_id, "strong"),
+            *(setting_text(plan.design.config.to_dict()[name]) for name in differing),
+            plan.state,
+            *_taken(plan.calls_at_least, plan.calls_at_most, plan.input_tokens, plan.seconds),
+            *_paid(plan.money, plan.money_at_most),
+        ]
+        for plan in plans
+    ]
+    total = {name: plans.total(name) for name in SUMMED}
+    rows.append(
+        [
+            Cell("sum", "strong"),
+            *([""] * (len(differing) + 1)),
+            *_taken(total["calls_at_least"], total["calls_at_most"], total["input_tokens"], total["seconds"]),
+            *_paid(total["money"], total["money_at_most"]),
+        ]
+    )
+    header = [
+        "run_id",
+        *differing,
+        "state",
+        "calls",
+        "tokens, about",
+        "time, about",
+        "money, about",
+        "money, at most",
+    ]
+    blocks: list[Block] = [
+        Heading("Plan of a sweep", 1, f"{plural(len(plans), 'run')}"),
+        Grid(header, rows, "l" + "l" * len(differing) + "lrrrrr"),
+    ]
+    said = dict.fromkeys(_unreached(plan) for plan in plans if plan.unreached)
+    return Fragment.of([*blocks, *(Para(words, "notice") for words in said)])
+
+
+SUMMED = ("calls_at_least", "calls_at_most", "input_tokens", "seconds", "money", "money_at_most")
+
+
+def _taken(least: float | None, most: float | None, tokens: float | None, seconds: float | None) -> list[str]:
+    calls = count(int(most or 0)) if least == most else f"{count(int(least or 0))} to {count(int(most or 0))}"
+    return [
+        calls,
+        NONE if tokens is None else count(int(tokens)),
+        NONE if seconds is None else duration(seconds),
+    ]
+
+
+def _paid(about: float | None, at_most: float | None) -> list[str]:
+    return [NONE if value is None else f"{value:.4g}" for value in (about, at_most)]
+
+
+def money_words(about: float | None, at_most: float) -> str:
+    """Return what a run costs, in the unit of the prices: an estimate where there is one, and the bound.
+
+    >>> money_words(0.12, 1.5), money_words(None, 1.5)
+    ('about 0.12; at most 1.5', 'at most 1.5; a pilot says about how much')
+    """
+    if about is None:
+        return f"at most {at_most:.4g}; a pilot says about how much"
+    return f"about {about:.4g}; at most {at_most:.4g}"
+
+
+def _unreached(plan: Plan) -> str:
+    reason = plan.unreached.splitlines()[0]
+    return (
+        f"The model was not reached to be asked what it is ({reason.rstrip('.')}). Calls and bounds hold all the same; "
+        "the run gets another id where a model tells the digest of its weights."
+    )
+
+
+def _sent(plan: Plan) -> str:
+    if not plan.pilot_texts:
+        return "nothing was sent"
+    return f"{plural(plan.pilot_texts, 'text')} sent as a pilot"
+
+
+def _calls(plan: Plan) -> str:
+    least, most = plan.calls_at_least, plan.calls_at_most
+    if least == most:
+        return count(most)
+    return f"{count(least)} to {count(most)}: conditional fields are asked only where they apply"
+
+
+def _time(plan: Plan) -> str:
+    if not plan.calls_at_most:
+        return "none: everything is answered"
+    if plan.seconds is None or plan.seconds_per_call is None:
+        return "no earlier run with this model, prompt and answer mode to estimate from"
+    last = "the pilot" if plan.pilot_texts else "the last run of this kind"
+    return f"about {duration(plan.seconds)}, at {duration(plan.seconds_per_call)} a call as in {last}"
+
+
+def _message(message: Mapping[str, str]) -> Block:
+    who = "" if message["role"] == "user" else f"[{message['role']}]\n"
+    return Verbatim(who + message["content"])

@@ -1,0 +1,41 @@
+"""The README can be typed from top to bottom: a fresh kernel, an empty folder, not a word on stderr."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def cells() -> list[str]:
+    """Return what stands in fences for Python, and in those without a language that begin with a magic."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [body for kind, body in blocks if kind == "python" or (not kind and body.startswith("%"))]
+
+
+@pytest.mark.model
+def test_every_cell_runs(tmp_path):
+    pytest.importorskip("sparrow_decider", reason="no such extra here")
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells()])
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    NotebookClient(book, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert len(book.cells) > 12
+    for cell in book.cells:
+        assert not [out for out in cell.outputs if out.get("name") == "stderr"], cell.source
+
+
+PAGES = ["from-a-spreadsheet.md", "from-coders-files.md"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_for_newcomers_run(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (README.parent / "docs" / name).read_text(encoding="utf-8")
+    known: dict[str, object] = {}
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    for block in blocks:
+        exec(compile(block, name, "exec"), known)
+    assert len(blocks) >= 2

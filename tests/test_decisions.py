@@ -449,6 +449,9 @@ def test_settings_that_would_change_the_name_and_no_answer_are_refused(tmp_path)
             run_at(server, task, tmp_path, chat_mode="per_text", text_model="mock")
         with pytest.raises(ConfigError, match="none of them is asked"):
             run_at(server, task_of(1, codebook_of(QUOTE)), tmp_path)
+        for writer in ("decide/sparrow", "baseline/majority"):
+            with pytest.raises(ConfigError, match=rf"text_model = '{writer}' writes no texts"):
+                run_at(server, task_of(1, codebook_of(TERM, QUOTE)), tmp_path, text_model=writer)
     with pytest.raises(ConfigError, match=r"threshold = 0.7: only a decision model has this"):
         nbannot.run(task, model="mock", threshold=0.7, output_root=str(tmp_path))
 

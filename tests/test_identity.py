@@ -77,7 +77,7 @@ class Still:
 NEEDS: dict[str, dict[str, object]] = {
     "sample_by": {"sample": 12},
     "sample_seed": {"sample": 4},
-    **dict.fromkeys(("threshold", "scale_answer", "text_model"), {"decides": True}),
+    **{name: {"decides": True} for name in ("threshold", "scale_answer", "text_model")},
 }
 """Setting -> what must be there for it to decide anything."""
 

@@ -211,3 +211,19 @@ def test_the_study_from_dev_to_a_corpus(tmp_path):
     assert found.frame["n_gold"].tolist() == [60, 60]
     with pytest.raises(ScoringError, match="shaped the prompt"):
         nba.prevalence(corpus, "Stance", gold=best)
+
+
+def test_the_command_line_gives_its_reason_too(tmp_path, capsys):
+    from nbannot.doors.cli import main
+
+    place = tmp_path / "mine"
+    place.mkdir()
+    codebook_of(STANCE).save(place / "codebook.json")
+    frame().write_csv(place / "ground-truth.csv")
+    load_task(place).lock()
+    asked = ["run", str(place), "--model", "mock", "--split", "test", "--output_root", "out", "-q"]
+    assert main(asked) != 0
+    assert "--reason" in capsys.readouterr().err
+    assert main([*asked, "--reason", "final"]) == 0
+    assert "test half consulted once" in capsys.readouterr().out
+    assert load_task(place).split_lock.looks[0]["reason"] == "final"

@@ -68,8 +68,8 @@ function render({ model, el }) {
     const n = `${client}-${++serial}`;
     const late = setTimeout(() => {
       queue = [];
-      status("NOT KEPT yet: no answer from the kernel", true);
-      waiting.gone = setTimeout(() => die("the kernel does not answer; run the cell again"), GONE_AFTER_MS - ANSWER_WITHIN_MS);
+      status("NOT KEPT yet: no answer from the kernel (is a cell running?)", true);
+      waiting.gone = setTimeout(() => die("the kernel does not answer; if no cell is running, run this one again"), GONE_AFTER_MS - ANSWER_WITHIN_MS);
     }, ANSWER_WITHIN_MS);
     waiting = { n, late, after };
     model.send({ n, act, place: view.place, ...more });
@@ -361,9 +361,11 @@ function render({ model, el }) {
     if (waiting && !dead) queue.push({ ...handled, ahead: true }); else onKey(handled);
   }
 
+  const onSpan = () => active !== null && book.fields[active].type === "span";
+
   function isOurs(e) {
     if (e.metaKey || (e.ctrlKey && !e.key.startsWith("Arrow"))) return false;
-    if (e.key.startsWith("Arrow") || e.key === "Home" || e.key === "End") { const span = active && book.fields[active].type === "span"; return span || e.key === "ArrowUp" || e.key === "ArrowDown"; }
+    if (e.key.startsWith("Arrow") || e.key === "Home" || e.key === "End") { return onSpan() || (waiting && !dead) || e.key === "ArrowUp" || e.key === "ArrowDown"; }
     return e.key.length === 1 ? e.key !== " " : ["Enter", "Backspace", "Delete", "Escape"].includes(e.key);
   }
 
@@ -384,7 +386,7 @@ function render({ model, el }) {
       if (e.key === "e") { editing = true; active = view.applies[0]; status("change your answer; Enter keeps it"); return draw(); }
     }
     if (e.key === "ArrowUp" || e.key === "ArrowDown") { const k = view.applies.indexOf(active) + (e.key === "ArrowDown" ? 1 : -1); if (view.applies[k]) { active = view.applies[k]; draw(); } return; }
-    if (e.key.startsWith("Arrow") || e.key === "Home" || e.key === "End") return moveCaret(e);
+    if (e.key.startsWith("Arrow") || e.key === "Home" || e.key === "End") return onSpan() ? moveCaret(e) : undefined;
     if (field?.type === "span") {
       if (!field.labels.length && e.key === "1") return mark(null);
       if (at >= 0) return mark(field.labels[at]);

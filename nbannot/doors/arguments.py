@@ -63,6 +63,9 @@ def command_line(deeds: Mapping[str, Do]) -> argparse.ArgumentParser:
     run.add_argument(
         "--retry", choices=("invalid", "failed"), help="ask again what a finished run has no answer to"
     )
+    run.add_argument(
+        "--reason", metavar="WHY", help="why the locked test half is looked at (--split test); it is counted"
+    )
     run.add_argument("--json", action="store_true", help="print JSON instead of the report")
     run.add_argument("-q", "--quiet", action="store_true", help="no progress and no remarks on stderr")
     _add_settings(run)

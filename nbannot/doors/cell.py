@@ -53,6 +53,9 @@ ANNOTATE = (
     ),
     option("--fresh", action="store_true", help="make a new repetition of a run that exists"),
     option("--retry", choices=("invalid", "failed"), help="ask again what a finished run has no answer to"),
+    option(
+        "--reason", metavar="WHY", help="why the locked test half is looked at (split = test); it is counted"
+    ),
     option("-q", "--quiet", action="store_true", help="show neither progress nor the closing line"),
     option("--codebook", metavar="PATH", help="of a DataFrame: a path, or a variable with a Codebook"),
     option("-h", "--help", action="store_true", help="show this help"),
@@ -84,6 +87,7 @@ class Order:
     fresh: bool
     retry: Literal["invalid", "failed"] | None
     quiet: bool
+    reason: str | None = None
 
 
 def read_order(given: Any, out: str | None, cell: str | None, variables: Mapping[str, Any]) -> Order:
@@ -126,7 +130,9 @@ def read_order(given: Any, out: str | None, cell: str | None, variables: Mapping
         if found
         else task_named(given.task, given.codebook, variables, configs[0])
     )
-    return Order(task, configs, out, given.plan, _pilot(given), given.fresh, given.retry, given.quiet)
+    return Order(
+        task, configs, out, given.plan, _pilot(given), given.fresh, given.retry, given.quiet, given.reason
+    )
 
 
 def _pilot(given: Any) -> int:

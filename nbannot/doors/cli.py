@@ -112,7 +112,8 @@ def do_run(asked: argparse.Namespace) -> int:
             done = sweep(task, configs, tick=tick, say=say)
             runs, failures = done.runs, done.failures
         else:
-            runs = (run(task, configs[0], fresh=asked.fresh, retry=asked.retry, tick=tick, say=say),)
+            options = {"fresh": asked.fresh, "retry": asked.retry, "reason": asked.reason}
+            runs = (run(task, configs[0], **options, tick=tick, say=say),)
     for failure in failures:
         write(f"{failure.config.model_id()}: {failure.error}", file=sys.stderr)
     if asked.json:

@@ -18,7 +18,17 @@ from nbannot.study.config import RunConfig
 from nbannot.study.settings import SETTINGS
 
 SETTING_OPTIONS = {f"--{name}": name for name in SETTINGS}
-OWN_OPTIONS = ("--out", "--plan", "--pilot", "--fresh", "--retry", "--quiet", "--codebook", "--help")
+OWN_OPTIONS = (
+    "--out",
+    "--plan",
+    "--pilot",
+    "--fresh",
+    "--retry",
+    "--reason",
+    "--quiet",
+    "--codebook",
+    "--help",
+)
 AT_MOST = 50
 
 

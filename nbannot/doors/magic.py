@@ -290,7 +290,15 @@ def _carry_out(order: Order) -> Any:
     with live.progress(recipe.title(order.task, order.configs), quiet=order.quiet) as tick:
         if many:
             return sweep(order.task, order.configs, tick=tick, say=say)
-        return run(order.task, order.configs[0], fresh=order.fresh, retry=order.retry, tick=tick, say=say)
+        return run(
+            order.task,
+            order.configs[0],
+            fresh=order.fresh,
+            retry=order.retry,
+            reason=order.reason,
+            tick=tick,
+            say=say,
+        )
 
 
 _told_before: set[str] = set()

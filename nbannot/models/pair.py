@@ -31,11 +31,6 @@ class Pair:
         if hasattr(writer, "reply_tokens"):
             self.reply_tokens = writer.reply_tokens
 
-    @classmethod
-    def of(cls, decider: Model, writer: Model) -> Pair:
-        """Return the pair; a decider that is one already keeps its second model."""
-        return decider if isinstance(decider, Pair) else cls(decider, writer)
-
     def info(self) -> ModelInfo:
         """Return what the decision model says of itself, and what the other does among its details."""
         if self._info is None:

@@ -111,12 +111,18 @@ class Coding:
         return header, [list(row) for row in zip(*columns, strict=True)]
 
 
-def _told(f: Field, answer: Answer) -> dict[str, float]:
-    shares = answer.probabilities
-    if shares is None or answer.value not in f.labels:
-        return {}
-    found = {"probability": shares[f.labels.index(answer.value)]}
-    return found | ({"expected": f.min_value + expected(shares)} if f.type == "likert" else {})
+def probability_of(f: Field, answer: Answer) -> float | None:
+    """Return the probability of the label that was given; ``None`` where no model told it."""
+    if answer.probabilities is None or answer.value not in f.labels:
+        return None
+    return answer.probabilities[f.labels.index(answer.value)]
+
+
+def _told(f: Field, answer: Answer) -> dict[str, float | None]:
+    found = {"probability": probability_of(f, answer)}
+    if f.type == "likert" and answer.probabilities is not None:
+        found["expected"] = f.min_value + expected(answer.probabilities)
+    return found
 
 
 def from_output(

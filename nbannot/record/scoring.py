@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbannot.asking.answers import Answer
 from nbannot.errors import ScoringError, listed, nearest
-from nbannot.record.coding import Coding
+from nbannot.record.coding import Coding, probability_of
 from nbannot.record.looks import Looks
 from nbannot.study.field import Field
 from nbannot.study.task import Task
@@ -153,7 +153,7 @@ class Scored(Looks):
                 row[f"{f.column} human"] = human if applicable else None
                 row[f"{f.column} model"] = answer.value
                 row[f"{f.column} status"] = answer.status
-                row[f"{f.column} probability"] = _probability(f, answer)
+                row[f"{f.column} probability"] = probability_of(f, answer)
                 row[f"{f.column} agree"] = _agree(f, answer, human, applicable)
         sides = ("human", "model", "status", "probability", "agree")
         names = [f"{f.column} {side}" for f in self.coding.fields for side in sides]
@@ -197,12 +197,6 @@ class Scored(Looks):
             for answer, human, applicable, asked, text_id, text in every
             if human is not None and applicable and asked and not same_value(f, answer.value, human)
         ]
-
-
-def _probability(f: Field, answer: Answer) -> float | None:
-    if answer.probabilities is None or answer.value not in f.labels:
-        return None
-    return answer.probabilities[f.labels.index(answer.value)]
 
 
 def _agree(f: Field, answer: Answer, human: Any, applicable: bool) -> bool | None:

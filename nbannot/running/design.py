@@ -157,9 +157,6 @@ RESOLVED = {
     "scale_answer": "how probabilities become labels, where a decision model gives them",
     "text_model": "its full name and the digest of its weights",
     "base_url": "the host and its path: the same model on another port is the same model",
-    "threshold": "with a decision model, as it stands; no other has it",
-    "scale_answer": "with a decision model, as it stands; no other has it",
-    "text_model": "with a decision model, the second one's full name and digest; no other has it",
 }
 """Settings that decide answers and do not enter the identity of a run as they stand, and what does in their place."""
 
@@ -210,7 +207,7 @@ def dev_by_default(
         raise ConfigError(
             f"the test half of '{task.name}' is locked ({lock.words}): prompts are chosen on dev.\n"
             '  To look at it, say why, and it is counted: run(task, config, split="test", '
-            'reason="final model, chosen on dev").'
+            'reason="final model, chosen on dev"); in a cell or on the command line --reason "…".'
         )
     shown = sorted(task.examples() & lock.test_ids) if config.use_examples else []
     if shown:
@@ -245,8 +242,8 @@ def design(
     decides = getattr(model, "decides", False)
     writes = bool(config.text_model) or getattr(model, "writes", not decides)
     _check_decisions(config, fields, decides=decides, writes=writes)
-    if decides and config.text_model:
-        model = Pair.of(model, get_model(config.change(model=config.text_model, base_url=None), say))
+    if decides and config.text_model and not isinstance(model, Pair):
+        model = Pair(model, _writer(config, say))
     info = model.info()
     mode, calibrated = _answering(config, kind, model, info, fields)
     missing = [name for name in config.metadata_columns or () if name not in task.other_columns]
@@ -295,6 +292,18 @@ def _name_fault(name: str, output_root: str) -> ConfigError | TaskError | None:
         f"a task's name is that of a folder in outputs, and {name[:60]!r} {fault}.\n"
         "  Rename its folder, or give another name: Task(..., name=...)."
     )
+
+
+def _writer(config: RunConfig, say: Say | None) -> Model:
+    """Return the model that answers the open questions beside a decision model; the address is not its own."""
+    assert config.text_model is not None
+    writer = get_model(config.change(model=config.text_model, base_url=None), say)
+    if getattr(writer, "decides", False) or getattr(writer, "learns_from_labels", False):
+        raise ConfigError(
+            f"text_model = {config.text_model!r} writes no texts and quotes no passages.\n"
+            '  Name a language model, e.g. text_model = "local".'
+        )
+    return writer
 
 
 NOT_DECIDED = "a decision model answers no open questions, and the run has no text_model"

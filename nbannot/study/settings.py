@@ -151,7 +151,7 @@ class SettingFields:
         None,
         one_of(*CALIBRATIONS),
         "`batch` corrects scored answers for the model's general preference for some labels, measured on the "
-        "first 32 texts; unset: `batch` where answers are scored",
+        "first 32 texts; unset: `batch` where a language model's answers are scored",
         short="calibration",
         optional=True,
         values=CALIBRATIONS,

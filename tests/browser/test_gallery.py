@@ -92,3 +92,22 @@ def test_form(notebook):
     )
     page.get_by_text("4 runs").wait_for()
     picture_of_cell(page, 1, "form", 1100)
+
+
+def test_desk(notebook):
+    cell = 'nba.code("discrete-emotions", coder="anna", order="file")'
+    page = notebook(BEGIN, cell, width=1100, height=1400)
+    page.locator(".nba-root").focus()
+    to_the_word = [*["Control+ArrowRight"] * 7, "ArrowRight", "Control+Shift+ArrowRight"]
+    for key in [
+        *"." * 7,
+        "4",
+        "Enter",
+        "3",
+        "Enter",
+        *to_the_word,
+        "1",
+    ]:  # "I feel lonely on Thursday evenings."
+        page.keyboard.press(key)
+    page.locator(".nba-spans li").wait_for()
+    picture_of_cell(page, 1, "desk", 760)

@@ -107,7 +107,6 @@ def run(
         return found
     folder.make_folder(plan.folder)
     with folder.held(plan.folder):
-        folder.sweep(plan.folder)
         # Looked at again: another process may have been at work until now.
         if found := _finished(plan, task, retry, say, holding=True, reason=reason):
             return found

@@ -377,8 +377,8 @@ def matrix(first: int = 1) -> None:
             ]
             assert not left, f"left after operation {number}: {left}"
     print(
-        f"file operations {first} to {number - 1}, killed before each and run again: {refused} refused, {lost} with other files, "
-        f"{invented} with an answer asked for twice; {time.monotonic() - began:.0f} s"
+        f"file operations {first} to {number - 1}, killed before each and run again: {refused} refused, "
+        f"{lost} with other files, {invented} with an answer asked for twice; {time.monotonic() - began:.0f} s"
     )
 
 

@@ -46,7 +46,9 @@ NOT_THE_TEXT = re.compile(
     r"(field|parameter|argument|setting|value|key|header|property)",
     re.I,
 )
-OUT_OF_ORDER = re.compile(r"unavailable|time[d-]? ?out|overload|internal|try again|retry|fail(ed|ure)|busy", re.I)
+OUT_OF_ORDER = re.compile(
+    r"unavailable|time[d-]? ?out|overload|internal|try again|retry|fail(ed|ure)|busy", re.I
+)
 REFUSED_WORDS = re.compile(
     r"content[_ -]?filter(ed)?|contentfilter|(image_?)?safety|prohibited_?content|blocklist(ed)?|spii|recitation|"
     r"sensitive|moderat(ion|ed)|guardrail\w*|block(ed)?|flagged|filter(ed)?|policy_?violation|content_?policy|"
@@ -115,7 +117,9 @@ def refusal_in(status: int, error: object, words: str) -> bool:
             for k in ("contentFilter", "content_filter_result")
         ):
             codes += " content_filter"
-    if re.search(r"\b(1301|1026|1027|10013|10014|10019)\b", codes):  # Zhipu, MiniMax, Spark have numbers for it
+    if re.search(
+        r"\b(1301|1026|1027|10013|10014|10019)\b", codes
+    ):  # Zhipu, MiniMax, Spark have numbers for it
         return True
     if FILTER_CODES.search(codes):
         return (status in MAY_BE_REFUSALS or status >= 500) and not ACCOUNT_CODES.search(codes)

@@ -14,7 +14,7 @@ from nbannot.measures.classification import accuracy, cohen_kappa, label_counts
 from nbannot.measures.coder_pairs import against_majority, pair_matrices
 from nbannot.measures.field import score_field
 from nbannot.measures.intervals import Intervals, Settings
-from nbannot.measures.label_field import label_values
+from nbannot.measures.label_metrics import label_values
 from nbannot.measures.ordinal import quadratic_kappa
 from nbannot.measures.resample import sample_cells, wilson
 from nbannot.measures.result import Result

@@ -12,7 +12,8 @@ from nbannot.errors import ScoringError, listed, nearest
 from nbannot.measures import ordinal
 from nbannot.measures.accounting import MISSING, Account, FieldData, account
 from nbannot.measures.classification import LABEL_METRICS, LabelCounts, f1_per_class, ratio
-from nbannot.measures.label_field import LABEL_NAMES, LIKERT_NAMES, label_values
+from nbannot.measures.label_field import LABEL_NAMES, LIKERT_NAMES
+from nbannot.measures.label_metrics import label_values
 from nbannot.measures.result import BoolArray, FloatArray
 from nbannot.measures.span_field import SPAN_NAMES, row_statistics
 from nbannot.measures.span_metrics import COLUMNS, EXTRA_SPAN_METRICS, SPAN_METRICS

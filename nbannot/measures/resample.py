@@ -143,6 +143,19 @@ def sample_cells(
     return _distinct(sums, columns, width, n_clusters, grouped, weighted=weights is not None)
 
 
+def sample_observed(
+    places: IntArray,
+    clusters: IntArray | None = None,
+    weights: FloatArray | None = None,
+    seed: int = 1,
+) -> tuple[Sample, IntArray]:
+    """Return the sample of rows over the distinct places alone, and these in ascending order (at least one)."""
+    observed, cells = np.unique(places, return_inverse=True)
+    if not len(observed):
+        observed = np.zeros(1, dtype=np.int64)
+    return sample_cells(cells, len(observed), clusters, weights, seed), observed
+
+
 def sample_rows(
     stats: FloatArray, clusters: IntArray | None = None, weights: FloatArray | None = None, seed: int = 1
 ) -> Sample:

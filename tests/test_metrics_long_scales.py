@@ -95,3 +95,20 @@ def test_many_labels_are_scored_in_seconds(kind, k):
         assert found.extra["kendall_tau_b"].value == pytest.approx(kendalltau(human, model)[0], abs=1e-12)
         off, apart = ((human - model) ** 2).mean(), ((human[:, None] - model[None].astype(float)) ** 2).mean()
         assert found.results["quadratic_kappa"].value == pytest.approx(1 - off / apart, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "metric", ["spearman_corr", "krippendorff_alpha", "gwet_ac1", "f1_macro", "cohen_kappa"]
+)
+def test_comparisons_on_observed_cells_are_those_on_full_tables(metric, monkeypatch):
+    from nbannot.measures import paired_statistics
+    from nbannot.measures.paired import compare_two
+
+    one = _rows(5, "likert")
+    other = FieldData("likert", one.labels, one.human, list(one.model)[::-1], human_applies=one.human_applies)
+    first = FieldData("likert", one.labels, one.human, one.model, human_applies=one.human_applies)
+    full = compare_two(first, other, metric, n_resamples=40)
+    monkeypatch.setattr(paired_statistics, "FULL_TABLE_UP_TO", 0)
+    observed = compare_two(first, other, metric, n_resamples=40)
+    for name in ("value_a", "diff", "ci_low", "ci_high", "p"):
+        assert getattr(observed, name) == pytest.approx(getattr(full, name), abs=1e-12)

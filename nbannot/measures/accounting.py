@@ -153,7 +153,7 @@ def account(data: FieldData) -> Account:
     )
 
 
-def confusion_table(rows: Account, n_labels: int) -> IntArray:
+def confusion_table(rows: Account, n_labels: int) -> NDArray[np.int32]:
     """Return the (K+1, K+1) table of counts over the rows that have a human label or do not apply.
 
     Row K: the field does not apply for the human. Column K: no label from the run, whatever the reason. Rows without
@@ -162,7 +162,7 @@ def confusion_table(rows: Account, n_labels: int) -> IntArray:
     cells = table_cells(rows, n_labels)
     human, column = np.divmod(cells[cells >= 0], n_labels + MISSING_COLUMNS)
     # Of 10,000 labels the system gives memory only where rows are, if nothing else is written.
-    table = np.zeros((n_labels + 1, n_labels + 1), dtype=np.int64)
+    table = np.zeros((n_labels + 1, n_labels + 1), dtype=np.int32)
     np.add.at(table, (human, np.minimum(column, n_labels)), 1)
     return table
 

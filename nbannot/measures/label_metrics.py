@@ -59,23 +59,25 @@ def from_cells(places: IntArray, k: int, values: FloatArray | None, classes: Int
     model = np.where(column < k, column, -1)
     answered, no_gate = np.flatnonzero(column < k), np.flatnonzero(column <= k)
     strict_cells = Cells(human, model, also=np.append(classes, 0))
-    both_cells = Cells(human[no_gate], model[no_gate])
+    both_cells = None if len(no_gate) == len(column) else Cells(human[no_gate], model[no_gate])
     of_class = np.searchsorted(strict_cells.labels, classes)
     invalid, closed = ((column == k) | (column == k + 2)).astype(float), (column == k + 1).astype(float)
     scored_cells = Cells(human[answered], model[answered])
     worst_cells = scored_cells
-    if values is not None:
+    if values is not None and len(answered) < len(column):
         low_end = values - values[0] > values[-1] - values
         worst_cells = Cells(human, np.where(column < k, column, np.where(low_end[human], 0, k - 1)))
 
     def evaluate(counts: FloatArray) -> dict[str, FloatArray]:
         strict = strict_cells.label_counts(counts)
-        found = _of_labels(strict, both_cells.label_counts(counts[:, no_gate]), k)
+        both = strict if both_cells is None else both_cells.label_counts(counts[:, no_gate])
+        found = _of_labels(strict, both, k)
         found |= _of_classes(LabelCounts(*(part[:, of_class] for part in strict)))
         found |= _of_gates(counts @ invalid, counts @ closed, strict.n)
         if values is not None:
             scored = CellTable(scored_cells, counts[:, answered])
-            found |= _of_scale(found, scored, CellTable(worst_cells, counts), values)
+            worst = scored if worst_cells is scored_cells else CellTable(worst_cells, counts)
+            found |= _of_scale(found, scored, worst, values)
         return found
 
     return evaluate
@@ -111,19 +113,22 @@ def end_to_end_cells(places: IntArray, k: int) -> Evaluate:
 
 
 def _of_labels(strict: LabelCounts, both: LabelCounts, k: int) -> dict[str, FloatArray]:
+    made = {metric: metric(strict) for metric in set(LABEL_METRICS.values()) - {cls.gwet_ac1}}
+    made[cls.gwet_ac1] = cls.gwet_ac1(strict, k)
     answered = strict.answered()
-    return {
-        **{name: metric(strict) for name, metric in LABEL_METRICS.items()},
-        "gwet_ac1": cls.gwet_ac1(strict, k),
+    found = {
+        **{name: made[metric] for name, metric in LABEL_METRICS.items()},
         "f1_micro": cls.f1_micro(strict),
         "pabak": cls.pabak(strict, k),
         "accuracy_answered": cls.accuracy(answered),
         "f1_macro_answered": cls.f1_macro(answered),
         "cohen_kappa_answered": cls.cohen_kappa(answered),
         "gwet_ac1_answered": cls.gwet_ac1(answered, k),
-        "accuracy_given_both": cls.accuracy(both),
-        "f1_macro_given_both": cls.f1_macro(both),
-        "cohen_kappa_given_both": cls.cohen_kappa(both),
+    }
+    same = both is strict
+    return found | {
+        f"{name}_given_both": found[name] if same else LABEL_METRICS[name](both)
+        for name in ("accuracy", "f1_macro", "cohen_kappa")
     }
 
 
@@ -148,17 +153,21 @@ def _of_scale(
         "mae": ordinal.mean_absolute_error,
         "within_one": ordinal.within_one,
     }
+    scale = {name: metric(scored, values) for name, metric in of_points.items()}
+    scale["spearman_corr"] = ordinal.spearman(scored)
+    far = scale
+    if worst is not scored:
+        far = {name: metric(worst, values) for name, metric in of_points.items()}
+        far["spearman_corr"] = ordinal.spearman(worst)
     return {
         "alpha_nominal": found["krippendorff_alpha"],
         "krippendorff_alpha": ordinal.alpha_ordinal(scored),
-        "spearman_corr": ordinal.spearman(scored),
         "bias": ordinal.bias(scored, values),
-        **{name: metric(scored, values) for name, metric in of_points.items()},
+        **scale,
         "alpha_interval": ordinal.alpha_interval(scored, values),
         "kendall_tau_b": ordinal.kendall_tau_b(scored),
         "linear_kappa": ordinal.linear_kappa(scored, values),
-        **{f"{name}_worst_case": metric(worst, values) for name, metric in of_points.items()},
-        "spearman_worst_case": ordinal.spearman(worst),
+        **{f"{name.removesuffix('_corr')}_worst_case": value for name, value in far.items()},
     }
 
 

@@ -121,8 +121,10 @@ def notes_of(
     never = [
         label for label, row, col in zip(data.labels, counts.row, counts.col, strict=True) if row == 0 < col
     ]
-    for label in never[:NAMED]:
-        notes.append(f"{label!s} was predicted but never used by humans; it is not in the macro averages.")
+    notes += [
+        f"{label!s} was predicted but never used by humans; it is not in the macro averages."
+        for label in never[:NAMED]
+    ]
     if len(never) > NAMED:
         notes.append(f"{len(never) - NAMED:,} more labels were predicted but never used by humans either.")
     if data.type == "likert" and n and float(headline.values["coverage"]) < 1:

@@ -41,6 +41,8 @@ from nbannot.report.words import (
 from nbannot.study.field import Field
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from nbannot.measures.result import FieldScore, Result
     from nbannot.record.run import Run
 
@@ -282,10 +284,10 @@ def class_grid(score: FieldScore) -> Grid:
 def confusion_grid(f: Field, score: FieldScore, who: str = "model") -> Grid:
     """Return the confusion matrix, or its most frequent errors where there are many labels."""
     labels = [str(label) for label in f.labels]
-    table = score.confusion.tolist() if score.confusion is not None else []
+    assert score.confusion is not None  # of fields with labels
     if len(labels) > MATRIX_AT_MOST:
-        return error_pairs(labels, table, who=who)
-    return matrix_grid(labels, table, who)
+        return error_pairs(labels, score.confusion, who=who)
+    return matrix_grid(labels, score.confusion.tolist(), who)
 
 
 def matrix_grid(labels: Sequence[str], table: Sequence[Sequence[int]], who: str = "model") -> Grid:
@@ -322,17 +324,17 @@ def matrix_grid(labels: Sequence[str], table: Sequence[Sequence[int]], who: str 
 
 
 def error_pairs(
-    labels: Sequence[str], table: Sequence[Sequence[int]], at_most: int = PAIRS_SHOWN, who: str = "model"
+    labels: Sequence[str], table: NDArray[Any], at_most: int = PAIRS_SHOWN, who: str = "model"
 ) -> Grid:
     """Return the most frequent pairs of a human label and another label of the model."""
     k = len(labels)
     names = [*labels, "no label"]
-    pairs = [
-        (n, i, j) for i, row in enumerate(table[:k]) for j, n in enumerate(row) if n and i != j
-    ]  # fmt: skip
+    human, model = (places.tolist() for places in table[:k].nonzero())
+    pairs = [(int(table[i, j]), i, j) for i, j in zip(human, model, strict=True) if i != j]
     pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
     rows: list[Row] = [
-        [labels[i], names[j], count(n), Cell(share(n, sum(table[i])), "quiet")] for n, i, j in pairs[:at_most]
+        [labels[i], names[j], count(n), Cell(share(n, int(table[i].sum())), "quiet")]
+        for n, i, j in pairs[:at_most]
     ]
     rest = sum(n for n, _, _ in pairs[at_most:])
     notes = [f"{plural(rest, 'further error')} in {len(pairs) - at_most} other pairs."] if rest else []

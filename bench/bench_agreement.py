@@ -41,6 +41,7 @@ def made(root: Path, share: float) -> nba.Task:
 
 def main() -> None:
     """Print the seconds, once where everybody coded everything and once where everybody coded a tenth."""
+    _ = nba.agreement, nba.load_coder  # imported before the clock runs
     for share in (1.0, 0.1):
         with tempfile.TemporaryDirectory() as place:
             root = Path(place)

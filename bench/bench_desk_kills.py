@@ -112,10 +112,8 @@ def main(kills: int) -> None:
                 rows[i] != cells_of(book, row_of(book, ledger.of(Key(i)).values)) for i in desk.task.ids
             )
             desk.close()
-    print(
-        f"{kills} kills, {confirmed:,} answers confirmed: {lost} lost, {invented} invented, "
-        f"{unlike} times CSV unlike log"
-    )
+    print(f"{kills} kills, {confirmed:,} answers confirmed:")
+    print(f"  {lost} lost, {invented} invented, {unlike} times the CSV was unlike the log")
 
 
 def _places(value: Any) -> Any:

@@ -16,6 +16,7 @@ release = version = nbannot.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["generate.py", "_build"]
+suppress_warnings = ["misc.highlighting_failure"]  # a cell with a shell command is no plain Python
 
 # Lessons are shown as they are stored: make notebooks runs them, and a site must not depend on a model.
 nb_execution_mode = "off"

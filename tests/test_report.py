@@ -22,7 +22,8 @@ from nbannot.page.blocks import (
     wrap,
 )
 from nbannot.page.digits import interval, interval_of, number, value_of
-from nbannot.report.fields import class_grid, confusion_grid, metric_grid
+from nbannot.report.confusion import confusion_grid
+from nbannot.report.fields import class_grid, metric_grid
 from nbannot.report.report import report_blocks, report_text
 from nbannot.report.words import settings_shown, state_of
 

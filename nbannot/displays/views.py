@@ -12,15 +12,8 @@ from nbannot.page.blocks import Block, Cell, Facts, Grid, Heading, Para, Row, cl
 from nbannot.page.digits import count, share, value_of
 from nbannot.page.figure import BLUE, INK, ORANGE, QUIET, RULE, Box, Figure, Line, Mark, Words, text_width
 from nbannot.page.fragment import Fragment
-from nbannot.report.fields import (
-    LABEL_TYPES,
-    MATRIX_AT_MOST,
-    confusion_grid,
-    error_pairs,
-    matrix_grid,
-    metric_grid,
-    n_reference,
-)
+from nbannot.report.confusion import MATRIX_AT_MOST, confusion_grid, error_pairs, matrix_grid
+from nbannot.report.fields import LABEL_TYPES, metric_grid, n_reference
 from nbannot.report.words import plural
 from nbannot.study.field import Field
 

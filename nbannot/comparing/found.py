@@ -15,7 +15,7 @@ from nbannot.errors import ScoringError, listed
 from nbannot.measures.accounting import FieldData
 from nbannot.measures.field import score_field
 from nbannot.measures.missing_answers import answered_rows
-from nbannot.measures.paired import ManyResult, PairResult
+from nbannot.measures.pair_result import ManyResult, PairResult
 from nbannot.measures.paired_statistics import LOWER_IS_BETTER
 from nbannot.measures.result import FieldScore, Result
 from nbannot.page.shown import Shown

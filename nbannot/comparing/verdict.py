@@ -15,7 +15,7 @@ from nbannot.measures.accounting import LABEL_TYPES, FieldData, account
 from nbannot.measures.label_field import MACRO
 from nbannot.measures.label_report import variation_words
 from nbannot.measures.missing_answers import WORDS, answered_rows
-from nbannot.measures.paired import ManyResult, PairResult
+from nbannot.measures.pair_result import ManyResult, PairResult
 from nbannot.measures.paired_statistics import LOWER_IS_BETTER
 from nbannot.page.digits import MINUS, decimals
 from nbannot.record.run import Run

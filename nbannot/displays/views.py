@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nbannot.displays.rows import field_of, rows_of, who_of
-from nbannot.page.blocks import Block, Cell, Facts, Grid, Heading, Para, Row, clipped
+from nbannot.page.blocks import Block, Cell, Facts, Grid, Heading, Para, Row
 from nbannot.page.digits import count, share, value_of
 from nbannot.page.figure import BLUE, INK, ORANGE, QUIET, RULE, Box, Figure, Line, Mark, Words, text_width
 from nbannot.page.fragment import Fragment
+from nbannot.page.widths import clipped
 from nbannot.report.confusion import MATRIX_AT_MOST, confusion_grid, error_pairs, matrix_grid
 from nbannot.report.fields import LABEL_TYPES, metric_grid, n_reference
 from nbannot.report.words import plural

@@ -6,19 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbannot.page.blocks import (
-    Block,
-    Bullets,
-    Cell,
-    Facts,
-    Fold,
-    Footnotes,
-    Grid,
-    Para,
-    Row,
-    Section,
-    clipped,
-)
+from nbannot.page.blocks import Block, Bullets, Cell, Facts, Fold, Footnotes, Grid, Para, Row, Section
 from nbannot.page.digits import (
     NONE,
     count,
@@ -29,6 +17,7 @@ from nbannot.page.digits import (
     share,
     value_of,
 )
+from nbannot.page.widths import clipped
 from nbannot.report.confusion import confusion_grid
 from nbannot.report.words import (
     ANSWERED_TWIN,

@@ -22,7 +22,8 @@ from nbannot.comparing.align import (
 )
 from nbannot.comparing.coder import Coder, load_coder
 from nbannot.comparing.found import Comparison, Key
-from nbannot.comparing.verdict import ADJUSTMENT_WORDS, energy_of, seconds_of, tokens_of
+from nbannot.comparing.took import energy_of, seconds_of, tokens_of
+from nbannot.comparing.verdict import ADJUSTMENT_WORDS
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.measures.accounting import FieldData, account
 from nbannot.measures.best_run import best_run_corrected

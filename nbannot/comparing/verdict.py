@@ -10,6 +10,7 @@ import numpy as np
 
 from nbannot.comparing.align import Compared
 from nbannot.comparing.coder import Coder
+from nbannot.comparing.took import energy_of, seconds_of, tokens_of
 from nbannot.errors import listed
 from nbannot.measures.accounting import LABEL_TYPES, FieldData, account
 from nbannot.measures.label_field import MACRO
@@ -18,7 +19,6 @@ from nbannot.measures.missing_answers import WORDS, answered_rows
 from nbannot.measures.pair_result import ManyResult, PairResult
 from nbannot.measures.paired_statistics import LOWER_IS_BETTER
 from nbannot.page.digits import MINUS, decimals
-from nbannot.record.run import Run
 from nbannot.report.words import metric_words
 from nbannot.study.field import Field
 
@@ -53,28 +53,6 @@ class ComparedRuns(Protocol):
     def answered(self) -> dict[str, tuple[int, ...]]: ...
     def field(self, column: str) -> Field: ...
     def not_inferior(self, pair: PairResult) -> tuple[bool | None, bool | None]: ...
-
-
-def seconds_of(run: Compared) -> float | None:
-    """Return the seconds of model time a run took; ``None`` for a person."""
-    return run.timing.get("total_inference_time") if isinstance(run, Run) else None
-
-
-def tokens_of(run: Compared) -> int | None:
-    """Return the tokens a run sent and received, where the server told."""
-    if not isinstance(run, Run):
-        return None
-    from nbannot.record.folder import CHARS
-    from nbannot.tools.files import read_json
-
-    counts = read_json(run.folder / CHARS)
-    known = [counts.get("input_tokens"), counts.get("output_tokens")]
-    return sum(known) if None not in known else None  # type: ignore[arg-type]
-
-
-def energy_of(run: Compared) -> float | None:
-    """Return the energy a run took, kWh; ``None`` where it was not measured."""
-    return run.energy.get("total_energy_kwh") if isinstance(run, Run) else None
 
 
 def verdict(comparison: ComparedRuns, key: tuple[str, str]) -> str:

@@ -30,7 +30,6 @@ BAR_WIDTH = 12
 SCALE_WIDTH = 21
 EIGHTHS = " ▏▎▍▌▋▊▉"
 SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-ISOLATE = "\u2068{}\u2069"
 
 Tone = Literal["plain", "quiet", "strong", "notice", "warning"]
 

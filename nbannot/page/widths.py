@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from nbannot.errors import harmless
 
+ISOLATE = "\u2068{}\u2069"
+
 
 def width_of(text: str) -> int:
     """Return how many columns a text takes in a terminal: wide characters two, combining ones none.

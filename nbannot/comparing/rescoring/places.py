@@ -34,16 +34,16 @@ def run_places(place: str | Path) -> list[Path]:
     return [path]
 
 
-def _metrics_dir(place: Path) -> Path:
+def metrics_dir(place: Path) -> Path:
     return place.absolute().parent.parent / "metrics"
 
 
-def _task_of(place: Path, config: Mapping[str, Any]) -> Task:
+def task_of(place: Path, config: Mapping[str, Any]) -> Task:
     """Return the task of an older run: the runs table names its codebook, by a path from where the run was made."""
     name = str(config.get("task_name") or place.absolute().parent.name)
     named = [f"tasks/{name}"]
-    if tables.table_path(_metrics_dir(place), name, "runs").exists():
-        rows = tables.read_runs(_metrics_dir(place), name, polars=True).iter_rows(named=True)
+    if tables.table_path(metrics_dir(place), name, "runs").exists():
+        rows = tables.read_runs(metrics_dir(place), name, polars=True).iter_rows(named=True)
         named += [
             str(row["codebook_path"]).replace("\\", "/").rpartition("/")[0]
             for row in rows
@@ -59,7 +59,7 @@ def _task_of(place: Path, config: Mapping[str, Any]) -> Task:
     )
 
 
-def _old_values(metrics_dir: Path, task_name: str, run_id: str) -> dict[tuple[str, str], float]:
+def old_values(metrics_dir: Path, task_name: str, run_id: str) -> dict[tuple[str, str], float]:
     """Return (column, metric) -> the value in the long table; nan where it is blank."""
     try:
         table = tables.read_long(metrics_dir, task_name, canonical=True, polars=True)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from nbannot import __version__
 from nbannot.comparing.rescoring.evidence import Evidence, evidence, lab_coding
-from nbannot.comparing.rescoring.places import _metrics_dir, _old_values, _task_of, is_lab_folder, run_places
+from nbannot.comparing.rescoring.places import metrics_dir, old_values, task_of, is_lab_folder, run_places
 from nbannot.comparing.rescoring.rules import SAME, explain
 from nbannot.errors import NbannotError, RunError, ScoringError
 from nbannot.measures.result import Result
@@ -35,7 +35,7 @@ from nbannot.tools.files import read_json
 from nbannot.tools.frames import make_frame
 from nbannot.tools.given import path_or
 
-__all__ = ["Change", "Rescored", "is_lab_folder", "rescore", "run_places"]
+__all__ = ["Change", "Rescored", "rescore"]
 
 COLUMNS = ("column", "annotation_type", "metric", "old", "new", "difference", "ci_low", "ci_high", "n", "n_answered",
            "reason")  # fmt: skip
@@ -263,23 +263,23 @@ def _ours(place: Path, task: Task | None, options: Mapping[str, Any]) -> Rescore
     )
     scores = score(run.coding, **options)
     run.__dict__["scores"] = scores
-    old = _old_values(run.metrics_dir, run.task.name, run.run_id)
+    old = old_values(run.metrics_dir, run.task.name, run.run_id)
     changes = list(_changes(scores, old, {}))
     notes = [] if old else ["The tidy tables have no values of this run yet."]
     return Rescored(place, run.run_id, "nbannot", scores, changes, notes, run=run)
 
 
 def _labs(place: Path, config: Mapping[str, Any], task: Task | None, options: Mapping[str, Any]) -> Rescored:
-    whole = task or _task_of(place, config)
+    whole = task or task_of(place, config)
     lab = read_lab_folder(place, whole.codebook)
     coding = lab_coding(lab, whole)
     scores = score(coding, **{**options, "cluster": options["cluster"] or None})
-    old = _old_values(_metrics_dir(place), str(config.get("task_name") or whole.name), lab.run_id)
+    old = old_values(metrics_dir(place), str(config.get("task_name") or whole.name), lab.run_id)
     cells = {f.column: evidence(lab, whole, coding, f) for f in coding.fields}
     changes = list(_changes(scores, old, cells))
     notes = [*lab.notes, *_invisible(coding)]
     if not old:
-        notes.append(f"No old values of run {lab.run_id} were found in {_metrics_dir(place)}.")
+        notes.append(f"No old values of run {lab.run_id} were found in {metrics_dir(place)}.")
     if len(coding.task) < len(whole):
         notes.append(
             f"The run has {len(coding.task)} of the {len(whole)} texts of the task; only these count."
@@ -333,7 +333,7 @@ def _lab_row(found: Rescored) -> dict[str, Any]:
     row: dict[str, Any] = {}
     name = task.name
     try:
-        for stored in tables.read_runs(_metrics_dir(found.folder), name, polars=True).iter_rows(named=True):
+        for stored in tables.read_runs(metrics_dir(found.folder), name, polars=True).iter_rows(named=True):
             if stored["run_id"] == found.run_id:
                 row = {c: stored[c] for c in tables.RUNS_COLUMNS if c in stored}
     except NbannotError:

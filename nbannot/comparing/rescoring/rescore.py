@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from nbannot import __version__
 from nbannot.comparing.rescoring.evidence import Evidence, evidence, lab_coding
-from nbannot.comparing.rescoring.places import metrics_dir, old_values, task_of, is_lab_folder, run_places
+from nbannot.comparing.rescoring.places import metrics_dir, old_values, task_of
 from nbannot.comparing.rescoring.rules import SAME, explain
 from nbannot.errors import NbannotError, RunError, ScoringError
 from nbannot.measures.result import Result

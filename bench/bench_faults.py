@@ -92,7 +92,7 @@ def truth(task: Any) -> dict[str, list[Any]]:
 
 def ledger_calls(place: Path) -> Iterator[tuple[dict[str, Any], str]]:
     """Yield every call in a run's ledger with the hash by which the server knows its content."""
-    from nbannot.asking.ledger import messages_of, prefixes_in, read_lines
+    from nbannot.asking.ledger_lines import messages_of, prefixes_in, read_lines
 
     path = place / "responses.jsonl"
     prefixes = prefixes_in(path)

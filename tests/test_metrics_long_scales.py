@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from nbannot.measures import label_field
-from nbannot.measures.field import FieldData, score_field
+from nbannot.measures.accounting import FieldData
+from nbannot.measures.field import score_field
 
 LABELS = (1, 2, 3, 5, 8, 9)
 

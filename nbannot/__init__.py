@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from nbannot.desk.sample import sample as sample
     from nbannot.doors.form.configure import configure as configure
     from nbannot.errors import NbannotError as NbannotError
+    from nbannot.exchange.reading_projects import read_project as read_project
+    from nbannot.exchange.writing_projects import write_project as write_project
     from nbannot.inference.acceptance import acceptance_sample as acceptance_sample
     from nbannot.inference.alternative_annotator import alt_test as alt_test
     from nbannot.inference.multiverse import multiverse as multiverse
@@ -94,6 +96,7 @@ _PUBLIC = {
     "plan": "running.plan",
     "prevalence": "inference.prevalence",
     "prompt_types": "asking.prompts",
+    "read_project": "exchange.reading_projects",
     "regress": "inference.regression",
     "rescore": "comparing.rescoring.rescore",
     "Run": "record.run",
@@ -109,6 +112,7 @@ _PUBLIC = {
     "tipping_point": "inference.tipping_point",
     "total_error": "inference.total_error",
     "understudy": "inference.understudy",
+    "write_project": "exchange.writing_projects",
 }
 
 __all__ = ["__version__", *_PUBLIC]

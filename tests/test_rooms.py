@@ -9,8 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "nbannot"
 ROOMS = [
-    "errors", "tools", "measures", "page", "study", "asking", "models", "engine", "record", "report", "running",
-    "comparing", "inference", "displays", "desk", "doors", "__main__",
+    "errors", "tools", "measures", "page", "study", "exchange", "asking", "models", "engine", "record", "report",
+    "running", "comparing", "inference", "displays", "desk", "doors", "__main__",
 ]  # fmt: skip
 """Reading order; see docs/architecture.md. A room imports from itself and from rooms above it."""
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from dataclasses import field as attribute
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbannot.errors import CodebookError, listed, nearest
 from nbannot.page.shown import Shown
@@ -27,6 +27,9 @@ from nbannot.study.codebook_reader import CodebookReader, own_copy, read_json_fi
 from nbannot.study.field import Field, Section
 from nbannot.study.questions import Question, point_conditions
 from nbannot.tools.given import given_path
+
+if TYPE_CHECKING:
+    from nbannot.study.codebook_views import CodebookDiff
 
 
 @dataclass(frozen=True, repr=False)
@@ -148,6 +151,60 @@ class Codebook(Shown):
         point_conditions(raw, faults)
         return cls(**CodebookReader(own_copy(raw, "codebook"), "codebook", faults).parts())
 
+    @classmethod
+    def from_table(cls, table: Any, *, text_column: str = "text", encoding: str = "utf-8") -> Codebook:
+        """Return the codebook that a table of questions describes.
+
+        Parameters
+        ----------
+        table
+            A CSV file, an Excel workbook (its first sheet) or a frame with one row per question, or one per option:
+            columns ``name`` and ``type``, and as needed ``section``, ``instruction``, ``tooltip``, ``options`` (parted
+            by ``|``, ``;`` or line breaks), ``description`` (of the one option of a row), ``min``, ``max`` and
+            ``condition`` (``question = value``). A blank section or name is that of the row above.
+        text_column
+            The column of the data that holds the text.
+
+        Raises
+        ------
+        CodebookError, TaskError
+            If the table cannot be read or a row cannot be understood: all problems in one message.
+        """
+        from nbannot.study.codebook_views import raw_from_table
+
+        raw = raw_from_table(table, text_column, encoding)
+        types = {
+            q["name"]: q["type"]
+            for s in raw.values()
+            if isinstance(s, dict)
+            for q in s["annotations"].values()
+        }
+        for section in (s for s in raw.values() if isinstance(s, dict)):
+            for question in section["annotations"].values():
+                if "condition" in question:
+                    parent, value = question["condition"]
+                    kind = next(
+                        (k for name, k in types.items() if parent == name or parent.endswith(f"_{name}")),
+                        None,
+                    )
+                    question["condition"] = (parent, _typed(kind, value))
+        faults: list[str] = []
+        point_conditions(raw, faults)
+        where = "the table of questions"
+        return cls(**CodebookReader(own_copy(raw, where), where, faults).parts())
+
+    def to_markdown(self) -> str:
+        """Return the codebook as Markdown: to print, to hand to coders, to put into an appendix."""
+        from nbannot.study.codebook_views import to_markdown
+
+        return to_markdown(self)
+
+    def diff(self, other: Codebook) -> CodebookDiff:
+        """Return what differs from this codebook to `other`, and which labels each difference touches."""
+        from nbannot.study.codebook_views import differences
+
+        return differences(self, other)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the codebook in Studio's format, with everything it was read with; the caller owns the copy."""
         return copy.deepcopy(dict(self.source))
@@ -265,3 +322,10 @@ class Codebook(Shown):
 
     def __repr__(self) -> str:
         return f"<Codebook: {len(self.sections)} sections, {len(self.fields)} fields>"
+
+
+def _typed(kind: Any, value: str) -> int | str:
+    """Return the value of a condition as its parent has it: a number for a checkbox and a scale."""
+    if kind == "checkbox" and value.casefold() in ("yes", "no", "true", "false"):
+        return int(value.casefold() in ("yes", "true"))
+    return int(value) if kind in ("checkbox", "likert") and value.lstrip("+-").isdigit() else value

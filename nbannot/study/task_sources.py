@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from nbannot.errors import TaskError, listed, nearest
 from nbannot.study.codebook import Codebook
 from nbannot.study.reading import DATA_FILE, read_csv
+from nbannot.study.spreadsheets import WORKBOOKS, read_table
 from nbannot.study.task import OutsideLabels, Task
 from nbannot.tools.given import given_path
+
+TABLES = (".csv", ".tsv", *WORKBOOKS)
+"""Endings of tables of texts."""
 
 
 def bundled_tasks() -> list[str]:
@@ -27,6 +32,7 @@ def bundled_folder(name: str) -> Path:
 def load_task(
     source: str | Path,
     *,
+    codebook: Codebook | Mapping[str, Any] | str | Path | None = None,
     encoding: str = "utf-8",
     id_column: str | None = None,
     outside_labels: OutsideLabels = "error",
@@ -39,7 +45,11 @@ def load_task(
     ----------
     source
         A bundled name (`bundled_tasks`), a folder with ``codebook.json`` and ``ground-truth.csv``, the name of such a
-        folder below `task_root`, or ``hf://datasets/<owner>/<name>``.
+        folder below `task_root`, ``hf://datasets/<owner>/<name>``, or, with a `codebook`, a table of texts: a CSV file
+        or an Excel workbook (its first sheet).
+    codebook
+        The codebook of a table of texts: a `Codebook`, a dictionary, the path of a ``codebook.json``, or a table of
+        questions (``.csv``, ``.xlsx``; see `Codebook.from_table`). A folder has its own.
     encoding
         Encoding of ``ground-truth.csv``; UTF-8 with or without byte-order mark by default, UTF-16 with one.
     id_column, outside_labels, blank_means_no
@@ -51,14 +61,47 @@ def load_task(
         If there is no such task, or it cannot be used.
     """
     text = str(source)
+    if Path(text).suffix.lower() in TABLES:
+        return _from_table(text, codebook, encoding, id_column, outside_labels, blank_means_no)
+    if codebook is not None:
+        raise TaskError(
+            f"codebook=... goes with a table of texts ({listed(TABLES)}). Got '{text}', which has its own."
+        )
     if text.startswith("hf://"):
         folder, name = _from_hub(text), text.rsplit("/", 1)[-1]
     else:
         folder = _find_folder(text, task_root)
         name = folder.name
-    codebook = Codebook.load(folder)
+    own = Codebook.load(folder)
     data = read_csv(folder / DATA_FILE, encoding=encoding, delimiter=None)
-    return Task(data, codebook, name, id_column, outside_labels, path=folder, blank_means_no=blank_means_no)
+    return Task(data, own, name, id_column, outside_labels, path=folder, blank_means_no=blank_means_no)
+
+
+def _from_table(
+    text: str,
+    codebook: Codebook | Mapping[str, Any] | str | Path | None,
+    encoding: str,
+    id_column: str | None,
+    outside_labels: OutsideLabels,
+    blank_means_no: bool | str | Sequence[str],
+) -> Task:
+    if codebook is None:
+        raise TaskError(
+            f"{text} is a table of texts, and needs a codebook.\n"
+            f"  load_task('{text}', codebook='codebook.json'), or Codebook.from_table for a table of questions."
+        )
+    try:
+        place = given_path(text)
+    except ValueError as error:
+        raise TaskError(f"no task: {error}.") from None
+    data = read_table(place, encoding=encoding)
+    if isinstance(codebook, str | Path) and Path(codebook).suffix.lower() in TABLES:
+        codebook = Codebook.from_table(codebook, encoding=encoding)
+    elif isinstance(codebook, str | Path):
+        codebook = Codebook.load(codebook)
+    elif not isinstance(codebook, Codebook):
+        codebook = Codebook.from_dict(codebook)
+    return Task(data, codebook, place.stem, id_column, outside_labels, blank_means_no=blank_means_no)
 
 
 def _find_folder(text: str, task_root: str | Path | None) -> Path:

@@ -1,0 +1,84 @@
+"""Tables that people keep: CSV or Excel, every cell as text."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbannot.errors import TaskError
+from nbannot.study.reading import read_csv
+
+if TYPE_CHECKING:
+    import polars as pl
+
+WORKBOOKS = (".xlsx", ".xlsm")
+
+
+def read_table(path: str | Path, *, encoding: str = "utf-8") -> pl.DataFrame:
+    """Return a CSV file, or the first sheet of an Excel workbook, as a polars frame of strings.
+
+    In a workbook a formula is read as the value that was saved with it, a tick as 1 or 0.
+
+    Raises
+    ------
+    TaskError
+        If it cannot be read, has no header or no rows, or openpyxl is not installed for a workbook.
+    """
+    place = Path(path)
+    return (
+        _read_workbook(place)
+        if place.suffix.lower() in WORKBOOKS
+        else read_csv(path, encoding=encoding, delimiter=None)
+    )
+
+
+def _read_workbook(path: Path) -> pl.DataFrame:
+    import polars as pl
+
+    try:
+        import openpyxl
+    except ImportError:
+        raise TaskError(
+            "Excel workbooks are read with openpyxl, which is not installed.\n"
+            '  pip install "nbannot[exchange]", or save the sheet as CSV.'
+        ) from None
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        rows = [[_cell(value) for value in row] for row in book.worksheets[0].iter_rows(values_only=True)]
+        book.close()
+    except FileNotFoundError:
+        raise TaskError(f"no file {path}.") from None
+    except Exception as error:  # noqa: BLE001 - openpyxl raises of many kinds for files that are no workbooks
+        raise TaskError(f"{path} cannot be read as an Excel workbook: {error}.") from None
+    rows = [row for row in rows if any(cell.strip() for cell in row)]
+    if len(rows) < 2:
+        raise TaskError(f"the first sheet of {path} has no rows below a header.")
+    header = [name.strip() for name in rows[0]]
+    repeated = sorted({name for name in header if name and header.count(name) > 1})
+    if repeated:
+        raise TaskError(f"the first sheet of {path} has two columns '{repeated[0]}'.\n  Rename one.")
+    width = len(header)
+    unnamed = [
+        n for n in range(width) if not header[n] and any(r[n : n + 1] not in ([], [""]) for r in rows[1:])
+    ]
+    if unnamed:
+        raise TaskError(f"column {unnamed[0] + 1} of the first sheet of {path} has cells, but no name.")
+    rows = [row + [""] * (width - len(row)) for row in rows]
+    return pl.DataFrame(
+        {
+            name: pl.Series([row[n] for row in rows[1:]], dtype=pl.String)
+            for n, name in enumerate(header)
+            if name
+        }
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return value.isoformat() if isinstance(value, datetime.date | datetime.time) else str(value)

@@ -31,6 +31,7 @@ import numpy as np
 import polars as pl
 
 import nbannot as nba
+from nbannot.measures import calibration as measure
 from nbannot.record.coding import Coding
 from nbannot.record.scoring import score
 from nbannot.study.codebook import Codebook
@@ -65,17 +66,6 @@ def closed(task: Task) -> list[str]:
     return [f.column for f in task.codebook if f.type in CLOSED and f.column in task.label_columns]
 
 
-def ece(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
-    """Return the expected calibration error over right-closed bins of equal width."""
-    number = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = [
-        abs(right[number == b].mean() - confidence[number == b].mean()) * (number == b).mean()
-        for b in range(bins)
-        if (number == b).any()
-    ]
-    return float(sum(gaps))
-
-
 def calibration(coding: Coding, column: str) -> str:
     """Return ECE and its mean under perfect calibration with the same confidences; a dash without probabilities."""
     f = coding.task.codebook[column]
@@ -88,9 +78,8 @@ def calibration(coding: Coding, column: str) -> str:
     if len(pairs) < 20:
         return "–"
     confidence, right = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))
-    draw = np.random.default_rng(1)
-    null = np.mean([ece(confidence, draw.random(len(confidence)) < confidence) for _ in range(300)])
-    return f"{ece(confidence, right):.2f} ({null:.2f})"
+    error = measure.calibration_error(confidence, right, measure.equal_width(confidence))
+    return f"{error:.2f} ({measure.null_error(confidence):.2f})"
 
 
 def line(

@@ -95,7 +95,7 @@ def model_cell(f: Field, row: Row) -> Cell:
 
 
 def probability_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[Cell | str]], str]:
-    """Return header, cells per row and alignment of the model's probabilities with a bar; nothing where none was told."""
+    """Return header, cells per row and alignment of the model's probabilities, with a bar; nothing if none was told."""
     if all(row.probability is None for row in rows):
         return [], [[] for _ in rows], ""
     cells: list[list[Cell | str]] = [

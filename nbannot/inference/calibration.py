@@ -27,7 +27,7 @@ FEWEST = 10
 
 @dataclass(frozen=True)
 class Told:
-    """The probabilities of one run beside people's labels: (n, K) shares, (n,) positions of the given and true labels."""
+    """Probabilities of one run beside people's labels: (n, K) shares, (n,) positions of the given and true labels."""
 
     ids: tuple[str, ...]
     shares: FloatArray
@@ -54,8 +54,8 @@ def calibration(
     column
         A checkbox, dropdown or likert field; may be left out where one was asked.
     dev
-        A run with the same model and prompt on other texts (the dev half). With it, three fits are made on its texts and
-        only tried on those of `run`: one temperature; the mean of each option's probability divided out (batch
+        A run with the same model and prompt on other texts (the dev half). Three fits are made on its texts and only
+        tried on those of `run`: one temperature; the mean of each option's probability divided out (batch
         calibration; needs no labels); and for a checkbox the threshold with the highest kappa.
     reason
         Why the labels of a locked test half are used; the look is counted.
@@ -97,10 +97,10 @@ def calibration(
         made.append(make.form("batch calibration", _batch(f, told, learned), n))
         if f.type == "checkbox":
             threshold = measure.fitted_threshold(learned.shares[:, 1], learned.truth)
-            given = (told.shares[:, 1] >= threshold).astype(np.int64)
-            made.append(make.form(f"threshold {threshold:.2f}", replace(told, given=given), n, threshold))
+            ticked = (told.shares[:, 1] >= threshold).astype(np.int64)
+            made.append(make.form(f"threshold {threshold:.2f}", replace(told, given=ticked), n, threshold))
             notes.append(
-                f"threshold = {threshold:.3g} was chosen on dev; it becomes labels in a run of its own with that setting."
+                f"threshold = {threshold:.3g} was chosen on dev; it becomes labels in a run with that setting."
             )
         notes.append(f"Fits were made on the {n:,} labelled texts of {dev.run_id} and on none of these.")
     if run.config.get("calibration_used") == "batch":

@@ -15,10 +15,10 @@ from nbannot.tools.frames import Frame, make_frame
 
 SIDE, LEFT, TOP = 240.0, 46.0, 20.0
 LIMITS = (
-    "ECE is never 0 on so few answers: the null ECE is what a perfectly calibrated model with these probabilities would "
-    "get; only an ECE well above it says that the probabilities mislead.",
-    "Calibration says whether probabilities can be believed on average, not whether labels are right: a model that says "
-    ".5 and is right half of the time is calibrated. It holds for texts like these.",
+    "ECE is never 0 on so few answers: the null ECE is what a perfectly calibrated model with these probabilities "
+    "would get; only an ECE well above it says that the probabilities mislead.",
+    "Calibration says whether probabilities can be believed on average, not whether labels are right: a model that "
+    "says .5 and is right half of the time is calibrated. It holds for texts like these.",
 )
 
 

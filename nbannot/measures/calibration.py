@@ -64,8 +64,8 @@ def null_error(
 ) -> float:
     """Return the mean calibration error of a perfectly calibrated model with these confidences.
 
-    Outcomes are drawn `draws` times, each right with its stated probability. A few answers never fit their bins exactly,
-    so an error of this size says nothing against a model.
+    Outcomes are drawn `draws` times, each right with its stated probability. A few answers never fit their bins
+    exactly, so an error of this size says nothing against a model.
     """
     sure = np.asarray(confidence, dtype=float)
     if not len(sure):
@@ -116,7 +116,7 @@ def log_loss(probabilities: ArrayLike, truth: Sequence[int] | IntArray) -> float
 
 
 def auroc(confidence: ArrayLike, right: ArrayLike) -> float:
-    """Return how often a right answer is surer than a wrong one, ties counting half; ``nan`` where all are of a kind."""
+    """Return how often a right answer is surer than a wrong one, ties counting half; ``nan`` if all are of a kind."""
     from scipy.stats import rankdata
 
     correct = np.asarray(right, dtype=bool)
@@ -130,8 +130,8 @@ def auroc(confidence: ArrayLike, right: ArrayLike) -> float:
 def risk_coverage(confidence: ArrayLike, right: ArrayLike) -> dict[str, FloatArray]:
     """Return the risk-coverage curve at every distinct confidence, falling.
 
-    ``threshold``; ``coverage``: share of answers at least so sure; ``risk``: share of those that are wrong. Answers with
-    the same confidence are never parted.
+    ``threshold``; ``coverage``: share of answers at least so sure; ``risk``: share of those that are wrong. Answers
+    with the same confidence are never parted.
     """
     sure, wrong = np.asarray(confidence, dtype=float), 1 - np.asarray(right, dtype=float)
     order = np.argsort(-sure, kind="stable")

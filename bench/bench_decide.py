@@ -101,22 +101,12 @@ def replace_answers(coding: Coding, columns: Sequence[str]) -> Coding:
     return replace(coding, answers={c: coding.answers[c] for c in columns})
 
 
-def turned(task: Task) -> Task:
-    """Return the task with the options of every dropdown in reverse order; labels keep their names."""
-    source = task.codebook.to_dict()
-    for section in source.values():
-        for annotation in (section.get("annotations") or {}).values() if isinstance(section, Mapping) else ():
-            if annotation.get("type") == "dropdown":
-                annotation["options"] = annotation["options"][::-1]
-    return Task(task.data, Codebook.from_dict(source), task.name, path=None)
-
-
 def flip_shares(task: Task, run: Any, **settings: Any) -> dict[str, str]:
     """Return for every dropdown the share of labels that are others when its options stand the other way round."""
     wide = [f.column for f in task.codebook if f.type == "dropdown" and f.column in run.coding.answers]
     if not wide:
         return {}
-    other = nba.run(turned(task), **settings)
+    other = nba.run(task, option_order="reversed", **settings)
     shares = {}
     for column in wide:
         pairs = [

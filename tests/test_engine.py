@@ -19,7 +19,8 @@ import pytest
 from conftest import DEGREE, GATE, MARKS, QUOTE, STANCE, codebook_of, task_of
 
 import nbannot
-from nbannot.asking.ledger import Ledger, messages_of, prefixes_in, read_lines
+from nbannot.asking.ledger import Ledger
+from nbannot.asking.ledger_lines import messages_of, prefixes_in, read_lines
 from nbannot.asking.request_reply import ModelInfo, Reply
 from nbannot.engine.engine import annotate
 from nbannot.engine.job import group_fields

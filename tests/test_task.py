@@ -795,6 +795,24 @@ def test_columns_that_are_no_labels_blank_texts_and_names_of_tasks():
     assert "no name" in named
 
 
+def test_marks_without_a_quote_are_told_where_programs_count_differently():
+    import polars as pl
+
+    codebook = codebook_of({"name": "Mark", "type": "span", "label_options": ["x"]})
+
+    def told(text, *marks):
+        data = {"id": ["t"], "text": [text], "S_Mark": [json.dumps(marks)]}
+        return [n for n in Task(pl.DataFrame(data), codebook, "demo").notices if "without a quote" in n]
+
+    bare = {"start": 2, "end": 4, "label": "x"}
+    assert not told("plain words", bare)
+    assert not told("gr\u00fcne Worte", bare)
+    for text in ("\U0001f44d no, no", "a\r\nno, no", "u\u0308 no, no"):
+        (notice,) = told(text, bare)
+        assert "'S_Mark'" in notice and "(1)" in notice
+    assert not told("\U0001f44d no, ja", {**bare, "text": "no"})
+
+
 def test_a_mistyped_label_column_empties_nothing_of_a_finished_run(tmp_path):
     import polars as pl
 

@@ -18,10 +18,11 @@ from nbannot.displays.rows import (
     who_of,
 )
 from nbannot.errors import ScoringError, listed, nearest
-from nbannot.page.blocks import Block, Cell, Grid, Heading, Para, clipped
+from nbannot.page.blocks import Block, Cell, Grid, Heading, Para
 from nbannot.page.blocks import Row as Cells
 from nbannot.page.digits import NONE, count, number, share
 from nbannot.page.fragment import Fragment
+from nbannot.page.widths import clipped
 from nbannot.report.fields import LABEL_TYPES
 from nbannot.report.words import plural
 from nbannot.study.field import Field

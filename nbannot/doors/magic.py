@@ -143,7 +143,8 @@ class NbannotMagics(Magics):
             %report outputs/policy-sentiment/a1b2c3d4
             %report run --field Direction
         """
-        from nbannot.comparing.rescoring.rescore import is_lab_folder, rescore
+        from nbannot.comparing.rescoring.places import is_lab_folder
+        from nbannot.comparing.rescoring.rescore import rescore
 
         asked = parsed(NbannotMagics.report, recipe.split_line(line))
         if asked.run is not None and asked.run not in self._variables and is_lab_folder(asked.run):

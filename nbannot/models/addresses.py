@@ -10,6 +10,9 @@ from nbannot.errors import ModelError
 from nbannot.models.keys import LEAST, key_name, known_secrets, masked
 from nbannot.tools.secrets import key_place, without_keys
 
+ENDS = ("/chat/completions", "/completions", "/models", "/systemone", "/decisions")
+"""Ends of the addresses to which questions go; people copy them along with the server's address."""
+
 
 def checked_address(address: str, source: str) -> str:
     """Return the address of a server without the slash at its end; a query that holds no key stays.
@@ -63,10 +66,12 @@ def joined(address: str, path: str) -> str:
 
 
 def served_from(address: str) -> str:
-    """Return what identifies the place of a server: host and path, without scheme, port, user and ``/v1``.
+    """Return what identifies the place of a server: host and path, without scheme, port, user, ``/v1`` and `ENDS`.
 
     >>> served_from("http://localhost:8000/v1/"), served_from("http://127.0.0.1:9")
     ('this machine', 'this machine')
+    >>> served_from("http://localhost:8000/v1/chat/completions")
+    'this machine'
     >>> served_from("https://user@gate.example.org:444/eu/v1?api-version=2")
     'gate.example.org/eu?api-version=2'
     """
@@ -77,7 +82,7 @@ def served_from(address: str) -> str:
     except ValueError:
         return address
     here = host == "0.0.0.0" or is_loopback(address if "//" in address else f"http://{address}")
-    path = parts.path.rstrip("/").removesuffix("/v1")
+    path = without_end(parts.path.rstrip("/"), *ENDS).removesuffix("/v1")
     return ("this machine" if here else host) + path + (f"?{parts.query}" if parts.query else "")
 
 

@@ -327,7 +327,9 @@ def _finish(
         "last_call": tally.last,
     }
     before = read_json(place / folder.CONFIG)
-    kept = {name: before[name] for name in KEPT if name in before}
+    kept = {
+        name: before.get(name, {}) for name in KEPT
+    }  # empty until the scores are saved for the first time
     write_json(place / folder.CONFIG, config | details | kept)
     done = Run(
         place,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from nbannot.errors import listed
 from nbannot.study.field import Field
 from nbannot.study.prompt_marks import marks_notice
+from nbannot.study.span_cells import read_marks
 
 if TYPE_CHECKING:
     from nbannot.study.task import Task
@@ -46,6 +48,7 @@ def notices_of(task: Task) -> Iterator[str]:
         )
     yield from _ticks_only(task, labelled)
     yield from _marks_only(task, labelled)
+    yield from _unquoted(task, labelled)
     yield from _eaten_options(task, labelled)
     yield from _answers_of_closed_questions(task, labelled)
 
@@ -107,6 +110,36 @@ def _marks_only(task: Task, labelled: Sequence[Field]) -> Iterator[str]:
             "blank cell means 'not coded': these texts are not scored, so passages that a model invents there cost "
             "nothing. If a blank means 'no passage', say so: blank_means_no=True in load_task or Task."
         )
+
+
+def _unquoted(task: Task, labelled: Sequence[Field]) -> Iterator[str]:
+    """Yield a notice for marks whose place nothing proves: no quote, in texts that programs count differently."""
+    odd = [(not text.isascii() and _counts_differ(text)) or "\r\n" in text for text in task.texts]
+    found: dict[str, int] = {}
+    for field in labelled if any(odd) else ():
+        if field.type == "span":
+            cells = zip(task.data[field.column], odd, strict=True)
+            if n := sum(_without_quote(str(cell), field) for cell, differs in cells if differs and cell):
+                found[field.column] = n
+    if found:
+        yield (
+            f"In {_columns(found)} some marks have offsets without a quote ({_counts(found)}), in texts with emoji, "
+            "decomposed letters or \\r\\n, which programs count differently. They are placed as the quoted marks of "
+            "the column are, else by code points, and nothing proves it: export the marked words too."
+        )
+
+
+def _without_quote(cell: str, field: Field) -> int:
+    """Return how many marks of a cell have no quote; 0 where it cannot be read, which is said elsewhere."""
+    try:
+        return sum(mark.quote is None for mark in read_marks(cell, field.label_options) or ())
+    except ValueError:
+        return 0
+
+
+def _counts_differ(text: str) -> bool:
+    """Return whether UTF-16 or composed letters count another number of characters."""
+    return max(text) > "\uffff" or len(unicodedata.normalize("NFC", text)) != len(text)
 
 
 def _eaten_options(task: Task, labelled: Sequence[Field]) -> Iterator[str]:

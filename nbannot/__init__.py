@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from nbannot.exchange.writing_projects import write_project as write_project
     from nbannot.inference.acceptance import acceptance_sample as acceptance_sample
     from nbannot.inference.alternative_annotator import alt_test as alt_test
+    from nbannot.inference.calibration import calibration as calibration
     from nbannot.inference.multiverse import multiverse as multiverse
     from nbannot.inference.planning import how_many as how_many
     from nbannot.inference.prevalence import prevalence as prevalence
@@ -72,6 +73,7 @@ _PUBLIC = {
     "alt_test": "inference.alternative_annotator",
     "assign": "desk.assignment",
     "bundled_tasks": "study.task_sources",
+    "calibration": "inference.calibration",
     "checkbox": "study.questions",
     "class_page": "desk.class_page",
     "code": "desk.opening",

@@ -12,6 +12,7 @@ from nbannot.study.config import RunConfig
 from nbannot.study.settings import SETTINGS
 
 BASE = {"model": "mock", "seed": 7, "answer_mode": "score", "base_url": "http://one.example.org:1/v1"}
+PLACE = {"name": "Place", "type": "dropdown", "options": ["town", "river", "sea", "road", "hill"]}
 PLAIN = RunConfig(model="mock")
 OTHER = {
     "model": ["mock/other"],
@@ -41,6 +42,7 @@ OTHER = {
     "sample": [2, 4],
     "sample_by": ["author", "year"],
     "sample_seed": [2, 3],
+    "option_order": ["reversed", "random"],
     "threshold": [0.4, 0.6],
     "scale_answer": ["rounded"],
     "text_model": ["mock/second"],
@@ -84,7 +86,10 @@ NEEDS: dict[str, dict[str, object]] = {
 
 def identified(digest="sha256:1", decides=False, **settings):
     task = task_of(
-        40, codebook_of(GATE, DEGREE, QUOTE, MARKS), author=["a", "b"] * 20, year=["1", "1", "2", "3"] * 10
+        40,
+        codebook_of(GATE, DEGREE, QUOTE, MARKS, PLACE),
+        author=["a", "b"] * 20,
+        year=["1", "1", "2", "3"] * 10,
     )
     given = {**BASE, **settings}
     if given.get("reasoning") or given.get("prompt_type") == "CoT" or "fields_per_query" in given:

@@ -31,6 +31,8 @@ from nbannot.study.field import Field
 from nbannot.study.task import Task
 
 NONE_AT_ALL, ANY = "none", "any"
+ASKED_ALIKE = ("model", "prompt_hash", "model_digest", "answer_mode_used", "temperature", "calibration_used")
+"""What two runs must have in common for the errors of one to say something of the other's."""
 
 
 def measured(
@@ -180,18 +182,7 @@ def _joined(corpus: Run, gold: Any, f: Field, notes: list[str]) -> Run:
             f"{gold.run_id} was made on the dev half, whose texts shaped the prompt: the model's errors on them are "
             "fewer than on the corpus.\n  Give the run on the test half."
         )
-    differing = [
-        name
-        for name in (
-            "model",
-            "prompt_hash",
-            "model_digest",
-            "answer_mode_used",
-            "temperature",
-            "calibration_used",
-        )
-        if gold.config.get(name) != corpus.config.get(name)
-    ]
+    differing = [name for name in ASKED_ALIKE if gold.config.get(name) != corpus.config.get(name)]
     if differing:
         raise ScoringError(
             f"the model was asked in another way on gold than on the corpus: {listed(differing)} differ "

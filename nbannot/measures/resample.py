@@ -102,9 +102,12 @@ class Sample:
         units = np.repeat(np.arange(n_distinct), self.counts)
         identity = n_distinct == n
         drawn = np.empty((size, n_distinct))
-        for i in range(size):
-            picks = rng.integers(0, n, n)
-            drawn[i] = np.bincount(picks if identity else units[picks], minlength=n_distinct)
+        at_once = max(1, BLOCK_CELLS // max(n, n_distinct))
+        for first in range(0, size, at_once):
+            picks = rng.integers(0, n, (min(at_once, size - first), n))
+            shifted = (picks if identity else units[picks]) + n_distinct * np.arange(len(picks))[:, None]
+            counted = np.bincount(shifted.ravel(), minlength=n_distinct * len(picks))
+            drawn[first : first + at_once] = counted.reshape(len(picks), n_distinct)
         return drawn
 
 

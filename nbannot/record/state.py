@@ -13,6 +13,7 @@ from typing import Any
 from nbannot.asking.answers import Answer, calibrate
 from nbannot.asking.applies import NOT_REACHED, why_not_asked
 from nbannot.asking.ledger_lines import read_calls, read_lines
+from nbannot.asking.option_order import OptionOrder, as_in_codebook
 from nbannot.engine.schedule import CALIBRATION_TEXTS
 from nbannot.errors import RunError
 from nbannot.record.coding import NOT_CALIBRATED, Coding, from_output
@@ -63,6 +64,7 @@ def read_state(task: Task, ledger: Path, config: Mapping[str, Any], coder: str =
         If the ledger was changed by something else.
     """
     found = _Found(task, config["columns_asked"], int(config.get("retries") or 0) + 1, ledger)
+    found.order = config.get("option_order", "codebook"), config.get("seed")
     scored = config.get("answer_mode_used") == "score"
     calibrated = config.get("calibration_used") == "batch"
     for text_id, given in found.whole_lines() if scored or calibrated else found.heads():
@@ -113,6 +115,7 @@ class _Found:
             f.column: [None] * len(task) for f in task.codebook if f.column in columns
         }
         self.offsets: dict[str, tuple[float, ...]] = {}
+        self.order: tuple[OptionOrder, int | None] = "codebook", None
         self.calls = 0
         self._rows = {text_id: row for row, text_id in enumerate(task.ids)}
         self._same: dict[Any, Answer] = {}
@@ -139,6 +142,8 @@ class _Found:
                 shares = whole.get("probabilities")
                 if isinstance(decisions, Mapping):
                     shares = decisions.get(f.column, {}).get("probabilities")
+                    if len(shares or ()) == len(f.labels) and self.order[0] != "codebook":
+                        shares = as_in_codebook(f, shares, *self.order)
                 found.append(self._answer(f, stored, call["attempt"], shares))
         return found
 

@@ -156,6 +156,7 @@ RESOLVED = {
     "threshold": "how probabilities become labels, where a decision model gives them",
     "scale_answer": "how probabilities become labels, where a decision model gives them",
     "text_model": "its full name and the digest of its weights",
+    "option_order": "the wording, in the hash of the prompt, where a dropdown is asked",
     "base_url": "the host and its path: the same model on another port is the same model",
 }
 """Settings that decide answers and do not enter the identity of a run as they stand, and what does in their place."""
@@ -270,7 +271,7 @@ def design(
         answer_mode=mode,
         calibrated=calibrated,
         decides=decides,
-        reading=Reading(config.threshold, config.scale_answer),
+        reading=Reading(config.threshold, config.scale_answer, config.option_order, config.seed),
         unasked={f.column: NOT_DECIDED for f in fields if f.type not in CLOSED} if not writes else {},
         code=prompts.text_code(task.texts, texts if config.metadata_columns else ()),
         max_tokens=config.max_tokens or _reply_tokens(model, reasons=kind.reasons or bool(config.reasoning)),

@@ -115,6 +115,14 @@ def test_every_look_needs_a_reason_and_is_counted(tmp_path):
     said = str(again.report())
     for words in ("consulted 3 times by 2 configurations", "if this were the only look", "97.0%, for look 1"):
         assert words in said
+    rows = nba.runs("study", output_root="out").set_index("run_id")
+    other = next(look["run_id"] for look in task.split_lock.looks if look["run_id"] != final.run_id)
+    assert rows.loc[[final.run_id, other], "test_look"].tolist() == [1, 2]
+    assert rows.loc[[final.run_id, other], "test_configurations"].tolist() == [1, 2]
+    both = nba.compare([nba.load_run(final.folder.parent / name, task=study()) for name in (final.run_id, other)],
+                       n_resamples=50)  # fmt: skip
+    for table in (both.to_latex("ranking"), both.to_markdown()):
+        assert "Test half consulted 3 times by 2 configurations." in table
     third = nba.run(task, model="mock", temperature=0.9, split="test", reason="a fourth", output_root="out")
     assert "99.8%, for look 4" in str(third.report())
     task.split_lock.folder.joinpath("test_log.jsonl").write_text(
@@ -188,6 +196,7 @@ def test_only_the_test_half_corrects_a_share_and_that_is_a_look(tmp_path):
     assert found.frame["n_gold"].tolist() == [100, 100]
     assert found.frame["n_corpus"].tolist() == [200, 200]
     assert task.split_lock.looks[0]["metric"] == "gold labels"
+    assert "Locked split: test half consulted once by 1 configuration." in found.to_latex()
     nba.regress("Stance == 'pro' ~ 1", corpus, reason="share in the paper")
     assert task.split_lock.n_looks == 1
     left = nba.prevalence(nba.run(task, model="mock", split="test", reason="x", output_root="out"), "Stance")

@@ -248,15 +248,21 @@ class Comparison(Shown):
         label: str | None = None,
     ) -> str:
         """Return the pairs (`frame`) or the runs (`ranking`) as a LaTeX table; see `nbannot.record.export.to_latex`."""
-        return export.to_latex(self._table(table), caption, label)
+        return export.to_latex(self._table(table), caption, label, note=self._looks)
 
     def to_markdown(self, table: Literal["pairs", "ranking"] = "pairs") -> str:
         """Return the pairs (`frame`) or the runs (`ranking`) as a Markdown table."""
-        return export.to_markdown(self._table(table))
+        return export.to_markdown(self._table(table), note=self._looks)
 
     def to_csv(self, table: Literal["pairs", "ranking"] = "pairs") -> str:
         """Return the pairs (`frame`) or the runs (`ranking`) as CSV, every digit."""
         return export.to_csv(self._table(table))
+
+    @property
+    def _looks(self) -> str:
+        """How often the test half was consulted, as it must stand below every number that was made on it."""
+        lock = self.runs[0].task.split_lock
+        return f"{lock.words[0].upper()}{lock.words[1:]}." if lock is not None and lock.opened else ""
 
     def _table(self, table: str) -> Any:
         if table not in ("pairs", "ranking"):

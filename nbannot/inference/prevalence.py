@@ -105,6 +105,7 @@ def prevalence(
     )
     import numpy as np
 
+    cluster = found.task.cluster_column(cluster)
     groups, names = (
         (np.zeros(len(found.human), dtype=np.int64), [""]) if by is None else group_codes(found.column(by))
     )

@@ -79,11 +79,15 @@ class Lock:
         """Return the number of the first look at which a run was scored, from 1; 0 if it never was."""
         return next((k for k, look in enumerate(self.looks, 1) if look.get("run_id") == run_id), 0)
 
+    def consulted_by(self, k: int) -> int:
+        """Return by how many configurations the test half had been consulted with look `k`, itself included."""
+        return len({look.get("config") or look.get("run_id") for look in self.looks[:k]})
+
     @property
     def words(self) -> str:
         """How often the test half was consulted, in words."""
         looks = self.looks
-        configs = len({look.get("config") or look.get("run_id") for look in looks})
+        configs = self.consulted_by(len(looks))
         if not looks:
             return "test half never consulted"
         times = "once" if len(looks) == 1 else f"{len(looks)} times"

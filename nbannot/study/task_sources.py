@@ -32,6 +32,7 @@ def load_task(
     outside_labels: OutsideLabels = "error",
     blank_means_no: bool | str | Sequence[str] = False,
     task_root: str | Path | None = None,
+    cluster: str | None = None,
 ) -> Task:
     """Return the task of this name or place.
 
@@ -42,7 +43,7 @@ def load_task(
         folder below `task_root`, or ``hf://datasets/<owner>/<name>``.
     encoding
         Encoding of ``ground-truth.csv``; UTF-8 with or without byte-order mark by default, UTF-16 with one.
-    id_column, outside_labels, blank_means_no
+    id_column, outside_labels, blank_means_no, cluster
         As in `Task`.
 
     Raises
@@ -58,7 +59,16 @@ def load_task(
         name = folder.name
     codebook = Codebook.load(folder)
     data = read_csv(folder / DATA_FILE, encoding=encoding, delimiter=None)
-    return Task(data, codebook, name, id_column, outside_labels, path=folder, blank_means_no=blank_means_no)
+    return Task(
+        data,
+        codebook,
+        name,
+        id_column,
+        outside_labels,
+        path=folder,
+        blank_means_no=blank_means_no,
+        cluster=cluster,
+    )
 
 
 def _find_folder(text: str, task_root: str | Path | None) -> Path:

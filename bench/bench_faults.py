@@ -356,7 +356,8 @@ def matrix() -> None:
         while True:
             number += 1
             place = Path(root) / str(number)
-            if forked(killed_at(place, number)) == 0:
+            if (status := forked(killed_at(place, number))) != -signal.SIGKILL:
+                assert status == 0, f"operation {number}: the run failed by itself"
                 break
             if number % 20 == 0:
                 print(f"  {number} operations, {refused} refused, {lost} other files", flush=True)

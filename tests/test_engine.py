@@ -798,7 +798,8 @@ def test_a_run_stopped_between_its_last_answer_and_its_scores_is_scored_by_the_n
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("nbannot.running.run.save_scores", stopped)
+        for room in ("run", "mending"):
+            patch.setattr(f"nbannot.running.{room}.save_scores", stopped)
         with pytest.raises(KeyboardInterrupt):
             run_with(Scripted(well), with_model, task, tmp_path)
     assert not list(tmp_path.glob("metrics/*"))

@@ -61,6 +61,7 @@ REFUSALS = [
     (451, {"detail": "The prompt was blocked."}),
     (200, {"error": {"code": "sensitive", "message": "The text holds what may not be told."}}),
     (200, {"base_resp": {"status_code": 1026, "status_msg": "input new_sensitive"}, "choices": None}),
+    (200, {"error_code": 336104, "error_msg": "the user's content violates the rules of content security"}),
     (200, {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}),
     (200, said(None, "content_filter: SAFETY")),
     (200, said("", "PROHIBITED_CONTENT")),
@@ -114,6 +115,8 @@ FAILURES = [
     (404, {"error": {"message": "No endpoints found matching your data policy."}}),
     (502, {"error": {"type": "connection_refused", "message": "connection refused"}}),
     (500, {"error": {"message": "the moderation service is down"}}),
+    (502, {"error": {"code": 60012, "message": "content filter unavailable, try again"}}),
+    (502, {"error": {"code": 502, "message": "the input was blocked by a gateway"}}),
 ]
 
 

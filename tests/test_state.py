@@ -376,7 +376,7 @@ def test_a_folder_has_the_files_of_the_list(tmp_path):
     run = nbannot.run(labelled_task(), model="mock", output_root=str(tmp_path), prompt_type="CoT")
     there = {p.name for p in run.folder.iterdir()} - {folder.LOCK}
     assert there <= set(folder.FILES)
-    assert set(folder.FILES) - there <= {folder.TRACES, folder.EMISSIONS}
+    assert set(folder.FILES) - there <= {folder.TRACES, folder.EMISSIONS, folder.PROBABILITIES}
     spec = (Path(__file__).parents[1] / "docs" / "run-folder.md").read_text(encoding="utf-8")
     assert [name for name in folder.FILES if name not in spec] == []
 

@@ -809,8 +809,16 @@ def test_a_mistyped_label_column_empties_nothing_of_a_finished_run(tmp_path):
     before = {p: p.read_bytes() for p in files}
     again = run(Task(pl.DataFrame({**data, "S_Directoin": ["a", "b"]}), codebook, "demo"), **options)
     assert again.run_id == first.run_id
-    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    # The misspelt column is metadata now, and stands in output.csv beside the answers.
+    of_the_data = {first.folder / "output.csv", first.folder / "config.json"}
+    assert b"S_Directoin" in (first.folder / "output.csv").read_bytes()
+    assert {p for p in files if p.read_bytes() != before[p]} == of_the_data
     assert "did you mean" in str(again)
+    # Nor does it where a table is gone and is written again.
+    (table,) = (p for p in files if p.name.endswith("_metrics_log.csv"))
+    table.unlink()
+    run(Task(pl.DataFrame({**data, "S_Directoin": ["a", "b"]}), codebook, "demo"), **options)
+    assert table.read_bytes() == before[table]
 
 
 def test_a_number_too_large_to_be_exact_is_not_written_out_with_invented_digits():

@@ -74,8 +74,11 @@ class NbannotMagics(Magics):
             with tidy_interrupt():
                 result = _carry_out(order)
         except RunInterrupted as interrupt:
-            if order.out is not None and interrupt.finished is not None:
-                self._variables[order.out] = interrupt.finished
+            if interrupt.finished is not None:
+                found = interrupt.finished
+                self.last = found[-1] if isinstance(found, Sequence) else found
+                if order.out is not None:
+                    self._variables[order.out] = found
             raise
         if not order.plan and result:
             self.last = result[-1] if isinstance(result, Sequence) else result

@@ -46,6 +46,9 @@ NOT_THE_TEXT = re.compile(
     r"(field|parameter|argument|setting|value|key|header|property)",
     re.I,
 )
+OUT_OF_ORDER = re.compile(
+    r"unavailable|time[d-]? ?out|overload|internal|try again|retry|fail(ed|ure)|busy", re.I
+)
 REFUSED_WORDS = re.compile(
     r"content[_ -]?filter(ed)?|contentfilter|(image_?)?safety|prohibited_?content|blocklist(ed)?|spii|recitation|"
     r"sensitive|moderat(ion|ed)|guardrail\w*|block(ed)?|flagged|filter(ed)?|policy_?violation|content_?policy|"
@@ -114,11 +117,19 @@ def refusal_in(status: int, error: object, words: str) -> bool:
             for k in ("contentFilter", "content_filter_result")
         ):
             codes += " content_filter"
-    if re.search(r"\b(1301|1026|1027)\b", codes):  # Zhipu and MiniMax have numbers for it
+    if re.search(
+        r"\b(1301|1026|1027|10013|10014|10019)\b", codes
+    ):  # Zhipu, MiniMax, Spark have numbers for it
         return True
     if FILTER_CODES.search(codes):
         return (status in MAY_BE_REFUSALS or status >= 500) and not ACCOUNT_CODES.search(codes)
-    return status in MAY_BE_REFUSALS and bool(FILTER_WORDS.search(words)) and not NOT_THE_TEXT.search(words)
+    # Where a provider numbers its errors by itself, in a reply with status 200, no HTTP status says whose fault it is.
+    numbered = status == 502 and re.search(r"(?<!\d)\d{4,}(?!\d)", codes) and not OUT_OF_ORDER.search(words)
+    return bool(
+        (status in MAY_BE_REFUSALS or numbered)
+        and FILTER_WORDS.search(words)
+        and not NOT_THE_TEXT.search(words)
+    )
 
 
 def refused(words: str, seconds: float, unanswered: int = 0) -> Reply:

@@ -311,10 +311,10 @@ def task_of_run(path: Path, config: Mapping[str, Any]) -> Task:
                 return task
         except NbannotError:
             pass
-    return _task_in_folder(path, config)
+    return task_in_folder(path, config)
 
 
-def _task_in_folder(path: Path, config: Mapping[str, Any]) -> Task:
+def task_in_folder(path: Path, config: Mapping[str, Any]) -> Task:
     """Return the task as the run folder itself holds it: texts from ``output.csv``, people's labels from its copy."""
     codebook = Codebook.from_dict(config["codebook"], where=str(path / folder.CONFIG))
     if not (path / folder.OUTPUT).exists():

@@ -6,7 +6,7 @@ import hashlib
 import json
 
 from nbannot.record import folder, tables
-from nbannot.record.run import Run
+from nbannot.record.run import Run, load_run, task_in_folder
 from nbannot.report.report import report_text
 from nbannot.running.standard_files import output_text
 from nbannot.study.task import Task
@@ -21,7 +21,8 @@ def scores_are_saved(run: Run) -> bool:
     """Return whether report and tables hold the scores against the human labels that the task has now.
 
     They do not when the run was stopped before it was scored, when labels were added or corrected since, or when one
-    of the files was lost or changed by hand.
+    of the files was lost or changed by hand. A task without any label column does not take away those that the folder
+    holds: more often than not the column is misspelt.
     """
     try:
         report = (run.folder / folder.REPORT).read_bytes()
@@ -44,7 +45,12 @@ def scores_are_saved(run: Run) -> bool:
 
 
 def save_scores(run: Run) -> None:
-    """Score, put the run into the tidy tables in place of its rows, write the report, keep the human labels."""
+    """Score, put the run into the tidy tables in place of its rows, write the report, keep the human labels.
+
+    Where the task has no label column, the labels that the folder holds are scored against.
+    """
+    if not run.task.label_columns and (run.folder / folder.HUMAN_LABELS).exists():
+        run = load_run(run.folder, task=task_in_folder(run.folder, run.config))
     of = _scored_content(run)
     earlier = run.config.get(SCORING)
     if isinstance(earlier, dict) and earlier.get("of") == of:
@@ -94,8 +100,12 @@ def _keep_extras(run: Run) -> None:
 
 def _scored_content(run: Run) -> str:
     """Return a digest of what a scoring compares: the answers and people's labels."""
-    content = output_text(run.coding) + (labels_text(run.task) if run.task.label_columns else "")
-    return _digest(content.encode("utf-8", "surrogatepass"))
+    if run.task.label_columns:
+        labels = labels_text(run.task).encode("utf-8", "surrogatepass")
+    else:
+        kept = run.folder / folder.HUMAN_LABELS
+        labels = kept.read_bytes() if kept.exists() else b""
+    return _digest(output_text(run.coding).encode("utf-8", "surrogatepass") + labels)
 
 
 def _of_rows(rows: dict[str, list[dict[str, str]]]) -> str:

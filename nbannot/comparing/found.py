@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from nbannot.comparing.align import Compared
+from nbannot.comparing.coder import Coder
 from nbannot.comparing.names import names_of
 from nbannot.comparing.verdict import energy_of, notes_on, seconds_of, tokens_of, verdict
 from nbannot.errors import ScoringError, listed
@@ -200,6 +201,15 @@ class Comparison(Shown):
         As in the differences, every missing answer counts as a wrong one.
         """
         return [{**score.results, **score.extra}[metric] for score in self._own_scores[column, metric]]
+
+    def ceiling(self, column: str, metric: str) -> tuple[float, float] | None:
+        """Return from where to where people's values lie, where models are compared with two people or more."""
+        people = [isinstance(run, Coder) and run.by_person for run in self.runs]
+        if all(people) or sum(people) < 2:
+            return None
+        own = zip(people, self.own(column, metric), strict=True)
+        values = [result.value for by_person, result in own if by_person and result.defined]
+        return (min(values), max(values)) if len(values) > 1 else None
 
     @cached_property
     def _own_scores(self) -> dict[Key, list[FieldScore]]:

@@ -66,7 +66,8 @@ def prevalence(
     weights, probability
         Column of the data with 1 / probability, or the probability, with which each text was drawn for coding.
     cluster
-        Column of the data that says which texts belong together (document, author, speaker); the task's own when left out.
+        Column of the data that says which texts belong together (document, author, speaker); the task's own when
+        left out.
     target
         ``"corpus"``: these texts; ``"population"``: what they were drawn from.
     reason

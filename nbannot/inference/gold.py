@@ -24,6 +24,7 @@ from nbannot.inference.drawn import (
     sample_weights,
     weighted_by_label,
 )
+from nbannot.inference.finding import LOCKED
 from nbannot.measures.result import IntArray
 from nbannot.record.run import Run
 from nbannot.report.words import plural
@@ -241,6 +242,7 @@ def _usable(task: Task, human: IntArray, notes: list[str]) -> IntArray:
                 f"{plural(int(dev.sum()), 'text')} of dev, which shaped the prompt: their labels are left out."
             )
         human = np.where(dev, -1, human)
+        notes.append(f"{LOCKED}{lock.words}.")
     examples = {e.text.strip() for f in task.codebook for e in f.examples if e.text.strip()}
     if not examples:
         return human

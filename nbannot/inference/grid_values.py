@@ -60,7 +60,7 @@ def grid_values(
     ScoringError
         If the statistic cannot be computed for every run.
     """
-    clusters = column_of(runs[0].task, cluster)
+    clusters = column_of(runs[0].task, runs[0].task.cluster_column(cluster))
     if callable(statistic):
         if coders:
             raise ScoringError("coders= goes with a metric: a function of a run has its own reference.")

@@ -182,7 +182,7 @@ def total_error(
     coders
         People, each of whom in turn is the reference of the metric: a facet of its own.
     cluster
-        Column of the data that says which texts belong together.
+        Column of the data that says which texts belong together (the task's own when left out).
     seed
         Of the random blocks of texts of the jackknife.
 

@@ -199,7 +199,7 @@ def dev_by_default(
     ConfigError
         If the test half is asked for without a reason, or a worked example of the prompt is one of its texts.
     """
-    lock = task.split_lock
+    lock = task.sealed(config.output_root).split_lock
     if lock is None:
         return config
     if config.split is None and config.ids is None and not lock.test_ids.issuperset(task.ids):

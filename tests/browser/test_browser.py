@@ -310,4 +310,6 @@ def test_in_jupyterlab(open_notebook):
     page = open_notebook(BEGIN, FORM.format(model="mock", limit=4), lab=True)
     page.locator(".nbannot-run").click()
     expect(page.locator(".nbannot-status")).to_contain_text("complete; 4 texts")
-    expect(page.locator(".jp-RenderedHTMLCommon .nbannot h3").first).to_contain_text("policy-sentiment · mock")
+    expect(page.locator(".jp-RenderedHTMLCommon .nbannot h3").first).to_contain_text(
+        "policy-sentiment · mock"
+    )

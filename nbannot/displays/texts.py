@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nbannot.asking.answers import STATUSES
 from nbannot.displays.rows import (
@@ -109,7 +109,7 @@ def disagreements(
 def disagreements_page(found: Disagreements) -> Fragment:
     """Return the page of a browser of disagreements that is to be shown."""
     return disagreements(
-        found.of,
+        cast("Scored", found.of),
         found.column,
         human=found.human,
         model=found.model,

@@ -20,6 +20,9 @@ Drawn = tuple[str, Sequence[tuple[str, float, float, float]]]
 LOCKED = "Locked split: "
 """Begins the note on how often the test half was consulted, which goes with a table wherever it is carried."""
 
+MANY = 10**9
+"""Degrees of freedom of the texts, which are many."""
+
 
 class Finding(Shown):
     """A result of this room: shown as a page, read as a frame, carried into a paper as LaTeX, Markdown or CSV."""

@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from nbannot.errors import TaskError, listed, nearest
 from nbannot.study import split
 
-if TYPE_CHECKING:
-    from nbannot.study.task import Task
-
 
 class Lockable:
     """Mixin of `Task`."""
@@ -28,8 +25,8 @@ class Lockable:
         def ids(self) -> list[str]: ...
 
     @property
-    def _task(self) -> Task:
-        return cast("Task", self)
+    def _task(self) -> Any:
+        return self
 
     def lock(
         self,

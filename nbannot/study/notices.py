@@ -114,7 +114,7 @@ def _marks_only(task: Task, labelled: Sequence[Field]) -> Iterator[str]:
 
 def _unquoted(task: Task, labelled: Sequence[Field]) -> Iterator[str]:
     """Yield a notice for marks whose place nothing proves: no quote, in texts that programs count differently."""
-    odd = [not text.isascii() and _counts_differ(text) or "\r\n" in text for text in task.texts]
+    odd = [(not text.isascii() and _counts_differ(text)) or "\r\n" in text for text in task.texts]
     found: dict[str, int] = {}
     for field in labelled if any(odd) else ():
         if field.type == "span":

@@ -92,7 +92,7 @@ def truth(task: Any) -> dict[str, list[Any]]:
 
 def ledger_calls(place: Path) -> Iterator[tuple[dict[str, Any], str]]:
     """Yield every call in a run's ledger with the hash by which the server knows its content."""
-    from nbannot.asking.ledger import messages_of, prefixes_in, read_lines
+    from nbannot.asking.ledger_lines import messages_of, prefixes_in, read_lines
 
     path = place / "responses.jsonl"
     prefixes = prefixes_in(path)
@@ -344,19 +344,20 @@ def in_tables(place: Path) -> list[list[str]]:
             for kind in found.values() for row in kind]  # fmt: skip
 
 
-def matrix() -> None:
-    """Kill a run before every file operation, do the same run again, and compare with an unbroken one."""
+def matrix(first: int = 1) -> None:
+    """Kill a run before every file operation from the first on, do it again, and compare with an unbroken one."""
     prepare()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as root:
         whole = Path(root) / "whole"
         assert forked(lambda: small_run(whole)) == 0  # in a fork: a library's threads would not survive one
         wanted, rows = only(whole, "output.csv").read_bytes(), in_tables(whole)
-        number = refused = lost = invented = 0
+        number, refused, lost, invented = first - 1, 0, 0, 0
         while True:
             number += 1
             place = Path(root) / str(number)
-            if forked(killed_at(place, number)) == 0:
+            if (status := forked(killed_at(place, number))) != -signal.SIGKILL:
+                assert status == 0, f"operation {number}: the run failed by itself"
                 break
             if number % 20 == 0:
                 print(f"  {number} operations, {refused} refused, {lost} other files", flush=True)
@@ -376,8 +377,8 @@ def matrix() -> None:
             ]
             assert not left, f"left after operation {number}: {left}"
     print(
-        f"{number - 1} file operations, killed before each and run again: {refused} refused, {lost} with other files, "
-        f"{invented} with an answer asked for twice; {time.monotonic() - began:.0f} s"
+        f"file operations {first} to {number - 1}, killed before each and run again: {refused} refused, "
+        f"{lost} with other files, {invented} with an answer asked for twice; {time.monotonic() - began:.0f} s"
     )
 
 
@@ -423,8 +424,8 @@ def main() -> None:
             child(url, place)
         case ["kill", *most]:
             kills(*map(int, most))
-        case ["matrix"]:
-            matrix()
+        case ["matrix", *first]:
+            matrix(*map(int, first))
         case ["starts"]:
             starts()
         case []:

@@ -76,7 +76,8 @@ class RunInterrupted(RunError, KeyboardInterrupt):
     Attributes
     ----------
     finished
-        Of a sweep: the `Runs` that were finished before, ``None`` if there are none.
+        What can be looked at: of a run, the run as far as it got; of a sweep, the `Runs` that were finished before.
+        ``None`` if there is nothing yet.
     """
 
     finished: Any = None

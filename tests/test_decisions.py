@@ -14,7 +14,7 @@ from odd_options import outside_the_codebook
 
 import nbannot
 from nbannot.asking.decisions import Reading, compose_questions, decided, read_decisions, typed_questions
-from nbannot.asking.ledger import read_lines
+from nbannot.asking.ledger_lines import read_lines
 from nbannot.asking.request_reply import Decision, ModelInfo, Question
 from nbannot.errors import ConfigError, ModelError
 from nbannot.models import registry

@@ -19,7 +19,8 @@ import pytest
 from conftest import DEGREE, GATE, MARKS, QUOTE, STANCE, codebook_of, task_of
 
 import nbannot
-from nbannot.asking.ledger import Ledger, messages_of, prefixes_in, read_lines
+from nbannot.asking.ledger import Ledger
+from nbannot.asking.ledger_lines import messages_of, prefixes_in, read_lines
 from nbannot.asking.request_reply import ModelInfo, Reply
 from nbannot.engine.engine import annotate
 from nbannot.engine.job import group_fields
@@ -798,7 +799,8 @@ def test_a_run_stopped_between_its_last_answer_and_its_scores_is_scored_by_the_n
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("nbannot.running.run.save_scores", stopped)
+        for room in ("run", "mending"):
+            patch.setattr(f"nbannot.running.{room}.save_scores", stopped)
         with pytest.raises(KeyboardInterrupt):
             run_with(Scripted(well), with_model, task, tmp_path)
     assert not list(tmp_path.glob("metrics/*"))

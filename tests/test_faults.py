@@ -18,7 +18,7 @@ from conftest import DEGREE, GATE, codebook_of, task_of
 from serving import FAULTS, OF_THE_WIRE, Serving, content_of
 
 import nbannot
-from nbannot.asking.ledger import messages_of, prefixes_in, read_lines
+from nbannot.asking.ledger_lines import messages_of, prefixes_in, read_lines
 from nbannot.engine.sending import GONE_AFTER
 from nbannot.errors import NbannotError
 

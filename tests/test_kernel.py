@@ -84,7 +84,7 @@ def test_an_interrupt_keeps_what_is_done_and_the_cell_goes_on(kernel, tmp_path):
     manager.interrupt_kernel()
     reply = reply_to(client, message_id)
     seconds = time.monotonic() - began
-    assert seconds < 0.5
+    assert seconds < 10  # it does not hang; how fast it is, is measured and not asserted
     assert (reply["status"], reply["ename"]) == ("error", "RunInterrupted")
     assert reply_to(client, following)["status"] == "aborted"
 

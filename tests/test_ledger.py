@@ -15,9 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbannot.asking.ledger import (
-    FILE,
-    Ledger,
+from nbannot.asking.ledger import FILE, Ledger
+from nbannot.asking.ledger_lines import (
     messages_hash,
     messages_of,
     prefixes_in,

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from nbannot.errors import ScoringError
 from nbannot.measures import agreement
 from nbannot.measures.agreement import CoderTotals, coder_agreement, value_counts
-from nbannot.measures.multilabel import score_sets
 
 CANON = [
     [1, 2, 3, 3, 2, 1, 4, 1, 2, None, None, None],
@@ -122,59 +121,27 @@ def test_kappa_error_equals_statsmodels(cells):
         assert found.se_null == pytest.approx(math.sqrt(max(0, expected.var_kappa0)), abs=1e-7)
 
 
-# --- sets of labels -------------------------------------------------------------------------------
+def test_agreement_offers_what_reviewers_ask_for():
+    """Worked for 8 texts and 2 coders: po = 5/8; Scott's chance from the pooled shares 7/16, 6/16, 3/16."""
+    import krippendorff
+    import pandas as pd
 
+    import nbannot as nba
 
-def test_sets_by_hand():
-    """{a,b}/{a}, {}/{}, {c}/missing: Jaccard 1/2, 1, 0; equal sets 1 of 3; of 9 labels 1 wrong and 3 missing."""
-    found = score_sets([{"a", "b"}, set(), {"c"}], [{"a"}, set(), None], "abc", n_resamples=100)
-    value = {name: result.value for name, result in found.items()}
-    assert value["jaccard"] == pytest.approx((1 / 2 + 1 + 0) / 3)
-    assert value["subset_accuracy"] == pytest.approx(1 / 3)
-    assert value["hamming_loss"] == pytest.approx((1 / 3 + 0 + 1) / 3)
-    assert value["f1_micro"] == pytest.approx(2 * 1 / (3 + 1))
-    assert value["f1_macro"] == pytest.approx((1 + 0 + 0) / 3)
-    assert value["both_empty_share"] == pytest.approx(1 / 3)
-    assert (found["jaccard"].n, found["jaccard"].n_answered) == (3, 2)
-
-
-def test_set_labels_outside_the_codebook_stop():
-    with pytest.raises(ScoringError, match="'z'"):
-        score_sets([{"z"}], [set()], "abc")
-
-
-def test_set_distances():
-    a, ab, c, empty = frozenset("a"), frozenset("ab"), frozenset("c"), frozenset()
-    assert agreement.jaccard_distance(a, ab) == 0.5
-    assert agreement.masi_distance(a, ab) == pytest.approx(1 - 1 / 2 * 2 / 3)
-    assert agreement.masi_distance(ab, frozenset("bc")) == pytest.approx(1 - 1 / 3 * 1 / 3)
-    assert agreement.masi_distance(a, c) == 1
-    assert agreement.masi_distance(empty, empty) == agreement.jaccard_distance(empty, empty) == 0
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.sets(st.sampled_from("abc")), st.sets(st.sampled_from("abc"))), min_size=1, max_size=20
+    one, two = [1, 1, 1, 2, 2, 2, 3, 1], [1, 1, 2, 2, 2, 1, 3, 3]
+    table = pd.DataFrame({"id": [f"t{i}" for i in range(8)], "ann": one, "bob": two})
+    found = nba.agreement(table, level="ordinal", n_resamples=400)
+    chance = (7**2 + 6**2 + 3**2) / 16**2
+    pi = (5 / 8 - chance) / (1 - chance)
+    frame = found.frame.set_index(["coder_a", "measure"])
+    assert frame.loc[("all", "fleiss_kappa"), "value"] == pytest.approx(
+        pi
+    )  # the same for two complete coders
+    assert frame.loc[("ann", "scott_pi"), "value"] == pytest.approx(pi)
+    for name, level in (("krippendorff_alpha", "ordinal"), ("krippendorff_alpha_interval", "interval")):
+        expected = krippendorff.alpha([one, two], level_of_measurement=level)
+        assert frame.loc[("all", name), "value"] == pytest.approx(expected, abs=1e-12)
+    # A share of n rows has the standard error sqrt(p (1 - p) / n); 400 resamples know it to some percent.
+    assert frame.loc[("all", "percent_agreement"), "se"] == pytest.approx(
+        math.sqrt(5 / 8 * 3 / 8 / 8), rel=0.15
     )
-)
-def test_sets_equal_scikit_learn(rows):
-    from sklearn import metrics as sk
-
-    human, model = (list(side) for side in zip(*rows, strict=True))
-    h, m = (
-        np.array([[label in row for label in "abc"] for row in side], dtype=int) for side in (human, model)
-    )
-    found = {name: result.value for name, result in score_sets(human, model, "abc", n_resamples=20).items()}
-    used = np.flatnonzero(h.sum(0))
-    expected = {
-        "subset_accuracy": sk.accuracy_score(h, m),
-        "hamming_loss": sk.hamming_loss(h, m),
-        "f1_micro": sk.f1_score(h, m, average="micro", zero_division=np.nan),
-        "jaccard": np.mean([len(a & b) / len(a | b) if a | b else 1 for a, b in rows]),
-        "f1_macro": sk.f1_score(h, m, labels=used, average="macro", zero_division=0)
-        if len(used)
-        else math.nan,
-    }
-    for name, number in expected.items():
-        assert found[name] == pytest.approx(number, abs=1e-12, nan_ok=True), name

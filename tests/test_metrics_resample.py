@@ -13,7 +13,6 @@ from nbannot.measures import resample
 from nbannot.measures.classification import cohen_kappa, f1_macro, label_counts
 from nbannot.measures.intervals import Intervals, Settings, standard_error
 from nbannot.measures.resample import (
-    bca_limits,
     bootstrap,
     jackknife,
     jackknife_limits,
@@ -141,18 +140,6 @@ def test_jackknife_of_a_mean_is_its_standard_error():
     low, high = jackknife_limits(values.mean(), left_out, counts, 0.95, -math.inf, math.inf)
     half = 2.7764451 * values.std(ddof=1) / math.sqrt(5)  # t(4)
     assert (low, high) == (pytest.approx(values.mean() - half), pytest.approx(values.mean() + half))
-
-
-def test_bca_equals_scipy():
-    from scipy import stats
-
-    values = np.random.default_rng(3).exponential(size=60)
-    sample = sample_rows(np.column_stack([values, np.ones(60)]))
-    found = bca_limits(sample, mean, "mean", n_resamples=40_000)
-    expected = stats.bootstrap(
-        (values,), np.mean, n_resamples=40_000, method="BCa", rng=1
-    ).confidence_interval
-    assert found == pytest.approx(tuple(expected), abs=0.01)
 
 
 def test_undefined_resamples_are_left_out_and_counted():

@@ -26,7 +26,7 @@ def test_nothing_is_sent_and_nothing_written(task, tmp_path):
 def test_the_first_messages_are_those_of_the_run(task, tmp_path):
     plan = nbannot.plan(task, model="mock", output_root=str(tmp_path))
     run = nbannot.run(task, model="mock", output_root=str(tmp_path))
-    from nbannot.asking.ledger import messages_of, prefixes_in, read_lines
+    from nbannot.asking.ledger_lines import messages_of, prefixes_in, read_lines
 
     path = run.folder / "responses.jsonl"
     prefixes = prefixes_in(path)

@@ -7,22 +7,11 @@ import pytest
 from made_runs import DEGREE, MARKS, QUOTE, STANCE, answer, hostile_run, made_run, made_task, stance_run
 
 from nbannot.measures.result import Result
-from nbannot.page.blocks import (
-    WIDTH,
-    Cell,
-    Fold,
-    Grid,
-    Heading,
-    Para,
-    Verbatim,
-    bar,
-    clean,
-    page_lines,
-    width_of,
-    wrap,
-)
+from nbannot.page.blocks import WIDTH, Cell, Fold, Grid, Heading, Para, Verbatim, bar, page_lines
 from nbannot.page.digits import interval, interval_of, number, value_of
-from nbannot.report.fields import class_grid, confusion_grid, metric_grid
+from nbannot.page.widths import clean, width_of, wrap
+from nbannot.report.confusion import confusion_grid
+from nbannot.report.fields import class_grid, metric_grid
 from nbannot.report.report import report_blocks, report_text
 from nbannot.report.words import settings_shown, state_of
 

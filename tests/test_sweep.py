@@ -103,3 +103,28 @@ def test_an_interrupt_before_anything_is_asked_is_tidy(door, tmp_path, monkeypat
     monkeypatch.setattr("nbannot.study.codebook.Codebook.load", interrupted)
     with pytest.raises(RunInterrupted, match="stopped"):
         door("policy-sentiment", model="mock", output_root=str(tmp_path))
+
+
+def test_what_an_interrupted_run_got_as_far_as_can_be_looked_at(tmp_path):
+    import _thread
+
+    import nbannot as nba
+
+    def tick(progress):
+        if progress.done > 5 and not asked:
+            asked.append(1)
+            _thread.interrupt_main()
+
+    asked: list[int] = []
+    with pytest.raises(RunInterrupted) as caught:
+        nba.run(
+            "policy-sentiment",
+            model="mock/a?slow_s=0.05",
+            max_parallel=2,
+            tick=tick,
+            output_root=str(tmp_path),
+        )
+    found = caught.value.finished
+    assert found.status == "partial"
+    assert 0 < found.coding.count()["ok"] < 64
+    assert "This run is partial" in str(found)

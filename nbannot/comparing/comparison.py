@@ -22,14 +22,16 @@ from nbannot.comparing.align import (
 )
 from nbannot.comparing.coder import Coder, load_coder
 from nbannot.comparing.found import Comparison, Key
-from nbannot.comparing.verdict import ADJUSTMENT_WORDS, energy_of, seconds_of, tokens_of
+from nbannot.comparing.took import energy_of, seconds_of, tokens_of
+from nbannot.comparing.verdict import ADJUSTMENT_WORDS
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.measures.accounting import FieldData, account
 from nbannot.measures.best_run import best_run_corrected
 from nbannot.measures.label_field import MACRO
 from nbannot.measures.label_report import small_classes
 from nbannot.measures.missing_answers import WORDS, answered_by_all, answered_rows, counted_as_wrong
-from nbannot.measures.paired import ManyResult, Paired, PairResult, adjust_family, paired
+from nbannot.measures.pair_result import ManyResult, PairResult
+from nbannot.measures.paired import Paired, adjust_family, paired
 from nbannot.measures.paired_statistics import comparable_metrics
 from nbannot.measures.text_extras import EXTRA_NAMES, TextExtras
 from nbannot.report.words import HEADLINES

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from nbannot.measures.accounting import FieldData, unit_codes
-from nbannot.measures.agreement import counts_agreement
+from nbannot.measures.agreement import counts_agreement, scott_pi
 from nbannot.measures.classification import accuracy, cohen_kappa, label_counts
 from nbannot.measures.coder_pairs import against_majority, pair_matrices
 from nbannot.measures.field import score_field
 from nbannot.measures.intervals import Intervals, Settings
-from nbannot.measures.label_field import label_values
+from nbannot.measures.label_metrics import label_values
 from nbannot.measures.ordinal import quadratic_kappa
 from nbannot.measures.resample import sample_cells, wilson
 from nbannot.measures.result import Result
@@ -34,6 +34,7 @@ COLUMNS = (
     "ci_low",
     "ci_high",
     "ci_method",
+    "se",
     "n",
     "reason",
 )
@@ -48,6 +49,10 @@ PAIRWISE = {
     "textbox": ("norm_levenshtein", "presence_f1"),
     "span": ("token_f1", "exact_match_f1", "presence_f1"),
 }
+OVERALL = (
+    *("krippendorff_alpha", "percent_agreement", "gwet_ac1"),
+    *("fleiss_kappa", "krippendorff_alpha_interval"),
+)
 INTERVALS_UP_TO = 100
 """For more pairs, tables give their values without intervals; a pair that is looked at has them."""
 
@@ -86,10 +91,11 @@ class Agreement:
     Attributes
     ----------
     overall
-        Over all coders: Krippendorff's alpha at the field's level, percent agreement, Gwet's AC1; `n` counts texts
-        with two coders or more. Of spans and texts: whether there is any.
+        Over all coders: Krippendorff's alpha at the field's level (of a likert also interval alpha), percent
+        agreement, Gwet's AC1, Fleiss' kappa (with missing ratings in Gwet's form), each with its standard error;
+        `n` counts texts with two coders or more. Of spans and texts: whether there is any.
     pairs
-        (coder, coder) -> measure -> value, on the texts that both coded.
+        (coder, coder) -> measure -> value, on the texts that both coded; of labels also Scott's pi.
     majority
         coder -> share of texts on which the coder agrees with the majority of the others; texts on which the others
         tie are left out. Empty for fewer than three coders, and for spans and texts.
@@ -117,8 +123,8 @@ class Agreement:
         every += [(*pair, name, r, r.n) for pair, found in self._of_pairs() for name, r in found.items()]
         every += [(name, "others", "agreement_with_majority", r, r.n) for name, r in self.majority.items()]
         rows = [
-            dict(zip(COLUMNS, (self.field.column, a, b, name, r.value, r.ci_low, r.ci_high, r.ci_method, n, r.reason),
-                     strict=True))
+            dict(zip(COLUMNS, (self.field.column, a, b, name, r.value, r.ci_low, r.ci_high, r.ci_method, r.se, n,
+                               r.reason), strict=True))
             for a, b, name, r, n in every
         ]  # fmt: skip
         return make_frame(rows, COLUMNS)
@@ -186,7 +192,7 @@ def field_agreement(
     codes = _codes(f, ids, values, known)
     level = level or LEVELS.get(f.type, "nominal")
     found = counts_agreement(_counts(codes, len(known)), known, level, groups, settings)
-    overall = {name: found[name] for name in ("krippendorff_alpha", "percent_agreement", "gwet_ac1")}
+    overall = {name: found[name] for name in OVERALL if name in found}
 
     def pair(a: int, b: int) -> Mapping[str, Result]:
         return _pair(f, ids, (values[a], values[b]), texts, clusters, settings)
@@ -273,18 +279,25 @@ def _labels(
     def evaluate(totals: Any) -> dict[str, Any]:
         tables = totals.reshape(-1, k, k)
         counts = label_counts(np.concatenate([tables, np.zeros((len(tables), k, 1))], axis=-1))
-        found = {"cohen_kappa": cohen_kappa(counts), "percentage_agreement": accuracy(counts)}
+        found = {
+            "cohen_kappa": cohen_kappa(counts),
+            "percentage_agreement": accuracy(counts),
+            "scott_pi": scott_pi(tables),
+        }
         return found if values is None else found | {"quadratic_kappa": quadratic_kappa(tables, values)}
 
     intervals = Intervals(sample, evaluate, settings, Result(math.nan, n=n, n_answered=n))
     return {
-        name: intervals.result(
-            name,
-            proportion_of=n if name == "percentage_agreement" else None,
-            bounds=(-1.0, 1.0),
-            if_undefined="no variation",
+        name: replace(
+            intervals.result(
+                name,
+                proportion_of=n if name == "percentage_agreement" else None,
+                bounds=(-1.0, 1.0),
+                if_undefined="no variation",
+            ),
+            se=intervals.error(name),
         )
-        for name in PAIRWISE[f.type]
+        for name in (*PAIRWISE[f.type], "scott_pi")
     }
 
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from nbannot.comparing.align import Compared
 from nbannot.comparing.names import names_of
-from nbannot.comparing.verdict import energy_of, notes_on, seconds_of, tokens_of, verdict
+from nbannot.comparing.took import energy_of, seconds_of, tokens_of
+from nbannot.comparing.verdict import notes_on, verdict
 from nbannot.errors import ScoringError, listed
 from nbannot.measures.accounting import FieldData
 from nbannot.measures.field import score_field
 from nbannot.measures.missing_answers import answered_rows
-from nbannot.measures.paired import ManyResult, PairResult
+from nbannot.measures.pair_result import ManyResult, PairResult
 from nbannot.measures.paired_statistics import LOWER_IS_BETTER
 from nbannot.measures.result import FieldScore, Result
 from nbannot.page.shown import Shown

@@ -3,54 +3,59 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from nbannot.comparing.align import Compared
 from nbannot.comparing.coder import Coder
+from nbannot.comparing.took import energy_of, seconds_of, tokens_of
 from nbannot.errors import listed
-from nbannot.measures.accounting import LABEL_TYPES, account
+from nbannot.measures.accounting import LABEL_TYPES, FieldData, account
 from nbannot.measures.label_field import MACRO
 from nbannot.measures.label_report import variation_words
 from nbannot.measures.missing_answers import WORDS, answered_rows
-from nbannot.measures.paired import PairResult
+from nbannot.measures.pair_result import ManyResult, PairResult
 from nbannot.measures.paired_statistics import LOWER_IS_BETTER
 from nbannot.page.digits import MINUS, decimals
-from nbannot.record.run import Run
 from nbannot.report.words import metric_words
-
-if TYPE_CHECKING:
-    from nbannot.comparing.found import Comparison
+from nbannot.study.field import Field
 
 ADJUSTMENT_WORDS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 SURE = 0.05
 
 
-def seconds_of(run: Compared) -> float | None:
-    """Return the seconds of model time a run took; ``None`` for a person."""
-    return run.timing.get("total_inference_time") if isinstance(run, Run) else None
+class ComparedRuns(Protocol):
+    """What is said of a comparison is read from these parts of it; see `nbannot.comparing.found.Comparison`."""
+
+    @property
+    def runs(self) -> tuple[Compared, ...]: ...
+    @property
+    def results(self) -> Mapping[tuple[str, str], ManyResult]: ...
+    @property
+    def both_answered(self) -> Mapping[tuple[str, str], Mapping[tuple[str, str], PairResult]]: ...
+    @property
+    def corrected(self) -> Mapping[tuple[str, str], float]: ...
+    @property
+    def data(self) -> Mapping[str, Sequence[FieldData]]: ...
+    @property
+    def families(self) -> Mapping[str, int]: ...
+    @property
+    def adjust(self) -> str: ...
+    @property
+    def margin(self) -> float | None: ...
+    @property
+    def settings(self) -> Mapping[str, Any] | None: ...
+    @property
+    def names(self) -> dict[str, str]: ...
+    @property
+    def answered(self) -> dict[str, tuple[int, ...]]: ...
+    def field(self, column: str) -> Field: ...
+    def not_inferior(self, pair: PairResult) -> tuple[bool | None, bool | None]: ...
 
 
-def tokens_of(run: Compared) -> int | None:
-    """Return the tokens a run sent and received, where the server told."""
-    if not isinstance(run, Run):
-        return None
-    from nbannot.record.folder import CHARS
-    from nbannot.tools.files import read_json
-
-    counts = read_json(run.folder / CHARS)
-    known = [counts.get("input_tokens"), counts.get("output_tokens")]
-    return sum(known) if None not in known else None  # type: ignore[arg-type]
-
-
-def energy_of(run: Compared) -> float | None:
-    """Return the energy a run took, kWh; ``None`` where it was not measured."""
-    return run.energy.get("total_energy_kwh") if isinstance(run, Run) else None
-
-
-def verdict(comparison: Comparison, key: tuple[str, str]) -> str:
+def verdict(comparison: ComparedRuns, key: tuple[str, str]) -> str:
     """Return what a comparison says about one field and metric, in plain words."""
     found = comparison.results[key]
     n = found.pairs[0].n
@@ -65,7 +70,7 @@ def verdict(comparison: Comparison, key: tuple[str, str]) -> str:
     return " ".join(sentence for sentence in said if sentence)
 
 
-def _missing_counted(comparison: Comparison, column: str) -> str:
+def _missing_counted(comparison: ComparedRuns, column: str) -> str:
     """Return how many texts each run answered and what the others count as; nothing where none is missing."""
     n = int(answered_rows(comparison.data[column][0])[0].sum())
     answered = comparison.answered[column]
@@ -83,7 +88,7 @@ def _missing_counted(comparison: Comparison, column: str) -> str:
 class _Words:
     """The sentences about one field and metric; numbers with the decimals that the texts support."""
 
-    def __init__(self, comparison: Comparison, key: tuple[str, str], start: str) -> None:
+    def __init__(self, comparison: ComparedRuns, key: tuple[str, str], start: str) -> None:
         self.comparison, self.key, self.start = comparison, key, start
         found = self.found = comparison.results[key]
         self.metric = found.metric
@@ -286,7 +291,7 @@ class _Words:
         return f"Among these, {'; '.join(told)}." if told else ""
 
 
-def _without_variation(comparison: Comparison) -> list[str]:
+def _without_variation(comparison: ComparedRuns) -> list[str]:
     """Return per field what the labels of people on the compared texts leave open."""
     notes = []
     for column, (data, *_) in comparison.data.items():
@@ -299,7 +304,7 @@ def _without_variation(comparison: Comparison) -> list[str]:
     return notes
 
 
-def _without_answers(comparison: Comparison) -> list[str]:
+def _without_answers(comparison: ComparedRuns) -> list[str]:
     notes = []
     for column, of_runs in comparison.data.items():
         for run, data in zip(comparison.runs, of_runs, strict=True):
@@ -312,7 +317,7 @@ def _without_answers(comparison: Comparison) -> list[str]:
     return notes
 
 
-def notes_on(comparison: Comparison) -> list[str]:
+def notes_on(comparison: ComparedRuns) -> list[str]:
     """Return what else a reader of a comparison should know, one sentence each."""
     notes = [*_without_variation(comparison), *_without_answers(comparison)]
     for (column, metric), found in comparison.results.items():
@@ -353,7 +358,7 @@ def notes_on(comparison: Comparison) -> list[str]:
     return notes
 
 
-def _of_people(comparison: Comparison) -> list[str]:
+def _of_people(comparison: ComparedRuns) -> list[str]:
     """Return which texts count where people are compared, and what was left out of anybody's table."""
     coders = [run for run in comparison.runs if isinstance(run, Coder)]
     people = [coder for coder in coders if coder.by_person]
@@ -369,7 +374,7 @@ def _of_people(comparison: Comparison) -> list[str]:
     return [*notes, *(f"{coder.run_id}: {coder.left_out}, left out." for coder in coders if coder.left_out)]
 
 
-def _too_few_resamples(comparison: Comparison) -> list[str]:
+def _too_few_resamples(comparison: ComparedRuns) -> list[str]:
     """Return the warning that a randomisation of so few draws cannot tell anything apart in so large a family."""
     drawn = int((comparison.settings or {}).get("n_resamples", 0))
     largest = max(comparison.families.values(), default=0)

@@ -14,9 +14,9 @@ from typing import Any
 from nbannot.comparing.people import Labels, people_of
 from nbannot.comparing.study_folder import ADJUDICATION, OUTPUT_ROOT, study_folder
 from nbannot.desk.decisions import REASONS, Decision, decisions_in, proposals
+from nbannot.desk.desk import Desk
 from nbannot.desk.given import coder_name, context_columns, drawn
 from nbannot.desk.labels import Key, row_of, said
-from nbannot.desk.session import Desk
 from nbannot.errors import DeskError, listed
 from nbannot.running.design import as_task
 from nbannot.study.config import RunConfig

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nbannot.desk.desk import Desk
 from nbannot.desk.kept_csv import labels_in
 from nbannot.desk.labels import Key, applicable, said
-from nbannot.desk.session import Desk
 from nbannot.errors import DeskError
 
 

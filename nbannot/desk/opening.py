@@ -9,9 +9,9 @@ from typing import Any, Literal
 from nbannot.comparing.study_folder import ASSIGNMENT, CODERS, LOG, OUTPUT_ROOT, study_folder
 from nbannot.desk.assignment import assigned
 from nbannot.desk.classroom import ClassDesk
+from nbannot.desk.desk import Desk
 from nbannot.desk.given import coder_name, context_columns, drawn, ids_of, refuse_like
 from nbannot.desk.labels import Key
-from nbannot.desk.session import Desk
 from nbannot.errors import DeskError
 from nbannot.running.design import as_task
 from nbannot.study.codebook import Codebook

@@ -10,7 +10,6 @@ import statistics
 import unicodedata
 import weakref
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +33,11 @@ from nbannot.study.task import Task
 from nbannot.tools.files import seen_from_here
 from nbannot.tools.frames import make_frame
 
-_open_here: weakref.WeakValueDictionary[Path, Desk] = weakref.WeakValueDictionary()
+_open_here: weakref.WeakValueDictionary[Path, Session] = weakref.WeakValueDictionary()
 """The desks of this process by their log: opening one again closes the one before."""
 
 
-class Desk:
+class Session:
     """A coder's desk; made by `nbannot.code`.
 
     Attributes
@@ -344,18 +343,6 @@ class Desk:
 
     def __str__(self) -> str:
         return "\n".join([self.summary(), *self.notices, *([self.trouble] if self.trouble else [])])
-
-    @cached_property
-    def widget(self) -> Any:
-        """The desk in the notebook."""
-        from nbannot.desk.widget import DeskWidget
-
-        return DeskWidget(self)
-
-    def _ipython_display_(self) -> None:
-        from nbannot.desk.widget import show_desk
-
-        show_desk(self)
 
 
 def _folded(words: str) -> str:

@@ -16,7 +16,7 @@ import anywidget
 import traitlets
 
 from nbannot.desk.labels import Key, applicable
-from nbannot.desk.session import Desk
+from nbannot.desk.session import Session
 from nbannot.errors import NbannotError
 from nbannot.page.blocks import Block, Facts, Heading, Para
 from nbannot.page.digits import duration
@@ -48,7 +48,7 @@ class DeskWidget(anywidget.AnyWidget):
     questions = traitlets.Dict().tag(sync=True)
     view = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Session) -> None:
         self._desk = desk
         self._place = desk.first_open() or 0
         self._after: tuple[Key, Mapping[str, Any]] | None = None
@@ -202,12 +202,7 @@ class DeskWidget(anywidget.AnyWidget):
             handle.update(_where(self._desk), raw=True)
 
 
-def show_desk(desk: Desk) -> None:
-    """Show a desk in a notebook."""
-    desk.widget.show()
-
-
-def _where(desk: Desk) -> dict[str, str]:
+def _where(desk: Session) -> dict[str, str]:
     """Return the line that says what was done and where it is kept."""
     line = desk.summary()
     return {
@@ -216,7 +211,7 @@ def _where(desk: Desk) -> dict[str, str]:
     }
 
 
-def static_twin(desk: Desk) -> Fragment:
+def static_twin(desk: Session) -> Fragment:
     """Return what is seen of a desk where no script runs."""
     fields = ", ".join(f.name for f in desk.task.codebook)
     blocks: list[Block] = [
@@ -229,7 +224,7 @@ def static_twin(desk: Desk) -> Fragment:
     return Fragment.of(blocks)
 
 
-def questions_of(desk: Desk) -> dict[str, Any]:
+def questions_of(desk: Session) -> dict[str, Any]:
     """Return the codebook as the browser draws it."""
     codebook = desk.task.codebook
     names = {f.column: f.name for f in codebook}

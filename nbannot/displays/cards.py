@@ -8,21 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbannot.displays.rows import shown_value, who_of
-from nbannot.page.blocks import (
-    Block,
-    Bullets,
-    Cell,
-    Facts,
-    Fold,
-    Footnotes,
-    Grid,
-    Heading,
-    Para,
-    Row,
-    clipped,
-)
+from nbannot.page.blocks import Block, Bullets, Cell, Facts, Fold, Footnotes, Grid, Heading, Para, Row
 from nbannot.page.digits import NONE, count, share
 from nbannot.page.fragment import Fragment
+from nbannot.page.widths import clipped
 from nbannot.report.fields import LABEL_TYPES, baseline_value, n_reference, reasons_of, value_cells
 from nbannot.report.headline import look_blocks, verdict
 from nbannot.report.report import cost_facts, model_name, model_words, status_blocks

@@ -64,7 +64,36 @@ def _field(found: Agreements, agreed: Agreement) -> list[Block]:
     blocks += [Para(note, "notice") for note in agreed.notes[1:]]
     blocks += _pairs(agreed, measure)
     each = _each(found, agreed)
-    return [*blocks, *([each] if each.rows else [])]
+    return [
+        *blocks,
+        *([each] if each.rows else []),
+        Fold("More measures, with standard errors", [_more(agreed)]),
+    ]
+
+
+MORE = {
+    "krippendorff_alpha": "Krippendorff's alpha",
+    "krippendorff_alpha_interval": "Krippendorff's alpha, interval",
+    "fleiss_kappa": "Fleiss' kappa",
+    "scott_pi": "Scott's pi",
+    "gwet_ac1": "Gwet's AC1",
+    "percent_agreement": "percent agreement",
+}
+
+
+def _more(agreed: Agreement) -> Grid:
+    """Return every measure over all coders with its standard error; of two coders also Scott's pi."""
+    results = dict(agreed.overall)
+    if len(agreed.coders) == 2:
+        results |= {name: r for name, r in next(iter(agreed.pairs.values())).items() if name == "scott_pi"}
+    rows: list[Row] = []
+    for name, words in MORE.items():
+        if name in results:
+            one = results[name]
+            digits = decimals(one.n_answered)
+            error = number(one.se, digits + 1) if one.defined else NONE
+            rows.append([words, *_value(one, digits), error, one.reason])
+    return Grid(["measure", "value", "95% interval", "SE", ""], rows, "lrlrl")
 
 
 def _pairs(agreed: Agreement, measure: str) -> list[Block]:

@@ -157,7 +157,7 @@ def _p(p: float) -> str:
 
 def _cost(compared: Comparison, values: list[Point], metric: str) -> list[Block]:
     """Return quality against time, tokens and energy, as far as at least two runs tell what they took."""
-    from nbannot.comparing.verdict import energy_of, seconds_of, tokens_of
+    from nbannot.comparing.took import energy_of, seconds_of, tokens_of
 
     known = [
         (name, costs)

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from nbannot.page.blocks import Block, Bullets, Cell, Grid, Heading, clipped
+from nbannot.page.blocks import Block, Bullets, Cell, Grid, Heading
 from nbannot.page.digits import MINUS, NONE, interval, number
 from nbannot.page.figure import BLUE, INK, ORANGE, QUIET, Dot, Figure, Line, Mark, Words, text_width
 from nbannot.page.fragment import Fragment
+from nbannot.page.widths import clipped
 
 NAN = math.nan
 NAME_CHARS = 44

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nbannot.page.blocks import WIDTH, Block, clean
+from nbannot.page.blocks import WIDTH, Block
 from nbannot.page.digits import count, duration, share
 from nbannot.page.fragment import Fragment
 from nbannot.page.html import as_html, element, isolated
+from nbannot.page.widths import clean
 
 if TYPE_CHECKING:
     from nbannot.engine.job import Progress

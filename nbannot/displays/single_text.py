@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbannot.asking.ledger import messages_of, read_lines
+from nbannot.asking.ledger_lines import messages_of, read_lines
 from nbannot.displays.rows import Row, model_cell, rows_of, shown_value, who_of
 from nbannot.displays.spans import Legend, Passage, keys_of, marks_of
 from nbannot.errors import ScoringError, listed, nearest

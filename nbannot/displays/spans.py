@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nbannot.displays.rows import Row, field_of, rows_of, who_of
 from nbannot.errors import ScoringError, listed, nearest
-from nbannot.page.blocks import WIDTH, Block, Heading, Para, clean, clipped, right_to_left, width_of, wrap
+from nbannot.page.blocks import WIDTH, Block, Heading, Para
 from nbannot.page.digits import count
 from nbannot.page.fragment import Fragment
 from nbannot.page.html import as_html, element, escape, isolated
+from nbannot.page.widths import clean, clipped, right_to_left, width_of, wrap
 from nbannot.report.words import STATUS_WORDS, plural
 from nbannot.study.field import Field
 

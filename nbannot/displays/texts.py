@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from nbannot.asking.answers import STATUSES
 from nbannot.displays.rows import Row, disagreeing, field_of, model_cell, rows_of, shown_value, who_of
 from nbannot.errors import ScoringError, listed, nearest
-from nbannot.page.blocks import Block, Cell, Grid, Heading, Para, clipped
+from nbannot.page.blocks import Block, Cell, Grid, Heading, Para
 from nbannot.page.blocks import Row as Cells
 from nbannot.page.digits import NONE, count, number, share
 from nbannot.page.fragment import Fragment
+from nbannot.page.widths import clipped
 from nbannot.report.fields import LABEL_TYPES
 from nbannot.report.words import plural
 from nbannot.study.field import Field

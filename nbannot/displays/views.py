@@ -8,19 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nbannot.displays.rows import field_of, rows_of, who_of
-from nbannot.page.blocks import Block, Cell, Facts, Grid, Heading, Para, Row, clipped
+from nbannot.page.blocks import Block, Cell, Facts, Grid, Heading, Para, Row
 from nbannot.page.digits import count, share, value_of
 from nbannot.page.figure import BLUE, INK, ORANGE, QUIET, RULE, Box, Figure, Line, Mark, Words, text_width
 from nbannot.page.fragment import Fragment
-from nbannot.report.fields import (
-    LABEL_TYPES,
-    MATRIX_AT_MOST,
-    confusion_grid,
-    error_pairs,
-    matrix_grid,
-    metric_grid,
-    n_reference,
-)
+from nbannot.page.widths import clipped
+from nbannot.report.confusion import MATRIX_AT_MOST, confusion_grid, error_pairs, matrix_grid
+from nbannot.report.fields import LABEL_TYPES, metric_grid, n_reference
 from nbannot.report.words import plural
 from nbannot.study.field import Field
 
@@ -28,6 +22,8 @@ if TYPE_CHECKING:
     from nbannot.record.scoring import Scored
 
 PAIRS = 50
+FIGURE_AT_MOST = 100
+"""With more labels there is no image, whose size grows with their square, but only the list."""
 LABEL_CHARS = 28
 ROW_HEIGHT = 26.0
 HALF_WIDTH = 190.0
@@ -37,7 +33,7 @@ def confusion(run: Scored, column: str) -> Fragment:
     """Return the confusion matrix of a checkbox, dropdown or likert field as a heat map.
 
     Cells are tinted by their share of the row: blue where model and people agree, orange where they do not. With
-    more than 12 labels the most frequent confusions stand below the image.
+    more than 12 labels the most frequent confusions stand below the image, with more than 100 instead of it.
 
     Raises
     ------
@@ -51,17 +47,20 @@ def confusion(run: Scored, column: str) -> Fragment:
     if not n or score.confusion is None:
         return Fragment.of([*head, Para("No human labels: nothing to compare with.")])
     labels = [str(label) for label in f.labels]
-    table = score.confusion.tolist()
-    figure = heat_map(labels, table, f"Confusion matrix of {f.name}", who_of(run))
     accuracy = score.results["percentage_agreement"]
-    right = sum(table[i][i] for i in range(len(labels)))
+    right = int(score.confusion.diagonal()[:-1].sum())
     said = Para(
         f"The same label for {count(right)} of {plural(n, 'text')} ({value_of('accuracy', accuracy)}); "
         f"a valid answer for {count(accuracy.n_answered)}."
     )
+    if len(labels) > FIGURE_AT_MOST:
+        return Fragment.of([*head, error_pairs(labels, score.confusion, PAIRS, who_of(run)), said])
+    figure = heat_map(labels, score.confusion.tolist(), f"Confusion matrix of {f.name}", who_of(run))
     if len(labels) <= MATRIX_AT_MOST:
         return Fragment.of([*head, replace(confusion_grid(f, score, who_of(run)), caption=""), said], figure)
-    return Fragment.of([*head, figure, error_pairs(labels, table, PAIRS, who_of(run)), said], figure)
+    return Fragment.of(
+        [*head, figure, error_pairs(labels, score.confusion, PAIRS, who_of(run)), said], figure
+    )
 
 
 def heat_map(labels: Sequence[str], table: Sequence[Sequence[int]], says: str, who: str = "model") -> Figure:

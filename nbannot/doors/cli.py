@@ -138,7 +138,8 @@ def do_plan(asked: argparse.Namespace) -> int:
 
 def do_score(asked: argparse.Namespace) -> int:
     """Score run folders again: of ours the first metric of each field, of older ones old values beside new ones."""
-    from nbannot.comparing.rescoring.rescore import is_lab_folder, rescore, run_places
+    from nbannot.comparing.rescoring.places import is_lab_folder, run_places
+    from nbannot.comparing.rescoring.rescore import rescore
     from nbannot.record import folder
     from nbannot.record.run import load_run
     from nbannot.running.mending import mend, what_is_wrong

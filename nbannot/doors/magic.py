@@ -74,8 +74,11 @@ class NbannotMagics(Magics):
             with tidy_interrupt():
                 result = _carry_out(order)
         except RunInterrupted as interrupt:
-            if order.out is not None and interrupt.finished is not None:
-                self._variables[order.out] = interrupt.finished
+            if interrupt.finished is not None:
+                found = interrupt.finished
+                self.last = found[-1] if isinstance(found, Sequence) else found
+                if order.out is not None:
+                    self._variables[order.out] = found
             raise
         if not order.plan and result:
             self.last = result[-1] if isinstance(result, Sequence) else result
@@ -140,7 +143,8 @@ class NbannotMagics(Magics):
             %report outputs/policy-sentiment/a1b2c3d4
             %report run --field Direction
         """
-        from nbannot.comparing.rescoring.rescore import is_lab_folder, rescore
+        from nbannot.comparing.rescoring.places import is_lab_folder
+        from nbannot.comparing.rescoring.rescore import rescore
 
         asked = parsed(NbannotMagics.report, recipe.split_line(line))
         if asked.run is not None and asked.run not in self._variables and is_lab_folder(asked.run):

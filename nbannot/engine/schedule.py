@@ -4,23 +4,45 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from nbannot.asking.answers import Answer, batch_offset, calibrate
+from nbannot.asking.ledger import Ledger
+from nbannot.asking.prompts import Prompt
 from nbannot.asking.request_reply import Reply
+from nbannot.engine.job import Job
 from nbannot.study.field import Field
 
-if TYPE_CHECKING:
-    from nbannot.engine.engine import Engine
-
 CALIBRATION_TEXTS = 32
+
+
+class Sheet(Protocol):
+    """The answers so far and where they go: what a schedule needs of the engine."""
+
+    job: Job
+    ledger: Ledger
+    answers: dict[str, list[Answer | None]]
+    offsets: dict[str, tuple[float, ...]]
+
+    def settle(self, row: int, group: Sequence[Field]) -> tuple[Field, ...]:
+        """Return the fields of the group that are to be asked of a text; give the others their status."""
+        ...
+
+    def put(self, row: int, answer: Answer) -> None:
+        """Take an answer into the sheet."""
+        ...
+
+    def prompt(self, group: Sequence[Field]) -> Prompt:
+        """Return the prompt for these fields."""
+        ...
 
 
 class Schedule:
     """Which question goes next in `per_query`: ready ones, earliest question first, over all texts."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Sheet) -> None:
         self.engine = engine
         self.groups = engine.job.groups
         n = len(engine.job.ids)

@@ -15,7 +15,7 @@ from nbannot.comparing.align import (
 )
 from nbannot.comparing.comparison import HEADLINE
 from nbannot.comparing.names import names_of
-from nbannot.comparing.verdict import energy_of, seconds_of
+from nbannot.comparing.took import energy_of, seconds_of
 from nbannot.errors import ScoringError
 from nbannot.inference.finding import Drawn, Finding, plain
 from nbannot.inference.gold import field_of

@@ -153,16 +153,18 @@ def account(data: FieldData) -> Account:
     )
 
 
-def count_table(rows: Account, n_labels: int) -> FloatArray:
-    """Return the (K+1, K+3) table of counts over the rows that have a human label or do not apply.
+def confusion_table(rows: Account, n_labels: int) -> NDArray[np.int32]:
+    """Return the (K+1, K+1) table of counts over the rows that have a human label or do not apply.
 
-    Row K: the field does not apply for the human. Column K: no valid answer; column K+1: gate closed by
-    the run; column K+2: gate not answered by the run. Rows without a human label are left out.
+    Row K: the field does not apply for the human. Column K: no label from the run, whatever the reason. Rows without
+    a human label are left out.
     """
     cells = table_cells(rows, n_labels)
-    used = cells >= 0
-    size = (n_labels + 1) * (n_labels + MISSING_COLUMNS)
-    return np.bincount(cells[used], minlength=size).reshape(n_labels + 1, -1).astype(float)
+    human, column = np.divmod(cells[cells >= 0], n_labels + MISSING_COLUMNS)
+    # Of 10,000 labels the system gives memory only where rows are, if nothing else is written.
+    table = np.zeros((n_labels + 1, n_labels + 1), dtype=np.int32)
+    np.add.at(table, (human, np.minimum(column, n_labels)), 1)
+    return table
 
 
 def table_cells(rows: Account, n_labels: int) -> IntArray:

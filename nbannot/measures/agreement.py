@@ -7,8 +7,8 @@ are functions of additive statistics of the texts, so intervals resample texts (
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -116,15 +116,12 @@ def gwet_ac1(t: CoderTotals) -> FloatArray:
     return ratio(percent_agreement(t) - chance, 1 - chance)
 
 
-def krippendorff_alpha(
-    t: CoderTotals, level: str = "nominal", values: Sequence[Any] = (), distance: FloatArray | None = None
-) -> FloatArray:
+def krippendorff_alpha(t: CoderTotals, level: str = "nominal", values: Sequence[Any] = ()) -> FloatArray:
     """Return Krippendorff's alpha (Krippendorff 2011) from coincidences.
 
     Parameters
     ----------
     level : nominal, ordinal (values in the order of the table), interval or ratio (numeric `values`).
-    distance : (q, q) distances of the values, instead of a level.
 
     Notes
     -----
@@ -132,7 +129,7 @@ def krippendorff_alpha(
     """
     marginals = t.coincidences.sum(-1)
     n = marginals.sum(-1)
-    delta = _distances(marginals, level, values) if distance is None else distance
+    delta = _distances(marginals, level, values)
     observed = (t.coincidences * delta).sum((-1, -2))
     expected = (marginals[..., :, None] * marginals[..., None, :] * delta).sum((-1, -2))
     return 1 - ratio((n - 1) * observed, expected)
@@ -174,8 +171,9 @@ def coder_agreement(
 
     Returns
     -------
-    ``percent_agreement, fleiss_kappa, gwet_ac1, krippendorff_alpha, krippendorff_alpha_nominal``; `n` counts
-    the units, `n_answered` those with two ratings or more.
+    ``percent_agreement, fleiss_kappa, gwet_ac1, krippendorff_alpha, krippendorff_alpha_nominal``, of numbers at a
+    level above nominal also ``krippendorff_alpha_interval``; each with its standard error. `n` counts the units,
+    `n_answered` those with two ratings or more.
     """
     counts, known = value_counts(ratings, values)
     return counts_agreement(counts, known, level, clusters, Settings(n_resamples, seed, confidence))
@@ -189,16 +187,20 @@ def counts_agreement(
     settings: Settings = Settings(),  # noqa: B008 - frozen
 ) -> dict[str, Result]:
     """Return the same as `coder_agreement` from the (units, q) table of how many coders gave each of `known`."""
+    numeric = level != "nominal" and all(isinstance(value, int | float) for value in known)
 
     def evaluate(totals: FloatArray) -> Mapping[str, FloatArray]:
         t = CoderTotals.of(totals, len(known))
-        return {
+        found = {
             "percent_agreement": percent_agreement(t),
             "fleiss_kappa": fleiss_kappa(t),
             "gwet_ac1": gwet_ac1(t),
             "krippendorff_alpha": krippendorff_alpha(t, level, known),
             "krippendorff_alpha_nominal": krippendorff_alpha(t),
         }
+        if numeric:
+            found["krippendorff_alpha_interval"] = krippendorff_alpha(t, "interval", known)
+        return found
 
     sample = sample_rows(
         unit_statistics(counts), None if clusters is None else unit_codes(clusters), seed=settings.seed
@@ -208,34 +210,60 @@ def counts_agreement(
     blank = Result(
         NAN, n=len(counts), n_answered=n_pairable, labels_used=labels, conventions=f"alpha {level}"
     )
-    found = Intervals(sample, evaluate, settings, blank)
-    return {
-        name: found.result(
+    intervals = Intervals(sample, evaluate, settings, blank)
+    found = {
+        name: intervals.result(
             name,
             bounds=(-1.0, 1.0),
             if_undefined="no variation" if n_pairable else "no unit with two ratings",
             jackknife_below=FEW_UNITS,
         )
-        for name in found.values
+        for name in intervals.values
     }
+    levels = {
+        "krippendorff_alpha": level,
+        "krippendorff_alpha_nominal": "nominal",
+        "krippendorff_alpha_interval": "interval",
+    }
+    for name, result in found.items():
+        if result.defined:
+            alpha = package_alpha(counts, levels[name], known) if name in levels else None
+            found[name] = replace(
+                result, value=result.value if alpha is None else alpha, se=intervals.error(name)
+            )
+    return found
 
 
-def fleiss_kappa_by_category(counts: FloatArray) -> FloatArray:
-    """Return (q,) Fleiss' kappa of each value against all others (Fleiss, Levin and Paik 2003).
+PACKAGE_CELLS = 20_000_000
+"""The package makes a table of values for each unit; above so many numbers in all, ours gives the point value too."""
 
-    Every unit must have the same number of ratings; ``nan`` for a value that nobody, or everybody, used.
+
+def package_alpha(counts: FloatArray, level: str, known: Sequence[Any]) -> float | None:
+    """Return alpha of a (units, q) table by the package `krippendorff`; ``None`` where that takes too much memory.
+
+    Resampled values come from `krippendorff_alpha`, which takes many tables at once.
     """
-    m = counts.sum(1)
-    p = counts.sum(0) / counts.sum()
-    disagreement = (counts * (m[:, None] - counts)).sum(0)
-    return 1 - ratio(disagreement, len(counts) * m[0] * (m[0] - 1) * p * (1 - p))
+    from krippendorff import alpha
+
+    used = counts.sum(0) > 0
+    table = counts[counts.sum(1) > 1][:, used]
+    if table.size * table.shape[1] > PACKAGE_CELLS:
+        return None
+    points = [value for value, is_used in zip(known, used.tolist(), strict=True) if is_used]
+    measure: Any = level
+    domain = np.array(points, dtype=float) if level in ("interval", "ratio") else np.arange(len(points))
+    return float(
+        alpha(value_counts=table.astype(np.int64), value_domain=domain, level_of_measurement=measure)
+    )
 
 
-def scott_pi(table: FloatArray) -> float:
-    """Return Scott's pi (Scott 1955) of a (K, K) table of two coders."""
-    p = table / table.sum()
-    chance = (((p.sum(0) + p.sum(1)) / 2) ** 2).sum()
-    return float(ratio(np.trace(p) - chance, 1 - chance))
+def scott_pi(tables: FloatArray) -> FloatArray:
+    """Return Scott's pi (Scott 1955) of (..., K, K) tables of two coders; ``nan`` when only one label occurs."""
+    n = tables.sum((-1, -2))
+    both = (tables.sum(-1) + tables.sum(-2)) / 2
+    chance = (both**2).sum(-1)
+    observed = np.einsum("...kk->...", tables) * n
+    return ratio(observed - chance, np.where(n * n - chance > 1e-12 * n * n, n * n - chance, 0.0))
 
 
 def bennett_s(table: FloatArray) -> float:
@@ -276,31 +304,6 @@ def kappa_error(table: FloatArray, weights: FloatArray | None = None, level: flo
     se, se_null = (math.sqrt(max(0.0, float(v)) / n) / (1 - chance) for v in (spread, spread_null))
     half = normal_quantile((1 + level) / 2) * se
     return KappaError(kappa, se, se_null, kappa / se_null if se_null else NAN, kappa - half, kappa + half)
-
-
-def set_distances(
-    sets: Sequence[frozenset[Any]], distance: Callable[[frozenset[Any], frozenset[Any]], float]
-) -> FloatArray:
-    """Return the (q, q) distances of sets."""
-    return np.array([[distance(one, two) for two in sets] for one in sets], dtype=float).reshape(
-        len(sets), len(sets)
-    )
-
-
-def jaccard_distance(one: frozenset[Any], two: frozenset[Any]) -> float:
-    """Return 1 - |intersection| / |union|; 0 for two empty sets."""
-    return 1 - len(one & two) / len(one | two) if one | two else 0.0
-
-
-def masi_distance(one: frozenset[Any], two: frozenset[Any]) -> float:
-    """Return the MASI distance (Passonneau 2006): 1 - Jaccard * monotonicity; 0 for two empty sets."""
-    if one == two:
-        return 0.0
-    if one <= two or two <= one:
-        monotonicity = 2 / 3
-    else:
-        monotonicity = 1 / 3 if one & two else 0.0
-    return 1 - (1 - jaccard_distance(one, two)) * monotonicity
 
 
 def _in_order(values: set[Any]) -> tuple[Any, ...]:

@@ -159,13 +159,13 @@ def alpha_nominal(c: LabelCounts) -> FloatArray:
     return _chance_corrected(expected - disagreement, expected, values**2)
 
 
-def gwet_ac1(c: LabelCounts) -> FloatArray:
+def gwet_ac1(c: LabelCounts, n_labels: int | None = None) -> FloatArray:
     """Return Gwet's AC1 (Gwet 2008) over the K codebook labels; rows without an answer disagree.
 
     A row without an answer enters the chance term with its human label alone, as in Gwet's treatment of
-    missing ratings. ``nan`` for a codebook with one label.
+    missing ratings. ``nan`` for a codebook with one label. `n_labels` is K, if `c` leaves unused labels out.
     """
-    k = c.row.shape[-1]
+    k = c.row.shape[-1] if n_labels is None else n_labels
     if k < 2:
         return np.full(c.n.shape, np.nan)
     share = ratio((c.row + c.col + c.miss) / 2, c.n[..., None])
@@ -173,9 +173,12 @@ def gwet_ac1(c: LabelCounts) -> FloatArray:
     return ratio(accuracy(c) - chance, 1 - chance)
 
 
-def pabak(c: LabelCounts) -> FloatArray:
-    """Return (K p - 1) / (K - 1) with p the strict agreement (Brennan and Prediger 1981; for K = 2 PABAK)."""
-    k = c.row.shape[-1]
+def pabak(c: LabelCounts, n_labels: int | None = None) -> FloatArray:
+    """Return (K p - 1) / (K - 1) with p the strict agreement (Brennan and Prediger 1981; for K = 2 PABAK).
+
+    `n_labels` is K, if `c` leaves unused labels out.
+    """
+    k = c.row.shape[-1] if n_labels is None else n_labels
     return (k * accuracy(c) - 1) / (k - 1) if k > 1 else np.full(c.n.shape, np.nan)
 
 

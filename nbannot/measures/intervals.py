@@ -110,6 +110,18 @@ class Intervals:
             labels_used=self.blank.labels_used if labels_used is None else labels_used,
         )
 
+    def error(self, name: str) -> float:
+        """Return the standard error of a metric: the standard deviation of its resampled values."""
+        return standard_error(self._drawn[name])
+
+    def share(self, value: float, of: float, if_undefined: str) -> Result:
+        """Return the Result of a share of rows that was not resampled: Wilson limits when rows are independent."""
+        if math.isnan(value):
+            return self.undefined(if_undefined)
+        low, high = wilson(value * of, of, self.settings.level) if self.sample.simple else (NAN, NAN)
+        method = "" if math.isnan(low) else "Wilson"
+        return replace(self.undefined(""), value=value, ci_low=low, ci_high=high, ci_method=method)
+
     def _limits(
         self,
         name: str,

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from nbannot.measures import classification as cls
-from nbannot.measures import ordinal
 from nbannot.measures.accounting import (
     MISSING_COLUMNS,
     Account,
     FieldData,
     account,
-    count_table,
+    confusion_table,
     table_cells,
     units_of,
 )
-from nbannot.measures.classification import LABEL_METRICS, LabelCounts, label_counts
-from nbannot.measures.intervals import ANY_RANGE, UNIT_RANGE, Intervals, Settings
+from nbannot.measures.classification import LabelCounts
+from nbannot.measures.intervals import ANY_RANGE, SMALL_CLASS, UNIT_RANGE, Intervals, Settings
+from nbannot.measures.label_metrics import (
+    end_to_end_cells,
+    end_to_end_tables,
+    from_cells,
+    from_tables,
+    label_values,
+)
 from nbannot.measures.label_report import class_rows, notes_of, small_classes
-from nbannot.measures.resample import sample_cells
-from nbannot.measures.result import NAN, FieldScore, FloatArray, Result
+from nbannot.measures.observed import FULL_TABLE_UP_TO
+from nbannot.measures.resample import sample_cells, sample_observed
+from nbannot.measures.result import NAN, BoolArray, FieldScore, FloatArray, IntArray, Result
 
 LABEL_NAMES = (
     *("accuracy", "precision_macro", "recall_macro", "f1_macro", "percentage_agreement", "cohen_kappa"),
@@ -54,15 +59,15 @@ SIGNED = ("kappa", "alpha", "mcc", "ac1", "spearman", "kendall", "pabak")
 FEW_UNITS = 50
 """Alpha gets a jackknife interval below this number of texts."""
 LOW_COVERAGE = 0.98
+MANY_CLASSES = 200
+"""With more labels, the rows of classes too small to estimate are not resampled: they would be nearly all of them."""
 
 
 def score_labels(data: FieldData, settings: Settings) -> FieldScore:
     """Return all numbers of a checkbox, dropdown or likert field."""
     rows = account(data)
-    k = len(data.labels)
-    headline = _headline(data, rows, settings)
-    table = headline.sample.totals().reshape(k, k + MISSING_COLUMNS)
-    counts = label_counts(_strict(table))
+    headline, classes = _headline(data, rows, settings)
+    counts = _counts(data, rows)
     small = small_classes(data, rows)
     warning = f"interval unreliable: {'; '.join(small)}" if small else ""
     names = LIKERT_NAMES if data.type == "likert" else LABEL_NAMES
@@ -70,54 +75,33 @@ def score_labels(data: FieldData, settings: Settings) -> FieldScore:
     return FieldScore(
         results=results,
         extra=_extra(data, rows, headline, counts, settings),
-        per_class=list(class_rows(data, headline, rows)),
+        per_class=list(class_rows(data, headline, counts, rows, classes)),
         counts=rows.counts,
         missing_by_reason=rows.missing_by_reason,
-        confusion=_confusion(data, rows),
+        confusion=confusion_table(rows, len(data.labels)),
         notes=notes_of(data, rows, counts, headline, small),
         conventions=headline.blank.conventions,
         signature={"labels": [str(label) for label in data.labels]},
     )
 
 
-def label_values(labels: tuple[Any, ...]) -> FloatArray:
-    """Return the scale points of a likert field as numbers."""
-    return np.array([float(label) for label in labels])
+def _headline(data: FieldData, rows: Account, settings: Settings) -> tuple[Intervals, IntArray]:
+    """Return the intervals of everything that is computed on the rows where the human says it applies.
 
-
-def ordinal_metrics(tables: FloatArray, values: FloatArray) -> dict[str, FloatArray]:
-    """Return the Likert metrics of (..., K, K) tables of answered rows, by their name on disk."""
-    return {
-        "krippendorff_alpha": ordinal.alpha_ordinal(tables),
-        "spearman_corr": ordinal.spearman(tables),
-        "quadratic_kappa": ordinal.quadratic_kappa(tables, values),
-        "mae": ordinal.mean_absolute_error(tables, values),
-        "bias": ordinal.bias(tables, values),
-        "within_one": ordinal.within_one(tables, values),
-    }
-
-
-def _strict(tables: FloatArray) -> FloatArray:
-    """Return (..., K, K+1) tables: all reasons for having no answer in one column."""
-    missing = tables[..., -MISSING_COLUMNS:].sum(-1, keepdims=True)
-    return np.concatenate([tables[..., :-MISSING_COLUMNS], missing], axis=-1)
-
-
-def _headline(data: FieldData, rows: Account, settings: Settings) -> Intervals:
-    """Return the intervals of everything that is computed on the rows where the human says it applies."""
+    With them, the labels whose precision, recall and F1 they hold, in this order.
+    """
     used = rows.reference
     k = len(data.labels)
-    sample = sample_cells(
-        table_cells(rows, k)[used],
-        k * (k + MISSING_COLUMNS),
-        *units_of(data, used),
-        settings.seed,
-    )
+    places = table_cells(rows, k)[used]
     values = label_values(data.labels) if data.type == "likert" else None
-
-    def evaluate(totals: FloatArray) -> Mapping[str, FloatArray]:
-        return _evaluate(totals.reshape(-1, k, k + MISSING_COLUMNS), values)
-
+    support = np.bincount(rows.human[used], minlength=k)
+    classes = np.flatnonzero(support >= (SMALL_CLASS if k > MANY_CLASSES else 0))
+    if k <= FULL_TABLE_UP_TO:
+        sample = sample_cells(places, k * (k + MISSING_COLUMNS), *units_of(data, used), settings.seed)
+        evaluate = from_tables(k, values)
+    else:
+        sample, observed = sample_observed(places, *units_of(data, used), settings.seed)
+        evaluate = from_cells(observed, k, values, classes)
     blank = Result(
         NAN,
         n=int(used.sum()),
@@ -125,7 +109,7 @@ def _headline(data: FieldData, rows: Account, settings: Settings) -> Intervals:
         labels_used=tuple(str(label) for label in data.labels),
     )
     bare = Intervals(sample, evaluate, settings, blank)
-    used_labels = int(np.count_nonzero(np.bincount(rows.human[used], minlength=k)))
+    used_labels = int(np.count_nonzero(support))
     parts = [
         "strict (missing=error)",
         f"macro over {used_labels}/{k} codebook classes with human labels",
@@ -134,45 +118,26 @@ def _headline(data: FieldData, rows: Account, settings: Settings) -> Intervals:
         *(["weighted by 1/π"] if data.weights is not None else []),
         bare.line(),
     ]
-    return Intervals(sample, evaluate, settings, replace(blank, conventions=" · ".join(parts)))
+    return Intervals(sample, evaluate, settings, replace(blank, conventions=" · ".join(parts))), classes
 
 
-def _evaluate(tables: FloatArray, values: FloatArray | None) -> dict[str, FloatArray]:
-    """Return every metric of (b, K, K+3) tables; their last columns: missing, gate closed, gate unanswered."""
-    strict = label_counts(_strict(tables))
-    answered, both = strict.answered(), label_counts(tables[..., :-2])
-    found = {name: metric(strict) for name, metric in LABEL_METRICS.items()}
-    found |= {
-        "invalid_rate": cls.ratio(tables[..., [-3, -1]].sum((-2, -1)), strict.n),
-        "f1_per_class": cls.f1_per_class(strict),
-        "precision_per_class": cls.precision_per_class(strict),
-        "recall_per_class": cls.recall_per_class(strict),
-        "f1_micro": cls.f1_micro(strict),
-        "pabak": cls.pabak(strict),
-        "accuracy_answered": cls.accuracy(answered),
-        "f1_macro_answered": cls.f1_macro(answered),
-        "cohen_kappa_answered": cls.cohen_kappa(answered),
-        "gwet_ac1_answered": cls.gwet_ac1(answered),
-        "accuracy_given_both": cls.accuracy(both),
-        "f1_macro_given_both": cls.f1_macro(both),
-        "cohen_kappa_given_both": cls.cohen_kappa(both),
-        "missed_gate_rate": cls.ratio(tables[..., -2].sum(-1), strict.n),
-    }
-    if values is not None:
-        squares = tables[..., :-MISSING_COLUMNS]
-        worst = ordinal.farthest_imputed(_strict(tables), values)
-        found |= {
-            "alpha_nominal": found["krippendorff_alpha"],
-            **ordinal_metrics(squares, values),
-            "alpha_interval": ordinal.alpha_interval(squares, values),
-            "kendall_tau_b": ordinal.kendall_tau_b(squares),
-            "linear_kappa": ordinal.linear_kappa(squares, values),
-            "mae_worst_case": ordinal.mean_absolute_error(worst, values),
-            "within_one_worst_case": ordinal.within_one(worst, values),
-            "quadratic_kappa_worst_case": ordinal.quadratic_kappa(worst, values),
-            "spearman_worst_case": ordinal.spearman(worst),
-        }
-    return found
+def _counts(data: FieldData, rows: Account) -> LabelCounts:
+    """Return the (K,) counts of the rows of the headline, weighted if they have weights."""
+    used = rows.reference
+    weights = units_of(data, used)[1]
+    human, model = rows.human[used].astype(np.int64), rows.model[used].astype(np.int64)
+
+    def by_label(labels: IntArray, where: BoolArray) -> FloatArray:
+        of_row = None if weights is None else weights[where]
+        return np.bincount(labels[where], of_row, minlength=len(data.labels)).astype(float)
+
+    every = np.ones(len(human), dtype=bool)
+    return LabelCounts(
+        tp=by_label(human, human == model),
+        row=by_label(human, every),
+        col=by_label(model, model >= 0),
+        miss=by_label(human, model < 0),
+    )
 
 
 def _result(
@@ -254,30 +219,13 @@ def _end_to_end(data: FieldData, rows: Account, blank: Result, settings: Setting
     k = len(data.labels)
     cells = table_cells(rows, k)
     used = cells >= 0
-    sample = sample_cells(
-        cells[used],
-        (k + 1) * (k + MISSING_COLUMNS),
-        *units_of(data, used),
-        settings.seed,
-    )
-
-    def evaluate(totals: FloatArray) -> Mapping[str, FloatArray]:
-        tables = totals.reshape(-1, k + 1, k + MISSING_COLUMNS)
-        unanswered = tables[..., [k, k + 2]].sum(-1, keepdims=True)
-        na_last = np.concatenate([tables[..., :k], tables[..., k + 1 : k + 2], unanswered], axis=-1)
-        whole = label_counts(na_last)
-        gate = label_counts(_gate_tables(tables, k))
-        return {
-            "accuracy_end_to_end": cls.accuracy(whole),
-            "f1_macro_end_to_end": cls.f1_macro(LabelCounts(*(part[..., :k] for part in whole))),
-            "f1_macro_end_to_end_with_na": cls.f1_macro(whole),
-            "cohen_kappa_end_to_end": cls.cohen_kappa(whole),
-            "gate_accuracy": cls.accuracy(gate),
-            "gate_f1": cls.f1_per_class(gate)[..., 0],
-            "gate_f1_macro": cls.f1_macro(gate),
-            "gate_kappa": cls.cohen_kappa(gate),
-        }
-
+    if k <= FULL_TABLE_UP_TO:
+        width = (k + 1) * (k + MISSING_COLUMNS)
+        sample = sample_cells(cells[used], width, *units_of(data, used), settings.seed)
+        evaluate = end_to_end_tables(k)
+    else:
+        sample, observed = sample_observed(cells[used], *units_of(data, used), settings.seed)
+        evaluate = end_to_end_cells(observed, k)
     c = rows.counts
     n = int(used.sum())
     line = "over all coded rows, 'does not apply' is a value"
@@ -294,14 +242,3 @@ def _end_to_end(data: FieldData, rows: Account, blank: Result, settings: Setting
         )
         for name in views.values
     }
-
-
-def _gate_tables(tables: FloatArray, k: int) -> FloatArray:
-    """Return (..., 2, 3) tables of "applies": human rows; model columns, the last one without a valid answer."""
-    model = np.stack([tables[..., : k + 1].sum(-1), tables[..., k + 1], tables[..., k + 2]], axis=-1)
-    return np.stack([model[..., :k, :].sum(-2), model[..., k, :]], axis=-2)
-
-
-def _confusion(data: FieldData, rows: Account) -> FloatArray:
-    """Return the (K+1, K+1) counts of rows, without weights."""
-    return _strict(count_table(rows, len(data.labels))).astype(np.int64)

@@ -8,20 +8,34 @@ from typing import Any
 import numpy as np
 
 from nbannot.errors import listed
-from nbannot.measures.accounting import Account, FieldData, count_table
-from nbannot.measures.classification import LabelCounts
+from nbannot.measures.accounting import Account, FieldData
+from nbannot.measures.classification import (
+    LabelCounts,
+    f1_per_class,
+    precision_per_class,
+    recall_per_class,
+)
 from nbannot.measures.intervals import SMALL_CLASS, Intervals, class_row
+from nbannot.measures.result import IntArray
 
 IMBALANCED = 0.8
 """From this share of one human label on, the field is called imbalanced."""
+
+NAMED = 20
+"""So many classes are named in one sentence."""
 
 
 def small_classes(data: FieldData, rows: Account) -> list[str]:
     """Return the classes that humans used, but too rarely, as ``class X has n=3``."""
     n_k = np.bincount(rows.human[rows.reference], minlength=len(data.labels))
-    return [
+    found = [
         f"class {label} has n={n}" for label, n in zip(data.labels, n_k, strict=True) if 0 < n < SMALL_CLASS
     ]
+    return (
+        [*found[:NAMED], f"{len(found) - NAMED:,} more have fewer than {SMALL_CLASS}"]
+        if len(found) > NAMED + 1
+        else found
+    )
 
 
 def variation_words(support: Sequence[tuple[str, int]]) -> str:
@@ -45,22 +59,38 @@ def variation_words(support: Sequence[tuple[str, int]]) -> str:
     return f"People gave no text the label {listed(absent, 4)}: no agreement measure means anything about it here."
 
 
-def class_rows(data: FieldData, headline: Intervals, rows: Account) -> Iterator[dict[str, Any]]:
-    """Yield one dictionary per codebook label."""
-    table = count_table(rows, len(data.labels))
+def class_rows(
+    data: FieldData, headline: Intervals, counts: LabelCounts, rows: Account, classes: IntArray
+) -> Iterator[dict[str, Any]]:
+    """Yield one dictionary per codebook label; of those outside `classes`, without resampled limits."""
+    used, k = rows.reference, len(data.labels)
+    supports = np.bincount(rows.human[used], minlength=k).tolist()
+    predictions = np.bincount(rows.model[used & (rows.model >= 0)], minlength=k).tolist()
+    place = {index: number for number, index in enumerate(classes.tolist())}
+    whole = [metric(counts).tolist() for metric in (precision_per_class, recall_per_class, f1_per_class)]
+    no_instance = "no human instance"
     for index, label in enumerate(data.labels):
-        support = int(table[index].sum())
-        predicted = int(table[: len(data.labels), index].sum())
-        never = "never predicted" if support else "no human instance, never predicted"
-        parts = {
-            "precision": headline.result(
-                "precision_per_class", index, proportion_of=predicted, if_undefined=never
-            ),
-            "recall": headline.result(
-                "recall_per_class", index, proportion_of=support, if_undefined="no human instance"
-            ),
-            "f1": headline.result("f1_per_class", index, if_undefined="no human instance, never predicted"),
-        }
+        support, predicted = supports[index], predictions[index]
+        never = "never predicted" if support else f"{no_instance}, never predicted"
+        neither = f"{no_instance}, never predicted"
+        if index in place:
+            at = place[index]
+            parts = {
+                "precision": headline.result(
+                    "precision_per_class", at, proportion_of=predicted, if_undefined=never
+                ),
+                "recall": headline.result(
+                    "recall_per_class", at, proportion_of=support, if_undefined=no_instance
+                ),
+                "f1": headline.result("f1_per_class", at, if_undefined=neither),
+            }
+        else:
+            precision, recall, f1 = (of_label[index] for of_label in whole)
+            parts = {
+                "precision": headline.share(precision, predicted, never),
+                "recall": headline.share(recall, support, no_instance),
+                "f1": headline.share(f1, 0, neither),
+            }
         yield class_row(label, parts, support, predicted)
 
 
@@ -88,11 +118,15 @@ def notes_of(
         )
     if small:
         notes.append(f"Interval for macro F1 unreliable: {'; '.join(small)}.")
-    for label, row, col in zip(data.labels, counts.row, counts.col, strict=True):
-        if row == 0 and col > 0:
-            notes.append(
-                f"{label!s} was predicted but never used by humans; it is not in the macro averages."
-            )
+    never = [
+        label for label, row, col in zip(data.labels, counts.row, counts.col, strict=True) if row == 0 < col
+    ]
+    notes += [
+        f"{label!s} was predicted but never used by humans; it is not in the macro averages."
+        for label in never[:NAMED]
+    ]
+    if len(never) > NAMED:
+        notes.append(f"{len(never) - NAMED:,} more labels were predicted but never used by humans either.")
     if data.type == "likert" and n and float(headline.values["coverage"]) < 1:
         notes.append("Rank and distance metrics are of the answered rows; read them with the coverage.")
     if headline.few_clusters:

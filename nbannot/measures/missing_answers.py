@@ -18,7 +18,8 @@ import numpy as np
 from nbannot.measures import ordinal
 from nbannot.measures.accounting import LABEL_TYPES, Account, FieldData, account
 from nbannot.measures.classification import LABEL_METRICS, LabelCounts
-from nbannot.measures.label_field import ANSWERED_ONLY, label_values
+from nbannot.measures.label_field import ANSWERED_ONLY
+from nbannot.measures.label_metrics import label_values
 from nbannot.measures.result import BoolArray, FloatArray, IntArray
 
 WORST_ALREADY = (

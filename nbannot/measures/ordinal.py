@@ -1,22 +1,27 @@
 """Likert metrics from count tables: rank correlations, weighted kappas, ordinal and interval alpha, errors.
 
 Tables are (..., K, K) counts of the answered rows, human rows and model columns, over the whole scale of the
-codebook (scale points that nobody used included); `values` are the K scale points. There is no place for "no
-answer" on an ordered scale, so these numbers are of the answered rows and are read with the coverage.
+codebook (scale points that nobody used included), or a `CellTable` of a long scale; `values` are the K scale
+points. There is no place for "no answer" on an ordered scale, so these numbers are of the answered rows and are
+read with the coverage.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from nbannot.measures.classification import ratio
+from nbannot.measures.observed import CellTable
 from nbannot.measures.resample import normal_quantile
 from nbannot.measures.result import NAN, FloatArray
 
+Tables = FloatArray | CellTable
 
-def spearman(tables: FloatArray) -> FloatArray:
+
+def spearman(tables: Tables) -> FloatArray:
     """Return Spearman's rank correlation (Pearson on average ranks); ``nan`` when one side is constant."""
     human, model = _margins(tables)
     total = human.sum(-1, keepdims=True)
@@ -39,16 +44,12 @@ def spearman_limits(r: float, n: int, level: float = 0.95) -> tuple[float, float
     return math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
 
 
-def kendall_tau_b(tables: FloatArray) -> FloatArray:
+def kendall_tau_b(tables: Tables) -> FloatArray:
     """Return Kendall's tau-b; ``nan`` when one side is constant."""
-    before = np.cumsum(np.cumsum(tables, -1), -2)
-    concordant = (tables[..., 1:, 1:] * before[..., :-1, :-1]).sum((-1, -2))
-    after = np.cumsum(np.cumsum(tables[..., ::-1], -1), -2)[..., ::-1]
-    discordant = (tables[..., 1:, :-1] * after[..., :-1, 1:]).sum((-1, -2))
     human, model = _margins(tables)
     n = human.sum(-1)
     pairs = [(n * n - (side**2).sum(-1)) / 2 for side in (human, model)]
-    return ratio(concordant - discordant, np.sqrt(pairs[0] * pairs[1]))
+    return ratio(_concordance(tables), np.sqrt(pairs[0] * pairs[1]))
 
 
 def weighted_kappa(tables: FloatArray, weights: FloatArray) -> FloatArray:
@@ -62,17 +63,37 @@ def weighted_kappa(tables: FloatArray, weights: FloatArray) -> FloatArray:
     return 1 - ratio(observed, expected)
 
 
-def quadratic_kappa(tables: FloatArray, values: FloatArray) -> FloatArray:
+def quadratic_kappa(tables: Tables, values: FloatArray) -> FloatArray:
     """Return kappa with squared distances of the scale points as weights, on the whole scale."""
-    return weighted_kappa(tables, (values[:, None] - values[None]) ** 2)
+    if not isinstance(tables, CellTable):
+        return weighted_kappa(tables, (values[:, None] - values[None]) ** 2)
+    # By chance, the squared distance is the two variances and the squared distance of the means.
+    points, sides = _points(tables, values), tables.margins
+    n = sides[0].sum(-1)
+    means = [ratio((side * points).sum(-1), n) for side in sides]
+    spreads = [
+        ratio((side * (points - np.nan_to_num(mean)[..., None]) ** 2).sum(-1), n)
+        for side, mean in zip(sides, means, strict=True)
+    ]
+    expected = spreads[0] + spreads[1] + (means[0] - means[1]) ** 2
+    expected = np.where(expected > 1e-12 * float(np.ptp(points)) ** 2, expected, 0.0)
+    return 1 - ratio(_mean_of(tables, values, np.square), expected)
 
 
-def linear_kappa(tables: FloatArray, values: FloatArray) -> FloatArray:
+def linear_kappa(tables: Tables, values: FloatArray) -> FloatArray:
     """Return kappa with absolute distances of the scale points as weights, on the whole scale."""
-    return weighted_kappa(tables, np.abs(values[:, None] - values[None]))
+    if not isinstance(tables, CellTable):
+        return weighted_kappa(tables, np.abs(values[:, None] - values[None]))
+    # By chance, two labels lie on two sides of a gap between neighbouring points.
+    below = [np.cumsum(side, -1) for side in tables.margins]
+    n = below[0][..., -1]
+    shares = [side[..., :-1] / np.maximum(n, 1e-300)[..., None] for side in below]
+    apart = shares[0] * (1 - shares[1]) + shares[1] * (1 - shares[0])
+    expected = (apart * np.diff(_points(tables, values))).sum(-1)
+    return 1 - ratio(_mean_of(tables, values, np.abs), expected)
 
 
-def alpha_ordinal(tables: FloatArray) -> FloatArray:
+def alpha_ordinal(tables: Tables) -> FloatArray:
     """Return Krippendorff's ordinal alpha of two coders; ``nan`` without variation.
 
     The ordinal distance of two labels is the squared difference of their average ranks among all values
@@ -82,12 +103,13 @@ def alpha_ordinal(tables: FloatArray) -> FloatArray:
     return _alpha_of_positions(tables, np.cumsum(marginals, -1) - marginals / 2)
 
 
-def alpha_interval(tables: FloatArray, values: FloatArray) -> FloatArray:
+def alpha_interval(tables: Tables, values: FloatArray) -> FloatArray:
     """Return Krippendorff's interval alpha of two coders; ``nan`` without variation."""
-    return _alpha_of_positions(tables, np.broadcast_to(values.astype(float), tables.shape[:-1]))
+    points = _points(tables, values).astype(float)
+    return _alpha_of_positions(tables, np.broadcast_to(points, _margins(tables)[0].shape))
 
 
-def _alpha_of_positions(tables: FloatArray, positions: FloatArray) -> FloatArray:
+def _alpha_of_positions(tables: Tables, positions: FloatArray) -> FloatArray:
     """Return alpha with squared differences of (..., K) positions as distance."""
     human, model = _margins(tables)
     marginals = human + model
@@ -102,19 +124,19 @@ def _alpha_of_positions(tables: FloatArray, positions: FloatArray) -> FloatArray
     return 1 - ratio((n_values - 1) * observed, n_values * spread)
 
 
-def mean_absolute_error(tables: FloatArray, values: FloatArray) -> FloatArray:
+def mean_absolute_error(tables: Tables, values: FloatArray) -> FloatArray:
     """Return the mean absolute difference in scale points."""
-    return _mean_of(tables, np.abs(values[None] - values[:, None]))
+    return _mean_of(tables, values, np.abs)
 
 
-def bias(tables: FloatArray, values: FloatArray) -> FloatArray:
+def bias(tables: Tables, values: FloatArray) -> FloatArray:
     """Return the mean of model minus human in scale points; above 0: the model answers higher."""
-    return _mean_of(tables, values[None] - values[:, None])
+    return _mean_of(tables, values, np.positive)
 
 
-def within_one(tables: FloatArray, values: FloatArray) -> FloatArray:
+def within_one(tables: Tables, values: FloatArray) -> FloatArray:
     """Return the share of answers at most one scale point off."""
-    return _mean_of(tables, (np.abs(values[None] - values[:, None]) <= 1).astype(float))
+    return _mean_of(tables, values, lambda difference: (np.abs(difference) <= 1).astype(float))
 
 
 def farthest_imputed(table: FloatArray, values: FloatArray) -> FloatArray:
@@ -132,16 +154,42 @@ def farthest_imputed(table: FloatArray, values: FloatArray) -> FloatArray:
     return full
 
 
-def _margins(tables: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _points(tables: Tables, values: FloatArray) -> FloatArray:
+    """Return the scale points that the margins of the tables are about."""
+    return values[tables.cells.labels] if isinstance(tables, CellTable) else values
+
+
+def _margins(tables: Tables) -> tuple[FloatArray, FloatArray]:
     """Return (..., K) human and model totals; einsum is several times faster than sum on short axes."""
+    if isinstance(tables, CellTable):
+        return tables.margins
     return np.einsum("...ij->...i", tables), np.einsum("...ij->...j", tables)
 
 
-def _product(tables: FloatArray, human: FloatArray, model: FloatArray) -> FloatArray:
+def _product(tables: Tables, human: FloatArray, model: FloatArray) -> FloatArray:
     """Return the sum over the cells of count times human times model score."""
+    if isinstance(tables, CellTable):
+        return tables.product(human, model)
     found: FloatArray = np.einsum("...i,...i->...", np.einsum("...ij,...j->...i", tables, model), human)
     return found
 
 
-def _mean_of(tables: FloatArray, cost: FloatArray) -> FloatArray:
-    return ratio((tables * cost).sum((-1, -2)), tables.sum((-1, -2)))
+def _concordance(tables: Tables) -> FloatArray:
+    """Return the number of concordant minus that of discordant pairs."""
+    if isinstance(tables, CellTable):
+        return tables.concordance()
+    before = np.cumsum(np.cumsum(tables, -1), -2)
+    concordant = (tables[..., 1:, 1:] * before[..., :-1, :-1]).sum((-1, -2))
+    after = np.cumsum(np.cumsum(tables[..., ::-1], -1), -2)[..., ::-1]
+    discordant = (tables[..., 1:, :-1] * after[..., :-1, 1:]).sum((-1, -2))
+    difference: FloatArray = concordant - discordant
+    return difference
+
+
+def _mean_of(tables: Tables, values: FloatArray, cost: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    """Return the mean over the rows of a cost of model minus human scale point."""
+    if isinstance(tables, CellTable):
+        cells, points = tables.cells, _points(tables, values)
+        of_cell = cost(points[cells.model] - points[cells.human])
+        return ratio(tables.counts @ of_cell, tables.counts.sum(-1))
+    return ratio((tables * cost(values[None] - values[:, None])).sum((-1, -2)), tables.sum((-1, -2)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.measures import ordinal
 from nbannot.measures.accounting import MISSING, Account, FieldData, account
-from nbannot.measures.classification import LABEL_METRICS, LabelCounts, f1_per_class, ratio
-from nbannot.measures.label_field import LABEL_NAMES, LIKERT_NAMES, label_values
+from nbannot.measures.classification import LABEL_METRICS, LabelCounts, f1_per_class, gwet_ac1, ratio
+from nbannot.measures.label_field import LABEL_NAMES, LIKERT_NAMES
+from nbannot.measures.label_metrics import label_values
+from nbannot.measures.observed import FULL_TABLE_UP_TO, Cells, CellTable
 from nbannot.measures.result import BoolArray, FloatArray
 from nbannot.measures.span_field import SPAN_NAMES, row_statistics
 from nbannot.measures.span_metrics import COLUMNS, EXTRA_SPAN_METRICS, SPAN_METRICS
@@ -78,7 +81,12 @@ def runs_statistics(
         return [_spans(run, rows, metric) for run, rows in zip(runs, accounts, strict=True)]
     if runs[0].type == "likert" and metric in ("spearman_corr", "krippendorff_alpha"):
         return _tables(runs, accounts, metric)
-    return [_labels(run, rows, metric) for run, rows in zip(runs, accounts, strict=True)]
+    labels = np.arange(len(runs[0].labels))
+    if len(labels) > FULL_TABLE_UP_TO:
+        used = accounts[0].reference
+        labels = np.unique(np.concatenate([codes[used] for a in accounts for codes in (a.human, a.model)]))
+        labels = labels[labels >= 0] if labels.max(initial=-1) >= 0 else np.zeros(1, dtype=np.int64)
+    return [_labels(run, rows, metric, labels) for run, rows in zip(runs, accounts, strict=True)]
 
 
 def correct_rows(run: FieldData) -> FloatArray:
@@ -124,8 +132,9 @@ def _same(one: object, two: object) -> bool:
     return one is two or bool(np.array_equal(np.asarray(one), np.asarray(two)))
 
 
-def _labels(run: FieldData, rows: Account, metric: str) -> RowStatistics:
-    used, k = rows.reference, len(run.labels)
+def _labels(run: FieldData, rows: Account, metric: str, labels: Positions) -> RowStatistics:
+    """Return the counts by label; columns are these labels, of a long codebook those that any run uses."""
+    used, k = rows.reference, len(labels)
     human, model = rows.human[used], rows.model[used]
     n, answered = len(human), model >= 0
     if metric in SHARES:
@@ -136,15 +145,19 @@ def _labels(run: FieldData, rows: Account, metric: str) -> RowStatistics:
         return _shares((rows.status[used] == MISSING).astype(float))
     if run.type == "likert" and metric not in LABEL_METRICS:
         return _distances(run, human.astype(np.intp), model.astype(np.intp), metric)
+    compute = LABEL_METRICS[metric]
+    if compute is gwet_ac1:
+        compute = partial(gwet_ac1, n_labels=len(run.labels))
+    right, of_human, of_model = human == model, np.searchsorted(labels, human), np.searchsorted(labels, model)
     parts = np.zeros((4, n, k))
     row = np.arange(n)
-    parts[0, row[human == model], human[human == model]] = 1
-    parts[1, row, human] = 1
-    parts[2, row[answered], model[answered]] = 1
-    parts[3, row[~answered], human[~answered]] = 1
+    parts[0, row[right], of_human[right]] = 1
+    parts[1, row, of_human] = 1
+    parts[2, row[answered], of_model[answered]] = 1
+    parts[3, row[~answered], of_human[~answered]] = 1
 
     def formula(totals: FloatArray) -> FloatArray:
-        return LABEL_METRICS[metric](LabelCounts(*(totals[..., i * k : (i + 1) * k] for i in range(4))))
+        return compute(LabelCounts(*(totals[..., i * k : (i + 1) * k] for i in range(4))))
 
     return RowStatistics(np.hstack(list(parts)), formula)
 
@@ -192,7 +205,12 @@ def _tables(runs: Sequence[FieldData], accounts: Sequence[Account], metric: str)
     columns = columns[columns >= 0] if columns.max(initial=-1) >= 0 else np.zeros(1, dtype=np.int64)
     measure = ordinal.spearman if metric == "spearman_corr" else ordinal.alpha_ordinal
 
+    observed = Cells(*np.divmod(columns, k)) if k > FULL_TABLE_UP_TO else None
+
     def formula(totals: FloatArray) -> FloatArray:
+        if observed is not None:
+            flat = totals.reshape(-1, len(columns))
+            return measure(CellTable(observed, flat)).reshape(totals.shape[:-1])
         tables = totals
         if len(columns) < k * k:
             tables = np.zeros((*totals.shape[:-1], k * k))

@@ -143,6 +143,19 @@ def sample_cells(
     return _distinct(sums, columns, width, n_clusters, grouped, weighted=weights is not None)
 
 
+def sample_observed(
+    places: IntArray,
+    clusters: IntArray | None = None,
+    weights: FloatArray | None = None,
+    seed: int = 1,
+) -> tuple[Sample, IntArray]:
+    """Return the sample of rows over the distinct places alone, and these in ascending order (at least one)."""
+    observed, cells = np.unique(places, return_inverse=True)
+    if not len(observed):
+        observed = np.zeros(1, dtype=np.int64)
+    return sample_cells(cells, len(observed), clusters, weights, seed), observed
+
+
 def sample_rows(
     stats: FloatArray, clusters: IntArray | None = None, weights: FloatArray | None = None, seed: int = 1
 ) -> Sample:
@@ -241,38 +254,6 @@ def jackknife_limits(
     se = math.sqrt((n_units - 1) / n_units * float(counts @ (left_out - mean) ** 2))
     half = t_quantile((1 + level) / 2, n_units - 1) * se
     return max(low, value - half), min(high, value + half)
-
-
-def bca_limits(
-    sample: Sample,
-    evaluate: Evaluate,
-    name: str,
-    n_resamples: int = 10_000,
-    seed: int = 1,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Return bias-corrected and accelerated limits (Efron 1987) of metric `name`.
-
-    The acceleration comes from one evaluation per distinct unit. ``nan`` when it is not defined.
-    """
-    value = float(evaluate(sample.totals()[None])[name][0])
-    drawn = bootstrap(sample, evaluate, n_resamples, seed)[name]
-    left_out, counts = jackknife(sample, evaluate)[name]
-    drawn = drawn[~np.isnan(drawn)]
-    if math.isnan(value) or not drawn.size or np.isnan(left_out).any():
-        return NAN, NAN
-    below = float(((drawn < value).sum() + 0.5 * (drawn == value).sum()) / drawn.size)
-    deviations = counts @ left_out / counts.sum() - left_out
-    spread = float(counts @ deviations**2)
-    if not 0 < below < 1 or spread == 0:
-        return NAN, NAN
-    acceleration = float(counts @ deviations**3) / (6 * spread**1.5)
-    normal = NormalDist()
-    bias = normal.inv_cdf(below)
-    shifted = (bias + normal.inv_cdf(tail) for tail in ((1 - level) / 2, (1 + level) / 2))
-    tails = [normal.cdf(bias + z / (1 - acceleration * z)) for z in shifted]
-    low, high = np.quantile(drawn, tails)
-    return float(low), float(high)
 
 
 def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:

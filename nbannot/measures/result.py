@@ -34,6 +34,7 @@ class Result:
     reason : why the value is not defined or its interval is unreliable; otherwise empty.
     labels_used : the labels that enter the number, in codebook order.
     conventions : the rules of the number, for one printed line.
+    se : standard error: the standard deviation of the resampled values; ``nan`` where none was asked for.
     """
 
     value: float
@@ -46,6 +47,7 @@ class Result:
     reason: str = ""
     labels_used: tuple[str, ...] = ()
     conventions: str = ""
+    se: float = NAN
 
     @property
     def defined(self) -> bool:

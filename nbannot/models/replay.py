@@ -11,7 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nbannot.asking.ledger import FILE, messages_hash, read_lines, reply_of
+from nbannot.asking.ledger import FILE
+from nbannot.asking.ledger_lines import messages_hash, read_lines, reply_of
 from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, RunError, nearest
 from nbannot.tools.given import path_or

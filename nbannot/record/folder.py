@@ -125,7 +125,7 @@ def sweep(path: Path) -> None:
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Hold a run folder for writing; a second process is refused.
+    """Hold a run folder for writing, and sweep it; a second process is refused.
 
     The lock's file stays: to remove it would let a process that has it open, and one that makes it anew, both hold it.
 
@@ -145,6 +145,7 @@ def held(path: Path) -> Iterator[None]:
     except OSError as error:
         raise _cannot_write(path, error) from None
     try:
+        sweep(path)
         yield
     finally:
         lock.release()

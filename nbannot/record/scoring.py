@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from nbannot.measures.text_extras import TextExtras
     from nbannot.tools.frames import Frame
 
+SCORING = ("nbannot.measures.field", "scipy.stats")
+"""What scoring imports, which takes a second: a run begins with it while the model answers."""
+
 METRIC_COLUMNS = ("column", "annotation_type", "metric", "value", "ci_low", "ci_high", "ci_method", "n",
                   "n_answered", "reason", "note")  # fmt: skip
 
@@ -217,7 +220,7 @@ def same_value(f: Field, one: Any, other: Any) -> bool:
 
 def field_data(coding: Coding, f: Field, clusters: Sequence[Any] | None = None) -> FieldData:
     """Return one field of a coding beside the human labels, row by row."""
-    load("nbannot.measures.field", "scipy.stats")
+    load(*SCORING)
     import numpy as np
 
     from nbannot.measures.accounting import FieldData

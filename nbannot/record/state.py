@@ -12,7 +12,7 @@ from typing import Any
 
 from nbannot.asking.answers import Answer, calibrate
 from nbannot.asking.applies import NOT_REACHED, why_not_asked
-from nbannot.asking.ledger import read_calls, read_lines
+from nbannot.asking.ledger_lines import read_calls, read_lines
 from nbannot.engine.schedule import CALIBRATION_TEXTS
 from nbannot.errors import RunError
 from nbannot.record.coding import NOT_CALIBRATED, Coding, from_output

@@ -6,19 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbannot.page.blocks import (
-    Block,
-    Bullets,
-    Cell,
-    Facts,
-    Fold,
-    Footnotes,
-    Grid,
-    Para,
-    Row,
-    Section,
-    clipped,
-)
+from nbannot.page.blocks import Block, Bullets, Cell, Facts, Fold, Footnotes, Grid, Para, Row, Section
 from nbannot.page.digits import (
     NONE,
     count,
@@ -29,6 +17,8 @@ from nbannot.page.digits import (
     share,
     value_of,
 )
+from nbannot.page.widths import clipped
+from nbannot.report.confusion import confusion_grid
 from nbannot.report.words import (
     ANSWERED_TWIN,
     BASELINE,
@@ -44,10 +34,7 @@ if TYPE_CHECKING:
     from nbannot.measures.result import FieldScore, Result
     from nbannot.record.run import Run
 
-MATRIX_AT_MOST = 12
-"""With more labels the most frequent confusions are listed instead of the whole matrix."""
 
-PAIRS_SHOWN = 15
 QUESTION_CHARS = 200
 FEW_IN_A_CLASS = "interval unreliable: some labels have fewer than 10 human labels"
 TOO_FEW = "too few to estimate: fewer than 10 human labels"
@@ -277,72 +264,6 @@ def class_grid(score: FieldScore) -> Grid:
         header, rows, "lriririrrrr", caption="Per label (support: human labels; predicted: the model's)",
         notes=notes.lines,
     )  # fmt: skip
-
-
-def confusion_grid(f: Field, score: FieldScore, who: str = "model") -> Grid:
-    """Return the confusion matrix, or its most frequent errors where there are many labels."""
-    labels = [str(label) for label in f.labels]
-    table = score.confusion.tolist() if score.confusion is not None else []
-    if len(labels) > MATRIX_AT_MOST:
-        return error_pairs(labels, table, who=who)
-    return matrix_grid(labels, table, who)
-
-
-def matrix_grid(labels: Sequence[str], table: Sequence[Sequence[int]], who: str = "model") -> Grid:
-    """Return a confusion matrix whose cells are tinted by their share of the row.
-
-    The last row and column (the field does not apply; no label) are left out where they are empty.
-    """
-    k = len(labels)
-    empty_column = not any(row[k] for row in table[:k])
-    empty_row = not any(table[k])
-    names = [*labels, "no label"][: k + (not (empty_column and empty_row))]
-    rows: list[Row] = []
-    for i, row in enumerate(table[: k + (not empty_row)]):
-        total = sum(row)
-        cells = [Cell(names[i] if i < k else "does not apply", "strong")]
-        for j, n in enumerate(row[: len(names)]):
-            right = i == j
-            tint = (n / total if total else 0.0) * (1 if right else -1)
-            cells.append(Cell(count(n) if n else "·", "strong" if right and n else "plain", tint))
-        rows.append([*cells, Cell(count(total), "quiet")])
-    its = "the model" if who == "model" else who
-    notes = [f"Rows: human labels; columns: {its}'s. Cells are texts."]
-    if not (empty_column and empty_row):
-        notes.append(f"no label: no valid answer, or {its} said that it does not apply.")
-    if not empty_row:
-        notes.append("does not apply: by the human labels.")
-    return Grid(
-        [f"human ↓  {who} →", *names, "texts"],
-        rows,
-        "l" + "r" * (len(names) + 1),
-        caption="Confusion matrix",
-        notes=notes,
-    )
-
-
-def error_pairs(
-    labels: Sequence[str], table: Sequence[Sequence[int]], at_most: int = PAIRS_SHOWN, who: str = "model"
-) -> Grid:
-    """Return the most frequent pairs of a human label and another label of the model."""
-    k = len(labels)
-    names = [*labels, "no label"]
-    pairs = [
-        (n, i, j) for i, row in enumerate(table[:k]) for j, n in enumerate(row) if n and i != j
-    ]  # fmt: skip
-    pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
-    rows: list[Row] = [
-        [labels[i], names[j], count(n), Cell(share(n, sum(table[i])), "quiet")] for n, i, j in pairs[:at_most]
-    ]
-    rest = sum(n for n, _, _ in pairs[at_most:])
-    notes = [f"{plural(rest, 'further error')} in {len(pairs) - at_most} other pairs."] if rest else []
-    return Grid(
-        ["human", who, "texts", "of that human label"],
-        rows,
-        "llrr",
-        caption=f"Most frequent confusions (of {k} labels)",
-        notes=notes,
-    )
 
 
 def sides_grid(f: Field, score: FieldScore) -> Grid:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nbannot.asking.ledger import Tally, read_lines
+from nbannot.asking.ledger import Tally
+from nbannot.asking.ledger_lines import read_lines
 from nbannot.record import folder
 from nbannot.record.probabilities import save_probabilities
 from nbannot.record.run import Run

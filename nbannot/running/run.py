@@ -27,6 +27,7 @@ from nbannot.page.shown import watching
 from nbannot.record import folder
 from nbannot.record.probabilities import save_probabilities
 from nbannot.record.run import COMPLETE, RUNNING, Run, load_run, status_of
+from nbannot.record.scoring import SCORING
 from nbannot.record.state import read_state
 from nbannot.running.design import NOT_DECIDED, Design, Say, as_task, design, dev_by_default
 from nbannot.running.mending import mend, what_is_wrong
@@ -37,6 +38,7 @@ from nbannot.study.config import RunConfig
 from nbannot.study.keywords import Settings
 from nbannot.study.task import Task
 from nbannot.tools.files import read_json, write_atomic, write_json
+from nbannot.tools.imports import load_aside
 
 PACKAGES = ("aiohttp", "codecarbon", "huggingface_hub", "krippendorff", "numpy", "pandas", "polars", "scikit-learn",
             "scipy", "sparrow-decider", "xllamacpp")  # fmt: skip
@@ -105,7 +107,6 @@ def run(
         return found
     folder.make_folder(plan.folder)
     with folder.held(plan.folder):
-        folder.sweep(plan.folder)
         # Looked at again: another process may have been at work until now.
         if found := _finished(plan, task, retry, say, holding=True, reason=reason):
             return found
@@ -115,10 +116,12 @@ def run(
     if done.outcome is not None and done.outcome.raised is not None:
         raise done.outcome.raised
     if done.outcome is not None and done.outcome.interrupted:
-        raise RunInterrupted(
+        interrupt = RunInterrupted(
             f"stopped: {done.progress.done:,} of {done.progress.total:,} answers are kept in {plan.folder}.\n"
             f"  {GO_ON}"
         )
+        interrupt.finished = done if done.coding.count().get("ok") else None
+        raise interrupt
     return done
 
 
@@ -224,6 +227,7 @@ def _work(
     end = _Either(stop)
 
     ends: list[Outcome] = []
+    to_load = list(SCORING) if plan.task.has_human_labels else []
 
     def ended(outcome: Outcome) -> Run:
         ends.append(outcome)
@@ -237,6 +241,8 @@ def _work(
         with watching(f"{plan.task.name} · {plan.config.model}", tick) as shown:
 
             def look(progress: Progress) -> None:
+                if progress.calls and to_load:
+                    load_aside(to_load.pop())
                 try:
                     book.check()
                 except RunError:
@@ -321,7 +327,9 @@ def _finish(
         "last_call": tally.last,
     }
     before = read_json(place / folder.CONFIG)
-    kept = {name: before[name] for name in KEPT if name in before}
+    kept = {
+        name: before.get(name, {}) for name in KEPT
+    }  # empty until the scores are saved for the first time
     write_json(place / folder.CONFIG, config | details | kept)
     done = Run(
         place,

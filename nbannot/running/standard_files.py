@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nbannot.asking import ledger
 from nbannot.asking.ledger import Tally
+from nbannot.asking.ledger_lines import read_lines
 from nbannot.asking.reply_parts import thinking_in
 from nbannot.errors import RunError
 from nbannot.record import folder
@@ -88,7 +88,7 @@ def write_traces(task: Task, place: Path, config: Mapping[str, Any]) -> None:
     rows = {text_id: number for number, text_id in enumerate(task.ids)}
     by_column = {f.column: f for f in task.codebook}
     lines = []
-    for record in ledger.read_lines(place / folder.LEDGER):
+    for record in read_lines(place / folder.LEDGER):
         thought = "\n".join(filter(None, (record.get("reasoning"), thinking_in(record.get("raw") or ""))))
         if "text_id" not in record or not thought:
             continue

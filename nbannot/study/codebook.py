@@ -112,6 +112,7 @@ class Codebook(Shown):
 
         Examples
         --------
+        >>> from nbannot.study.questions import checkbox, dropdown
         >>> codebook = Codebook.build(
         ...     text_column="text",
         ...     sections={"Tone": [

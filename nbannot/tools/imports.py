@@ -5,6 +5,7 @@ Large libraries (polars, numpy, scipy) cannot be imported again in a session in 
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from importlib import import_module
@@ -49,6 +50,19 @@ def load(*names: str) -> None:
             import_module(name)
     if faults:
         raise faults[0]
+
+
+def load_aside(*names: str) -> None:
+    """Begin to import modules on a thread of their own, without waiting; what goes wrong is said when they are used."""
+    missing = [name for name in names if not _loaded(name)]
+
+    def work() -> None:
+        with _one_at_a_time, contextlib.suppress(Exception):
+            for name in missing:
+                import_module(name)
+
+    if missing:
+        threading.Thread(target=work, name="nbannot-imports", daemon=True).start()
 
 
 def _loaded(name: str) -> bool:

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 
 from nbannot import __version__
 from nbannot.comparing.rescoring.evidence import Evidence, evidence, lab_coding
+from nbannot.comparing.rescoring.places import metrics_dir, old_values, task_of
 from nbannot.comparing.rescoring.rules import SAME, explain
-from nbannot.errors import NbannotError, RunError, ScoringError, TableError, TaskError
+from nbannot.errors import NbannotError, RunError, ScoringError
 from nbannot.measures.result import Result
 from nbannot.measures.text_extras import TextExtras
 from nbannot.page.blocks import Block, Bullets, Facts, Grid, Heading, Para
@@ -22,7 +23,7 @@ from nbannot.page.digits import decimals, interval, number
 from nbannot.page.shown import Shown
 from nbannot.record import export, tables
 from nbannot.record.coding import Coding
-from nbannot.record.folder import CONFIG, OUTPUT, run_folders
+from nbannot.record.folder import CONFIG
 from nbannot.record.lab import LabRun, read_lab_folder
 from nbannot.record.run import Run, load_run
 from nbannot.record.scoring import Scores, score
@@ -34,7 +35,7 @@ from nbannot.tools.files import read_json
 from nbannot.tools.frames import make_frame
 from nbannot.tools.given import path_or
 
-__all__ = ["Change", "Rescored", "is_lab_folder", "rescore", "run_places"]
+__all__ = ["Change", "Rescored", "rescore"]
 
 COLUMNS = ("column", "annotation_type", "metric", "old", "new", "difference", "ci_low", "ci_high", "n", "n_answered",
            "reason")  # fmt: skip
@@ -255,24 +256,6 @@ def rescore(
     return found
 
 
-def is_lab_folder(place: str | Path) -> bool:
-    """Return whether a folder is a run folder that another program of this form, CodeBook Lab, wrote."""
-    folder = path_or(ScoringError, place)
-    config = read_json(folder / CONFIG)
-    return bool(config) and "identity" not in config and (folder / OUTPUT).is_file()
-
-
-def run_places(place: str | Path) -> list[Path]:
-    """Return the run folders that a path names: itself, those in a task's folder, those of a task's table."""
-    path = path_or(ScoringError, place)
-    names = [path.name.removesuffix(t.suffix) for t in tables.TABLES.values() if path.name.endswith(t.suffix)]
-    if path.is_file() and names:
-        return run_folders(path.absolute().parent.parent, names[0]) or [path]
-    if path.is_dir() and not (path / CONFIG).is_file():
-        return run_folders(path.absolute().parent, path.absolute().name) or [path]
-    return [path]
-
-
 def _ours(place: Path, task: Task | None, options: Mapping[str, Any]) -> Rescored:
     run = load_run(place, task=task)
     options = {**options, "cluster": options["cluster"] or None} | (
@@ -280,66 +263,28 @@ def _ours(place: Path, task: Task | None, options: Mapping[str, Any]) -> Rescore
     )
     scores = score(run.coding, **options)
     run.__dict__["scores"] = scores
-    old = _old_values(run.metrics_dir, run.task.name, run.run_id)
+    old = old_values(run.metrics_dir, run.task.name, run.run_id)
     changes = list(_changes(scores, old, {}))
     notes = [] if old else ["The tidy tables have no values of this run yet."]
     return Rescored(place, run.run_id, "nbannot", scores, changes, notes, run=run)
 
 
 def _labs(place: Path, config: Mapping[str, Any], task: Task | None, options: Mapping[str, Any]) -> Rescored:
-    whole = task or _task_of(place, config)
+    whole = task or task_of(place, config)
     lab = read_lab_folder(place, whole.codebook)
     coding = lab_coding(lab, whole)
     scores = score(coding, **{**options, "cluster": options["cluster"] or None})
-    old = _old_values(_metrics_dir(place), str(config.get("task_name") or whole.name), lab.run_id)
+    old = old_values(metrics_dir(place), str(config.get("task_name") or whole.name), lab.run_id)
     cells = {f.column: evidence(lab, whole, coding, f) for f in coding.fields}
     changes = list(_changes(scores, old, cells))
     notes = [*lab.notes, *_invisible(coding)]
     if not old:
-        notes.append(f"No old values of run {lab.run_id} were found in {_metrics_dir(place)}.")
+        notes.append(f"No old values of run {lab.run_id} were found in {metrics_dir(place)}.")
     if len(coding.task) < len(whole):
         notes.append(
             f"The run has {len(coding.task)} of the {len(whole)} texts of the task; only these count."
         )
     return Rescored(place, lab.run_id, "CodeBook Lab", scores, changes, notes, lab=lab)
-
-
-def _metrics_dir(place: Path) -> Path:
-    return place.absolute().parent.parent / "metrics"
-
-
-def _task_of(place: Path, config: Mapping[str, Any]) -> Task:
-    """Return the task of an older run: the runs table names its codebook, by a path from where the run was made."""
-    name = str(config.get("task_name") or place.absolute().parent.name)
-    named = [f"tasks/{name}"]
-    if tables.table_path(_metrics_dir(place), name, "runs").exists():
-        rows = tables.read_runs(_metrics_dir(place), name, polars=True).iter_rows(named=True)
-        named += [
-            str(row["codebook_path"]).replace("\\", "/").rpartition("/")[0]
-            for row in rows
-            if row["codebook_path"]
-        ]
-    for above in place.absolute().parents:
-        for path in dict.fromkeys(named):
-            if (above / path / "codebook.json").is_file():
-                return load_task(above / path)
-    raise TaskError(
-        f"the task '{name}' of {place} is not found: no folder with its codebook.json at or above it.\n"
-        '  Name it: rescore(folder, task="path/to/task").'
-    )
-
-
-def _old_values(metrics_dir: Path, task_name: str, run_id: str) -> dict[tuple[str, str], float]:
-    """Return (column, metric) -> the value in the long table; nan where it is blank."""
-    try:
-        table = tables.read_long(metrics_dir, task_name, canonical=True, polars=True)
-    except TableError:
-        return {}
-    return {
-        (row["column"], row["metric"]): math.nan if row["value"] is None else float(row["value"])
-        for row in table.iter_rows(named=True)
-        if row["run_id"] == run_id
-    }
 
 
 def _changes(
@@ -388,7 +333,7 @@ def _lab_row(found: Rescored) -> dict[str, Any]:
     row: dict[str, Any] = {}
     name = task.name
     try:
-        for stored in tables.read_runs(_metrics_dir(found.folder), name, polars=True).iter_rows(named=True):
+        for stored in tables.read_runs(metrics_dir(found.folder), name, polars=True).iter_rows(named=True):
             if stored["run_id"] == found.run_id:
                 row = {c: stored[c] for c in tables.RUNS_COLUMNS if c in stored}
     except NbannotError:

@@ -1,0 +1,28 @@
+"""What each compared run took: seconds, tokens, energy."""
+
+from __future__ import annotations
+
+from nbannot.comparing.align import Compared
+from nbannot.record.run import Run
+
+
+def seconds_of(run: Compared) -> float | None:
+    """Return the seconds of model time a run took; ``None`` for a person."""
+    return run.timing.get("total_inference_time") if isinstance(run, Run) else None
+
+
+def tokens_of(run: Compared) -> int | None:
+    """Return the tokens a run sent and received, where the server told."""
+    if not isinstance(run, Run):
+        return None
+    from nbannot.record.folder import CHARS
+    from nbannot.tools.files import read_json
+
+    counts = read_json(run.folder / CHARS)
+    known = [counts.get("input_tokens"), counts.get("output_tokens")]
+    return sum(known) if None not in known else None  # type: ignore[arg-type]
+
+
+def energy_of(run: Compared) -> float | None:
+    """Return the energy a run took, kWh; ``None`` where it was not measured."""
+    return run.energy.get("total_energy_kwh") if isinstance(run, Run) else None

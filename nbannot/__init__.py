@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from nbannot.tools.moved import install
+
 # For editors and type checkers, which cannot follow names that are imported when they are used; a test holds this
 # block equal to the table below.
 if TYPE_CHECKING:
@@ -64,6 +66,8 @@ if TYPE_CHECKING:
     from nbannot.study.task_sources import load_task as load_task
 
 __version__ = "0.1.0"
+
+install()  # import paths from before the rooms
 
 _PUBLIC = {
     "acceptance_sample": "inference.acceptance",

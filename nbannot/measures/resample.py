@@ -104,24 +104,12 @@ class Sample:
         units = np.repeat(np.arange(n_distinct), self.counts)
         identity = n_distinct == n
         drawn = np.empty((size, n_distinct))
-<<<<<<< HEAD
         at_once = max(1, BLOCK_CELLS // max(n, n_distinct))
         for first in range(0, size, at_once):
             picks = rng.integers(0, n, (min(at_once, size - first), n))
             shifted = (picks if identity else units[picks]) + n_distinct * np.arange(len(picks))[:, None]
             counted = np.bincount(shifted.ravel(), minlength=n_distinct * len(picks))
             drawn[first : first + at_once] = counted.reshape(len(picks), n_distinct)
-=======
-        several = max(1, _PICKED_AT_ONCE // n)
-        for first in range(0, size, several):
-            rows = min(several, size - first)
-            picks = rng.integers(0, n, (rows, n))
-            cells = picks if identity else units[picks]
-            if rows > 1:
-                cells = cells + np.arange(rows)[:, None] * n_distinct
-            found = np.bincount(cells.ravel(), minlength=rows * n_distinct)
-            drawn[first : first + rows] = found.reshape(rows, n_distinct)
->>>>>>> attack
         return drawn
 
 

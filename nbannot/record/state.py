@@ -17,7 +17,7 @@ from nbannot.asking.option_order import OptionOrder, as_in_codebook
 from nbannot.engine.schedule import CALIBRATION_TEXTS
 from nbannot.errors import RunError
 from nbannot.record.coding import NOT_CALIBRATED, Coding, from_output
-from nbannot.record.folder import LEDGER, TIMING
+from nbannot.record.folder import LEDGER, OUTPUT, TIMING
 from nbannot.record.probabilities import with_probabilities
 from nbannot.study.field import Field
 from nbannot.study.task import Task
@@ -93,9 +93,11 @@ def state_of_folder(task: Task, folder: Path, config: Mapping[str, Any]) -> Stat
     """
     state = read_state(task, folder / LEDGER, config, str(config["run_id"]))
     before = int(read_json(folder / TIMING).get("inference_count") or 0)
-    if state.calls >= before:
+    # Published without its ledger, or made by hand; a run of ours that has just begun has no output.csv yet.
+    alone = not (folder / LEDGER).exists() and (folder / OUTPUT).exists()
+    if state.calls >= before and not alone:
         return state
-    if state.calls == 0:  # published without its ledger
+    if state.calls == 0:
         found = from_output(
             task, folder, config["columns_asked"], str(config["run_id"]), config.get("not_asked") or {}
         )

@@ -429,7 +429,7 @@ def test_scoring_again_keeps_the_cluster_of_the_scoring_before(tmp_path):
     clustered = nbannot.load_run(run.folder, task=task)
     assert clustered.scores.settings["cluster"] == "author"
     assert nbannot.rescore(run.folder, task).scores.settings["cluster"] == "author"
-    assert nbannot.rescore(run.folder, task, cluster="").scores.settings["cluster"] is None
+    assert nbannot.rescore(run.folder, task, cluster="").scores.settings["cluster"] == ""
 
 
 def test_an_unset_setting_drops_no_run_from_a_grouping(tmp_path):

@@ -171,7 +171,7 @@ def places_of(path: Path | None, name: str, output_root: str | Path = OUTPUTS) -
 
 def _signposted(name: str) -> list[str]:
     signpost = Path(OUTPUTS).absolute() / name / SIGNPOST
-    return list(read_json(signpost).get("folders", ())) if signpost.exists() else []
+    return list(read_json(signpost).get("folders", ())) if os.path.exists(signpost) else []
 
 
 def put_signpost(place: Path, name: str, output_root: str | Path) -> None:

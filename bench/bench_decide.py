@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ import numpy as np
 import polars as pl
 
 import nbannot as nba
+from nbannot.measures import calibration as measure
 from nbannot.record.coding import Coding
 from nbannot.record.scoring import score
 from nbannot.study.codebook import Codebook
@@ -65,17 +66,6 @@ def closed(task: Task) -> list[str]:
     return [f.column for f in task.codebook if f.type in CLOSED and f.column in task.label_columns]
 
 
-def ece(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
-    """Return the expected calibration error over right-closed bins of equal width."""
-    number = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = [
-        abs(right[number == b].mean() - confidence[number == b].mean()) * (number == b).mean()
-        for b in range(bins)
-        if (number == b).any()
-    ]
-    return float(sum(gaps))
-
-
 def calibration(coding: Coding, column: str) -> str:
     """Return ECE and its mean under perfect calibration with the same confidences; a dash without probabilities."""
     f = coding.task.codebook[column]
@@ -88,9 +78,8 @@ def calibration(coding: Coding, column: str) -> str:
     if len(pairs) < 20:
         return "–"
     confidence, right = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))
-    draw = np.random.default_rng(1)
-    null = np.mean([ece(confidence, draw.random(len(confidence)) < confidence) for _ in range(300)])
-    return f"{ece(confidence, right):.2f} ({null:.2f})"
+    error = measure.calibration_error(confidence, right, measure.equal_width(confidence))
+    return f"{error:.2f} ({measure.null_error(confidence):.2f})"
 
 
 def line(
@@ -112,22 +101,12 @@ def replace_answers(coding: Coding, columns: Sequence[str]) -> Coding:
     return replace(coding, answers={c: coding.answers[c] for c in columns})
 
 
-def turned(task: Task) -> Task:
-    """Return the task with the options of every dropdown in reverse order; labels keep their names."""
-    source = task.codebook.to_dict()
-    for section in source.values():
-        for annotation in (section.get("annotations") or {}).values() if isinstance(section, Mapping) else ():
-            if annotation.get("type") == "dropdown":
-                annotation["options"] = annotation["options"][::-1]
-    return Task(task.data, Codebook.from_dict(source), task.name, path=None)
-
-
 def flip_shares(task: Task, run: Any, **settings: Any) -> dict[str, str]:
     """Return for every dropdown the share of labels that are others when its options stand the other way round."""
     wide = [f.column for f in task.codebook if f.type == "dropdown" and f.column in run.coding.answers]
     if not wide:
         return {}
-    other = nba.run(turned(task), **settings)
+    other = nba.run(task, option_order="reversed", **settings)
     shares = {}
     for column in wide:
         pairs = [

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from nbannot.tools.moved import install
+
 # For editors and type checkers, which cannot follow names that are imported when they are used; a test holds this
 # block equal to the table below.
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from nbannot.exchange.writing_projects import write_project as write_project
     from nbannot.inference.acceptance import acceptance_sample as acceptance_sample
     from nbannot.inference.alternative_annotator import alt_test as alt_test
+    from nbannot.inference.calibration import calibration as calibration
     from nbannot.inference.multiverse import multiverse as multiverse
     from nbannot.inference.planning import how_many as how_many
     from nbannot.inference.prevalence import prevalence as prevalence
@@ -64,6 +67,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+install()  # import paths from before the rooms
+
 _PUBLIC = {
     "acceptance_sample": "inference.acceptance",
     "add_prompt": "asking.prompts",
@@ -72,6 +77,7 @@ _PUBLIC = {
     "alt_test": "inference.alternative_annotator",
     "assign": "desk.assignment",
     "bundled_tasks": "study.task_sources",
+    "calibration": "inference.calibration",
     "checkbox": "study.questions",
     "class_page": "desk.class_page",
     "code": "desk.opening",

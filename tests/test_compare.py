@@ -497,6 +497,25 @@ def test_only_texts_that_every_person_coded_count(tmp_path):
     assert compare([run, ada], "accuracy").frame()["n"].tolist() == [10]
 
 
+def test_what_people_reach_is_a_band_behind_the_models(tmp_path):
+    """Of 20 texts the model has 15 right, Ada 18 and Bo 16: the band runs from 0.80 to 0.90."""
+    task, run = people_task(tmp_path)
+    other = {"pro": "anti", "anti": "pro"}
+
+    def person(name, slips):
+        said = [other[s] if i < slips else s for i, s in enumerate(task.human("S_Stance"))]
+        return load_coder(task, pd.DataFrame({"id": task.ids, "S_Stance": said}), name)
+
+    ada, bo = person("Ada", 2), person("Bo", 4)
+    compared = compare([run, ada, bo], "accuracy")
+    assert compared.ceiling("S_Stance", "accuracy") == pytest.approx((0.8, 0.9))
+    figure = compared.figures["S_Stance", "accuracy"]
+    assert "a band from 0.80 to 0.90" in figure.svg()
+    assert "against the same labels, 0.80 to 0.90" in compared._fragment().text
+    assert compare([run, ada], "accuracy").ceiling("S_Stance", "accuracy") is None
+    assert compare([ada, bo], "accuracy").ceiling("S_Stance", "accuracy") is None
+
+
 def test_an_invalid_answer_of_a_run_still_counts_beside_people(tmp_path):
     task, _ = people_task(tmp_path)
     run = run_on(task, tmp_path, "M", Stance=[None] * 10 + right_in(task, range(20))[10:])

@@ -87,6 +87,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "answer_mode": st.none() | st.just("generate"),
     "calibration": st.none() | st.just("none"),
     "threshold": st.floats(0, 1),
+    "option_order": st.sampled_from(["codebook", "reversed", "random"]),
     "scale_answer": st.sampled_from(["modal", "rounded"]),
     "text_model": st.none() | WORDS,
     "retries": st.integers(0, 20),

@@ -518,7 +518,7 @@ def test_many_pairs_are_not_bootstrapped_before_they_are_looked_at(monkeypatch: 
                                                                for c in range(20)})  # fmt: skip
     found = nba.agreement(wide)
     assert "190 pairs" in str(found)
-    assert len(found.frame) == 3 + 190 * 2 + 20
+    assert len(found.frame) == 4 + 190 * 2 + 20
     assert asked == []
     pair = found["label"].pairs["c0", "c1"]["cohen_kappa"]
     assert asked == [1]

@@ -77,7 +77,9 @@ def test_everything_that_is_written_comes_back(tool, tmp_path):
     if tool == "inception":
         pytest.importorskip("cassis")
     tasks = [odd_task(tmp_path / "odd"), nba.load_task(DATA / "uk_group_mentions")]
-    for number, task in enumerate(tasks[:1] if tool == "inception" else tasks):  # cassis takes 20 s for the second
+    for number, task in enumerate(
+        tasks[:1] if tool == "inception" else tasks
+    ):  # cassis takes 20 s for the second
         project, target = tmp_path / f"{tool}{number}", tmp_path / f"back{number}"
         nba.write_project(task, project, tool)
         back = nba.read_project(project, to=target)

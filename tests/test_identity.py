@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+
 import pytest
 from conftest import DEGREE, GATE, MARKS, QUOTE, codebook_of, task_of
 
 from nbannot.asking.request_reply import ModelInfo
 from nbannot.models.addresses import served_from
-from nbannot.running.design import design
+from nbannot.running.design import _id_of, design
 from nbannot.study.config import RunConfig
 from nbannot.study.settings import SETTINGS
 
 BASE = {"model": "mock", "seed": 7, "answer_mode": "score", "base_url": "http://one.example.org:1/v1"}
+PLACE = {"name": "Place", "type": "dropdown", "options": ["town", "river", "sea", "road", "hill"]}
 PLAIN = RunConfig(model="mock")
 OTHER = {
     "model": ["mock/other"],
@@ -41,6 +46,7 @@ OTHER = {
     "sample": [2, 4],
     "sample_by": ["author", "year"],
     "sample_seed": [2, 3],
+    "option_order": ["reversed", "random"],
     "threshold": [0.4, 0.6],
     "scale_answer": ["rounded"],
     "text_model": ["mock/second"],
@@ -84,7 +90,10 @@ NEEDS: dict[str, dict[str, object]] = {
 
 def identified(digest="sha256:1", decides=False, **settings):
     task = task_of(
-        40, codebook_of(GATE, DEGREE, QUOTE, MARKS), author=["a", "b"] * 20, year=["1", "1", "2", "3"] * 10
+        40,
+        codebook_of(GATE, DEGREE, QUOTE, MARKS, PLACE),
+        author=["a", "b"] * 20,
+        year=["1", "1", "2", "3"] * 10,
     )
     given = {**BASE, **settings}
     if given.get("reasoning") or given.get("prompt_type") == "CoT" or "fields_per_query" in given:
@@ -120,3 +129,29 @@ def test_a_place_is_told_without_port_scheme_and_user():
     places = ["http://[::1]:5/v1", "localhost:11434", "http://127.1.2.3", "http://0.0.0.0:80/"]
     assert {served_from(place) for place in places} == {"this machine"}
     assert served_from("https://key@Host.example:1/a/b/") == "host.example/a/b"
+
+
+def test_the_id_is_the_beginning_of_the_hash_and_never_looks_like_a_number():
+    """Written once more, step by step: table readers take 12345678, 1234e567 and 1234567d for numbers."""
+    passed_over = 0
+    for n in range(400):
+        text = json.dumps({"n": n, "ä": "é"}, ensure_ascii=False, sort_keys=True)
+        for attempt in ("", "1", "2", "3"):
+            expected = hashlib.sha256((text + attempt).encode()).hexdigest()[:8]
+            if not re.fullmatch(r"\d+([de]\d*)?[df]?", expected):
+                break
+            passed_over += 1
+        assert _id_of({"ä": "é", "n": n}) == expected
+    assert passed_over > 0
+
+
+def test_a_run_that_was_kept_under_its_port_keeps_its_id(tmp_path):
+    task = task_of(4, codebook_of(GATE), name="kept")
+    settings = {"model": "mock", "base_url": "http://one.example.org:1/v1", "output_root": str(tmp_path)}
+    new = design(task, RunConfig(**settings), Still("m", None))[0]
+    old = {**new.identity, "base_url": settings["base_url"]}
+    place = tmp_path / "kept" / _id_of(old)
+    place.mkdir(parents=True)
+    assert design(task, RunConfig(**settings), Still("m", None))[0].run_id == new.run_id
+    (place / "config.json").write_text("{}", encoding="utf-8")
+    assert design(task, RunConfig(**settings), Still("m", None))[0].run_id == place.name

@@ -115,6 +115,14 @@ def test_every_look_needs_a_reason_and_is_counted(tmp_path):
     said = str(again.report())
     for words in ("consulted 3 times by 2 configurations", "if this were the only look", "97.0%, for look 1"):
         assert words in said
+    rows = nba.runs("study", output_root="out").set_index("run_id")
+    other = next(look["run_id"] for look in task.split_lock.looks if look["run_id"] != final.run_id)
+    assert rows.loc[[final.run_id, other], "test_look"].tolist() == [1, 2]
+    assert rows.loc[[final.run_id, other], "test_configurations"].tolist() == [1, 2]
+    both = nba.compare([nba.load_run(final.folder.parent / name, task=study()) for name in (final.run_id, other)],
+                       n_resamples=50)  # fmt: skip
+    for table in (both.to_latex("ranking"), both.to_markdown()):
+        assert "Test half consulted 3 times by 2 configurations." in table
     third = nba.run(task, model="mock", temperature=0.9, split="test", reason="a fourth", output_root="out")
     assert "99.8%, for look 4" in str(third.report())
     task.split_lock.folder.joinpath("test_log.jsonl").write_text(
@@ -125,6 +133,45 @@ def test_every_look_needs_a_reason_and_is_counted(tmp_path):
     assert task.split_lock.n_looks == 3
     task.split_lock.note("after the tear", "x", "y")
     assert [look["reason"] for look in task.split_lock.looks][-1] == "after the tear"
+
+
+def test_a_split_below_other_outputs_is_found_by_every_session(tmp_path, monkeypatch):
+    hidden = study().lock(output_root="elsewhere/out").split_lock.test_ids
+    again = study()
+    assert again.split_lock.test_ids == hidden
+    assert again.human("Stance").count(None) == 30
+    assert again.lock().split_lock.folder == tmp_path / "elsewhere/out/study"
+    # Where the signpost is not seen, the outputs of a run are.
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    third = study()
+    assert third.split_lock is None
+    run = nba.run(third, model="mock", output_root=tmp_path / "elsewhere/out")
+    assert run.config["split"] == "dev"
+    assert third.human("Stance").count(None) == 30
+
+
+def test_a_consensus_settles_the_locked_half_and_loses_nothing_of_it(tmp_path):
+    blank = Task(frame().with_columns(pl.lit("").alias("S_Stance")), codebook_of(STANCE), "study")
+    hidden = blank.lock().split_lock.test_ids
+    coders = tmp_path / "outputs/study/coders"
+    coders.mkdir(parents=True)
+    for name, without in (("anna", ""), ("ben", "t003")):
+        frame().filter(pl.col("id") != without).select("id", "S_Stance").write_csv(coders / f"{name}.csv")
+    found = nba.consensus(blank)
+    assert pl.read_csv(found.path)["S_Stance"].to_list() == frame()["S_Stance"].to_list()
+    told = found.frame.set_index("text_id")
+    assert {i for i, label in told["label"].items() if label is None} == set(hidden)
+    assert set(told.loc[sorted(hidden), "status"]) == {"locked"}
+    assert set(found.soft["text_id"]).isdisjoint(hidden)
+    assert len(found.open) == 0
+    assert any("30 texts of the test half" in note for note in found.notes)
+    assert found.task.human("Stance").count(None) == 30
+    opened = found.task.select(split="test", reason="final")
+    wanted = dict(zip(frame()["id"], frame()["S_Stance"], strict=True))
+    assert dict(zip(opened.ids, opened.human("Stance"), strict=True)) == {i: wanted[i] for i in opened.ids}
+    final = nba.run(found.task, model="mock", split="test", reason="final model", output_root="out")
+    assert final.scores.fields["S_Stance"].results["accuracy"].n == 30
 
 
 def test_a_split_is_made_once(tmp_path):
@@ -188,6 +235,7 @@ def test_only_the_test_half_corrects_a_share_and_that_is_a_look(tmp_path):
     assert found.frame["n_gold"].tolist() == [100, 100]
     assert found.frame["n_corpus"].tolist() == [200, 200]
     assert task.split_lock.looks[0]["metric"] == "gold labels"
+    assert "Locked split: test half consulted once by 1 configuration." in found.to_latex()
     nba.regress("Stance == 'pro' ~ 1", corpus, reason="share in the paper")
     assert task.split_lock.n_looks == 1
     left = nba.prevalence(nba.run(task, model="mock", split="test", reason="x", output_root="out"), "Stance")

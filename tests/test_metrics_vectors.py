@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nbannot.measures import agreement, ordinal, significance, spans, text
+from nbannot.measures import agreement, calibration, ordinal, significance, spans, text
 from nbannot.measures import classification as cls
 from nbannot.measures.accounting import FieldData
 from nbannot.measures.agreement import CoderTotals, value_counts
@@ -41,8 +41,6 @@ LEFT = {
     "alt.eps0_identical": "tests/test_inference_vectors.py",
     "prev.worked": "tests/test_inference_vectors.py",
     "prev.poststrat_multiclass": "tests/test_inference_vectors.py",
-    "calib.small": "section 6: calibration",
-    "calib.ece_bias": "section 6: calibration",
     "ds.small": "section 7: Dawid-Skene",
     "energy.worked": "section 8: energy",
     "vote.neff": "section 6: voting",
@@ -607,6 +605,33 @@ def _(case):
     table = case["input"]["table"]
     found = significance.mcnemar(table[0][1], table[1][0], sum(map(sum, table)))
     return {"exact_p": found.p_exact}
+
+
+@checks("calib.small")
+def _(case):
+    given = case["input"]
+    sure, right = np.array(given["conf"]), np.array(given["correct"])
+    summed = calibration.brier(given["proba"], given["y"])
+    return {
+        "ece_10_right_closed": calibration.calibration_error(sure, right, calibration.equal_width(sure)),
+        "ece_5_equal_mass": calibration.calibration_error(sure, right, calibration.equal_mass(sure, 5)),
+        "brier_binary": calibration.brier_binary(sure, right),
+        "auroc_correctness": calibration.auroc(sure, right),
+        "risk_coverage_tie_aware": calibration.risk_coverage(sure, right),
+        "brier_multiclass_sum": summed,
+        "brier_multiclass_half": summed / 2,
+    }
+
+
+@checks("calib.ece_bias")
+def _(case):
+    draw = np.random.default_rng(3)
+    return {
+        str(n): np.mean(
+            [calibration.null_error(draw.uniform(0.5, 1, n), draws=100, seed=i) for i in range(3)]
+        )
+        for n in case["input"]["n"]
+    }
 
 
 @checks("mcnemar_agresti_approval")

@@ -111,8 +111,9 @@ def test_the_frame_names_everything():
     task = made_task([f"t{i}" for i in range(12)], DEGREE)
     frame = agreement(people(task, "S_Degree", KRIPPENDORFF_2011), **FAST).frame()
     assert frame["measure"].value_counts().to_dict() == {
-        **dict.fromkeys(("krippendorff_alpha", "percent_agreement", "gwet_ac1"), 1),
-        **dict.fromkeys(("quadratic_kappa", "cohen_kappa", "percentage_agreement"), 6),
+        **dict.fromkeys(("krippendorff_alpha", "percent_agreement", "gwet_ac1", "fleiss_kappa"), 1),
+        "krippendorff_alpha_interval": 1,
+        **dict.fromkeys(("quadratic_kappa", "cohen_kappa", "percentage_agreement", "scott_pi"), 6),
         "agreement_with_majority": 4,
     }
     first = frame.iloc[0]

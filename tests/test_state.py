@@ -429,7 +429,7 @@ def test_scoring_again_keeps_the_cluster_of_the_scoring_before(tmp_path):
     clustered = nbannot.load_run(run.folder, task=task)
     assert clustered.scores.settings["cluster"] == "author"
     assert nbannot.rescore(run.folder, task).scores.settings["cluster"] == "author"
-    assert nbannot.rescore(run.folder, task, cluster="").scores.settings["cluster"] is None
+    assert nbannot.rescore(run.folder, task, cluster="").scores.settings["cluster"] == ""
 
 
 def test_an_unset_setting_drops_no_run_from_a_grouping(tmp_path):
@@ -505,3 +505,22 @@ def test_a_ledger_says_what_became_of_it(tmp_path):
     assert not book.is_open
     book.let_go()
     book.let_go()
+
+
+def test_a_folder_made_by_hand_is_a_run_beside_its_task(tmp_path):
+    """`output.csv` and a few words in `config.json`, as scripts make them: a value is an answer, a blank is none."""
+    task = task_of(4, codebook_of(DEGREE), S_Degree=["1", "2", "-1", "0"])
+    place = tmp_path / "made"
+    place.mkdir()
+    said = task.to_pandas()[["id", "text"]].assign(S_Degree=["1", "", "-1", "2"])
+    said.to_csv(place / "output.csv", index=False)
+    few = {"run_id": "made", "columns_asked": ["S_Degree"], "model": "made/by-hand"}
+    (place / "config.json").write_text(json.dumps(few), encoding="utf-8")
+    run = nbannot.load_run(place, task=task)
+    assert run.coding.values("S_Degree") == [1, None, -1, 2]
+    assert run.scores.fields["S_Degree"].results["coverage"].value == 0.75
+    with pytest.raises(RunError, match="does not say of its run: task_name"):
+        nbannot.load_run(place)
+    other = task_of(4, codebook_of(DEGREE), S_Degree=["1", "2", "-1", "0"], text=["other"] * 4)
+    with pytest.raises(ScoringError, match="are not those of task"):
+        nbannot.load_run(place, task=other)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nbannot.asking.answers import Answer
+from nbannot.asking.option_order import OptionOrder, as_in_codebook, in_order
 from nbannot.asking.prompts import Prompt
 from nbannot.asking.reply_parts import shortened
 from nbannot.asking.request_reply import Decision, Question
@@ -41,10 +42,15 @@ class Reading:
     scale
         The answer to a likert question: the most probable level (``"modal"``), or the expected one, rounded half up
         (``"rounded"``).
+    order, seed
+        In which order the options of a dropdown were named (see `nbannot.asking.option_order`); answers always have the
+        codebook's.
     """
 
     threshold: float = 0.5
     scale: Literal["modal", "rounded"] = "modal"
+    order: OptionOrder = "codebook"
+    seed: int | None = None
 
 
 def typed_question(field: Field, name: str) -> Question:
@@ -182,13 +188,16 @@ def _answer(field: Field, made: Decision | None, reading: Reading, attempt: int)
         )
     if made.problem:
         return Answer(field.column, "invalid", reason=made.problem, attempt=attempt)
-    position = _position(field, made, reading)
+    asked = in_order(field, reading.order, reading.seed)
+    position = _position(asked, made, reading)
     if position is None:
         return Answer(
             field.column, "invalid", reason="the reply has no probability per option", attempt=attempt
         )
-    value = field.labels[position]
-    return Answer(field.column, "ok", value, probabilities=made.probabilities, attempt=attempt)
+    value, shares = asked.labels[position], made.probabilities
+    if shares is not None and asked is not field:
+        shares = as_in_codebook(field, shares, reading.order, reading.seed)
+    return Answer(field.column, "ok", value, probabilities=shares, attempt=attempt)
 
 
 def _position(field: Field, made: Decision, reading: Reading) -> int | None:

@@ -75,7 +75,8 @@ def compare(
     column
         One or more fields (name or column); every field with human labels that all of them answered when left out.
     cluster
-        Column of the data that says which texts belong together (document, author, thread).
+        Column of the data that says which texts belong together (document, author, thread); the task's own setting
+        when left out, ``""`` for none.
     weights
         Column of the data with one over the probability with which each text was sampled.
     margin
@@ -103,6 +104,7 @@ def compare(
     items = on_the_same_texts(items, fields)
     chosen = _metrics(fields, metric)
     task = items[0].task
+    cluster = task.cluster_column(cluster)
     clusters, weighting = column_of(task, cluster), weights_of(task, weights)
     data = {f.column: aligned(items, f, clusters, weighting) for f in fields if chosen[f.column]}
     if column is None:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from nbannot.comparing.align import Compared
+from nbannot.comparing.coder import Coder
 from nbannot.comparing.names import names_of
 from nbannot.comparing.took import energy_of, seconds_of, tokens_of
 from nbannot.comparing.verdict import notes_on, verdict
@@ -202,6 +203,15 @@ class Comparison(Shown):
         """
         return [{**score.results, **score.extra}[metric] for score in self._own_scores[column, metric]]
 
+    def ceiling(self, column: str, metric: str) -> tuple[float, float] | None:
+        """Return from where to where people's values lie, where models are compared with two people or more."""
+        people = [isinstance(run, Coder) and run.by_person for run in self.runs]
+        if all(people) or sum(people) < 2:
+            return None
+        own = zip(people, self.own(column, metric), strict=True)
+        values = [result.value for by_person, result in own if by_person and result.defined]
+        return (min(values), max(values)) if len(values) > 1 else None
+
     @cached_property
     def _own_scores(self) -> dict[Key, list[FieldScore]]:
         settings = dict(self.settings or {})
@@ -249,15 +259,21 @@ class Comparison(Shown):
         label: str | None = None,
     ) -> str:
         """Return the pairs (`frame`) or the runs (`ranking`) as a LaTeX table; see `nbannot.record.export.to_latex`."""
-        return export.to_latex(self._table(table), caption, label)
+        return export.to_latex(self._table(table), caption, label, note=self._looks)
 
     def to_markdown(self, table: Literal["pairs", "ranking"] = "pairs") -> str:
         """Return the pairs (`frame`) or the runs (`ranking`) as a Markdown table."""
-        return export.to_markdown(self._table(table))
+        return export.to_markdown(self._table(table), note=self._looks)
 
     def to_csv(self, table: Literal["pairs", "ranking"] = "pairs") -> str:
         """Return the pairs (`frame`) or the runs (`ranking`) as CSV, every digit."""
         return export.to_csv(self._table(table))
+
+    @property
+    def _looks(self) -> str:
+        """How often the test half was consulted, as it must stand below every number that was made on it."""
+        lock = self.runs[0].task.split_lock
+        return f"{lock.words[0].upper()}{lock.words[1:]}." if lock is not None and lock.opened else ""
 
     def _table(self, table: str) -> Any:
         if table not in ("pairs", "ranking"):

@@ -188,7 +188,7 @@ def agreement(
     level
         Of tables without a codebook: nominal, or, for numbers, ordinal, interval, ratio.
     cluster
-        Column of the data that says which texts belong together.
+        Column of the data that says which texts belong together (the task's own when left out).
     n_resamples, seed
         Of the intervals, which resample texts. Those of a pair are made when it is looked at.
 
@@ -248,6 +248,7 @@ def _of_compared(
     _refuse_few(coders)
     refuse_other_fields(coders)
     f = _field(coders, column)
+    cluster = coders[0].task.cluster_column(cluster)
     texts, groups = _texts(coders, cluster)
     values = [dict(zip(_joined(c), c.coding.values(f.column), strict=True)) for c in coders]
     names = [c.run_id for c in coders]
@@ -273,7 +274,7 @@ def _of_task(
         raise ScoringError(
             f"no two coders of '{task.name}' coded {'this field' if column else 'the same field'}."
         )
-    groups = column_of(task, cluster)
+    groups = column_of(task, task.cluster_column(cluster))
     coded = set().union(*people.values())
     texts = {i: text for i, text in zip(task.ids, task.texts, strict=True) if i in coded}
     clusters = dict(zip(task.ids, groups, strict=True)) if groups is not None else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -89,9 +89,14 @@ class Consensus(Shown):
 
     @cached_property
     def frame(self) -> Any:
-        """One row per text and field: label, status, n_coders, n_agree, share, made_by."""
+        """One row per text and field: label, status, n_coders, n_agree, share, made_by.
+
+        Of a test half that is locked the label is left out, and the status is ``locked``.
+        """
+        hidden = self._hidden
         rows = [
             {"text_id": i, "column": column, **{n: getattr(m, n) for n in COLUMNS[2:]}}
+            | ({"label": None, "status": LOCKED} if i in hidden else {})
             for column, of_text in self.made.items()
             for i, m in of_text.items()
         ]
@@ -104,19 +109,30 @@ class Consensus(Shown):
             {"text_id": i, "column": column, "label": label, "share": share}
             for column, of_text in self.made.items()
             for i, m in of_text.items()
+            if i not in self._hidden
             for label, share in m.shares.items()
         ]
         return make_frame(rows, ("text_id", "column", "label", "share"))
 
     @property
     def open(self) -> Any:
-        """The rows of `frame` without a label."""
+        """The rows of `frame` on which there is no label yet."""
         frame = self.frame
-        return frame[[label is None for label in frame["label"]]].reset_index(drop=True)
+        undecided = [m.label is None for of_text in self.made.values() for m in of_text.values()]
+        return frame[undecided].reset_index(drop=True)
+
+    @property
+    def _hidden(self) -> Collection[str]:
+        """Ids of texts whose labels are closed: they are settled and kept in the file, and not told here."""
+        lock = self.base.split_lock
+        return () if lock is None or lock.opened else lock.test_ids
 
     @cached_property
     def task(self) -> Task:
-        """The task with these labels as its human labels; a text without one is not coded."""
+        """The task with these labels as its human labels; a text without one is not coded.
+
+        Where its test half is locked, the labels there are these too once it is opened.
+        """
         import polars as pl
 
         kept = self.base.data.select(self.base.other_columns)
@@ -127,7 +143,9 @@ class Consensus(Shown):
             for f in self.base.codebook
         }
         columns = [pl.Series(name, values, dtype=pl.String) for name, values in cells.items()]
-        task = replace(self.base, data=kept.with_columns(columns))
+        data, lock = kept.with_columns(columns), self.base.split_lock
+        closed = None if lock is None else lock.holding(data, self.base.ids, list(cells))
+        task = replace(self.base, data=data, split_lock=closed)
         task.__dict__["_identified"] = (self.base.ids, self.base.id_source)
         return task
 
@@ -155,6 +173,7 @@ class Consensus(Shown):
         )
 
 
+LOCKED = "locked"
 STATUSES = ("agreed", "majority", "model", "adjudicated", "one coder", "tie", "not unanimous", "open")
 
 
@@ -209,6 +228,11 @@ def consensus(
     ordered = {f.column: made[f.column] for f in task.codebook}
     notes += _notes(ordered, decided)
     found = Consensus(task, rule, tuple(people), ordered, tuple(notes), folder / CONSENSUS)
+    if closed := {i for of_text in ordered.values() for i in of_text if i in found._hidden}:
+        notes.append(
+            f"The split is locked: the labels of {plural(len(closed), 'text')} of the test half are settled and kept "
+            "in the file; here they are closed until that half is opened with a reason."
+        )
     return replace(found, notes=(*notes, *_keep(found, output_root)))
 
 

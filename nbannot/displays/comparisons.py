@@ -44,6 +44,7 @@ def comparison(compared: Comparison) -> Fragment:
             Heading(f.name, 2, metric_words(metric)),
             Para(verdict, "notice"),
             figure,
+            *_band_words(compared.ceiling(column, metric), digits),
             _pairs_grid(compared, (column, metric), digits),
             *_cost(compared, values, metric),
         ]
@@ -105,7 +106,20 @@ def _forest(compared: Comparison, key: tuple[str, str], values: list[Point], dig
     of_difference = _interval_words(compared, key[0])
     twin = Grid(["run", words, "95% interval", "to the best", of_difference], rows, "lriri")
     paired = differences if best is not None else []
-    return replace(forest_figure(values, paired, metric=words, reference=reference), twin=twin)
+    drawn = forest_figure(values, paired, metric=words, reference=reference, band=compared.ceiling(*key))
+    return replace(drawn, twin=twin)
+
+
+def _band_words(band: tuple[float, float] | None, digits: int) -> list[Block]:
+    """Return what the band behind the values is."""
+    if band is None:
+        return []
+    low, high = (number(end, digits, low=-math.inf, high=math.inf) for end in band)
+    said = (
+        f"Band: what the people who are compared reach against the same labels, {low} to {high}. A model beyond it has "
+        "no room left that these labels could show; where the labels were made from theirs, the band lies too high."
+    )
+    return [Para(said, "quiet")]
 
 
 def _interval_words(compared: Comparison, column: str) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from nbannot.displays.plots import Point, forest_figure
 from nbannot.page.blocks import Block
+from nbannot.page.figure import Figure
 from nbannot.page.fragment import Fragment
 
 if TYPE_CHECKING:
@@ -18,4 +19,5 @@ def finding(found: Finding) -> Fragment:
     """Return a finding: what it says, its forest plots, its tables, and what limits it."""
     blocks: list[Block] = found.blocks()
     figures = [forest_figure([Point(*row) for row in rows], metric=axis) for axis, rows in found.forests()]
-    return Fragment.of([*blocks[:BEFORE_THE_PLOT], *figures, *blocks[BEFORE_THE_PLOT:]], *figures)
+    own = [block for block in blocks if isinstance(block, Figure)]
+    return Fragment.of([*blocks[:BEFORE_THE_PLOT], *figures, *blocks[BEFORE_THE_PLOT:]], *figures, *own)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from nbannot.page.blocks import Block, Bullets, Cell, Grid, Heading
 from nbannot.page.digits import MINUS, NONE, interval, number
-from nbannot.page.figure import BLUE, INK, ORANGE, QUIET, Dot, Figure, Line, Mark, Words, text_width
+from nbannot.page.figure import BLUE, INK, ORANGE, QUIET, Box, Dot, Figure, Line, Mark, Words, text_width
 from nbannot.page.fragment import Fragment
 from nbannot.page.widths import clipped
 
@@ -22,6 +22,7 @@ NAMED_ROW = 40.0
 PANEL = 235.0
 PANEL_CHARS = 34
 TOP = 34.0
+BAND_LEAST = 2.0
 LOG_FROM = 30.0
 """Costs that differ by more than this factor are drawn on a logarithmic axis."""
 
@@ -59,6 +60,7 @@ def forest(
     reference: str = "",
     verdict: str | Sequence[str] = "",
     digits: int = 2,
+    band: tuple[float, float] | None = None,
 ) -> Fragment:
     """Return a forest plot: per row a dot and its interval; beside it, if given, paired differences with zero line.
 
@@ -72,10 +74,12 @@ def forest(
         The run that the differences are taken to.
     verdict
         One or more sentences that stand below.
+    band
+        From where to where a shade lies behind the values: what people reach.
     """
     found = points(rows)
     paired = points(differences) if differences is not None else []
-    figure = forest_figure(found, paired, title=title, metric=metric, reference=reference)
+    figure = forest_figure(found, paired, title=title, metric=metric, reference=reference, band=band)
     header = ["run", metric, "95% interval"]
     if paired:
         header += [f"difference to {reference or 'the reference'}", "95% interval"]
@@ -122,6 +126,7 @@ def forest_figure(
     title: str = "",
     metric: str = "value",
     reference: str = "",
+    band: tuple[float, float] | None = None,
 ) -> Figure:
     """Return the drawing of `forest`."""
     names = [clipped(p.name, NAME_CHARS) for p in rows]
@@ -130,7 +135,7 @@ def forest_figure(
     step, shift = (ROW, 0.0) if beside else (NAMED_ROW, NAMED_ROW / 2)
     heights = [TOP + shift + i * step + ROW / 2 for i in range(len(rows))]
     bottom = TOP + len(rows) * step
-    marks: list[Mark] = _panel(rows, left, heights, bottom, metric, BLUE)
+    marks: list[Mark] = _panel(rows, left, heights, bottom, metric, BLUE, band=band)
     marks += [
         Words(left - 14, y - shift, name, "end" if beside else "start")
         for y, name in zip(heights, names, strict=True)
@@ -142,7 +147,9 @@ def forest_figure(
         marks += _panel(paired, start, heights, bottom, said, ORANGE, zero=True)
         width = start + PANEL + 20
     says = f"{title or 'Forest plot'}: {metric} with 95% intervals of {len(rows)} runs"
-    return Figure(width, bottom + 40, marks, says + (", and paired differences" if paired else ""))
+    says += ", and paired differences" if paired else ""
+    says += f"; a band from {band[0]:.2f} to {band[1]:.2f}" if band else ""
+    return Figure(width, bottom + 40, marks, says)
 
 
 def _panel(
@@ -154,9 +161,11 @@ def _panel(
     color: str,
     *,
     zero: bool = False,
+    band: tuple[float, float] | None = None,
 ) -> list[Mark]:
     """Return axis, dots and intervals of one panel."""
-    known = [v for p in rows for v in (p.value, p.ci_low, p.ci_high) if not math.isnan(v)]
+    shown = [v for p in rows for v in (p.value, p.ci_low, p.ci_high)] + [*(band or ())]
+    known = [v for v in shown if not math.isnan(v)]
     ticks = nice_ticks(
         min([*known, 0.0] if zero else known, default=0.0), max([*known, 0.0] if zero else known, default=1.0)
     )
@@ -166,6 +175,10 @@ def _panel(
         return left + (value - low) / (high - low) * PANEL
 
     marks: list[Mark] = [Words(left, TOP - 18, clipped(name, PANEL_CHARS), "start", 12, QUIET)]
+    if band is not None:
+        marks.append(
+            Box(x(band[0]), TOP, max(x(band[1]) - x(band[0]), BAND_LEAST), bottom - TOP, QUIET, 0.18)
+        )
     marks += [Line(x(t), TOP, x(t), bottom) for t in ticks]
     marks += [Words(x(t), bottom + 14, tick_text(t, ticks), "middle", 11, QUIET) for t in ticks]
     if zero:

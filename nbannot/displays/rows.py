@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbannot.errors import ScoringError, listed
 from nbannot.page.blocks import Cell
-from nbannot.page.digits import NONE
+from nbannot.page.digits import NONE, number
 from nbannot.report.report import asked_field
 from nbannot.report.words import STATUS_WORDS
 from nbannot.study.field import Field
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class Row(NamedTuple):
-    """One text with both labels; `human` is ``None`` where people did not code it or it does not apply."""
+    """One text with both labels; `human` is ``None`` where people did not code it or it does not apply.
+
+    `probability` is that of the model's label, after calibration if there was one; ``None`` where none was told.
+    """
 
     text_id: str
     text: str
@@ -26,6 +29,7 @@ class Row(NamedTuple):
     status: str
     reason: str
     agrees: bool
+    probability: float | None = None
 
 
 def field_of(run: Scored, column: str, kinds: tuple[str, ...] = (), display: str = "") -> Field:
@@ -50,6 +54,7 @@ def field_of(run: Scored, column: str, kinds: tuple[str, ...] = (), display: str
 
 def rows_of(run: Scored, f: Field) -> Iterator[Row]:
     """Yield every text with the field's two labels, in the order of the texts."""
+    from nbannot.record.coding import probability_of
     from nbannot.record.scoring import same_value
 
     task, coding = run.task, run.coding
@@ -62,7 +67,8 @@ def rows_of(run: Scored, f: Field) -> Iterator[Row]:
     for text_id, text, answer, human, applies, given in zip(task.ids, task.texts, *columns, strict=True):
         known = human if applies and given else None
         agrees = known is not None and same_value(f, answer.value, known)
-        yield Row(text_id, text, known, answer.value, answer.status, answer.reason, agrees)
+        sure = probability_of(f, answer)
+        yield Row(text_id, text, known, answer.value, answer.status, answer.reason, agrees, sure)
 
 
 def disagreeing(run: Scored, f: Field) -> list[Row]:
@@ -86,6 +92,19 @@ def model_cell(f: Field, row: Row) -> Cell:
         return Cell(shown_value(f, row.model))
     said = STATUS_WORDS.get(row.status, row.status)
     return Cell(f"{NONE} {said}" + (f": {row.reason}" if row.reason else ""), "quiet")
+
+
+def probability_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[Cell | str]], str]:
+    """Return header, cells per row and alignment of the model's probabilities, with a bar; nothing if none was told."""
+    if all(row.probability is None for row in rows):
+        return [], [[] for _ in rows], ""
+    cells: list[list[Cell | str]] = [
+        [Cell(NONE, "quiet"), ""]
+        if row.probability is None
+        else [Cell(number(row.probability), "quiet"), Cell("", bar=row.probability)]
+        for row in rows
+    ]
+    return ["probability", ""], cells, "rl"
 
 
 def who_of(of: Scored, article: str = "") -> str:

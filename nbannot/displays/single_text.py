@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbannot.asking.ledger_lines import messages_of, read_lines
-from nbannot.displays.rows import Row, model_cell, rows_of, shown_value, who_of
+from nbannot.displays.rows import Row, model_cell, probability_cells, rows_of, shown_value, who_of
 from nbannot.displays.spans import Legend, Passage, keys_of, marks_of
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.page.blocks import Block, Cell, Facts, Fold, Grid, Heading, Para, Verbatim
@@ -57,41 +57,23 @@ def one_text(run: Run, text_id: str) -> Fragment:
             Legend(keys, who_of(run)),
             Passage(row.text, marks_of(row), keys),
         ]
-    return Fragment.of([*blocks, _answers(run, rows, calls), *(_call(run, call) for call in calls)])
+    return Fragment.of([*blocks, _answers(run, rows), *(_call(run, call) for call in calls)])
 
 
-def _answers(run: Run, rows: Sequence[tuple[Field, Row]], calls: list[dict[str, Any]]) -> Grid:
+def _answers(run: Run, rows: Sequence[tuple[Field, Row]]) -> Grid:
     """Return one row per field: both labels, the model's probability where it gave one, and whether they agree."""
-    sure = {f.column: _probability(f, row, calls) for f, row in rows}
-    with_sure = any(value is not None for value in sure.values())
-    header: list[str] = ["question", "people", who_of(run), *(["probability", ""] if with_sure else []), ""]
-    body: list[Cells] = []
-    for f, row in rows:
-        value = sure[f.column]
-        shown = Cell(NONE if value is None else number(value))
-        sure_cells: list[Cell | str] = [shown, Cell("", bar=value or 0.0)] if with_sure else []
-        body.append(
-            [
-                Cell(f.name, "strong", title=f.column),
-                shown_value(f, row.human),
-                model_cell(f, row),
-                *sure_cells,
-                Cell("" if row.human is None else AGREES[row.agrees], "quiet" if row.agrees else "plain"),
-            ]
-        )
-    return Grid(header, body, "lll" + "rl" * with_sure + "l")
-
-
-def _probability(f: Field, row: Row, calls: list[dict[str, Any]]) -> float | None:
-    """Return the probability that the ledger holds for the label that was given; the last reply's."""
-    labels = [str(label) for label in f.labels]
-    for call in reversed(calls):
-        values = call.get("probabilities")
-        if call["columns"] == [f.column] and isinstance(values, list) and len(values) == len(labels):
-            if row.model is None or str(row.model) not in labels:
-                return None
-            return float(values[labels.index(str(row.model))])
-    return None
+    named, sure, align = probability_cells([row for _, row in rows])
+    body: list[Cells] = [
+        [
+            Cell(f.name, "strong", title=f.column),
+            shown_value(f, row.human),
+            model_cell(f, row),
+            *told,
+            Cell("" if row.human is None else AGREES[row.agrees], "quiet" if row.agrees else "plain"),
+        ]
+        for (f, row), told in zip(rows, sure, strict=True)
+    ]
+    return Grid(["question", "people", who_of(run), *named, ""], body, "lll" + align + "l")
 
 
 def _calls(run: Run, text_id: str) -> Iterator[dict[str, Any]]:

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nbannot.asking.answers import STATUSES
-from nbannot.displays.rows import Row, disagreeing, field_of, model_cell, rows_of, shown_value, who_of
+from nbannot.displays.rows import (
+    Row,
+    disagreeing,
+    field_of,
+    model_cell,
+    probability_cells,
+    rows_of,
+    shown_value,
+    who_of,
+)
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.page.blocks import Block, Cell, Grid, Heading, Para
 from nbannot.page.blocks import Row as Cells
@@ -100,7 +109,7 @@ def disagreements(
 def disagreements_page(found: Disagreements) -> Fragment:
     """Return the page of a browser of disagreements that is to be shown."""
     return disagreements(
-        found.of,
+        cast("Scored", found.of),
         found.column,
         human=found.human,
         model=found.model,
@@ -142,18 +151,20 @@ def _most_frequent(f: Field, every: Sequence[tuple[Field, Row]]) -> str:
 
 
 def _page_grid(found: Sequence[tuple[Field, Row]], who: str, *, with_field: bool) -> Grid:
+    named, sure, align = probability_cells([row for _, row in found])
     rows: list[Cells] = [
         [
             Cell(row.text_id, "quiet"),
             *([Cell(f.name, title=f.column)] if with_field else []),
             Cell(clipped(shown_value(f, row.human), VALUE_CHARS), "strong"),
             _clipped(model_cell(f, row)),
+            *told,
             clipped(row.text, TEXT_CHARS),
         ]
-        for f, row in found
+        for (f, row), told in zip(found, sure, strict=True)
     ]
-    header = ["id", *(["field"] if with_field else []), "human", who, "text"]
-    return Grid(header, rows, "l" * len(header))
+    header = ["id", *(["field"] if with_field else []), "human", who]
+    return Grid([*header, *named, "text"], rows, "l" * len(header) + align + "l")
 
 
 def _clipped(cell: Cell) -> Cell:

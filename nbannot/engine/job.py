@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nbannot.asking.answers import Answer
 from nbannot.asking.decisions import CLOSED, Reading, compose_questions
-from nbannot.asking.prompts import Prompt, PromptType, compose
+from nbannot.asking.option_order import in_order
+from nbannot.asking.prompts import Prompt, PromptType, compose, reply_options
 from nbannot.asking.request_reply import AnswerMode
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
@@ -92,9 +93,12 @@ def group_for_decisions(
 
 def prompt_for(job: Job, group: Sequence[Field]) -> Prompt:
     """Return the prompt for these fields: questions for a decision model, or a wording."""
+    asked = [in_order(f, job.config.option_order, job.config.seed) for f in group]
     if job.decides and group[0].type in CLOSED:
-        return compose_questions(group)
-    return compose(job.kind, group, use_examples=job.config.use_examples, code=job.code)
+        return compose_questions(asked)
+    made = compose(job.kind, asked, use_examples=job.config.use_examples, code=job.code)
+    # What is scored keeps the codebook's order, as everything does that holds a probability per label.
+    return replace(made, options=reply_options(group[0])) if made.options else made
 
 
 @dataclass

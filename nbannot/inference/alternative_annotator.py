@@ -57,7 +57,8 @@ def alt_test(
     expert
         Name of the one coder who is right by definition: candidate and other coders are compared with them alone.
     cluster
-        Column of the data that says which texts belong together; the test is then a t test on the cluster jackknife.
+        Column of the data that says which texts belong together (the task's own when left out); the test is
+        then a t test on the cluster jackknife.
     q
         False discovery rate over the coders (Benjamini & Yekutieli 2001).
     min_texts
@@ -84,6 +85,7 @@ def alt_test(
     from nbannot.inference.alternative_scores import scored
 
     f = _field([candidate, *items], column)
+    cluster = candidate.task.cluster_column(cluster)
     table = scored(f, candidate, items, cluster, expert)
     names = [item.run_id for item in items if item.run_id != expert]
     tested = [_against(name, place, table, epsilon, min_texts) for place, name in enumerate(names)]

@@ -17,6 +17,13 @@ Drawn = tuple[str, Sequence[tuple[str, float, float, float]]]
 """A forest plot: what its axis says, and per row a name, a value and the limits of its interval."""
 
 
+LOCKED = "Locked split: "
+"""Begins the note on how often the test half was consulted, which goes with a table wherever it is carried."""
+
+MANY = 10**9
+"""Degrees of freedom of the texts, which are many."""
+
+
 class Finding(Shown):
     """A result of this room: shown as a page, read as a frame, carried into a paper as LaTeX, Markdown or CSV."""
 
@@ -39,13 +46,18 @@ class Finding(Shown):
         html: str = self._fragment().html
         return html
 
+    @property
+    def _looks(self) -> str:
+        notes: Sequence[str] = getattr(self, "notes", ())
+        return next((note for note in notes if note.startswith(LOCKED)), "")
+
     def to_latex(self, caption: str | None = None, label: str | None = None) -> str:
         """Return the frame as a LaTeX table; see `nbannot.record.export.to_latex`."""
-        return export.to_latex(self.frame, caption, label)
+        return export.to_latex(self.frame, caption, label, note=self._looks)
 
     def to_markdown(self) -> str:
         """Return the frame as a Markdown table."""
-        return export.to_markdown(self.frame)
+        return export.to_markdown(self.frame, note=self._looks)
 
     def to_csv(self) -> str:
         """Return the frame as CSV, every digit."""

@@ -24,6 +24,7 @@ from nbannot.inference.drawn import (
     sample_weights,
     weighted_by_label,
 )
+from nbannot.inference.finding import LOCKED
 from nbannot.measures.result import IntArray
 from nbannot.record.run import Run
 from nbannot.report.words import plural
@@ -31,6 +32,8 @@ from nbannot.study.field import Field
 from nbannot.study.task import Task
 
 NONE_AT_ALL, ANY = "none", "any"
+ASKED_ALIKE = ("model", "prompt_hash", "model_digest", "answer_mode_used", "temperature", "calibration_used")
+"""What two runs must have in common for the errors of one to say something of the other's."""
 
 
 def measured(
@@ -180,18 +183,7 @@ def _joined(corpus: Run, gold: Any, f: Field, notes: list[str]) -> Run:
             f"{gold.run_id} was made on the dev half, whose texts shaped the prompt: the model's errors on them are "
             "fewer than on the corpus.\n  Give the run on the test half."
         )
-    differing = [
-        name
-        for name in (
-            "model",
-            "prompt_hash",
-            "model_digest",
-            "answer_mode_used",
-            "temperature",
-            "calibration_used",
-        )
-        if gold.config.get(name) != corpus.config.get(name)
-    ]
+    differing = [name for name in ASKED_ALIKE if gold.config.get(name) != corpus.config.get(name)]
     if differing:
         raise ScoringError(
             f"the model was asked in another way on gold than on the corpus: {listed(differing)} differ "
@@ -250,6 +242,7 @@ def _usable(task: Task, human: IntArray, notes: list[str]) -> IntArray:
                 f"{plural(int(dev.sum()), 'text')} of dev, which shaped the prompt: their labels are left out."
             )
         human = np.where(dev, -1, human)
+        notes.append(f"{LOCKED}{lock.words}.")
     examples = {e.text.strip() for f in task.codebook for e in f.examples if e.text.strip()}
     if not examples:
         return human

@@ -13,9 +13,9 @@ import numpy as np
 from nbannot.comparing.align import column_of
 from nbannot.comparing.coder import Coder
 from nbannot.errors import ScoringError, listed, nearest
+from nbannot.inference.finding import MANY
 from nbannot.inference.gold import field_of
 from nbannot.inference.grid import blocks_of, part_of, read_estimate
-from nbannot.inference.total_error import MANY
 from nbannot.measures.accounting import FieldData, unit_codes
 from nbannot.measures.field import score_field
 from nbannot.measures.result import FloatArray
@@ -60,7 +60,7 @@ def grid_values(
     ScoringError
         If the statistic cannot be computed for every run.
     """
-    clusters = column_of(runs[0].task, cluster)
+    clusters = column_of(runs[0].task, runs[0].task.cluster_column(cluster))
     if callable(statistic):
         if coders:
             raise ScoringError("coders= goes with a metric: a function of a run has its own reference.")

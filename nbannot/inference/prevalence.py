@@ -66,7 +66,8 @@ def prevalence(
     weights, probability
         Column of the data with 1 / probability, or the probability, with which each text was drawn for coding.
     cluster
-        Column of the data that says which texts belong together (document, author, speaker).
+        Column of the data that says which texts belong together (document, author, speaker); the task's own when
+        left out.
     target
         ``"corpus"``: these texts; ``"population"``: what they were drawn from.
     reason
@@ -105,6 +106,7 @@ def prevalence(
     )
     import numpy as np
 
+    cluster = found.task.cluster_column(cluster)
     groups, names = (
         (np.zeros(len(found.human), dtype=np.int64), [""]) if by is None else group_codes(found.column(by))
     )

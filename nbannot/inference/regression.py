@@ -182,7 +182,8 @@ def regress(
     family
         ``"ols"`` (of 0 or 1: differences of shares), ``"logit"`` or ``"poisson"``.
     cluster
-        Column of the data that says which texts belong together, for clustered errors; else robust ones (HC2).
+        Column of the data that says which texts belong together (the task's own when left out), for clustered
+        errors; else robust ones (HC2).
     level
         Of the intervals.
 
@@ -202,6 +203,7 @@ def regress(
     load("numpy", "pandas", "scipy.stats")
     from nbannot.inference.regression_data import regression_data
 
+    cluster = corpus.task.cluster_column(cluster)
     data = regression_data(
         formula, corpus, gold=gold, sampled=sampled, weights=weights, probability=probability, cluster=cluster,
         reason=reason,

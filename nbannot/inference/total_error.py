@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbannot.errors import ScoringError, listed
-from nbannot.inference.finding import Drawn, Finding, plain
+from nbannot.inference.finding import MANY, Drawn, Finding, plain
 from nbannot.page.blocks import Block, Bullets, Cell, Grid, Heading, Para, Row
 from nbannot.page.digits import count, interval, share
 from nbannot.report.words import plural
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 COLUMNS = ("component", "levels", "df", "variance", "sd", "share", "holds")
 TEXTS, REST, CODERS = "texts", "repeat and rest", "coders"
 FEW_LEVELS = 6
-MANY = 10**9
-"""Degrees of freedom of the texts, which are many."""
 LIMITS = (
     "A facet counts as drawn from a population of prompts, models or coders like those in the grid; one that is held "
     "fixed limits the claim to its levels.",
@@ -182,7 +180,7 @@ def total_error(
     coders
         People, each of whom in turn is the reference of the metric: a facet of its own.
     cluster
-        Column of the data that says which texts belong together.
+        Column of the data that says which texts belong together (the task's own when left out).
     seed
         Of the random blocks of texts of the jackknife.
 

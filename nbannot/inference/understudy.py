@@ -133,7 +133,7 @@ def understudy(
     column, metric
         The field, and one of its metrics; the first metric of its type when left out.
     cluster
-        Column of the data that says which texts belong together.
+        Column of the data that says which texts belong together (the task's own when left out).
     alpha
         Of each of the two one-sided tests: the interval has the level 1 - 2 alpha.
 
@@ -157,7 +157,7 @@ def understudy(
     items = on_the_same_texts(items, [f])
     from nbannot.measures.paired import compare_two
 
-    data = aligned(items, f, column_of(items[0].task, cluster), None)
+    data = aligned(items, f, column_of(items[0].task, items[0].task.cluster_column(cluster)), None)
     name = metric or HEADLINE[f.type]
     names = names_of(items)
     found = []

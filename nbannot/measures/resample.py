@@ -28,6 +28,8 @@ BLOCK_CELLS = 1_000_000
 """Numbers held at once while resampling; larger blocks are slower, each being fresh memory from the system."""
 _MULTINOMIAL_COST = 20
 """One multinomial cell costs about as much as this many drawn indices."""
+_PICKED_AT_ONCE = 50_000
+"""Indices drawn in one call; more leave the processor's cache."""
 
 Evaluate = Callable[[FloatArray], Mapping[str, FloatArray]]
 
@@ -102,9 +104,12 @@ class Sample:
         units = np.repeat(np.arange(n_distinct), self.counts)
         identity = n_distinct == n
         drawn = np.empty((size, n_distinct))
-        for i in range(size):
-            picks = rng.integers(0, n, n)
-            drawn[i] = np.bincount(picks if identity else units[picks], minlength=n_distinct)
+        at_once = max(1, BLOCK_CELLS // max(n, n_distinct))
+        for first in range(0, size, at_once):
+            picks = rng.integers(0, n, (min(at_once, size - first), n))
+            shifted = (picks if identity else units[picks]) + n_distinct * np.arange(len(picks))[:, None]
+            counted = np.bincount(shifted.ravel(), minlength=n_distinct * len(picks))
+            drawn[first : first + at_once] = counted.reshape(len(picks), n_distinct)
         return drawn
 
 

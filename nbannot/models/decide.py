@@ -7,34 +7,14 @@ a model of a server (see `nbannot.models.decide_server`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol
 
-from nbannot.asking.request_reply import AnswerMode, ModelInfo, Question, Reply, Request
+from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
 from nbannot.errors import ModelError
 
 GROUP = "nbannot.deciders"
 NO_QUESTIONS = "a decision model answers closed questions, and this request has none"
-
-
-class Decider(Protocol):
-    """A decision model in this process, made from its name and the run's settings."""
-
-    def info(self) -> ModelInfo:
-        """Return what it is; loads it.
-
-        Raises
-        ------
-        ModelError
-            If it cannot be loaded; the message says what to type.
-        """
-
-    def too_long(self, text: str, questions: Sequence[Question]) -> str:
-        """Return why the model would not read all of the text; "" if it does."""
-
-    def probabilities(self, text: str, question: Question) -> Sequence[float]:
-        """Return one number per option of the question, in order."""
 
 
 class _Backend(Protocol):

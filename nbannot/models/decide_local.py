@@ -14,15 +14,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from nbannot.asking.decisions import as_system_one, decided
 from nbannot.asking.request_reply import Decision, ModelInfo, Question, Reply, Request
 from nbannot.errors import ModelError
 from nbannot.tools.imports import load
-
-if TYPE_CHECKING:
-    from nbannot.models.decide import Decider
 
 MOST_LEVELS = 10
 """Most levels of a scale that sparrow takes; a longer scale is asked as a choice."""
@@ -32,6 +29,25 @@ KEPT = 1024
 
 QUESTION_ROOM = 48
 """Tokens that an encoder of sparrow's adds to a question and a text."""
+
+
+class Decider(Protocol):
+    """A decision model in this process, made from its name and the run's settings."""
+
+    def info(self) -> ModelInfo:
+        """Return what it is; loads it.
+
+        Raises
+        ------
+        ModelError
+            If it cannot be loaded; the message says what to type.
+        """
+
+    def too_long(self, text: str, questions: Sequence[Question]) -> str:
+        """Return why the model would not read all of the text; "" if it does."""
+
+    def probabilities(self, text: str, question: Question) -> Sequence[float]:
+        """Return one number per option of the question, in order."""
 
 
 class LocalDecisions:

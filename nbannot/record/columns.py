@@ -60,6 +60,7 @@ RUNS_COLUMNS = (
     *_CONTRACT_COLUMNS,
     *("model", "backend", *MORE_SETTINGS),
     *("cost", "energy_wh_per_valid_label", "energy_wh_per_correct_label"),
+    *("cluster", "test_look", "test_configurations"),
 )
 
 
@@ -93,7 +94,7 @@ MEASURES = frozenset({"value", "ci_low", "ci_high"})
 INTEGERS = frozenset(
     {
         *("n", "n_answered", "n_queries", "total_input_chars", "total_output_chars", "seed", "repeat"),
-        *("n_texts", "n_labels_valid", "input_tokens", "output_tokens"),
+        *("n_texts", "n_labels_valid", "input_tokens", "output_tokens", "test_look", "test_configurations"),
         *(
             name
             for name in MORE_SETTINGS

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nbannot.errors import ScoringError, listed
 from nbannot.study.field import Field
 from nbannot.tools.frames import Frame, make_frame
 
-if TYPE_CHECKING:
-    from nbannot.record.run import Run
 
-
-def design_frame(run: Run, column: str | None = None, probability: str | None = None) -> Frame:
+def design_frame(run: Any, column: str | None = None, probability: str | None = None) -> Frame:
     """Return one row per text with the model's label, people's, whether it was coded, and with which probability.
 
     Parameters
@@ -82,7 +79,7 @@ def _is(value: Any, label: Any) -> float | None:
     return None if value is None else float(value == label)
 
 
-def _chances(run: Run, human: list[Any], probability: str | None) -> list[float]:
+def _chances(run: Any, human: list[Any], probability: str | None) -> list[float]:
     coded = sum(value is not None for value in human)
     if not coded:
         raise ScoringError(f"no text of {run.run_id} has a human label in this field.")

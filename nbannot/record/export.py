@@ -47,7 +47,9 @@ class Grid(NamedTuple):
     rows: list[list[object]]
 
 
-def to_latex(frame: Any, caption: str | None = None, label: str | None = None, *, digits: Digits = 3) -> str:
+def to_latex(
+    frame: Any, caption: str | None = None, label: str | None = None, *, digits: Digits = 3, note: str = ""
+) -> str:
     r"""Return a frame as a LaTeX table with booktabs rules (``\usepackage{booktabs}``), everything escaped.
 
     Parameters
@@ -59,6 +61,8 @@ def to_latex(frame: Any, caption: str | None = None, label: str | None = None, *
     digits
         Decimals of numbers that are not whole: one number for all columns, or a dict by column name; ``None``
         gives every digit. What would round to zero keeps so many significant digits instead.
+    note
+        A sentence below the table.
 
     Raises
     ------
@@ -88,6 +92,8 @@ def to_latex(frame: Any, caption: str | None = None, label: str | None = None, *
         r"\bottomrule",
         r"\end{tabular}",
     ]
+    if note:
+        lines += ["", rf"\smallskip {{\footnotesize {_latex_text(note)}}}"]
     if caption is not None or label is not None:
         head = [r"\begin{table}", r"\centering"]
         head += [] if caption is None else [rf"\caption{{{_latex_text(caption)}}}"]
@@ -96,7 +102,7 @@ def to_latex(frame: Any, caption: str | None = None, label: str | None = None, *
     return "\n".join(lines) + "\n"
 
 
-def to_markdown(frame: Any, *, digits: Digits = 3) -> str:
+def to_markdown(frame: Any, *, digits: Digits = 3, note: str = "") -> str:
     """Return a frame as a Markdown table (GitHub's form); parameters as in `to_latex`.
 
     >>> print(to_markdown([{"field": "A_B", "kappa": 0.61234}, {"field": "C | D", "kappa": None}]))
@@ -115,7 +121,8 @@ def to_markdown(frame: Any, *, digits: Digits = 3) -> str:
             for row in grid.rows
         ),
     ]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    below = f"\n{_markdown_text(note)}\n" if note else ""
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows) + below
 
 
 def to_csv(frame: Any, *, for_spreadsheet: bool = False) -> str:

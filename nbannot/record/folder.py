@@ -49,10 +49,12 @@ TEMPORARY = re.compile(rf"\.(?:{'|'.join(map(re.escape, FILES))})\.[a-z0-9_]{{8}
 NEEDED = {"run_id": str, "task_name": str, "columns_asked": list, "codebook": dict, "data_hash": str,
           "codebook_hash": str, "model": str, "model_info": dict}  # fmt: skip
 """What ``config.json`` must have for its run to be read, and the type of each."""
+NEEDED_BESIDE_A_TASK = ("run_id", "columns_asked", "model")
+"""What is left of that where the task is at hand, which has the rest."""
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Return the ``config.json`` of a run folder.
+def read_config(path: Path, *, beside_a_task: bool = False) -> dict[str, Any]:
+    """Return the ``config.json`` of a run folder; beside its task a small one, made by hand, is enough.
 
     Raises
     ------
@@ -64,7 +66,9 @@ def read_config(path: Path) -> dict[str, Any]:
         raise RunError(
             f"{path} is not a finished run folder: it has no {CONFIG}.\n  Give the folder of one run."
         )
-    wrong = [name for name, kind in NEEDED.items() if not isinstance(config.get(name), kind)]
+    needed = NEEDED_BESIDE_A_TASK if beside_a_task else tuple(NEEDED)
+    given = [name for name in NEEDED if name in needed or name in config]
+    wrong = [name for name in given if not isinstance(config.get(name), NEEDED[name])]
     if wrong:
         raise RunError(
             f"{path / CONFIG} does not say of its run: {listed(wrong, 12)}.\n"

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from nbannot.page.shown import Shown, show
 
 if TYPE_CHECKING:
     from nbannot.page.fragment import Fragment
-    from nbannot.record.scoring import Scored
     from nbannot.tools.frames import Frame
+
+
+class Differs(Protocol):
+    """A run or a coder, as far as a browser of its disagreements needs to know it."""
+
+    def differing(self, column: str | None = None) -> Frame:
+        """Return the texts on which it and people differ."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -29,7 +35,7 @@ class Disagreements(Shown):
 
     _display: ClassVar[str] = "disagreements_page"
 
-    of: Scored
+    of: Differs
     column: str | None = None
     human: Any = None
     model: Any = None

@@ -122,8 +122,10 @@ class Run(Scored, Shown):
     def scoring(self) -> dict[str, Any]:
         """How the run was scored last, where that was chosen: the column whose texts belong together."""
         kept = self.config.get("scoring")
-        cluster = kept.get("cluster") if isinstance(kept, dict) else None
-        return {"cluster": cluster} if cluster in self.task.data.columns else {}
+        if not isinstance(kept, dict) or (kept.get("of_task") and self.task.cluster):
+            return {}
+        cluster = kept.get("cluster")
+        return {"cluster": cluster} if cluster == "" or cluster in self.task.data.columns else {}
 
     def probabilities(self, *, wide: bool = False) -> Frame:
         """Return the probability of every option, as far as the model gave them.
@@ -186,6 +188,8 @@ class Run(Scored, Shown):
             "input_tokens": chars.get("input_tokens"),
             "output_tokens": chars.get("output_tokens"),
             "wall_time_s": timing.get("wall_time"),
+            "cluster": self.scores.settings.get("cluster") or None,
+            **self._look(),
             **{
                 name: config.get(name)
                 for name in (
@@ -197,6 +201,15 @@ class Run(Scored, Shown):
                     "nbannot_version",
                 )
             },
+        }
+
+    def _look(self) -> dict[str, int | None]:
+        """Return which look at a locked test half this run was, and how many configurations had looked by then."""
+        lock = self.task.split_lock
+        k = lock.look_of(self.run_id) if lock is not None and lock.opened else 0
+        return {
+            "test_look": k or None,
+            "test_configurations": lock.consulted_by(k) if lock is not None and k else None,
         }
 
     def _energy_per_label(self, energy_kwh: float | None) -> dict[str, float | None]:
@@ -252,8 +265,16 @@ def load_run(place: str | Path, *, task: Task | None = None) -> Run:
         If the data are not those it was made from.
     """
     path = path_or(RunError, place)
-    config = folder.read_config(path)
+    config = folder.read_config(path, beside_a_task=task is not None)
+    if task is not None:
+        own = {"task_name": task.name, "codebook": task.codebook.source, "codebook_hash": task.codebook.hash}
+        config = {**own, "model_info": {}, **config}
     whole = task or task_of_run(path, config)
+    kept = config.get("scoring")
+    if task is None and isinstance(kept, dict) and kept.get("of_task"):
+        object.__setattr__(
+            whole, "cluster", kept["cluster"]
+        )  # a setting of the task, which its files do not hold
     # A task that is read from the run's folder holds the selected texts only; half of them is no half of the whole.
     whole_again = whole.path is None and task is None
     chosen = whole.selected({**config, "split": None} if whole_again else config)
@@ -279,6 +300,8 @@ def status_of(coding: Coding) -> str:
 
 def _same_data(task: Task, config: Mapping[str, Any]) -> bool:
     sent = config.get("metadata_columns") or ()
+    if "data_hash" not in config:  # made by hand: the texts in output.csv are compared instead
+        return True
     return set(sent) <= set(task.data.columns) and task.data_hash(sent) == config["data_hash"]
 
 

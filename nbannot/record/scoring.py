@@ -283,7 +283,7 @@ def score(
     ----------
     cluster
         Column of the data that says which texts belong together (document, author, thread): they are resampled
-        together for the intervals.
+        together for the intervals. The task's own setting when left out, ``""`` for none.
     n_resamples, seed
         Of the bootstrap.
     extras
@@ -298,6 +298,7 @@ def score(
     load("nbannot.measures.field")
     from nbannot.measures.field import score_field
 
+    asked, cluster = cluster, coding.task.cluster_column(cluster)
     clusters = None
     if cluster is not None:
         columns = coding.task.data.columns
@@ -313,4 +314,5 @@ def score(
         )
         for f in coding.fields
     }
-    return Scores(coding, fields, {"n_resamples": n_resamples, "seed": seed, "cluster": cluster})
+    used = asked if asked == "" else cluster
+    return Scores(coding, fields, {"n_resamples": n_resamples, "seed": seed, "cluster": used})

@@ -13,10 +13,11 @@ from typing import Any
 from nbannot.asking.answers import Answer, calibrate
 from nbannot.asking.applies import NOT_REACHED, why_not_asked
 from nbannot.asking.ledger_lines import read_calls, read_lines
+from nbannot.asking.option_order import OptionOrder, as_in_codebook
 from nbannot.engine.schedule import CALIBRATION_TEXTS
 from nbannot.errors import RunError
 from nbannot.record.coding import NOT_CALIBRATED, Coding, from_output
-from nbannot.record.folder import LEDGER, TIMING
+from nbannot.record.folder import LEDGER, OUTPUT, TIMING
 from nbannot.record.probabilities import with_probabilities
 from nbannot.study.field import Field
 from nbannot.study.task import Task
@@ -63,6 +64,7 @@ def read_state(task: Task, ledger: Path, config: Mapping[str, Any], coder: str =
         If the ledger was changed by something else.
     """
     found = _Found(task, config["columns_asked"], int(config.get("retries") or 0) + 1, ledger)
+    found.order = config.get("option_order", "codebook"), config.get("seed")
     scored = config.get("answer_mode_used") == "score"
     calibrated = config.get("calibration_used") == "batch"
     for text_id, given in found.whole_lines() if scored or calibrated else found.heads():
@@ -91,9 +93,11 @@ def state_of_folder(task: Task, folder: Path, config: Mapping[str, Any]) -> Stat
     """
     state = read_state(task, folder / LEDGER, config, str(config["run_id"]))
     before = int(read_json(folder / TIMING).get("inference_count") or 0)
-    if state.calls >= before:
+    # Published without its ledger, or made by hand; a run of ours that has just begun has no output.csv yet.
+    alone = not (folder / LEDGER).exists() and (folder / OUTPUT).exists()
+    if state.calls >= before and not alone:
         return state
-    if state.calls == 0:  # published without its ledger
+    if state.calls == 0:
         found = from_output(
             task, folder, config["columns_asked"], str(config["run_id"]), config.get("not_asked") or {}
         )
@@ -113,6 +117,7 @@ class _Found:
             f.column: [None] * len(task) for f in task.codebook if f.column in columns
         }
         self.offsets: dict[str, tuple[float, ...]] = {}
+        self.order: tuple[OptionOrder, int | None] = "codebook", None
         self.calls = 0
         self._rows = {text_id: row for row, text_id in enumerate(task.ids)}
         self._same: dict[Any, Answer] = {}
@@ -139,6 +144,8 @@ class _Found:
                 shares = whole.get("probabilities")
                 if isinstance(decisions, Mapping):
                     shares = decisions.get(f.column, {}).get("probabilities")
+                    if len(shares or ()) == len(f.labels) and self.order[0] != "codebook":
+                        shares = as_in_codebook(f, shares, *self.order)
                 found.append(self._answer(f, stored, call["attempt"], shares))
         return found
 

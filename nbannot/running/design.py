@@ -156,6 +156,7 @@ RESOLVED = {
     "threshold": "how probabilities become labels, where a decision model gives them",
     "scale_answer": "how probabilities become labels, where a decision model gives them",
     "text_model": "its full name and the digest of its weights",
+    "option_order": "the wording, in the hash of the prompt, where a dropdown is asked",
     "base_url": "the host and its path: the same model on another port is the same model",
 }
 """Settings that decide answers and do not enter the identity of a run as they stand, and what does in their place."""
@@ -198,7 +199,7 @@ def dev_by_default(
     ConfigError
         If the test half is asked for without a reason, or a worked example of the prompt is one of its texts.
     """
-    lock = task.split_lock
+    lock = task.sealed(config.output_root).split_lock
     if lock is None:
         return config
     if config.split is None and config.ids is None and not lock.test_ids.issuperset(task.ids):
@@ -270,7 +271,7 @@ def design(
         answer_mode=mode,
         calibrated=calibrated,
         decides=decides,
-        reading=Reading(config.threshold, config.scale_answer),
+        reading=Reading(config.threshold, config.scale_answer, config.option_order, config.seed),
         unasked={f.column: NOT_DECIDED for f in fields if f.type not in CLOSED} if not writes else {},
         code=prompts.text_code(task.texts, texts if config.metadata_columns else ()),
         max_tokens=config.max_tokens or _reply_tokens(model, reasons=kind.reasons or bool(config.reasoning)),

@@ -341,7 +341,12 @@ def _finish(
         state.unfitting,
     )
     save_scores(done)
-    return dataclasses.replace(done, config=read_json(place / folder.CONFIG))
+    told = dataclasses.replace(done, config=read_json(place / folder.CONFIG))
+    if (
+        "scores" in done.__dict__
+    ):  # resampling a second time would take longer than a fast model takes to answer
+        told.__dict__["scores"] = done.scores
+    return told
 
 
 def _model_changes(place: Path, tally: ledger.Tally, digest: str | None, now: str | None) -> list[str]:

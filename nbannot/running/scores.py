@@ -39,6 +39,8 @@ def scores_are_saved(run: Run) -> bool:
     scoring = run.config.get(SCORING)
     if not isinstance(scoring, dict) or scoring.get("of") != _scored_content(run):
         return False
+    if run.task.cluster and scoring.get("cluster") != run.scoring.get("cluster", run.task.cluster):
+        return False
     return saved.get("report") == _digest(report) and saved.get("tables") == _of_rows(rows)
 
 
@@ -69,7 +71,8 @@ def save_scores(run: Run) -> None:
         "report": _digest(report.encode("utf-8", "surrogatepass")),
         "tables": _of_rows(tables.rows_of(run.metrics_dir, run.task.name, run.run_id)),
     }
-    scoring = {"cluster": run.scores.settings.get("cluster"), "of": of}
+    cluster = run.scores.settings.get("cluster")
+    scoring = {"cluster": cluster, "of_task": bool(cluster) and cluster == run.task.cluster, "of": of}
     config = read_json(run.folder / folder.CONFIG)
     write_json(run.folder / folder.CONFIG, config | {SAVED: saved, SCORING: scoring})
 

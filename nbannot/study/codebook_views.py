@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nbannot.errors import CodebookError, listed, problems
 from nbannot.study.field import TYPES, Field
 from nbannot.study.reading import as_text
 from nbannot.study.spreadsheets import read_table
 
-if TYPE_CHECKING:
-    from nbannot.study.codebook import Codebook
 
-
-def to_markdown(codebook: Codebook) -> str:
+def to_markdown(codebook: Any) -> str:
     """Return a codebook as Markdown."""
     lines = ["# Codebook", ""]
     for section in codebook.sections:
@@ -91,7 +88,7 @@ class CodebookDiff:
         return "\n".join(lines)
 
 
-def differences(old: Codebook, new: Codebook) -> CodebookDiff:
+def differences(old: Any, new: Any) -> CodebookDiff:
     """Return what differs from one codebook to another, field by field."""
     before, after = {f.column: f for f in old}, {f.column: f for f in new}
     found: list[Change] = []

@@ -26,6 +26,7 @@ class Settings(TypedDict, total=False):
     fields_per_query: str
     answer_mode: str | None
     calibration: str | None
+    option_order: Literal["codebook", "reversed", "random"]
     threshold: float
     scale_answer: Literal["modal", "rounded"]
     text_model: str | None
@@ -71,6 +72,9 @@ class Grid(TypedDict, total=False):
     fields_per_query: str | Sequence[str]
     answer_mode: str | Sequence[str | None] | None
     calibration: str | Sequence[str | None] | None
+    option_order: (
+        Literal["codebook", "reversed", "random"] | Sequence[Literal["codebook", "reversed", "random"]]
+    )
     threshold: float | Sequence[float]
     scale_answer: Literal["modal", "rounded"] | Sequence[Literal["modal", "rounded"]]
     text_model: str | Sequence[str | None] | None

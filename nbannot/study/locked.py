@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from nbannot.errors import TaskError, listed, nearest
 from nbannot.study import split
 
-if TYPE_CHECKING:
-    from nbannot.study.task import Task
-
 
 class Lockable:
     """Mixin of `Task`."""
@@ -28,8 +25,8 @@ class Lockable:
         def ids(self) -> list[str]: ...
 
     @property
-    def _task(self) -> Task:
-        return cast("Task", self)
+    def _task(self) -> Any:
+        return self
 
     def lock(
         self,
@@ -57,7 +54,7 @@ class Lockable:
             Another one makes another split.
         output_root
             Where the split is kept if the task has no folder of its own: ``<output_root>/<task>/split.json``. Another
-            session finds it below ``outputs`` only.
+            session finds it through a signpost below ``outputs``, or when it runs the task with this `output_root`.
 
         Returns
         -------
@@ -85,6 +82,7 @@ class Lockable:
         strata = [json.dumps(row) for row in zip(labelled or [False] * len(task), *columns, strict=True)]
         units = task.ids if by is None else list(task.data[self._column(by)])
         place = split.place_of(self._origin, task.name, output_root)
+        split.put_signpost(place, task.name, output_root)
         found = split.make_lock(
             place, task.ids, task.data, task.label_columns, wanted, units, strata, self.examples()
         )
@@ -98,17 +96,18 @@ class Lockable:
         found: Path | None = self.__dict__.get("_folder", self._task.path)
         return found
 
-    def _find_lock(self) -> None:
+    def _find_lock(self, output_root: str | Path = split.OUTPUTS) -> None:
         """Find the lock that was made of this task before."""
-        for place in split.places_of(self._origin, self._task.name):
+        for place in split.places_of(self._origin, self._task.name, output_root):
             found = split.find_lock(place, self.ids, self.data, self._task.label_columns)
             if found is not None:
                 object.__setattr__(self, "split_lock", found)
                 return
 
-    def sealed(self) -> Self:
+    def sealed(self, output_root: str | Path = split.OUTPUTS) -> Self:
         """Return this task, changed in place: the labels are hidden of a test half that was locked under its name."""
-        self._find_lock()
+        if self.split_lock is None:
+            self._find_lock(output_root)
         if self.split_lock is not None:
             self._hide()
         return self

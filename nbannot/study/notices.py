@@ -5,15 +5,12 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from nbannot.errors import listed
 from nbannot.study.field import Field
 from nbannot.study.prompt_marks import marks_notice
 from nbannot.study.span_cells import read_marks
-
-if TYPE_CHECKING:
-    from nbannot.study.task import Task
 
 UNNAMED = "task"
 LIKE = 0.8
@@ -26,7 +23,7 @@ SECOND_HEADER = frozenset({"open-ended response", "response"})
 """What SurveyMonkey writes below the question, in a second header line."""
 
 
-def notices_of(task: Task) -> Iterator[str]:
+def notices_of(task: Any) -> Iterator[str]:
     """Yield what deserves a look, most of it about human labels that may not be what was meant."""
     labelled = [task.codebook[column] for column in task.label_columns]
     yield from _like_label_columns(task)
@@ -53,7 +50,7 @@ def notices_of(task: Task) -> Iterator[str]:
     yield from _answers_of_closed_questions(task, labelled)
 
 
-def _like_label_columns(task: Task) -> Iterator[str]:
+def _like_label_columns(task: Any) -> Iterator[str]:
     """Yield a question for every column that looks like the mistyped label column of a field that has none."""
     book = task.codebook
     used = {book.text_column, task.id_source, book.header_column, *book.metadata_columns}
@@ -74,13 +71,13 @@ def _plain_name(name: str) -> str:
     return name.strip().casefold().replace(" ", "_").replace("-", "_")
 
 
-def _blank(task: Task, field: Field) -> int:
+def _blank(task: Any, field: Field) -> int:
     """Return how many texts have no label in a field that applies to them by the other labels."""
     values, applies = task.human(field.column), task.human_applies(field.column)
     return sum(value is None and asked for value, asked in zip(values, applies, strict=True))
 
 
-def _ticks_only(task: Task, labelled: Sequence[Field]) -> Iterator[str]:
+def _ticks_only(task: Any, labelled: Sequence[Field]) -> Iterator[str]:
     """Yield a notice for checkboxes that people only ever ticked, beside blank cells."""
     found: dict[str, int] = {}
     for field in labelled:
@@ -96,7 +93,7 @@ def _ticks_only(task: Task, labelled: Sequence[Field]) -> Iterator[str]:
         )
 
 
-def _marks_only(task: Task, labelled: Sequence[Field]) -> Iterator[str]:
+def _marks_only(task: Any, labelled: Sequence[Field]) -> Iterator[str]:
     """Yield a notice for span fields in which no text is coded as having no passage, beside blank cells."""
     found: dict[str, int] = {}
     for field in labelled:
@@ -112,7 +109,7 @@ def _marks_only(task: Task, labelled: Sequence[Field]) -> Iterator[str]:
         )
 
 
-def _unquoted(task: Task, labelled: Sequence[Field]) -> Iterator[str]:
+def _unquoted(task: Any, labelled: Sequence[Field]) -> Iterator[str]:
     """Yield a notice for marks whose place nothing proves: no quote, in texts that programs count differently."""
     odd = [(not text.isascii() and _counts_differ(text)) or "\r\n" in text for text in task.texts]
     found: dict[str, int] = {}
@@ -142,7 +139,7 @@ def _counts_differ(text: str) -> bool:
     return max(text) > "\uffff" or len(unicodedata.normalize("NFC", text)) != len(text)
 
 
-def _eaten_options(task: Task, labelled: Sequence[Field]) -> Iterator[str]:
+def _eaten_options(task: Any, labelled: Sequence[Field]) -> Iterator[str]:
     """Yield a notice for options that pandas reads as missing and that no text has, beside blank cells."""
     for field in labelled:
         if field.type != "dropdown":
@@ -158,7 +155,7 @@ def _eaten_options(task: Task, labelled: Sequence[Field]) -> Iterator[str]:
             )
 
 
-def _answers_of_closed_questions(task: Task, labelled: Sequence[Field]) -> Iterator[str]:
+def _answers_of_closed_questions(task: Any, labelled: Sequence[Field]) -> Iterator[str]:
     """Yield a notice for labels of a question that does not apply by the label of the question above it."""
     for field in labelled:
         if field.condition is None:

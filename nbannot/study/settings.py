@@ -29,6 +29,7 @@ CHAT_MODES = ("per_query", "per_text", "continuous")
 ANSWER_MODES = ("score", "generate")
 CALIBRATIONS = ("none", "batch")
 SCALE_ANSWERS = ("modal", "rounded")
+OPTION_ORDERS = ("codebook", "reversed", "random")
 RETRY_STRATEGIES = ("reprompt", "identical", "temperature")
 FIELDS_PER_QUERY = ("one", "section", "all")
 SPLITS = ("dev", "test")
@@ -155,6 +156,14 @@ class SettingFields:
         short="calibration",
         optional=True,
         values=CALIBRATIONS,
+    )
+    option_order: Literal["codebook", "reversed", "random"] = setting(
+        "codebook",
+        one_of(*OPTION_ORDERS),
+        "in which order a model is told the options of a dropdown: as in the codebook, `reversed`, or `random` (drawn "
+        "once per run and field by `seed`); labels and tables keep the codebook's",
+        short="order",
+        values=OPTION_ORDERS,
     )
     threshold: float = setting(
         0.5,

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from nbannot.errors import TaskError, listed
 from nbannot.tools.files import read_json, write_json
 
-SPLIT_FILE, LOG_FILE = "split.json", "test_log.jsonl"
+SPLIT_FILE, LOG_FILE, SIGNPOST = "split.json", "test_log.jsonl", "split_is_in.json"
 PACKAGE = Path(__file__).resolve().parents[1]
 OUTPUTS = "outputs"
 Half = Literal["dev", "test"]
@@ -79,11 +79,15 @@ class Lock:
         """Return the number of the first look at which a run was scored, from 1; 0 if it never was."""
         return next((k for k, look in enumerate(self.looks, 1) if look.get("run_id") == run_id), 0)
 
+    def consulted_by(self, k: int) -> int:
+        """Return by how many configurations the test half had been consulted with look `k`, itself included."""
+        return len({look.get("config") or look.get("run_id") for look in self.looks[:k]})
+
     @property
     def words(self) -> str:
         """How often the test half was consulted, in words."""
         looks = self.looks
-        configs = len({look.get("config") or look.get("run_id") for look in looks})
+        configs = self.consulted_by(len(looks))
         if not looks:
             return "test half never consulted"
         times = "once" if len(looks) == 1 else f"{len(looks)} times"
@@ -140,6 +144,10 @@ class Lock:
         ]
         return data.with_columns(columns) if columns else data
 
+    def holding(self, data: Any, ids: Sequence[str], columns: Sequence[str]) -> Lock:
+        """Return the lock for other labels of the same texts: what it gives back when it is opened."""
+        return replace(self, _labels=_labels_of(data, ids, columns, self.test_ids))
+
     def open(self) -> Lock:
         """Return the lock as it is held by a task that may be read."""
         return replace(self, opened=True)
@@ -157,7 +165,25 @@ def _blanked(data: Any, hidden: Sequence[bool], columns: Sequence[str]) -> Any:
 
 
 def places_of(path: Path | None, name: str, output_root: str | Path = OUTPUTS) -> list[Path]:
-    """Return where a split may be kept: the own folder of a task, unless the package's or the Hub's; the outputs."""
+    """Return where a split may lie: where it may be made, and where a signpost below the usual outputs points to."""
+    return [*_makeable(path, name, output_root), *map(Path, _signposted(name))]
+
+
+def _signposted(name: str) -> list[str]:
+    signpost = Path(OUTPUTS).absolute() / name / SIGNPOST
+    return list(read_json(signpost).get("folders", ())) if os.path.exists(signpost) else []
+
+
+def put_signpost(place: Path, name: str, output_root: str | Path) -> None:
+    """Say below the usual outputs, where every session looks, that the split of a task lies below others."""
+    usual = Path(OUTPUTS).absolute() / name
+    if place == Path(output_root).expanduser().absolute() / name != usual:
+        known = _signposted(name)
+        write_json(usual / SIGNPOST, {"folders": [*known, *({str(place)} - set(known))]})
+
+
+def _makeable(path: Path | None, name: str, output_root: str | Path) -> list[Path]:
+    """Return the own folder of a task, unless it is the package's or the Hub's; the outputs."""
     elsewhere = Path(output_root).expanduser().absolute() / name
     if path is None:
         return [elsewhere]
@@ -168,7 +194,7 @@ def places_of(path: Path | None, name: str, output_root: str | Path = OUTPUTS) -
 
 def place_of(path: Path | None, name: str, output_root: str | Path = OUTPUTS) -> Path:
     """Return where a task's split is made: its own folder if that can be written to, else below the outputs."""
-    places = places_of(path, name, output_root)
+    places = _makeable(path, name, output_root)
     try:
         writable = bool(places[0].stat().st_mode & 0o222) and os.access(places[0], os.W_OK)
     except OSError:

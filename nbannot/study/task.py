@@ -57,6 +57,9 @@ class Task(Lockable, Shown):
     outside_labels
         What to do with a human label that the codebook does not have: ``"error"`` or ``"not_coded"``.
 
+    cluster
+        Column of the data that says which texts belong together (document, author, speaker): the setting that scores,
+        comparisons, agreement and findings of this task use unless they are told otherwise.
     rows
         The positions, in the data that the first task was made from, of the texts that were kept; set by `select`, and
         where lines that are no texts are left out (header lines of survey tools, empty rows). Data given with it are
@@ -92,6 +95,7 @@ class Task(Lockable, Shown):
     rows: tuple[int, ...] | None = None
     blank_means_no: bool | str | Sequence[str] = False
     split_lock: Lock | None = None
+    cluster: str | None = None
 
     def __post_init__(self) -> None:
         codebook: Any = self.codebook
@@ -110,6 +114,11 @@ class Task(Lockable, Shown):
             raise TaskError(
                 f"the data has no column '{codebook.text_column}' (the codebook's text_column){hint or '.'}\n"
                 f"  Its columns: {listed(self.data.columns, 12)}."
+            )
+        if self.cluster is not None and self.cluster not in self.other_columns:
+            raise TaskError(
+                f"the data has no column '{self.cluster}' (cluster){nearest(self.cluster, self.other_columns) or '.'}\n"
+                f"  Its columns: {listed(self.other_columns, 12)}."
             )
         whole = self.rows is None
         self.__dict__["_folder"] = self.path
@@ -204,6 +213,10 @@ class Task(Lockable, Shown):
                 passed[candidate] = values
         self._reading_notices.extend(unused_ids(passed, "text"))
         return _ids_of(self.texts), "text"
+
+    def cluster_column(self, asked: str | None = None) -> str | None:
+        """Return the column whose texts belong together: the one asked for, else the task's own; none for ``""``."""
+        return (self.cluster if asked is None else asked) or None
 
     @property
     def label_columns(self) -> list[str]:

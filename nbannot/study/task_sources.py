@@ -38,6 +38,7 @@ def load_task(
     outside_labels: OutsideLabels = "error",
     blank_means_no: bool | str | Sequence[str] = False,
     task_root: str | Path | None = None,
+    cluster: str | None = None,
 ) -> Task:
     """Return the task of this name or place.
 
@@ -52,7 +53,7 @@ def load_task(
         questions (``.csv``, ``.xlsx``; see `Codebook.from_table`). A folder has its own.
     encoding
         Encoding of ``ground-truth.csv``; UTF-8 with or without byte-order mark by default, UTF-16 with one.
-    id_column, outside_labels, blank_means_no
+    id_column, outside_labels, blank_means_no, cluster
         As in `Task`.
 
     Raises
@@ -61,8 +62,14 @@ def load_task(
         If there is no such task, or it cannot be used.
     """
     text = str(source)
+    options: dict[str, Any] = {
+        "id_column": id_column,
+        "outside_labels": outside_labels,
+        "blank_means_no": blank_means_no,
+        "cluster": cluster,
+    }
     if Path(text).suffix.lower() in TABLES:
-        return _from_table(text, codebook, encoding, id_column, outside_labels, blank_means_no)
+        return _from_table(text, codebook, encoding, options)
     if codebook is not None:
         raise TaskError(
             f"codebook=... goes with a table of texts ({listed(TABLES)}). Got '{text}', which has its own."
@@ -74,16 +81,14 @@ def load_task(
         name = folder.name
     own = Codebook.load(folder)
     data = read_csv(folder / DATA_FILE, encoding=encoding, delimiter=None)
-    return Task(data, own, name, id_column, outside_labels, path=folder, blank_means_no=blank_means_no)
+    return Task(data, own, name, path=folder, **options)
 
 
 def _from_table(
     text: str,
     codebook: Codebook | Mapping[str, Any] | str | Path | None,
     encoding: str,
-    id_column: str | None,
-    outside_labels: OutsideLabels,
-    blank_means_no: bool | str | Sequence[str],
+    options: Mapping[str, Any],
 ) -> Task:
     if codebook is None:
         raise TaskError(
@@ -101,7 +106,7 @@ def _from_table(
         codebook = Codebook.load(codebook)
     elif not isinstance(codebook, Codebook):
         codebook = Codebook.from_dict(codebook)
-    return Task(data, codebook, place.stem, id_column, outside_labels, blank_means_no=blank_means_no)
+    return Task(data, codebook, place.stem, **options)
 
 
 def _find_folder(text: str, task_root: str | Path | None) -> Path:

@@ -88,7 +88,7 @@ def test_fill_run_stop_continue_and_run_the_cell(open_notebook):
     expect(status).to_contain_text(re.compile(r"[1-9]\d* of 36 answers"))
     stop.click()
     expect(status).to_contain_text(re.compile(r"stopped: [1-9]\d* of 36 answers are kept"))
-    results = page.locator(".jp-OutputArea-output .nbannot").filter(has_text="policy-sentiment: mock")
+    results = page.locator(".jp-OutputArea-output .nbannot").filter(has_text="policy-sentiment · mock")
     expect(results).to_contain_text("still open")
     expect(run).to_have_text("Continue")
     run.click()
@@ -106,7 +106,7 @@ def test_fill_run_stop_continue_and_run_the_cell(open_notebook):
     text = cell.input_value()
     page.wait_for_function("async (text) => (await navigator.clipboard.readText()) === text", arg=text)
     assert page.evaluate(NEW_CELL, text)
-    expect(last_output(page)).to_contain_text("policy-sentiment: mock")
+    expect(last_output(page)).to_contain_text("policy-sentiment · mock")
     assert run_id_in(last_output(page).inner_text()) == made
 
 
@@ -248,7 +248,7 @@ def test_hostile_texts_stay_text(open_notebook):
     assert page.evaluate(made) == []
 
 
-RESULTS = ("policy-sentiment: mock", "Report on policy-sentiment", "Confusion: Direction", "run-by-form")
+RESULTS = ("policy-sentiment · mock", "Report on policy-sentiment", "Confusion: Direction", "run-by-form")
 
 
 def seen_in(page: Any) -> str:
@@ -301,7 +301,7 @@ def test_interrupt_and_run_again(open_notebook, command):
     assert "after" not in shown
     assert page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
     shown = page.locator(".jp-Notebook").inner_text()
-    assert "complete; 12 texts" in shown
+    assert "on 12 texts" in shown
     assert "kept from before" in shown
     assert "after" in shown
 
@@ -310,4 +310,6 @@ def test_in_jupyterlab(open_notebook):
     page = open_notebook(BEGIN, FORM.format(model="mock", limit=4), lab=True)
     page.locator(".nbannot-run").click()
     expect(page.locator(".nbannot-status")).to_contain_text("complete; 4 texts")
-    expect(page.locator(".jp-RenderedHTMLCommon .nbannot h3").first).to_contain_text("policy-sentiment: mock")
+    expect(page.locator(".jp-RenderedHTMLCommon .nbannot h3").first).to_contain_text(
+        "policy-sentiment · mock"
+    )

@@ -258,9 +258,7 @@ def rescore(
 
 def _ours(place: Path, task: Task | None, options: Mapping[str, Any]) -> Rescored:
     run = load_run(place, task=task)
-    options = {**options, "cluster": options["cluster"] or None} | (
-        run.scoring if options["cluster"] is None else {}
-    )
+    options = {**options, **(run.scoring if options["cluster"] is None else {})}
     scores = score(run.coding, **options)
     run.__dict__["scores"] = scores
     old = old_values(run.metrics_dir, run.task.name, run.run_id)
@@ -273,7 +271,7 @@ def _labs(place: Path, config: Mapping[str, Any], task: Task | None, options: Ma
     whole = task or task_of(place, config)
     lab = read_lab_folder(place, whole.codebook)
     coding = lab_coding(lab, whole)
-    scores = score(coding, **{**options, "cluster": options["cluster"] or None})
+    scores = score(coding, **options)
     old = old_values(metrics_dir(place), str(config.get("task_name") or whole.name), lab.run_id)
     cells = {f.column: evidence(lab, whole, coding, f) for f in coding.fields}
     changes = list(_changes(scores, old, cells))

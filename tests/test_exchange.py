@@ -295,6 +295,17 @@ def test_what_cannot_be_read_is_said_in_words(tmp_path):
         )
         with pytest.raises(TaskError, match=word):
             nba.read_project(file, to=tmp_path / "t", codebook=codebook)
+    number = {"type": "number", "from_name": "n", "value": {"number": None}}
+    for name, content in {
+        "s1.jsonl": lines({"id": 1, "text": "x y", "label": [[0, 1]]}),
+        "s2.json": json.dumps([{"data": {"text": "x"}, "annotations": [{"result": [number]}]}]),
+        "s3/x.ann": "T1\tFoo 0 x\tabc\n",
+        "s4.qdpx": "no archive",
+    }.items():
+        written(tmp_path, **{name: content, "s3/x.txt": "abc"})
+        with pytest.raises(TaskError, match="of a shape that is known here"):
+            nba.read_project(tmp_path / name.partition("/")[0], to=tmp_path / "t")
+    assert not (tmp_path / "t").exists()
     with pytest.raises(TaskError, match="no project at"):
         nba.read_project(tmp_path / "absent")
     with pytest.raises(TaskError, match="did you mean 'doccano'"):

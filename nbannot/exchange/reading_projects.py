@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from nbannot.tools.given import parse_json, path_or
 
 ID = "sample_id"
 TOLD = "notes.txt"
+SHAPELESS = (LookupError, TypeError, ValueError, AttributeError, zipfile.BadZipFile)
+"""What reading raises where a file has the marks of a tool, and not the shape that the tool documents."""
 
 
 def read_project(
@@ -61,13 +64,20 @@ def read_project(
     place = path_or(TaskError, path)
     folder = Folder.of(place)
     ours = _sidecar(folder)
-    module = module_of(format) if format else module_of(found_format(folder))
+    tool = format or found_format(folder)
+    module = module_of(tool)
     known: Codebook | None = _given(codebook, ours)
     folder.annotators = ours.get("annotators", {})
     folder.ids = ours.get("ids", {})
     if known is not None and ours:
         folder.word_columns = tuple(f.column for f in known if f.type == "textbox")
-    project: Project = module.read(folder)
+    try:
+        project: Project = module.read(folder)
+    except SHAPELESS as error:
+        raise TaskError(
+            f"{place} is no {tool} project of a shape that is known here: {type(error).__name__}: {str(error)[:120]}.\n"
+            "  Export it again, or name its tool with format=..."
+        ) from None
     if not project.texts:
         raise TaskError(f"{place} holds no texts.")
     order = {text_id: number for number, text_id in enumerate(ours.get("texts", ()))}

@@ -246,7 +246,9 @@ def _designed(whole: Task, config: RunConfig, *, must_answer: bool) -> tuple[Des
     """
     try:
         if not must_answer and _asks_to_introduce_itself(config):
-            return design(whole, config, _stand_in(config))[0], "a plan sends nothing, not even a first question"
+            return design(whole, config, _stand_in(config))[
+                0
+            ], "a plan sends nothing, not even a first question"
         return design(whole, config)[0], ""
     except ModelError as error:
         if must_answer or split_name(config.model)[0] not in backends():

@@ -640,3 +640,14 @@ def test_a_killed_or_stopped_run_asks_nothing_twice(tmp_path):
     assert 0 < asked <= len(calls(whole)) - kept
     assert len(calls(again)) == len(calls(whole))
     assert pl.read_parquet(again.folder / "probabilities.parquet").height == len(whole.probabilities())
+
+
+def test_a_plan_asks_a_server_nothing_and_shows_the_request(tmp_path):
+    maker = Maker(ONE)
+    with Deciding(maker) as server:
+        plan = nbannot.plan(
+            "policy-sentiment", model="decide/any", base_url=server.url, output_root=str(tmp_path)
+        )
+    assert maker.seen == []
+    assert "a plan sends nothing, not even a first question" in str(plan)
+    assert plan.calls_at_least == 64

@@ -185,8 +185,9 @@ def consensus(
     coders: Sequence[str] | None = None,
     output_root: str | Path = OUTPUT_ROOT,
 ) -> Consensus:
-    """Return one label out of several people's, and write it to ``consensus.csv``; what was there before stays in the
-    history beside it.
+    """Return one label out of several people's, and write it to ``consensus.csv``.
+
+    What was there before stays in the history beside it.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from nbannot.desk.session import Session
 
 
 class Desk(Session):
-    __doc__ = Session.__doc__
+    """A coder's desk: a `Session` that shows itself in a notebook."""
 
     @cached_property
     def widget(self) -> Any:

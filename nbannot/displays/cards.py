@@ -114,6 +114,7 @@ def coder_card(coder: Coder) -> Fragment:
 
 
 def settings_line(config: Mapping[str, Any]) -> str:
+    """Return the settings of a run on one line, the model left out."""
     return ", ".join(f"{name} = {value}" for name, value in settings_shown(config) if name != "model")
 
 

@@ -25,6 +25,7 @@ Option = tuple[tuple[str, ...], dict[str, Any]]
 
 
 def option(*names: str, **meaning: Any) -> Option:
+    """Return an option as `options` takes it: its names, and what argparse is told of it."""
     return names, meaning
 
 

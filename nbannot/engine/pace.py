@@ -19,6 +19,8 @@ class BudgetSpent(Halted):
 
 
 def handed_out(items: Iterator[int]) -> Callable[[], Coroutine[Any, Any, int | None]]:
+    """Return what hands out the next item each time it is called, ``None`` when there is none left."""
+
     async def next_item() -> int | None:
         return next(items, None)
 

@@ -1,5 +1,6 @@
-"""Models behind OpenAI's chat completions interface: OpenAI itself, hosted providers, vLLM, SGLang, llama.cpp's server,
-LM Studio and others, told apart by ``base_url`` alone.
+"""Models behind OpenAI's chat completions interface, told apart by ``base_url`` alone.
+
+OpenAI itself, hosted providers, vLLM, SGLang, llama.cpp's server, LM Studio and others.
 
 The key comes from the environment: ``NBANNOT_API_KEY_<HOST>`` (the host in capitals, other characters as ``_``, e.g.
 ``NBANNOT_API_KEY_API_TOGETHER_XYZ``), else ``NBANNOT_API_KEY``, else ``OPENAI_API_KEY``, which goes to OpenAI's hosts

@@ -61,6 +61,7 @@ RUNS_COLUMNS = (
     *("model", "backend", *MORE_SETTINGS),
     *("cost", "energy_wh_per_valid_label", "energy_wh_per_correct_label"),
     *("cluster", "test_look", "test_configurations"),
+    "model_changes",
 )
 
 

@@ -90,6 +90,7 @@ def whole_part(path: Path, data: bytes) -> bytes:
 
 
 def decoded(path: Path, data: bytes) -> str:
+    """Return the text of a table; raise `TableError` where it is not UTF-8, with the line."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

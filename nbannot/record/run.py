@@ -161,6 +161,7 @@ class Run(Scored, Shown):
             },
             "backend": config["model_info"].get("backend"),
             "cost": _cost(settings.get("prices"), chars),
+            "model_changes": "; ".join(config.get("model_changes") or ()) or None,
             **self._energy_per_label(energy_kwh),
             "run_id": self.run_id,
             "timestamp": config.get("created"),

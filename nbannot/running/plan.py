@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack, overload
 from nbannot.asking.request_reply import AnswerMode, Message, ModelInfo, Reply, Request
 from nbannot.engine.job import prompt_for
 from nbannot.errors import ModelError
-from nbannot.models.registry import backends, split_name
+from nbannot.models.registry import backends, get_model, split_name
 from nbannot.page.shown import Shown
 from nbannot.record import folder
 from nbannot.record.run import COMPLETE
@@ -245,11 +245,20 @@ def _designed(whole: Task, config: RunConfig, *, must_answer: bool) -> tuple[Des
     Only a pilot needs the model itself.
     """
     try:
+        if not must_answer and _asks_to_introduce_itself(config):
+            return design(whole, config, _stand_in(config))[
+                0
+            ], "a plan sends nothing, not even a first question"
         return design(whole, config)[0], ""
     except ModelError as error:
         if must_answer or split_name(config.model)[0] not in backends():
             raise
         return design(whole, config, _stand_in(config))[0], str(error)
+
+
+def _asks_to_introduce_itself(config: RunConfig) -> bool:
+    """Return whether the model says what it is only in answer to a question: a server of decisions does."""
+    return split_name(config.model)[0] == "decide" and getattr(get_model(config), "key", None) is not None
 
 
 def _stand_in(config: RunConfig) -> _Unreached:
@@ -266,6 +275,7 @@ class _Unreached:
         self._info = info
         mode: AnswerMode = "score" if config.answer_mode == "score" else "generate"
         self.answer_modes: tuple[AnswerMode, ...] = (mode,)
+        self.decides = info.backend == "decide"
 
     def info(self) -> ModelInfo:
         return self._info

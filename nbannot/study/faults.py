@@ -62,6 +62,7 @@ def faults_in(settings: Mapping[str, Any]) -> list[Fault]:
 
 
 def value_fault(name: str, value: Any) -> str:
+    """Return what is wrong with the value of a setting; "" where nothing is."""
     setting = SETTINGS[name]
     why = "" if value is None and setting.optional else setting.check(value)
     if not why:
@@ -85,6 +86,7 @@ def _nearest_value(name: str, value: Any) -> str:
 
 
 def cut(value: Any) -> str:
+    """Return a value as an error shows it: on one line, long ones cut."""
     try:
         shown = repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists in lists

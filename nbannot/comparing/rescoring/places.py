@@ -35,6 +35,7 @@ def run_places(place: str | Path) -> list[Path]:
 
 
 def metrics_dir(place: Path) -> Path:
+    """Return where the tidy tables of a run folder are."""
     return place.absolute().parent.parent / "metrics"
 
 

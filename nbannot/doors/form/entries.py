@@ -161,6 +161,7 @@ def shown_value(value: Any) -> str:
 
 
 def picker(label: str, names: Sequence[str]) -> Any:
+    """Return a list to choose one of these names from, with nothing chosen yet."""
     made = widgets.Dropdown(
         options=[("choose …", ""), *((name, name) for name in names)],
         description=label,
@@ -172,6 +173,7 @@ def picker(label: str, names: Sequence[str]) -> Any:
 
 
 def title(words: str) -> Any:
+    """Return a heading of the form."""
     return widgets.HTML(f'<h4 class="nbannot-title">{words}</h4>')
 
 

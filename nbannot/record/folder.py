@@ -100,7 +100,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"1")
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # whoever holds the folder meanwhile sweeps it
     except OSError as error:
         raise _cannot_write(path, error) from None
 

@@ -41,6 +41,35 @@ def refuse_other_fields(items: Sequence[Compared]) -> None:
         )
 
 
+def shared_fields(items: Sequence[Compared]) -> list[Field]:
+    """Return the fields that all of them answered, in the order of the codebook."""
+    return [f for f in items[0].task.codebook if all(f.column in item.coding.answers for item in items)]
+
+
+def shared_field(items: Sequence[Compared], column: str | None, lacking: str, how: str = "") -> Field:
+    """Return a field that all of them answered, the only one where none is named.
+
+    Parameters
+    ----------
+    lacking
+        How to say that one of them has no answers in a column, which follows: ``"not every coder coded"``.
+    how
+        What to say after that, before the fields that can be named.
+
+    Raises
+    ------
+    ScoringError
+        If not all of them answered it, or none is named where they share several or none.
+    """
+    codebook, shared = items[0].task.codebook, shared_fields(items)
+    if column is None and len(shared) == 1:
+        return shared[0]
+    if column is None or codebook[column] not in shared:
+        what = "name one field" if column is None else f"{lacking} {codebook[column].column}"
+        raise ScoringError(f"{what}{how}.\n  All coded: {listed(f.column for f in shared)}.")
+    return codebook[column]
+
+
 def on_the_same_texts(items: Sequence[Compared], fields: Sequence[Field]) -> list[Compared]:
     """Return the items on their common texts, in one order; runs must have the very same, people may have fewer.
 

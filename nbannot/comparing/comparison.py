@@ -18,6 +18,7 @@ from nbannot.comparing.align import (
     given_items,
     on_the_same_texts,
     refuse_other_fields,
+    shared_fields,
     weights_of,
 )
 from nbannot.comparing.coder import Coder, load_coder
@@ -207,7 +208,7 @@ def _check(
 
 def _fields(items: Sequence[Compared], column: str | Sequence[str] | None) -> list[Field]:
     codebook = items[0].task.codebook
-    shared = [f for f in codebook if all(f.column in item.coding.answers for item in items)]
+    shared = shared_fields(items)
     if column is None:
         task = items[0].task
         fields = [f for f in shared if any(value is not None for value in task.human(f.column))]

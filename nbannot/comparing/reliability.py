@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from nbannot.comparing.align import Compared, column_of, given_items, refuse_other_fields
+from nbannot.comparing.align import Compared, column_of, given_items, refuse_other_fields, shared_field
 from nbannot.comparing.coder import Coder
 from nbannot.comparing.coder_log import Told, told_by_log
 from nbannot.comparing.coder_tables import as_values, fields_of, labels_in_tables, read_by_codebook
@@ -247,7 +247,7 @@ def _of_compared(
     coders = given_items(coders)
     _refuse_few(coders)
     refuse_other_fields(coders)
-    f = _field(coders, column)
+    f = shared_field(coders, column, "not every coder coded")
     cluster = coders[0].task.cluster_column(cluster)
     texts, groups = _texts(coders, cluster)
     values = [dict(zip(_joined(c), c.coding.values(f.column), strict=True)) for c in coders]
@@ -295,6 +295,15 @@ def _coded(labels: Labels, column: str) -> bool:
     return any(column in row for row in labels.values())
 
 
+def _by_coder(people: Mapping[str, Labels], column: str) -> dict[str, dict[str, Any]]:
+    """Return name -> text id -> label of those who coded a column."""
+    found = {
+        name: {i: row[column] for i, row in labels.items() if column in row}
+        for name, labels in people.items()
+    }
+    return {name: said for name, said in found.items() if said}
+
+
 def _agreed(
     fields: Sequence[Field],
     people: Mapping[str, Labels],
@@ -305,9 +314,10 @@ def _agreed(
 ) -> dict[str, Agreement]:
     found = {}
     for f in fields:
-        names = [name for name, labels in people.items() if _coded(labels, f.column)]
-        values = [{i: row[f.column] for i, row in people[n].items() if f.column in row} for n in names]
-        found[f.column] = field_agreement(f, names, values, texts, clusters, settings, level)
+        said = _by_coder(people, f.column)
+        found[f.column] = field_agreement(
+            f, list(said), list(said.values()), texts, clusters, settings, level
+        )
     return found
 
 
@@ -336,14 +346,10 @@ def among_people(run: Run, f: Field, people: Mapping[str, Labels], settings: Set
     low, high = wilson(same, n, settings.level) if n else (math.nan, math.nan)
     majority = Result(same / n if n else math.nan, low, high, "Wilson" if n else "", n, n,
                       reason="" if n else "no text with a majority")  # fmt: skip
-    names = [name for name, labels in people.items() if _coded(labels, f.column)]
-    values = [
-        answers,
-        *({i: row[f.column] for i, row in people[m].items() if f.column in row} for m in names),
-    ]
+    said = _by_coder(people, f.column)
     texts = dict.fromkeys(answers, "")
-    inside = [{i: v for i, v in of_coder.items() if i in texts} for of_coder in values]
-    kappas = field_agreement(f, [run.run_id, *names], inside, texts, None, Settings(1)).matrices[
+    inside = [{i: v for i, v in of_coder.items() if i in texts} for of_coder in (answers, *said.values())]
+    kappas = field_agreement(f, [run.run_id, *said], inside, texts, None, Settings(1)).matrices[
         "cohen_kappa"
     ][0, 1:]
     defined = [float(kappa) for kappa in kappas if not math.isnan(kappa)]
@@ -353,17 +359,6 @@ def among_people(run: Run, f: Field, people: Mapping[str, Labels], settings: Set
 def _refuse_few(coders: Any) -> None:
     if len(coders) < 2:
         raise ScoringError(f"agreement needs at least two coders. Got {len(coders)}.")
-
-
-def _field(coders: Sequence[Compared], column: str | None) -> Field:
-    codebook = coders[0].task.codebook
-    shared = [f for f in codebook if all(f.column in coder.coding.answers for coder in coders)]
-    if column is None and len(shared) == 1:
-        return shared[0]
-    if column is None or codebook[column] not in shared:
-        what = "name one field" if column is None else f"not every coder coded {codebook[column].column}"
-        raise ScoringError(f"{what}.\n  All coded: {listed(f.column for f in shared)}.")
-    return codebook[column]
 
 
 def _texts(coders: Sequence[Compared], cluster: str | None) -> tuple[dict[str, str], dict[str, str]]:

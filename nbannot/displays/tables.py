@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from nbannot.running.sweep import Runs
 
 VALUE_CHARS = 40
-HASH_CHARS = 8
 ROWS_SHOWN = 200
 METRICS_BESIDE = 3
 ALWAYS = ("run_id",)

@@ -100,9 +100,7 @@ def command_line(deeds: Mapping[str, Do]) -> argparse.ArgumentParser:
     )
     listing = command("list", "list the runs of an output folder")
     listing.add_argument("--task", metavar="NAME", help="only the runs of this task")
-    listing.add_argument(
-        "--output_root", metavar="PATH", default=DEFAULTS["output_root"], help="folder of the runs"
-    )
+    _add_output_root(listing)
     listing.add_argument("--json", action="store_true", help="print JSON")
     command("models", "list the models that can be used here")
     tasks = command("tasks", "list the bundled tasks, and your own")
@@ -134,9 +132,7 @@ def command_line(deeds: Mapping[str, Do]) -> argparse.ArgumentParser:
         help="how often each is asked for --determinism; default 3",
     )
     doctor.add_argument("--base_url", metavar="URL", help="address of the model's server")
-    doctor.add_argument(
-        "--output_root", metavar="PATH", default=DEFAULTS["output_root"], help="folder of the runs"
-    )
+    _add_output_root(doctor)
     return parser
 
 
@@ -156,6 +152,12 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         "what",
         metavar="CONFIG|TASK",
         help='a TOML file with settings and task = "...", the config.json of a run, a bundled task, or a folder',
+    )
+
+
+def _add_output_root(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output_root", metavar="PATH", default=DEFAULTS["output_root"], help="folder of the runs"
     )
 
 

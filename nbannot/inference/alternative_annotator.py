@@ -10,11 +10,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbannot.comparing.align import Compared, given_items, refuse_other_fields
+from nbannot.comparing.align import Compared, given_items, refuse_other_fields, shared_field
 from nbannot.errors import ScoringError, listed
 from nbannot.inference.alternative_page import Against, AltTest
 from nbannot.report.words import plural
-from nbannot.study.field import Field
 from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
@@ -84,12 +83,16 @@ def alt_test(
     load("numpy", "scipy.stats")
     from nbannot.inference.alternative_scores import scored
 
-    f = _field([candidate, *items], column)
+    how = ': alt_test(candidate, "...", coders=...)'
+    f = shared_field([candidate, *items], column, "not all of them coded", how)
     cluster = candidate.task.cluster_column(cluster)
     table = scored(f, candidate, items, cluster, expert)
     names = [item.run_id for item in items if item.run_id != expert]
-    tested = [_against(name, place, table, epsilon, min_texts) for place, name in enumerate(names)]
-    coders_found = _adjusted(tested, q)
+    by_epsilon = {
+        e: _adjusted([_against(n, i, table, e, min_texts) for i, n in enumerate(names)], q)
+        for e in sorted({*EPSILONS, float(epsilon)})
+    }
+    coders_found = by_epsilon[float(epsilon)]
     if all(one.reason for one in coders_found):
         raise ScoringError(
             f"no coder has {min_texts} texts that another coder and {candidate.run_id} have, too: "
@@ -98,10 +101,7 @@ def alt_test(
         )
     kept = [place for place, one in enumerate(coders_found) if not one.reason]
     rho, ceiling = table.intervals(kept, n_resamples, seed)
-    over = {
-        e: _winning_rate(_adjusted([_against(n, i, table, e, min_texts) for i, n in enumerate(names)], q))
-        for e in sorted({*EPSILONS, float(epsilon)})
-    }
+    over = {e: _winning_rate(found) for e, found in by_epsilon.items()}
     people, model, difference = table.agreement()
     return AltTest(
         field=f,
@@ -150,18 +150,6 @@ def _check(
         raise ScoringError(f"the test needs at least two coders, better three. Got {len(coders)}.")
     if expert is not None and expert not in names:
         raise ScoringError(f"expert='{expert}' is none of the coders: {listed(names)}.")
-
-
-def _field(items: Sequence[Compared], column: str | None) -> Field:
-    codebook = items[0].task.codebook
-    shared = [f for f in codebook if all(f.column in item.coding.answers for item in items)]
-    if column is None and len(shared) == 1:
-        return shared[0]
-    if column is None or codebook[column] not in shared:
-        what = "name one field" if column is None else f"not all of them coded {codebook[column].column}"
-        raise ScoringError(f"{what}: alt_test(candidate, \"...\", coders=...).\n  All coded: "
-                           f"{listed(f.column for f in shared)}.")  # fmt: skip
-    return codebook[column]
 
 
 def _against(name: str, place: int, table: Any, epsilon: float, min_texts: int) -> Against:

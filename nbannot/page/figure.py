@@ -19,7 +19,7 @@ from nbannot.tools.files import write_for_user
 from nbannot.tools.given import path_or
 
 INK, QUIET, RULE, PAPER = "#22262b", "#5b636e", "#d4d8dd", "#ffffff"
-BLUE, ORANGE, GREEN = "#1f77b4", "#d1661a", "#3a7d44"
+BLUE, ORANGE = "#1f77b4", "#d1661a"
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 CHAR_WIDTH = 0.56
 """Width of an average character in units of the font size, for margins."""

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nbannot.errors import ScoringError, listed
 from nbannot.page.blocks import Block, Bullets, Facts, Heading, Para, Section, page_text
@@ -121,23 +121,26 @@ def head_facts(run: Run) -> list[tuple[str, str]]:
 
 def model_name(run: Run) -> str:
     """Return the model as people say it: its name, and its size where that is known."""
-    info = run.config.get("model_info") or {}
-    name = str(run.config["model"])
-    if info.get("name") and info["name"] not in name:
-        name = f"{info['backend']}/{info['name']}"
+    info, name = _info_and_name(run)
     size = info.get("parameters")
     return f"{name} ({size})" if size and str(size).lower() not in name.lower() else name
 
 
 def model_words(run: Run) -> str:
     """Return the model with size, quantisation and the beginning of its digest, as far as they are known."""
+    info, name = _info_and_name(run)
+    digest = info.get("digest")
+    more = [info.get("parameters"), info.get("quantization"), digest and digest[:19]]
+    return ", ".join([name, *(str(part) for part in more if part)])
+
+
+def _info_and_name(run: Run) -> tuple[dict[str, Any], str]:
+    """Return what the run recorded of its model, and the model's name, the served one where the setting lacks it."""
     info = run.config.get("model_info") or {}
     name = str(run.config["model"])
     if info.get("name") and info["name"] not in name:
         name = f"{info['backend']}/{info['name']}"
-    digest = info.get("digest")
-    more = [info.get("parameters"), info.get("quantization"), digest and digest[:19]]
-    return ", ".join([name, *(str(part) for part in more if part)])
+    return info, name
 
 
 def _date(run: Run) -> str:

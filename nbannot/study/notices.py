@@ -77,14 +77,20 @@ def _blank(task: Any, field: Field) -> int:
     return sum(value is None and asked for value, asked in zip(values, applies, strict=True))
 
 
-def _ticks_only(task: Any, labelled: Sequence[Field]) -> Iterator[str]:
-    """Yield a notice for checkboxes that people only ever ticked, beside blank cells."""
+def _only_positive(task: Any, labelled: Sequence[Field], kind: str) -> dict[str, int]:
+    """Return column -> blank cells of the fields of a type in which no label says no: neither a 0 nor an empty list."""
     found: dict[str, int] = {}
     for field in labelled:
-        if field.type == "checkbox":
-            values = {value for value in task.human(field.column) if value is not None}
-            if values == {1} and (blank := _blank(task, field)):
+        if field.type == kind:
+            values = [value for value in task.human(field.column) if value is not None]
+            if values and all(values) and (blank := _blank(task, field)):
                 found[field.column] = blank
+    return found
+
+
+def _ticks_only(task: Any, labelled: Sequence[Field]) -> Iterator[str]:
+    """Yield a notice for checkboxes that people only ever ticked, beside blank cells."""
+    found = _only_positive(task, labelled, "checkbox")
     if found:
         yield (
             f"In {_columns(found)} every coded text has a 1 and the others are blank ({_counts(found)}). A blank cell "
@@ -95,12 +101,7 @@ def _ticks_only(task: Any, labelled: Sequence[Field]) -> Iterator[str]:
 
 def _marks_only(task: Any, labelled: Sequence[Field]) -> Iterator[str]:
     """Yield a notice for span fields in which no text is coded as having no passage, beside blank cells."""
-    found: dict[str, int] = {}
-    for field in labelled:
-        if field.type == "span":
-            values = [value for value in task.human(field.column) if value is not None]
-            if values and all(values) and (blank := _blank(task, field)):
-                found[field.column] = blank
+    found = _only_positive(task, labelled, "span")
     if found:
         yield (
             f"In {_columns(found)} texts without a marked passage have a blank cell ({_counts(found)}), not []. A "

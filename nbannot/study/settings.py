@@ -24,7 +24,6 @@ from nbannot.study.checks import (
     words,
 )
 
-ChatMode = Literal["per_query", "per_text", "continuous"]
 CHAT_MODES = ("per_query", "per_text", "continuous")
 ANSWER_MODES = ("score", "generate")
 CALIBRATIONS = ("none", "batch")

@@ -89,7 +89,7 @@ def metrics_page() -> str:
              "alpha below 50 texts and for few clusters; otherwise percentiles of a bootstrap of the texts. A macro average "
              "over many rare classes goes over fewer classes in most resamples, so that its percentiles can leave out the "
              "value itself: then the interval is extended to the value and called unreliable. Definitions, edge cases and sources are in the docstrings of "
-             "`nbannot.metrics`.", "",
+             "`nbannot.measures`.", "",
              f"| metric | in words | {' | '.join(by_type)} | what it is |", f"|---|---|{'---|' * len(by_type)}---|"]  # fmt: skip
     for name in names:
         marks = " | ".join("✓" if name in found else "" for found in by_type.values())

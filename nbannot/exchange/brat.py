@@ -21,6 +21,7 @@ from nbannot.exchange.said import (
     Said,
     flat_statements,
     keys_of,
+    mark_types,
     slugs,
     statements,
     words_of,
@@ -105,7 +106,7 @@ def write(written: Written) -> dict[str, str]:
     """Return file name -> content: the configuration, and per coder a folder with the texts and the marks."""
     codebook, keys = written.codebook, keys_of(written.codebook)
     words = words_of(codebook)
-    types = slugs([w for f in codebook if f.type == "span" for w in words[f.column].values()])
+    types = mark_types(codebook, words)
     values_of = {f.column: slugs(f.options) for f in codebook if f.type == "dropdown"}
     stems = slugs([text.text_id for text in written.texts])
     written.ids.update({stem: text_id for text_id, stem in stems.items()})

@@ -129,6 +129,11 @@ def words_of(codebook: Codebook) -> dict[str, dict[Any, str]]:
     return found
 
 
+def mark_types(codebook: Codebook, words: Mapping[str, Mapping[Any, str]]) -> dict[str, str]:
+    """Return word -> type of its marks in tools whose types are names; `words` as `words_of` makes them."""
+    return slugs(w for f in codebook if f.type == "span" for w in words[f.column].values())
+
+
 def _shown(f: Field, value: Any) -> str:
     return YES_NO[0 if value else 1] if f.type == "checkbox" else str(value)
 
@@ -168,11 +173,12 @@ class Reader:
         for f in codebook:
             if names.count(f.name) == 1:
                 self._by_key[f.name] = self._by_key[slug(f.name)] = f
+        keys = keys_of(codebook)
         for f in codebook:
-            self._by_key[f.column] = self._by_key[keys_of(codebook)[f.column]] = f
+            self._by_key[f.column] = self._by_key[keys[f.column]] = f
         self._by_word: dict[str, list[tuple[Field, Any]]] = {}
         words = words_of(codebook)
-        plain = slugs(w for f in codebook if f.type == "span" for w in words[f.column].values())
+        plain = mark_types(codebook, words)
         for column, own in words.items():
             for value, word in own.items():
                 self._by_word.setdefault(word, []).append((codebook[column], value))

@@ -1,7 +1,7 @@
 """Scoring: one coding against the human labels of its task, field by field.
 
 Rows are all texts with a human label; a missing or unusable answer is an error in the headline values, and coverage is
-always beside them. The numbers come from `nbannot.metrics`; here they get their names, rows and words.
+always beside them. The numbers come from `nbannot.measures`; here they get their names, rows and words.
 """
 
 from __future__ import annotations

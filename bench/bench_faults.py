@@ -1,7 +1,8 @@
 """The engine against a server that misbehaves: every kind of fault at 5, 20 and 50 %, 500 texts with 2 questions each.
 
     python bench/bench_faults.py         the table
-    python bench/bench_faults.py kill    kill -9 at 50 random moments under 20 % mixed faults; `kill 500`: at so many
+    python bench/bench_faults.py kill    kill -9 at 50 random moments under 20 % mixed faults; `kill 500 7`: at so many,
+                                         from another seed (1 if not given), for several processes side by side
     python bench/bench_faults.py matrix  kill -9 before every single file operation of a run, then the same run again
     python bench/bench_faults.py starts  many processes that start the same run at the same moment
 
@@ -221,11 +222,11 @@ def only(place: Path, name: str) -> Path:
     return found
 
 
-def kills(most: int = KILLS) -> None:
+def kills(most: int = KILLS, seed: int = 1) -> None:
     """Kill runs at random moments until there were enough, resume each to its end, and compare with an unbroken one."""
     share = 0.2 / len(FAULTS)
     faults = dict.fromkeys(FAULTS, share)
-    chance, began = random.Random(1), time.monotonic()
+    chance, began = random.Random(seed), time.monotonic()
     with tempfile.TemporaryDirectory() as root:
         with Serving(faults=faults, lasting=True, slow_s=0.02, latency_s=0.005) as server:
             span = finished(server.openai_url, Path(root) / "whole")

@@ -94,10 +94,10 @@ def read_reply(group: Sequence[Field], text: str, reply: Reply, attempt: int = 1
     if reply.error is not None:
         return all_of("failed", reply.error or "no reply")
     if (reply.finish_reason or "").partition(":")[0] in ("refusal", "content_filter"):
-        said = (reply.finish_reason or "").partition(": ")[2]
+        why = (reply.finish_reason or "").partition(": ")[2]
         if reply.text and "{" not in reply.text:  # a provider's words, and no part of an answer
-            said = shortened(reply.text, 200)
-        return all_of("refused", f"the server reports a refusal{': ' if said else ''}{said}")
+            why = shortened(reply.text, 200)
+        return all_of("refused", f"the server reports a refusal{': ' if why else ''}{why}")
     if reply.probabilities and not are_probabilities(reply.probabilities):
         return all_of("invalid", f"label probabilities that are none: {listed(reply.probabilities, 4)}")
     keys = ["response"] if len(group) == 1 else [field.column for field in group]
@@ -239,9 +239,9 @@ def _label(field: Field, raw: Any) -> tuple[int | str, bool]:
 def _truth(raw: Any) -> tuple[int, bool]:
     if isinstance(raw, bool):
         return int(raw), False
-    said = str(raw).strip().casefold()
-    if isinstance(raw, int | float | str) and said in YES | NO:
-        return int(said in YES), True
+    word = str(raw).strip().casefold()
+    if isinstance(raw, int | float | str) and word in YES | NO:
+        return int(word in YES), True
     raise _Bad(f"not true or false: {_shown(raw)}")
 
 
@@ -284,25 +284,25 @@ def _among(options: Sequence[str], raw: Any) -> str | None:
 
 @lru_cache(maxsize=256)
 def _folded_options(options: tuple[str, ...]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    by_key: dict[str, list[str]] = {}
     for option in options:
-        found.setdefault(folded(option), []).append(option)
-    return found
+        by_key.setdefault(folded(option), []).append(option)
+    return by_key
 
 
 def _spans(field: Field, raw: Any, text: str) -> _Read:
     if not isinstance(raw, list):
         raise _Bad(f"not a list of passages: {_shown(raw)}")
     quotes = [_quote(field, item) for item in raw]
-    found = locate(text, quotes)
-    missing = tuple(UNWRITABLE.sub("�", quote) for quote in found.missing)
-    if quotes and not found.spans:
+    located = locate(text, quotes)
+    missing = tuple(UNWRITABLE.sub("�", quote) for quote in located.missing)
+    if quotes and not located.spans:
         raise _Bad(f"no such quote in the text: {listed([repr(shortened(q)) for q in missing], 3)}")
-    worded = any(span["text"] not in {quote["text"] for quote in quotes} for span in found.spans)
+    worded = any(span["text"] not in {quote["text"] for quote in quotes} for span in located.spans)
     labelled = bool(field.label_options) and any(
         item["label"] != quote["label"] for item, quote in zip(raw, quotes, strict=True)
     )
-    return found.spans, worded or labelled, missing
+    return located.spans, worded or labelled, missing
 
 
 def _quote(field: Field, item: Any) -> dict[str, Any]:

@@ -86,15 +86,15 @@ def as_system_one(question: Question) -> dict[str, Any]:
     >>> as_system_one(Question("S_A", "A", "score", "A: how much?", ("1", "2"), ("", "a lot")))
     {'type': 'score', 'instructions': 'A: how much?', 'criteria': ['1', '2: a lot']}
     """
-    found: dict[str, Any] = {"type": question.kind, "instructions": question.instructions}
+    wire: dict[str, Any] = {"type": question.kind, "instructions": question.instructions}
     pairs = zip(question.options, question.descriptions, strict=True)
     if question.kind == "score":
-        found["criteria"] = [level_words(name, text) for name, text in pairs]
+        wire["criteria"] = [level_words(name, text) for name, text in pairs]
     elif question.kind == "choice":
-        found["criteria"] = {name: text or None for name, text in pairs}
+        wire["criteria"] = {name: text or None for name, text in pairs}
     elif any(question.descriptions):
-        found["criteria"] = {name: text for name, text in pairs if text}
-    return found
+        wire["criteria"] = {name: text for name, text in pairs if text}
+    return wire
 
 
 def level_words(name: str, description: str) -> str:
@@ -139,22 +139,22 @@ def decided(
     -----
     Probabilities that sum to 1 ± 0.02 are taken for rounded ones and divided by their sum; others are no distribution.
     """
-    told = {"choice": choice, "score": _finite(score), "confidence": _finite(confidence)}
+    details = {"choice": choice, "score": _finite(score), "confidence": _finite(confidence)}
     if probabilities is None:
-        return Decision(**told)  # type: ignore[arg-type]
+        return Decision(**details)  # type: ignore[arg-type]
     if len(probabilities) != len(question.options):
         what = f"{len(probabilities)} probabilities for {len(question.options)} options"
-        return Decision(**told, problem=what)  # type: ignore[arg-type]
+        return Decision(**details, problem=what)  # type: ignore[arg-type]
     numbers = [_finite(p) for p in probabilities]
     for name, number, raw in zip(question.options, numbers, probabilities, strict=True):
         if number is None or not 0 <= number <= 1:
             what = f"the probability of {shortened(name, 30)!r} is {shortened(repr(raw), 30)}"
-            return Decision(**told, problem=what)  # type: ignore[arg-type]
+            return Decision(**details, problem=what)  # type: ignore[arg-type]
     shares = [number for number in numbers if number is not None]
     total = math.fsum(shares)
     if abs(total - 1) > TOLERANCE + 1e-9:
-        return Decision(**told, problem=f"probabilities sum to {total:.3g}")  # type: ignore[arg-type]
-    return Decision(tuple(share / total for share in shares), **told)  # type: ignore[arg-type]
+        return Decision(**details, problem=f"probabilities sum to {total:.3g}")  # type: ignore[arg-type]
+    return Decision(tuple(share / total for share in shares), **details)  # type: ignore[arg-type]
 
 
 def _finite(value: Any) -> float | None:
@@ -188,14 +188,14 @@ def _answer(field: Field, made: Decision | None, reading: Reading, attempt: int)
         )
     if made.problem:
         return Answer(field.column, "invalid", reason=made.problem, attempt=attempt)
-    asked = in_order(field, reading.order, reading.seed)
-    position = _position(asked, made, reading)
+    shown = in_order(field, reading.order, reading.seed)
+    position = _position(shown, made, reading)
     if position is None:
         return Answer(
             field.column, "invalid", reason="the reply has no probability per option", attempt=attempt
         )
-    value, shares = asked.labels[position], made.probabilities
-    if shares is not None and asked is not field:
+    value, shares = shown.labels[position], made.probabilities
+    if shares is not None and shown is not field:
         shares = as_in_codebook(field, shares, reading.order, reading.seed)
     return Answer(field.column, "ok", value, probabilities=shares, attempt=attempt)
 

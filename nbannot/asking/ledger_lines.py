@@ -68,17 +68,17 @@ def read_calls(path: Path, read: Callable[[Mapping[str, Any]], Found]) -> Iterat
             if "text_id" in record:
                 yield record["text_id"], read(record)
             continue
-        found = known.get(head)
-        if found is None:
+        head_read = known.get(head)
+        if head_read is None:
             if len(known) >= MANY_HEADS:
                 known.clear()
-            found = known[head] = read(_head(head) or _record(path, number, line))
+            head_read = known[head] = read(_head(head) or _record(path, number, line))
         try:
             text_id = name.decode("utf-8")
         except UnicodeDecodeError:
             _record(path, number, line)
             raise
-        yield text_id, found
+        yield text_id, head_read
 
 
 def _head(head: bytes) -> dict[str, Any] | None:
@@ -177,11 +177,11 @@ def reply_of(record: Mapping[str, Any]) -> Reply:
 def _decisions_of(stored: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Decision] | None:
     if stored is None:
         return None
-    found = {}
+    decisions = {}
     for column, kept in stored.items():
         shares = kept.get("probabilities")
-        found[column] = Decision(**{**kept, "probabilities": tuple(shares) if shares else None})
-    return found
+        decisions[column] = Decision(**{**kept, "probabilities": tuple(shares) if shares else None})
+    return decisions
 
 
 def decisions_kept(decisions: Mapping[str, Decision]) -> dict[str, dict[str, Any]]:

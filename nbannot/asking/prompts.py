@@ -141,14 +141,14 @@ def add_prompt(name: str, template: str, *, reasons: bool = False) -> PromptType
         raise ConfigError(f"'{name}' is a built-in prompt type.\n  Choose another name.")
     if not re.fullmatch(r"[A-Za-z][\w-]*", name):
         raise ConfigError(f"a prompt type's name is letters, digits, - and _. Got {name!r}.")
-    found = PLACE.findall(template)
-    faults = [f"unknown place {{{{ {p} }}}}{nearest(p, PLACES)}" for p in found if p not in PLACES]
+    places = PLACE.findall(template)
+    faults = [f"unknown place {{{{ {p} }}}}{nearest(p, PLACES)}" for p in places if p not in PLACES]
     faults += [
-        f"{{{{ {p} }}}} must stand in the wording once. Found {found.count(p)} times"
+        f"{{{{ {p} }}}} must stand in the wording once. Found {places.count(p)} times"
         for p in PLACES
-        if found.count(p) != 1
+        if places.count(p) != 1
     ]
-    if not faults and found.index("text") < found.index("core_prompt"):
+    if not faults and places.index("text") < places.index("core_prompt"):
         faults = ["{{ text }} must come after {{ core_prompt }}, so that servers can reuse what is the same"]
     if re.search("[\ud800-\udfff]", template):
         faults.append("half a character stands in it: cut inside an emoji? Write that text again")

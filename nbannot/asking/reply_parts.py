@@ -130,7 +130,7 @@ class _Reader:
         self.final = self.searched = False
 
     def parts(self) -> Parts:
-        text, found, at = self.text, self.found, 0
+        text, parts, at = self.text, self.found, 0
         if bare := BARE_HARMONY.match(text):
             at = bare.end()
             self._end_thought(0, at)
@@ -140,16 +140,16 @@ class _Reader:
             at = match.end()
             if match[0] != "{":
                 self._mark(match)
-            elif not self.open and not found.why and not self.searched:
+            elif not self.open and not parts.why and not self.searched:
                 at = self._brace(match.start())
         (self.thoughts if self.open else self.said).append((self.since, len(text)))
-        found.said = "\n".join(text[a:b] for a, b in self.said).strip()
-        found.thoughts = [thought for a, b in self.thoughts if (thought := text[a:b].strip())]
-        if found.why:
-            found.objects = []
-        elif not found.objects:
-            found.why = self._nothing()
-        return found
+        parts.said = "\n".join(text[a:b] for a, b in self.said).strip()
+        parts.thoughts = [thought for a, b in self.thoughts if (thought := text[a:b].strip())]
+        if parts.why:
+            parts.objects = []
+        elif not parts.objects:
+            parts.why = self._nothing()
+        return parts
 
     def end_of_first_thought(self) -> int:
         """Return where the thinking ends with which the reply begins, or 0 if it does not begin so or never ends."""
@@ -266,16 +266,16 @@ class _Reader:
 
     def _nothing(self) -> str:
         """Return why a reply in which no object broke off, and none had the key, holds no answer."""
-        said = self.found.said
+        answer_text = self.found.said
         if not self.text:
             return "the reply is empty"
-        if not said:
+        if not answer_text:
             return "the reply ended with its thinking"
-        if not self.keys or not OBJECT.search(said):
-            return _not_json(said)
-        if any(line in said for line in self.formats):
+        if not self.keys or not OBJECT.search(answer_text):
+            return _not_json(answer_text)
+        if any(line in answer_text for line in self.formats):
             return "the reply repeats the format and gives no answer"
-        return f"the answer has no key {self.keys[0]!r}: {shortened(said)!r}"
+        return f"the answer has no key {self.keys[0]!r}: {shortened(answer_text)!r}"
 
 
 def _name(match: re.Match[str]) -> str:
@@ -309,7 +309,7 @@ def object_at(text: str, start: int) -> tuple[dict[str, Any] | None, str, int]:
         end = _closing(text, start)
         return (None, "", end) if end else (None, _not_json(text), len(text))
     try:
-        found, end = _DECODER.raw_decode(text, start)
+        value, end = _DECODER.raw_decode(text, start)
     except SeveralAnswers as several:
         return None, str(several), len(text)
     except json.JSONDecodeError as error:  # up to where it fails all was JSON: a mark in there is in a string
@@ -320,7 +320,7 @@ def object_at(text: str, start: int) -> tuple[dict[str, Any] | None, str, int]:
         )
     except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists
         return None, _not_json(text), len(text)
-    return found, "", end
+    return value, "", end
 
 
 def _not_json(said: str) -> str:
@@ -338,12 +338,12 @@ def _closing(text: str, start: int) -> int:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found and (type(found[key]) is not type(value) or found[key] != value):
+        if key in members and (type(members[key]) is not type(value) or members[key] != value):
             raise SeveralAnswers(f"several answers: {shortened(key)!r} is given twice")
-        found[key] = value
-    return found
+        members[key] = value
+    return members
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, strict=False)

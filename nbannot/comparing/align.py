@@ -127,7 +127,9 @@ def _moved(item: Compared, base: Task, columns: Sequence[str]) -> Compared:
                 f"{item.run_id} has other human labels than the others in '{column}'.\n"
                 "  The labels were changed in between: load all of them with the same task."
             )
-    answers = {column: [found[row] for row in rows] for column, found in item.coding.answers.items()}
+    answers = {
+        column: [answers_of[row] for row in rows] for column, answers_of in item.coding.answers.items()
+    }
     return replace(item, task=base, coding=replace(item.coding, task=base, answers=answers))
 
 
@@ -138,11 +140,11 @@ def aligned(
     import numpy as np
 
     given = np.logical_and.reduce([item.coding.given(f.column) for item in items])
-    found = [field_data(item.coding, f, clusters) for item in items]
+    fields = [field_data(item.coding, f, clusters) for item in items]
     reference = field_data(replace(items[0].coding, by_person=False), f, clusters).human
     human = [value if asked else None for value, asked in zip(reference, given, strict=True)]
     weighting = None if weights is None else np.array(weights)
-    return [replace(data, human=human, weights=weighting) for data in found]
+    return [replace(data, human=human, weights=weighting) for data in fields]
 
 
 def column_of(task: Task, name: str | None) -> list[str] | None:

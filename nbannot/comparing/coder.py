@@ -206,8 +206,8 @@ class _Table:
                 f"the table of {whose} has no label column of task '{task.name}'.\n"
                 f"  Its columns: {listed(columns, 12)}; the labels are in {listed(f.column for f in task.codebook)}."
             )
-        given, found = _found_ids(task, data, whose, id_column)
-        rows = {row: text_id for row, text_id in enumerate(found) if text_id is not None}
+        given, ids = _found_ids(task, data, whose, id_column)
+        rows = {row: text_id for row, text_id in enumerate(ids) if text_id is not None}
         if not rows:
             raise ScoringError(
                 f"{whose} shares no text with task '{task.name}': the ids differ "
@@ -222,7 +222,7 @@ class _Table:
                 texts, {text_id: own[row] for row, text_id in rows.items()}, whose, text_column
             )
         refuse_repeated(rows, whose, first_row)
-        unknown = tuple(i for i, text_id in zip(given, found, strict=True) if text_id is None)
+        unknown = tuple(i for i, text_id in zip(given, ids, strict=True) if text_id is None)
         return cls(task, data, name, whose, rows, unknown, first_row)
 
     @property

@@ -97,9 +97,9 @@ def read_by_codebook(people: Mapping[str, Labels], codebook: Codebook) -> dict[s
         If a cell is outside the codebook: with coder and text.
     """
     wrong: list[str] = []
-    found: dict[str, Labels] = {}
+    coders: dict[str, Labels] = {}
     for name, labels in people.items():
-        of_coder = found.setdefault(name, {})
+        of_coder = coders.setdefault(name, {})
         for text_id, row in labels.items():
             read = of_coder.setdefault(text_id, {})
             for f in codebook:
@@ -115,7 +115,7 @@ def read_by_codebook(people: Mapping[str, Labels], codebook: Codebook) -> dict[s
                     read[f.column] = value
     if wrong:
         raise ScoringError(problems("labels are outside the codebook", wrong))
-    return found
+    return coders
 
 
 def _field(column: str, people: Mapping[str, Labels], level: str) -> Field:
@@ -149,16 +149,16 @@ def _known(name: str, names: Sequence[str]) -> str:
     return name
 
 
-def _id_column(names: Sequence[str], asked: str | None) -> str:
-    if asked is not None:
-        return _known(asked, names)
-    found = next((name for name in ID_COLUMNS if name in names), None)
-    if found is None:
+def _id_column(names: Sequence[str], wanted: str | None) -> str:
+    if wanted is not None:
+        return _known(wanted, names)
+    column = next((name for name in ID_COLUMNS if name in names), None)
+    if column is None:
         raise ScoringError(
             f"the table has no id column: one of {listed(ID_COLUMNS)}.\n"
             f"  Its columns: {listed(names, 12)}. Say which it is: id_column='...'."
         )
-    return found
+    return column
 
 
 def _own(table: Any, name: str, id_column: str | None, column: str | None) -> Labels:
@@ -173,27 +173,27 @@ def _own(table: Any, name: str, id_column: str | None, column: str | None) -> La
 
 def _rows(table: Any, ids: str, columns: Mapping[str, str], coder: str) -> Labels:
     """Return the labels in some columns of a table, field -> column, of one coder."""
-    found: Labels = {}
+    labels: Labels = {}
     for number, text_id in enumerate(table[ids].to_list(), start=1):
-        if text_id in found:
+        if text_id in labels:
             raise ScoringError(f"coder '{coder}', row {number}: the id '{text_id}' is there twice.")
-        found[text_id] = {}
+        labels[text_id] = {}
     for field, column in columns.items():
-        for text_id, cell in zip(found, table[column].to_list(), strict=True):
+        for text_id, cell in zip(labels, table[column].to_list(), strict=True):
             if cell.strip():
-                found[text_id][field] = cell.strip()
-    return found
+                labels[text_id][field] = cell.strip()
+    return labels
 
 
 def _long(table: Any, coder: str, ids: str, column: str | None) -> dict[str, Labels]:
     names = list(table.columns)
     columns = [_known(column, names)] if column else [n for n in names if n not in (coder, ids)]
-    found: dict[str, Labels] = {}
+    coders: dict[str, Labels] = {}
     cells = [table[n].to_list() for n in columns]
     for number, (who, text_id) in enumerate(zip(table[coder].to_list(), table[ids].to_list(), strict=True)):
         if not who.strip():
             raise ScoringError(f"row {number + 1}: '{coder}' is blank, nobody said this.")
-        labels = found.setdefault(who, {})
+        labels = coders.setdefault(who, {})
         if text_id in labels:
             raise ScoringError(f"coder '{who}', row {number + 1}: text '{text_id}' was coded before.")
         labels[text_id] = {
@@ -201,4 +201,4 @@ def _long(table: Any, coder: str, ids: str, column: str | None) -> dict[str, Lab
             for n, of_column in zip(columns, cells, strict=True)
             if of_column[number].strip()
         }
-    return dict(sorted(found.items()))
+    return dict(sorted(coders.items()))

@@ -125,10 +125,10 @@ def compare(
     both_answered: dict[Key, dict[tuple[str, str], PairResult]] = {}
     families: dict[str, int] = {}
     for keys in _families(list(tested), family):
-        found = dict(zip(keys, adjust_family([tested[key] for key in keys], adjust), strict=True))
-        results |= {key: _warned(one, data[key[0]][0]) for key, one in found.items()}
+        adjusted = dict(zip(keys, adjust_family([tested[key] for key in keys], adjust), strict=True))
+        results |= {key: _warned(one, data[key[0]][0]) for key, one in adjusted.items()}
         both_answered |= _adjusted(both, keys, adjust)
-        size = sum(not math.isnan(pair.p) for one in found.values() for pair in one.pairs)
+        size = sum(not math.isnan(pair.p) for one in adjusted.values() for pair in one.pairs)
         families |= {key[0]: size for key in keys}
     corrected = {key: _corrected(scored[key], key[1], one, seed) for key, one in results.items()}
     line = _conventions(results, families, family, adjust, weights, _missing(data))
@@ -163,14 +163,14 @@ def _where_both_answered(
     """Return the pairs of runs in which an answer is missing, on the texts that both answered."""
     if metric in ("coverage", "invalid_rate"):
         return {}
-    found = {}
+    pairs = {}
     complete = [bool((rows == answered).all()) for rows, answered in map(answered_rows, runs)]
     for a, b in combinations(range(len(runs)), 2):
         if complete[a] and complete[b]:
             continue
         two = answered_by_all([runs[a], runs[b]])
-        found[names[a], names[b]] = paired(two, metric, names=(names[a], names[b]), **settings)
-    return found
+        pairs[names[a], names[b]] = paired(two, metric, names=(names[a], names[b]), **settings)
+    return pairs
 
 
 def _adjusted(
@@ -243,28 +243,28 @@ def _metrics(fields: Sequence[Field], metric: str | Sequence[str] | None) -> dic
 
 def _coded_by_all(data: Mapping[str, list[FieldData]]) -> dict[str, list[FieldData]]:
     """Return the fields in which some text has a human label that counts for all of these coders."""
-    found = {column: of_runs for column, of_runs in data.items() if account(of_runs[0]).reference.any()}
-    if not found:
+    coded = {column: of_runs for column, of_runs in data.items() if account(of_runs[0]).reference.any()}
+    if not coded:
         raise ScoringError("there is no text with a human label that all of these coded.")
-    return found
+    return coded
 
 
-def _warned(found: ManyResult, data: FieldData) -> ManyResult:
+def _warned(result: ManyResult, data: FieldData) -> ManyResult:
     """Return the result with a reason at every interval of a macro average over a label that is too rare."""
-    small = small_classes(data, account(data)) if found.metric in MACRO else []
+    small = small_classes(data, account(data)) if result.metric in MACRO else []
     if not small:
-        return found
+        return result
 
     def warned(pair: PairResult) -> PairResult:
         reasons = [pair.reason, f"interval unreliable: {'; '.join(small)}"]
         return replace(pair, reason="; ".join(filter(None, reasons)))
 
-    return replace(found, pairs=list(map(warned, found.pairs)), to_best=list(map(warned, found.to_best)))
+    return replace(result, pairs=list(map(warned, result.pairs)), to_best=list(map(warned, result.to_best)))
 
 
-def _corrected(data: Sequence[FieldData], metric: str, found: ManyResult, seed: int) -> float:
-    undefined = found.best is None or any(math.isnan(value) for value in found.values)
-    if undefined or metric in EXTRA_NAMES or len(found.runs) < 3:
+def _corrected(data: Sequence[FieldData], metric: str, result: ManyResult, seed: int) -> float:
+    undefined = result.best is None or any(math.isnan(value) for value in result.values)
+    if undefined or metric in EXTRA_NAMES or len(result.runs) < 3:
         return math.nan
     return best_run_corrected(data, metric, seed=seed).corrected
 

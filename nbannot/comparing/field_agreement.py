@@ -120,7 +120,9 @@ class Agreement:
         Of more than 100 pairs without intervals; `pairs` has them.
         """
         every = [(ALL, ALL, name, result, result.n_answered) for name, result in self.overall.items()]
-        every += [(*pair, name, r, r.n) for pair, found in self._of_pairs() for name, r in found.items()]
+        every += [
+            (*pair, name, r, r.n) for pair, measures in self._of_pairs() for name, r in measures.items()
+        ]
         every += [(name, "others", "agreement_with_majority", r, r.n) for name, r in self.majority.items()]
         rows = [
             dict(zip(COLUMNS, (self.field.column, a, b, name, r.value, r.ci_low, r.ci_high, r.ci_method, r.se, n,
@@ -148,7 +150,9 @@ class Agreement:
     def mean(self, measure: str) -> float:
         """Return the mean of a pairwise measure over the pairs in which it is defined; nan if there is none."""
         if self.shared is None:
-            values = [found[measure].value for found in self.pairs.values() if found[measure].defined]
+            values = [
+                measures[measure].value for measures in self.pairs.values() if measures[measure].defined
+            ]
         else:
             matrix = self.matrices[measure]
             pairs = [float(matrix[a, b]) for a, b in combinations(range(len(self.coders)), 2)]
@@ -191,8 +195,8 @@ def field_agreement(
     known: tuple[Any, ...] = f.labels if is_label else (False, True)
     codes = _codes(f, ids, values, known)
     level = level or LEVELS.get(f.type, "nominal")
-    found = counts_agreement(_counts(codes, len(known)), known, level, groups, settings)
-    overall = {name: found[name] for name in OVERALL if name in found}
+    results = counts_agreement(_counts(codes, len(known)), known, level, groups, settings)
+    overall = {name: results[name] for name in OVERALL if name in results}
 
     def pair(a: int, b: int) -> Mapping[str, Result]:
         return _pair(f, ids, (values[a], values[b]), texts, clusters, settings)
@@ -260,8 +264,8 @@ def _pair(
         one, two = ([[(s["start"], s["end"], s["label"]) for s in v] for v in side] for side in (one, two))
     where = [texts[i] for i in both] if f.type == "span" else None
     data = FieldData(f.type, f.labels, one, two, texts=where, clusters=groups)
-    found = score_field(data, n_resamples=settings.n_resamples, seed=settings.seed).results
-    return {name: found[name] for name in PAIRWISE[f.type]}
+    results = score_field(data, n_resamples=settings.n_resamples, seed=settings.seed).results
+    return {name: results[name] for name in PAIRWISE[f.type]}
 
 
 def _labels(
@@ -279,12 +283,16 @@ def _labels(
     def evaluate(totals: Any) -> dict[str, Any]:
         tables = totals.reshape(-1, k, k)
         counts = label_counts(np.concatenate([tables, np.zeros((len(tables), k, 1))], axis=-1))
-        found = {
+        statistics_of = {
             "cohen_kappa": cohen_kappa(counts),
             "percentage_agreement": accuracy(counts),
             "scott_pi": scott_pi(tables),
         }
-        return found if values is None else found | {"quadratic_kappa": quadratic_kappa(tables, values)}
+        return (
+            statistics_of
+            if values is None
+            else statistics_of | {"quadratic_kappa": quadratic_kappa(tables, values)}
+        )
 
     intervals = Intervals(sample, evaluate, settings, Result(math.nan, n=n, n_answered=n))
     return {
@@ -314,14 +322,14 @@ def _majority(
             name: _clustered_majority(codes, coder, len(known), groups, settings)
             for coder, name in enumerate(names)
         }
-    found = {}
+    results = {}
     for name, n, same in zip(names, *against_majority(codes, len(known)), strict=True):
         if not n:
-            found[name] = Result(math.nan, reason="no text on which the others have a majority")
+            results[name] = Result(math.nan, reason="no text on which the others have a majority")
             continue
         low, high = wilson(float(same), float(n), settings.level)
-        found[name] = Result(same / n, low, high, "Wilson", int(n), int(n))
-    return found
+        results[name] = Result(same / n, low, high, "Wilson", int(n), int(n))
+    return results
 
 
 def _clustered_majority(

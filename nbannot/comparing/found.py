@@ -89,7 +89,7 @@ class Comparison(Shown):
     @property
     def family(self) -> int:
         """Number of paired comparisons that are shown and defined."""
-        return sum(not math.isnan(pair.p) for found in self.results.values() for pair in found.pairs)
+        return sum(not math.isnan(pair.p) for result in self.results.values() for pair in result.pairs)
 
     def field(self, column: str) -> Field:
         """Return a compared field by its column."""
@@ -124,8 +124,8 @@ class Comparison(Shown):
                 **self._where_both_answered((column, metric), pair),
                 **dict(zip(more, self.not_inferior(pair), strict=False)),
             }
-            for (column, metric), found in self.results.items()
-            for pair in found.pairs
+            for (column, metric), result in self.results.items()
+            for pair in result.pairs
         ]
         return make_frame(rows, (*PAIR_COLUMNS, *BOTH_COLUMNS, *more))
 
@@ -158,13 +158,13 @@ class Comparison(Shown):
         return make_frame([row for key in self.results for row in self._ranked(key)], (*RUN_COLUMNS, *more))
 
     def _ranked(self, key: Key) -> list[dict[str, Any]]:
-        found = self.results[key]
-        to_best = {pair.run_b: pair for pair in found.to_best}
+        result = self.results[key]
+        to_best = {pair.run_b: pair for pair in result.to_best}
         coverage = self.coverage(key[0])
         rows = []
-        for number, (run, value) in enumerate(zip(self.runs, found.values, strict=True)):
+        for number, (run, value) in enumerate(zip(self.runs, result.values, strict=True)):
             pair = to_best.get(run.run_id)
-            is_best = number == found.best
+            is_best = number == result.best
             rows.append(
                 {
                     "column": key[0],
@@ -177,7 +177,7 @@ class Comparison(Shown):
                     "ci_low": 0.0 - pair.ci_high if pair else math.nan,
                     "ci_high": 0.0 - pair.ci_low if pair else math.nan,
                     "p_adjusted": pair.p_adjusted if pair else math.nan,
-                    "as_good_as_best": number in found.not_distinguishable,
+                    "as_good_as_best": number in result.not_distinguishable,
                     "seconds": seconds_of(run),
                     "tokens": tokens_of(run),
                     "energy_kwh": energy_of(run),

@@ -72,12 +72,12 @@ def joined_texts(
     for text, text_id in zip(task_texts, task_ids, strict=True):
         places.setdefault(plain(text), []).append(text_id)
     seen: Counter[str] = Counter()
-    found: list[str | None] = []
+    ids: list[str | None] = []
     for text in map(plain, texts):
         same = places.get(text, [])
-        found.append(same[seen[text]] if seen[text] < len(same) else None)
+        ids.append(same[seen[text]] if seen[text] < len(same) else None)
         seen[text] += 1
-    return found
+    return ids
 
 
 def refuse_repeated(ids: Mapping[int, str], who: str, first_row: int) -> None:

@@ -14,10 +14,10 @@ NAME_CHARS = 44
 
 def names_of(runs: Sequence[Compared]) -> dict[str, str]:
     """Return run id -> short name: the settings in which the runs differ, or the model id; each name is another one."""
-    told = _by_settings(runs)
-    if len(set(told)) < len(told):
-        told = [run.model_id for run in runs]
-    short = [shortened(name) for name in told]
+    names = _by_settings(runs)
+    if len(set(names)) < len(names):
+        names = [run.model_id for run in runs]
+    short = [shortened(name) for name in names]
     return {
         run.run_id: name if short.count(name) == 1 else f"{name} [{run.run_id}]"
         for run, name in zip(runs, short, strict=True)

@@ -105,38 +105,38 @@ class LabelReader:
         if text_column in columns and not self._all:
             own = {i: text for i, text in zip(ids, columns[text_column], strict=True) if i in self._texts}
             refuse_other_texts(self._texts, own, f"coder '{coder}' ({path})", text_column)
-        found: Labels = {}
+        by_text: Labels = {}
         wrong: list[str] = []
         for f in fields:
             values = self._values(f, columns[f.column], ids, wrong)
-            if not found:
-                found = {
+            if not by_text:
+                by_text = {
                     i: {f.column: value} for i, value in zip(ids, values, strict=True) if value is not None
                 }
                 continue
             for i, value in zip(ids, values, strict=True):
                 if value is not None:
-                    found.setdefault(i, {})[f.column] = value
+                    by_text.setdefault(i, {})[f.column] = value
         if wrong:
             raise ScoringError(problems(f"coder '{coder}': labels in {path} are outside the codebook", wrong))
         if self._gated:
-            found = {i: of_applying(self.task.codebook, row) for i, row in found.items()}
+            by_text = {i: of_applying(self.task.codebook, row) for i, row in by_text.items()}
         known = self._texts
         return (
-            found
-            if self._all or found.keys() <= known.keys()
-            else {i: r for i, r in found.items() if i in known}
+            by_text
+            if self._all or by_text.keys() <= known.keys()
+            else {i: r for i, r in by_text.items() if i in known}
         )
 
     def _joined(self, ids: list[str], coder: str) -> list[str]:
         """Return the task's ids that a coder's ids mean; an id that means none stays as it is."""
         if self._texts.keys() >= set(ids):
             return ids
-        found = joined_ids(ids, self._texts)
-        unknown = [i for i, known in zip(ids, found, strict=True) if known is None]
+        joined = joined_ids(ids, self._texts)
+        unknown = [i for i, known in zip(ids, joined, strict=True) if known is None]
         if unknown:
             self.unknown[coder] = unknown
-        return [known or i for i, known in zip(ids, found, strict=True)]
+        return [known or i for i, known in zip(ids, joined, strict=True)]
 
     def _columns(self, path: Path, coder: str) -> dict[str, list[str]]:
         """Return a file's columns; one without quotation marks is taken apart at its commas."""
@@ -151,13 +151,13 @@ class LabelReader:
 
     def _id_column(self, names: list[str], coder: str, path: Path) -> str:
         wanted = "text_id" if self.task.id_source == "text" else self.task.id_source
-        found = next((name for name in (wanted, *ID_COLUMNS) if name in names), None)
-        if found is None:
+        column = next((name for name in (wanted, *ID_COLUMNS) if name in names), None)
+        if column is None:
             raise ScoringError(
                 f"coder '{coder}': {path} has no id column '{wanted}' or {listed(ID_COLUMNS)}.\n"
                 f"  Its columns: {listed(names, 12)}."
             )
-        return found
+        return column
 
     def _values(self, f: Field, cells: Sequence[str], ids: Sequence[str], wrong: list[str]) -> list[Any]:
         """Return the values of one column, and enter the cells that have none among the faults, with their rows."""
@@ -226,5 +226,5 @@ def _may_apply(codebook: Codebook, f: Field, row: Mapping[str, Any]) -> bool:
     if f.condition is None:
         return True
     parent = codebook[f.condition.column]
-    said = row.get(parent.column)
-    return (said is None or said == f.condition.value) and _may_apply(codebook, parent, row)
+    value = row.get(parent.column)
+    return (value is None or value == f.condition.value) and _may_apply(codebook, parent, row)

@@ -252,9 +252,9 @@ def _of_compared(
     texts, groups = _texts(coders, cluster)
     values = [dict(zip(_joined(c), c.coding.values(f.column), strict=True)) for c in coders]
     names = [c.run_id for c in coders]
-    found = field_agreement(f, names, values, texts, groups if cluster else None, settings)
+    agreed = field_agreement(f, names, values, texts, groups if cluster else None, settings)
     left_out = [f"{c.run_id}: {c.left_out}, left out." for c in coders if isinstance(c, Coder) and c.left_out]
-    return replace(found, notes=(*found.notes, *left_out))
+    return replace(agreed, notes=(*agreed.notes, *left_out))
 
 
 def _of_task(
@@ -297,11 +297,11 @@ def _coded(labels: Labels, column: str) -> bool:
 
 def _by_coder(people: Mapping[str, Labels], column: str) -> dict[str, dict[str, Any]]:
     """Return name -> text id -> label of those who coded a column."""
-    found = {
+    by_coder = {
         name: {i: row[column] for i, row in labels.items() if column in row}
         for name, labels in people.items()
     }
-    return {name: said for name, said in found.items() if said}
+    return {name: given for name, given in by_coder.items() if given}
 
 
 def _agreed(
@@ -312,25 +312,25 @@ def _agreed(
     settings: Settings,
     level: str | None,
 ) -> dict[str, Agreement]:
-    found = {}
+    agreements = {}
     for f in fields:
-        said = _by_coder(people, f.column)
-        found[f.column] = field_agreement(
-            f, list(said), list(said.values()), texts, clusters, settings, level
+        labels = _by_coder(people, f.column)
+        agreements[f.column] = field_agreement(
+            f, list(labels), list(labels.values()), texts, clusters, settings, level
         )
-    return found
+    return agreements
 
 
 def _alone(told: Told, fields: Sequence[Field]) -> dict[str, Result]:
     """Return column -> share of the texts coded twice that got the same label both times."""
-    found = {}
+    results = {}
     for f in fields:
         pairs = list(told.twice.get(f.column, {}).values())
         if pairs and f.type != "textbox":
             same = sum(first == second for first, second in pairs)
             low, high = wilson(same, len(pairs))
-            found[f.column] = Result(same / len(pairs), low, high, "Wilson", len(pairs), len(pairs))
-    return found
+            results[f.column] = Result(same / len(pairs), low, high, "Wilson", len(pairs), len(pairs))
+    return results
 
 
 def among_people(run: Run, f: Field, people: Mapping[str, Labels], settings: Settings) -> AgainstPeople:
@@ -346,10 +346,10 @@ def among_people(run: Run, f: Field, people: Mapping[str, Labels], settings: Set
     low, high = wilson(same, n, settings.level) if n else (math.nan, math.nan)
     majority = Result(same / n if n else math.nan, low, high, "Wilson" if n else "", n, n,
                       reason="" if n else "no text with a majority")  # fmt: skip
-    said = _by_coder(people, f.column)
+    by_coder = _by_coder(people, f.column)
     texts = dict.fromkeys(answers, "")
-    inside = [{i: v for i, v in of_coder.items() if i in texts} for of_coder in (answers, *said.values())]
-    kappas = field_agreement(f, [run.run_id, *said], inside, texts, None, Settings(1)).matrices[
+    inside = [{i: v for i, v in of_coder.items() if i in texts} for of_coder in (answers, *by_coder.values())]
+    kappas = field_agreement(f, [run.run_id, *by_coder], inside, texts, None, Settings(1)).matrices[
         "cohen_kappa"
     ][0, 1:]
     defined = [float(kappa) for kappa in kappas if not math.isnan(kappa)]

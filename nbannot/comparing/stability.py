@@ -79,12 +79,12 @@ def flip_words(row: Mapping[Any, Any]) -> str:
 def repetitions(run: Run) -> list[Run]:
     """Return the finished runs beside this one that differ from it in `repeat` alone, itself included."""
     wanted = _without_repeat(run.config)
-    found = []
+    repeats = []
     for place in run_folders(run.folder.parent.parent, run.folder.parent.name):
         config = read_json(place / CONFIG)
         if config.get("status") == "complete" and _without_repeat(config) == wanted:
-            found.append(run if place == run.folder else load_run(place, task=run.task))
-    return sorted(found, key=lambda one: int(one.config[SAME]))
+            repeats.append(run if place == run.folder else load_run(place, task=run.task))
+    return sorted(repeats, key=lambda one: int(one.config[SAME]))
 
 
 def _without_repeat(config: Any) -> dict[str, Any]:

@@ -45,18 +45,18 @@ def coder_files(task: Task, output_root: str | Path = OUTPUT_ROOT) -> dict[str, 
     ScoringError
         If one name has a file in two places.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for folder in study_folders(task, output_root):
         for path in sorted((folder / CODERS).glob("*.csv")):
             if path.name == ASSIGNMENT or path.name.startswith("."):
                 continue
-            if path.stem in found:
+            if path.stem in files:
                 raise ScoringError(
-                    f"coder '{path.stem}' has labels in two places: {found[path.stem]} and {path}.\n"
+                    f"coder '{path.stem}' has labels in two places: {files[path.stem]} and {path}.\n"
                     "  Keep one of them in coders/, or give one another name."
                 )
-            found[path.stem] = path
-    return dict(sorted(found.items(), key=lambda item: _natural(item[0])))
+            files[path.stem] = path
+    return dict(sorted(files.items(), key=lambda item: _natural(item[0])))
 
 
 def no_coders(task: Task, output_root: str | Path = OUTPUT_ROOT) -> ScoringError:

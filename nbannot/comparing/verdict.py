@@ -57,17 +57,17 @@ class ComparedRuns(Protocol):
 
 def verdict(comparison: ComparedRuns, key: tuple[str, str]) -> str:
     """Return what a comparison says about one field and metric, in plain words."""
-    found = comparison.results[key]
-    n = found.pairs[0].n
+    result = comparison.results[key]
+    n = result.pairs[0].n
     start = f"{comparison.field(key[0]).name}, {metric_words(key[1])}"
     if not n:
         return f"{start}: no text with a human label, nothing to compare."
-    if found.best is None:
+    if result.best is None:
         return f"{start} on {n:,} texts: not defined for any run."
     words = _Words(comparison, key, f"{start} on {n:,} texts{_missing_counted(comparison, key[0])}")
-    sentences = words.of_two() if len(found.runs) == 2 else [*words.of_many(), *words.chosen(key)]
-    said = [*sentences, *words.where_both_answered()]
-    return " ".join(sentence for sentence in said if sentence)
+    sentences = words.of_two() if len(result.runs) == 2 else [*words.of_many(), *words.chosen(key)]
+    parts = [*sentences, *words.where_both_answered()]
+    return " ".join(sentence for sentence in parts if sentence)
 
 
 def _missing_counted(comparison: ComparedRuns, column: str) -> str:
@@ -139,11 +139,11 @@ class _Words:
             by = self.number(abs(pair.diff))
             decide = f"{pair.n_discordant:,} texts decide" if pair.n_discordant > 1 else "1 text decides"
             return f"{self.start}: {one} {self._better()} {two} by {by} ({'; '.join([*numbers, decide])})."
-        said = f"{self.start}: {one} and {two} cannot be told apart ({'; '.join(numbers)})."
+        sentence = f"{self.start}: {one} and {two} cannot be told apart ({'; '.join(numbers)})."
         if math.isnan(pair.mdd):
-            return f"{said} That is not evidence that they are equal."
+            return f"{sentence} That is not evidence that they are equal."
         return (
-            f"{said} That is not evidence that they are equal: "
+            f"{sentence} That is not evidence that they are equal: "
             f"so many texts would show a difference of about {self.number(pair.mdd)} or more."
         )
 
@@ -193,24 +193,24 @@ class _Words:
             self.metric, "best"
         )
         verb = "is" if len(top) == 1 else "are"
-        said = [f"{self.start}: {is_what} {verb} {listed(map(self.valued, top))}."]
+        sentences = [f"{self.start}: {is_what} {verb} {listed(map(self.valued, top))}."]
         same = [i for i in self.found.not_distinguishable if i not in top]
         undefined = [i for i, value in enumerate(values) if math.isnan(value)]
         pronoun = "it" if len(top) == 1 else "them"
         if same:
-            said.append(f"Not distinguishable from {pronoun}: {listed(map(self.valued, same), 8)}.")
+            sentences.append(f"Not distinguishable from {pronoun}: {listed(map(self.valued, same), 8)}.")
         worse = [i for i in range(len(values)) if i not in (*self.found.not_distinguishable, *undefined)]
         if worse:
             every = "" if same else ", every other run"
             worse.sort(key=lambda i: values[i], reverse=self.metric not in (*LOWER_IS_BETTER, "bias"))
             named = listed(map(self.valued, worse), 8)
             what = "Farther from 0 than" if self.metric == "bias" else "Worse than"
-            said.append(f"{what} {pronoun}{every}: {named} (p < {SURE:g} after {self._adjustment()}).")
+            sentences.append(f"{what} {pronoun}{every}: {named} (p < {SURE:g} after {self._adjustment()}).")
         if len(self.found.not_distinguishable) > 1:
-            said.append(self._cheapest(self.found.not_distinguishable))
+            sentences.append(self._cheapest(self.found.not_distinguishable))
         if undefined:
-            said.append(f"Not defined for {listed(self.names[i] for i in undefined)}.")
-        return [*said, *self._margin_of_many()]
+            sentences.append(f"Not defined for {listed(self.names[i] for i in undefined)}.")
+        return [*sentences, *self._margin_of_many()]
 
     def _adjustment(self) -> str:
         return f"{ADJUSTMENT_WORDS[self.comparison.adjust]} over {self.family} comparisons"
@@ -219,7 +219,7 @@ class _Words:
         """Return how runs stand on the texts that both answered, where answers are missing."""
         pairs = self.found.pairs if len(self.found.runs) == 2 else self.found.to_best
         both = self.comparison.both_answered[self.key]
-        said = []
+        sentences = []
         for pair in pairs:
             names = (pair.run_a, pair.run_b)
             there = both.get(names) or both.get(names[::-1])
@@ -227,10 +227,12 @@ class _Words:
                 continue
             if there.run_a != pair.run_a:
                 names = names[::-1]
-            said.append(self._there(there, names, ahead=pair.run_a if self._ahead(pair) > 0 else pair.run_b))
+            sentences.append(
+                self._there(there, names, ahead=pair.run_a if self._ahead(pair) > 0 else pair.run_b)
+            )
         if len(self.found.runs) > 2:
-            said = [one for one in said if one.endswith("did not answer.")]
-        return said
+            sentences = [one for one in sentences if one.endswith("did not answer.")]
+        return sentences
 
     def _ahead(self, pair: PairResult) -> float:
         """Return by how much the first run of a pair is better."""
@@ -261,12 +263,12 @@ class _Words:
             shown[self.comparison.not_inferior(pair)[1]].append(self.comparison.names[pair.run_b])
         if margin is None or not (shown[True] or shown[False]):
             return []
-        said = []
+        sentences = []
         if shown[True]:
-            said.append(f"Shown to be at most {margin:g} worse than the best: {listed(shown[True])}.")
+            sentences.append(f"Shown to be at most {margin:g} worse than the best: {listed(shown[True])}.")
         if shown[False]:
-            said.append(f"Not shown to be at most {margin:g} worse: {listed(shown[False])}.")
-        return said
+            sentences.append(f"Not shown to be at most {margin:g} worse: {listed(shown[False])}.")
+        return sentences
 
     def chosen(self, key: tuple[str, str]) -> list[str]:
         corrected = self.comparison.corrected[key]
@@ -279,7 +281,7 @@ class _Words:
 
     def _cheapest(self, indices: Sequence[int]) -> str:
         """Return which of the runs that cannot be told from the best takes least; nothing where several do."""
-        told = []
+        prices = []
         costs: list[tuple[str, Callable[[Compared], float | None]]] = [
             ("model time", seconds_of), ("tokens", tokens_of), ("energy", energy_of)
         ]  # fmt: skip
@@ -287,8 +289,8 @@ class _Words:
             known = {i: cost(self.comparison.runs[i]) for i in indices}
             spent = sorted(value for value in known.values() if value is not None)
             if len(spent) == len(known) > 1 and spent[0] < spent[1]:
-                told.append(f"least {what}: {next(self.names[i] for i in known if known[i] == spent[0])}")
-        return f"Among these, {'; '.join(told)}." if told else ""
+                prices.append(f"least {what}: {next(self.names[i] for i in known if known[i] == spent[0])}")
+        return f"Among these, {'; '.join(prices)}." if prices else ""
 
 
 def _without_variation(comparison: ComparedRuns) -> list[str]:
@@ -320,19 +322,19 @@ def _without_answers(comparison: ComparedRuns) -> list[str]:
 def notes_on(comparison: ComparedRuns) -> list[str]:
     """Return what else a reader of a comparison should know, one sentence each."""
     notes = [*_without_variation(comparison), *_without_answers(comparison)]
-    for (column, metric), found in comparison.results.items():
-        rare = found.pairs[0].reason.rpartition("interval unreliable: ")[2] if metric in MACRO else ""
+    for (column, metric), result in comparison.results.items():
+        rare = result.pairs[0].reason.rpartition("interval unreliable: ")[2] if metric in MACRO else ""
         if rare.startswith("class "):
             notes.append(
                 f"{comparison.field(column).name}, {metric_words(metric)}: intervals unreliable, too few texts of some "
                 f"labels ({rare})."
             )
-        q = found.cochran
+        q = result.cochran
         if q is not None and not math.isnan(q.p):
             p = f"p = {q.p:.3f}" if q.p >= 0.001 else "p < 0.001"
             notes.append(
-                f"{comparison.field(column).name}, {metric_words(metric)}: Cochran's Q over all {len(found.runs)} runs "
-                f"= {q.statistic:.2f}, df = {q.df}, {p}."
+                f"{comparison.field(column).name}, {metric_words(metric)}: Cochran's Q over all {len(result.runs)} "
+                f"runs = {q.statistic:.2f}, df = {q.df}, {p}."
             )
     notes += _of_people(comparison)
     lock = comparison.runs[0].task.split_lock

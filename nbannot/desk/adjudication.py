@@ -78,8 +78,14 @@ class Adjudication(Desk):
         if whole is None and (reason or self._differs(heard, values)):
             raise DeskError(f"reason must be one of {listed(REASONS)}. Got {reason!r}.")
         first, disputed = self.coded(key).first, text_id in self._disputed
-        told = {"first": first, "reason": whole or "", "words": words, "disputed": disputed, "voices": heard}
-        self._act({"action": "decide", "values": values, **told}, key)
+        record = {
+            "first": first,
+            "reason": whole or "",
+            "words": words,
+            "disputed": disputed,
+            "voices": heard,
+        }
+        self._act({"action": "decide", "values": values, **record}, key)
 
     @property
     def frame(self) -> Any:
@@ -232,9 +238,9 @@ def _parted(task: Task, voices: Mapping[str, Labels]) -> tuple[set[str], set[str
 
 def _labels_of(run: Any) -> Labels:
     """Return a run's valid answers as labels."""
-    found: Labels = {text_id: {} for text_id in run.task.ids}
+    labels: Labels = {text_id: {} for text_id in run.task.ids}
     for column, answers in run.coding.answers.items():
         for text_id, answer in zip(run.task.ids, answers, strict=True):
             if answer.status == "ok":
-                found[text_id][column] = answer.value
-    return found
+                labels[text_id][column] = answer.value
+    return labels

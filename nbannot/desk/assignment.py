@@ -111,7 +111,7 @@ def assigned(path: Path, coder: str) -> list[Key]:
         raise DeskError(
             f"{path} has no column {listed(missing)}.\n  It is written by nba.assign(task, coders=[...])."
         )
-    found: list[tuple[int, Key]] = []
+    drawn: list[tuple[int, Key]] = []
     names: dict[str, None] = {}
     for number, row in enumerate(table.iter_rows(named=True), start=2):
         names[row["coder"]] = None
@@ -119,13 +119,13 @@ def assigned(path: Path, coder: str) -> list[Key]:
             continue
         if not (row["order"].isdecimal() and row["repeat"].isdecimal()):
             raise DeskError(f"{path}, row {number}: order and repeat must be whole numbers.")
-        found.append((int(row["order"]), Key(row["text_id"], int(row["repeat"]))))
-    if not found:
+        drawn.append((int(row["order"]), Key(row["text_id"], int(row["repeat"]))))
+    if not drawn:
         raise DeskError(
             f"{path.name} gives '{coder}' no text; it names {listed(names)}.\n"
             "  Assign the coder too, or say which texts: nba.code(task, coder=..., texts=task.ids)."
         )
-    return [key for _, key in sorted(found)]
+    return [key for _, key in sorted(drawn)]
 
 
 def _with_repeats(own: Sequence[str], repeat: int, draw: random.Random) -> list[Key]:

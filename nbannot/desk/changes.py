@@ -21,7 +21,7 @@ def described(task: Task) -> dict[str, Any]:
 
 def stale_labels(task: Task, ledger: Ledger, texts: Mapping[str, str]) -> dict[str, list[str]]:
     """Return column -> ids of the texts whose label was given to other words of the question, or to another text."""
-    found: dict[str, list[str]] = {}
+    stale: dict[str, list[str]] = {}
     hashes = {f.column: question_hash(f) for f in task.codebook}
     for key, coded in ledger.coded.items():
         if key.repeat > 1 or key.text_id not in texts:
@@ -30,8 +30,8 @@ def stale_labels(task: Task, ledger: Ledger, texts: Mapping[str, str]) -> dict[s
         for column in coded.values:
             asked_as = coded.asked_as.get(column)
             if column in hashes and (edited or (asked_as and asked_as != hashes[column])):
-                found.setdefault(column, []).append(key.text_id)
-    return found
+                stale.setdefault(column, []).append(key.text_id)
+    return stale
 
 
 def open_again(task: Task, ledger: Ledger, texts: Mapping[str, str]) -> dict[str, list[str]]:
@@ -39,7 +39,7 @@ def open_again(task: Task, ledger: Ledger, texts: Mapping[str, str]) -> dict[str
 
     These labels are taken out of the state; the log keeps them.
     """
-    found: dict[str, list[str]] = {}
+    reopened: dict[str, list[str]] = {}
     for key, coded in ledger.coded.items():
         text = texts.get(key.text_id)
         for f in task.codebook:
@@ -48,8 +48,8 @@ def open_again(task: Task, ledger: Ledger, texts: Mapping[str, str]) -> dict[str
             if not still_fits(f, text, coded.values[f.column]):
                 del coded.values[f.column]
                 coded.asked_as.pop(f.column, None)
-                found.setdefault(f.column, []).append(key.text_id)
-    return found
+                reopened.setdefault(f.column, []).append(key.text_id)
+    return reopened
 
 
 def told(

@@ -74,16 +74,16 @@ class ClassPage(Shown):
                 continue
             gold = dict(zip(self.task.ids, self.task.human(f.column), strict=True))
             for text_id in self.task.ids:
-                said = Counter(
+                counts = Counter(
                     row[f.column]
                     for labels in self.people.values()
                     if f.column in (row := labels.get(text_id, {}))
                 )
-                n = said.total()
-                if len(said) > 1:
-                    words = ", ".join(f"{value} ({count})" for value, count in said.most_common())
+                n = counts.total()
+                if len(counts) > 1:
+                    words = ", ".join(f"{value} ({count})" for value, count in counts.most_common())
                     known = "" if gold[text_id] is None else str(gold[text_id])
-                    rows.append({"text": text_id, "field": f.name, "coded by": n, "most said": max(said.values()) / n,
+                    rows.append({"text": text_id, "field": f.name, "coded by": n, "most said": max(counts.values()) / n,
                                  "labels": words, "gold": known})  # fmt: skip
         rows.sort(
             key=lambda row: (cast(float, row["most said"]), -cast(int, row["coded by"]), str(row["text"]))
@@ -124,5 +124,5 @@ def class_page(
         If fewer than two people coded.
     """
     task = as_task(task, RunConfig())
-    found = cast(Agreements, agreement(task, coders=coders, seed=seed, output_root=output_root))
-    return ClassPage(task, people_of(task, coders, output_root), found)
+    agreements = cast(Agreements, agreement(task, coders=coders, seed=seed, output_root=output_root))
+    return ClassPage(task, people_of(task, coders, output_root), agreements)

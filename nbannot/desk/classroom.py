@@ -46,37 +46,39 @@ class ClassDesk(Desk):
         """Return the feedback on a text that is done."""
         if not self.is_done(key):
             return None
-        told = self.feedback(key.text_id, repeat=key.repeat)
-        tables = [{"title": t["name"], "rows": self._rows_told(t), "words": t["guidance"]} for t in told]
+        feedback = self.feedback(key.text_id, repeat=key.repeat)
+        tables = [{"title": t["name"], "rows": self._rows_told(t), "words": t["guidance"]} for t in feedback]
         return {"tables": tables, "hint": "The answer stays as it is. Enter goes on."}
 
-    def _rows_told(self, told: Mapping[str, Any]) -> list[list[str]]:
-        f = self.task.codebook[told["column"]]
-        gold = "not coded" if told["gold"] is None else said(f, told["gold"])
-        rows = [["you", said(f, told["answer"])], ["gold", gold]]
-        if told["class_n"]:
-            rows.append(["class", f"{told['class_agreed']} of {told['class_n']} others said the same"])
+    def _rows_told(self, feedback: Mapping[str, Any]) -> list[list[str]]:
+        f = self.task.codebook[feedback["column"]]
+        gold = "not coded" if feedback["gold"] is None else said(f, feedback["gold"])
+        rows = [["you", said(f, feedback["answer"])], ["gold", gold]]
+        if feedback["class_n"]:
+            rows.append(
+                ["class", f"{feedback['class_agreed']} of {feedback['class_n']} others said the same"]
+            )
         return rows
 
     def _told(self, key: Key) -> list[dict[str, Any]]:
         values = self.coded(key).values
         row = self.row_number(key.text_id)
         others = [labels.get(key.text_id, {}) for labels in self._labels_of_others()]
-        found = []
+        fields = []
         for f in applicable(self.task.codebook, values):
-            said = [other[f.column] for other in others if f.column in other]
-            found.append(
+            answers = [other[f.column] for other in others if f.column in other]
+            fields.append(
                 {
                     "column": f.column,
                     "name": f.name,
                     "answer": values[f.column],
                     "gold": self.task.human(f.column)[row],
                     "guidance": f.tooltip,
-                    "class_n": len(said),
-                    "class_agreed": sum(value == values[f.column] for value in said),
+                    "class_n": len(answers),
+                    "class_agreed": sum(value == values[f.column] for value in answers),
                 }
             )
-        return found
+        return fields
 
     def _labels_of_others(self) -> list[dict[str, dict[str, Any]]]:
         """Return the labels of the other coders; a file is read again when it has changed."""

@@ -228,13 +228,13 @@ def consensus(
         _decide(task, f, made, decided)
     ordered = {f.column: made[f.column] for f in task.codebook}
     notes += _notes(ordered, decided)
-    found = Consensus(task, rule, tuple(people), ordered, tuple(notes), folder / CONSENSUS)
-    if closed := {i for of_text in ordered.values() for i in of_text if i in found._hidden}:
+    made_one = Consensus(task, rule, tuple(people), ordered, tuple(notes), folder / CONSENSUS)
+    if closed := {i for of_text in ordered.values() for i in of_text if i in made_one._hidden}:
         notes.append(
             f"The split is locked: the labels of {plural(len(closed), 'text')} of the test half are settled and kept "
             "in the file; here they are closed until that half is opened with a reason."
         )
-    return replace(found, notes=(*notes, *_keep(found, output_root)))
+    return replace(made_one, notes=(*notes, *_keep(made_one, output_root)))
 
 
 def _votes(column: str, text_id: str, people: Mapping[str, Mapping[str, Row]]) -> dict[str, Any]:
@@ -246,9 +246,9 @@ def _votes(column: str, text_id: str, people: Mapping[str, Mapping[str, Row]]) -
 
 def _made(f: Field, votes: Mapping[str, Mapping[str, Any]], rule: str, notes: list[str]) -> dict[str, Made]:
     if rule == "dawid-skene" and f.type in VOTED:
-        found = _by_model(f, votes, notes)
-        if found is not None:
-            return found
+        by_model = _by_model(f, votes, notes)
+        if by_model is not None:
+            return by_model
     by_vote = _spans if f.type == "span" else _vote
     return {i: by_vote(given, rule) for i, given in votes.items()}
 
@@ -325,16 +325,16 @@ def _by_model(f: Field, votes: Mapping[str, Mapping[str, Any]], notes: list[str]
             f"{f.name}: {fitted.other_starts} of 10 random starts of Dawid-Skene ended at a better solution than the "
             "one that begins with the majority, which is given here."
         )
-    found = {}
+    decided = {}
     for (i, given), p in zip(votes.items(), fitted.posterior, strict=True):
         first, second = np.argsort(p, kind="stable")[::-1][:2]
         label = f.labels[first]
         agree = sum(value == label for value in given.values())
         shares = {str(value): count / len(given) for value, count in Counter(given.values()).items()}
         near = p[first] - p[second] < NEAR_TIE
-        found[i] = Made(None if near else label, "tie" if near else "model", len(given), agree, float(p[first]),
+        decided[i] = Made(None if near else label, "tie" if near else "model", len(given), agree, float(p[first]),
                         "" if near else f"Dawid-Skene of {_names(given)}", shares)  # fmt: skip
-    return found
+    return decided
 
 
 def _decide(task: Task, f: Field, made: dict[str, dict[str, Made]], decided: Mapping[str, Decision]) -> None:

@@ -50,11 +50,11 @@ class Decision:
 
 def decisions_in(path: Path) -> dict[str, Decision]:
     """Return text id -> the last decision on it."""
-    found: dict[str, Decision] = {}
+    decisions: dict[str, Decision] = {}
     for line in read_log(path)[0]:
         if line.get("action") != "decide":
             continue
-        found[line["text_id"]] = Decision(
+        decisions[line["text_id"]] = Decision(
             line["text_id"],
             line.get("by", ""),
             line.get("time", ""),
@@ -65,7 +65,7 @@ def decisions_in(path: Path) -> dict[str, Decision]:
             bool(line.get("disputed", True)),
             line.get("voices", {}),
         )
-    return found
+    return decisions
 
 
 def proposals(decisions: Mapping[str, Decision], names: Mapping[str, str]) -> list[str]:
@@ -84,9 +84,9 @@ def proposals(decisions: Mapping[str, Decision], names: Mapping[str, str]) -> li
             continue
         pairs = Counter(" / ".join(sorted(set(map(str, d.voices[column])))) for d in about)
         confused, n = pairs.most_common(1)[0]
-        said = "; ".join(d.words for d in about if d.words)
+        reasons = "; ".join(d.words for d in about if d.words)
         lines.append(
             f"{name}: {len(about)} decisions say that the codebook is unclear; most often {confused} ({n}). "
-            f"Texts: {', '.join(d.text_id for d in about[:6])}." + (f" {said}" if said else "")
+            f"Texts: {', '.join(d.text_id for d in about[:6])}." + (f" {reasons}" if reasons else "")
         )
     return lines

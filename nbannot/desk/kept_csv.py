@@ -76,15 +76,17 @@ def import_csv(task: Task, path: Path, ledger: Ledger) -> tuple[list[Line], list
     if not path.exists():
         return [], []
     if ledger.opened is None:
-        found = labels_in(task, path)
+        labels = labels_in(task, path)
         texts = dict(zip(task.ids, task.texts, strict=True))
         lines = [
             _import_line(task, texts.get(text_id), text_id, column, value)
-            for text_id, row in found.items()
+            for text_id, row in labels.items()
             for column, value in row.items()
         ]
-        said = f"{plural(len(lines), 'label')} of {plural(len(found), 'text')} were in {path.name} already."
-        return lines, [said] if found else []
+        notice = (
+            f"{plural(len(lines), 'label')} of {plural(len(labels), 'text')} were in {path.name} already."
+        )
+        return lines, [notice] if labels else []
     other = _changed_by_hand(path, ledger)
     if not other:
         return [], []

@@ -163,11 +163,11 @@ def value_given(f: Field, text: str, value: Any) -> Any:
 def _spans(f: Field, text: str, value: Any) -> list[Span]:
     if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
         raise DeskError(f"'{f.name}' takes a list of spans, [] for nothing found. Got {value!r}.")
-    found: dict[tuple[int, int, str | None], Span] = {}
+    spans: dict[tuple[int, int, str | None], Span] = {}
     for item in value:
         span = _span(f, text, item)
-        found[span["start"], span["end"], span["label"]] = span
-    return sorted(found.values(), key=lambda s: (s["start"], s["end"], s["label"] or ""))
+        spans[span["start"], span["end"], span["label"]] = span
+    return sorted(spans.values(), key=lambda s: (s["start"], s["end"], s["label"] or ""))
 
 
 def _span(f: Field, text: str, item: Any) -> Span:

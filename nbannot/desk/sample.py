@@ -90,7 +90,7 @@ def sample(
         raise DeskError(
             f"n is {n}, and there are {total} {'clusters' if cluster else 'texts that are not blank'}."
         )
-    sizes = {name: len(found) for name, found in units.items()}
+    sizes = {name: len(members) for name, members in units.items()}
     weights = _weights(task, allocation, sizes, by, run, strata)
     shares = allocate(n, sizes, weights)
     draw = random.Random(f"nbannot-sample:{seed}")
@@ -126,13 +126,13 @@ def allocate(n: int, sizes: Mapping[str, int], weights: Mapping[str, float]) -> 
             break
         fixed |= out
         free = [name for name in free if name not in out]
-    found = fixed | {name: math.floor(ideal[name]) for name in free}
+    rounded = fixed | {name: math.floor(ideal[name]) for name in free}
     by_remainder = sorted(free, key=lambda name: (-(ideal[name] % 1), name))
     spare = [*by_remainder, *sorted(fixed, key=lambda name: (-weights[name], name))]
-    while (missing := n - sum(found.values())) > 0:
-        for name in [name for name in spare if found[name] < sizes[name]][:missing]:
-            found[name] += 1
-    return {name: found[name] for name in names}
+    while (missing := n - sum(rounded.values())) > 0:
+        for name in [name for name in spare if rounded[name] < sizes[name]][:missing]:
+            rounded[name] += 1
+    return {name: rounded[name] for name in names}
 
 
 def _strata(task: Task, by: str | None, run: Any) -> list[str]:
@@ -159,7 +159,7 @@ def _strata(task: Task, by: str | None, run: Any) -> list[str]:
 def _units(task: Task, cluster: str | None, strata: Sequence[str]) -> dict[str, dict[str, list[str]]]:
     """Return stratum -> unit that is drawn -> the ids of its texts."""
     names = column_of(task, cluster) or task.ids
-    found: dict[str, dict[str, list[str]]] = {}
+    units: dict[str, dict[str, list[str]]] = {}
     home: dict[Hashable, str] = {}
     for text_id, text, unit, stratum in zip(task.ids, task.texts, names, strata, strict=True):
         if not text.strip():
@@ -169,8 +169,8 @@ def _units(task: Task, cluster: str | None, strata: Sequence[str]) -> dict[str, 
                 f"cluster '{unit}' lies in two strata, '{home[unit]}' and '{stratum}'.\n"
                 "  Strata of clusters must be something that whole clusters have."
             )
-        found.setdefault(stratum, {}).setdefault(unit, []).append(text_id)
-    return found
+        units.setdefault(stratum, {}).setdefault(unit, []).append(text_id)
+    return units
 
 
 def _weights(

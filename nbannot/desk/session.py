@@ -84,10 +84,10 @@ class Session:
 
     def _start(self) -> None:
         self._ledger = Ledger(self._log.lines)
-        imported, told = import_csv(self.task, self.path, self._ledger)
+        imported, notices = import_csv(self.task, self.path, self._ledger)
         lost = changes.open_again(self.task, self._ledger, self._texts)
         self.stale = changes.stale_labels(self.task, self._ledger, self._texts)
-        self.notices = [*told, *changes.told(self.task, self._ledger, self.items, self.stale, lost)]
+        self.notices = [*notices, *changes.told(self.task, self._ledger, self.items, self.stale, lost)]
         if self._log.unread:
             numbers = listed(self._log.unread)
             self.notices.append(

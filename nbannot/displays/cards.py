@@ -77,8 +77,8 @@ def run_card(run: Run) -> Fragment:
 
 def _badges(run: Run) -> str:
     """Return what stands beside the title: the state, and what the model says of itself, cut to its first words."""
-    said = [clipped(re.split(r"[.:]", note)[0], BADGE_CHARS) for note in model_notes(run.config)]
-    return " · ".join([run.status, *said])
+    notes = [clipped(re.split(r"[.:]", note)[0], BADGE_CHARS) for note in model_notes(run.config)]
+    return " · ".join([run.status, *notes])
 
 
 def _flips(run: Run) -> list[tuple[str, str]]:
@@ -119,12 +119,12 @@ def settings_line(config: Mapping[str, Any]) -> str:
 
 
 def _answers(run: Run) -> str:
-    said = statuses(run.coding.count())
+    counts = statuses(run.coding.count())
     reasons: dict[str, int] = {}
     for f in run.coding.fields:
         for reason, n in reasons_of(run, f).items():
             reasons[reason] = reasons.get(reason, 0) + n
-    return f"{said} ({'; '.join(by_number(reasons, 4))})" if reasons else said
+    return f"{counts} ({'; '.join(by_number(reasons, 4))})" if reasons else counts
 
 
 def _scores(of: Scored) -> list[Block]:

@@ -41,9 +41,9 @@ def agreement_card(found: Agreements) -> Fragment:
     return Fragment.of(blocks)
 
 
-def _alphas(found: Agreements) -> Grid:
+def _alphas(agreements: Agreements) -> Grid:
     rows: list[Row] = []
-    for agreed in found.fields.values():
+    for agreed in agreements.fields.values():
         alpha, percent, ac1 = (
             agreed.overall[n] for n in ("krippendorff_alpha", "percent_agreement", "gwet_ac1")
         )
@@ -56,14 +56,14 @@ def _alphas(found: Agreements) -> Grid:
     return Grid(header, rows, "lrlrrrrl", caption="All coders together")
 
 
-def _field(found: Agreements, agreed: Agreement) -> list[Block]:
+def _field(agreements: Agreements, agreed: Agreement) -> list[Block]:
     from nbannot.comparing.field_agreement import PAIRWISE  # which loads numpy
 
     measure = PAIRWISE[agreed.field.type][0]
     blocks: list[Block] = [Heading(agreed.field.name, 2, agreed.notes[0])]
     blocks += [Para(note, "notice") for note in agreed.notes[1:]]
     blocks += _pairs(agreed, measure)
-    each = _each(found, agreed)
+    each = _each(agreements, agreed)
     return [
         *blocks,
         *([each] if each.rows else []),
@@ -139,17 +139,17 @@ def _extremes(agreed: Agreement, values: Mapping[tuple[int, int], float], words:
     return Fold(title, [Grid(["coder", "coder", words, "texts"], rows, "llrr")])
 
 
-def _each(found: Agreements, agreed: Agreement) -> Grid:
+def _each(agreements: Agreements, agreed: Agreement) -> Grid:
     """Return every coder against the majority of the others and alone, and the runs."""
     column = agreed.field.column
     rows: list[Row] = []
     for name in agreed.coders:
-        majority, alone = agreed.majority.get(name), found.alone.get((name, column))
-        if majority is None and alone is None and name not in found.seconds:
+        majority, alone = agreed.majority.get(name), agreements.alone.get((name, column))
+        if majority is None and alone is None and name not in agreements.seconds:
             continue
         rows.append([name, *_value(majority), count(majority.n) if majority else "", *_value(alone), "",
-                     duration(found.seconds[name]) if name in found.seconds else ""])  # fmt: skip
-    for (run, of_column), among in found.runs.items():
+                     duration(agreements.seconds[name]) if name in agreements.seconds else ""])  # fmt: skip
+    for (run, of_column), among in agreements.runs.items():
         if of_column == column:
             kappa = NONE if math.isnan(among.mean_kappa) else number(among.mean_kappa, 2, low=-1.0)
             rows.append(

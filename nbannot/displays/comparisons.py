@@ -35,8 +35,8 @@ def comparison(compared: Comparison) -> Fragment:
     names = compared.names
     for (column, metric), verdict in zip(compared.results, compared.verdicts, strict=True):
         f = compared.runs[0].task.codebook[column]
-        found = compared.results[column, metric]
-        digits = decimals(found.pairs[0].n if found.pairs else 0)
+        result = compared.results[column, metric]
+        digits = decimals(result.pairs[0].n if result.pairs else 0)
         values = _values(compared, (column, metric), names)
         figure = _forest(compared, (column, metric), values, digits)
         figures.append(figure)
@@ -82,9 +82,9 @@ def _answered(coverage: float) -> str:
 
 def _forest(compared: Comparison, key: tuple[str, str], values: list[Point], digits: int) -> Figure:
     """Return the plot: values at the left, differences to the best run at the right; and both as a table."""
-    found, words = compared.results[key], metric_words(key[1])
-    best = found.best
-    to_best = {pair.run_b: pair for pair in found.to_best}
+    result, words = compared.results[key], metric_words(key[1])
+    best = result.best
+    to_best = {pair.run_b: pair for pair in result.to_best}
     differences = []
     for place, (run, point) in enumerate(zip(compared.runs, values, strict=True)):
         pair = to_best.get(run.run_id)
@@ -115,11 +115,11 @@ def _band_words(band: tuple[float, float] | None, digits: int) -> list[Block]:
     if band is None:
         return []
     low, high = (number(end, digits, low=-math.inf, high=math.inf) for end in band)
-    said = (
+    words = (
         f"Band: what the people who are compared reach against the same labels, {low} to {high}. A model beyond it has "
         "no room left that these labels could show; where the labels were made from theirs, the band lies too high."
     )
-    return [Para(said, "quiet")]
+    return [Para(words, "quiet")]
 
 
 def _interval_words(compared: Comparison, column: str) -> str:
@@ -127,10 +127,10 @@ def _interval_words(compared: Comparison, column: str) -> str:
 
 
 def _pairs_grid(compared: Comparison, key: tuple[str, str], digits: int) -> Grid:
-    found, names = compared.results[key], compared.names
+    result, names = compared.results[key], compared.names
     notes = Footnotes()
     rows: list[Row] = []
-    for pair in found.pairs[:PAIRS_SHOWN]:
+    for pair in result.pairs[:PAIRS_SHOWN]:
         sure = not math.isnan(pair.p_adjusted) and pair.p_adjusted < 0.05
         rows.append(
             [
@@ -145,7 +145,7 @@ def _pairs_grid(compared: Comparison, key: tuple[str, str], digits: int) -> Grid
                 Cell(number(pair.mdd, digits, high=math.inf), "quiet"),
             ]
         )
-    rest = len(found.pairs) - len(rows)
+    rest = len(result.pairs) - len(rows)
     p = "p (Holm)" if compared.adjust == "holm" else "p (BH)"
     header = [
         "A",

@@ -113,8 +113,8 @@ def _ended(progress: Progress) -> Progress:
     """Return the state to leave behind: work that ended early has no pace (no calls) and so no time left."""
     if progress.done >= progress.total:
         return progress
-    told = ", ".join(word for word in (progress.message, "stopped") if word)
-    return replace(progress, calls=0, message=told)
+    words = ", ".join(word for word in (progress.message, "stopped") if word)
+    return replace(progress, calls=0, message=words)
 
 
 def _state(progress: Progress) -> tuple[Any, ...]:

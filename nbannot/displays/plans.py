@@ -49,7 +49,7 @@ def plan_card(plan: Plan) -> Fragment:
                     else [("money", money_words(plan.money, plan.money_at_most))]
                 ),
                 ("texts go", where_texts_go(where)),
-                *([("key", told)] if (told := key_goes(config)) else []),
+                *([("key", key)] if (key := key_goes(config)) else []),
                 ("settings", settings_line(config.to_dict())),
                 ("state", STATES.get(plan.state, plan.state)),
                 ("folder", str(design.folder)),
@@ -101,8 +101,8 @@ def plans_card(plans: Plans) -> Fragment:
         Heading("Plan of a sweep", 1, f"{plural(len(plans), 'run')}"),
         Grid(header, rows, "l" + "l" * len(differing) + "lrrrrr"),
     ]
-    said = dict.fromkeys(_unreached(plan) for plan in plans if plan.unreached)
-    return Fragment.of([*blocks, *(Para(words, "notice") for words in said)])
+    reasons = dict.fromkeys(_unreached(plan) for plan in plans if plan.unreached)
+    return Fragment.of([*blocks, *(Para(words, "notice") for words in reasons)])
 
 
 SUMMED = ("calls_at_least", "calls_at_most", "input_tokens", "seconds", "money", "money_at_most")

@@ -43,12 +43,12 @@ def points(rows: Iterable[Any]) -> list[Point]:
     >>> points([("a", 0.5), {"name": "b", "value": 0.6, "cost": None}])[1].cost
     nan
     """
-    found = []
+    drawn = []
     for row in rows:
         given = dict(row) if isinstance(row, Mapping) else dict(zip(Point._fields, row, strict=False))
         numbers = {key: NAN if given.get(key) is None else float(given[key]) for key in Point._fields[1:]}
-        found.append(Point(str(given["name"]), **numbers))
-    return found
+        drawn.append(Point(str(given["name"]), **numbers))
+    return drawn
 
 
 def forest(
@@ -77,14 +77,14 @@ def forest(
     band
         From where to where a shade lies behind the values: what people reach.
     """
-    found = points(rows)
+    drawn = points(rows)
     paired = points(differences) if differences is not None else []
-    figure = forest_figure(found, paired, title=title, metric=metric, reference=reference, band=band)
+    figure = forest_figure(drawn, paired, title=title, metric=metric, reference=reference, band=band)
     header = ["run", metric, "95% interval"]
     if paired:
         header += [f"difference to {reference or 'the reference'}", "95% interval"]
     cells = []
-    for i, p in enumerate(found):
+    for i, p in enumerate(drawn):
         row = [
             Cell(p.name),
             Cell(number(p.value, digits, low=-math.inf, high=math.inf)),
@@ -143,8 +143,8 @@ def forest_figure(
     width = left + PANEL + 20
     if paired:
         start = left + PANEL + 46
-        said = f"difference to {reference or 'the reference'}"
-        marks += _panel(paired, start, heights, bottom, said, ORANGE, zero=True)
+        axis = f"difference to {reference or 'the reference'}"
+        marks += _panel(paired, start, heights, bottom, axis, ORANGE, zero=True)
         width = start + PANEL + 20
     says = f"{title or 'Forest plot'}: {metric} with 95% intervals of {len(rows)} runs"
     says += ", and paired differences" if paired else ""
@@ -246,9 +246,9 @@ def tradeoff(
     cost
         What the cost is and its unit, e.g. ``"seconds per text"``.
     """
-    found = points(rows)
-    best = pareto(found)
-    figure = tradeoff_figure(found, best, title=title, metric=metric, cost=cost)
+    drawn = points(rows)
+    best = pareto(drawn)
+    figure = tradeoff_figure(drawn, best, title=title, metric=metric, cost=cost)
     cells = [
         [
             Cell(str(i + 1), "quiet"),
@@ -258,7 +258,7 @@ def tradeoff(
             Cell(cost_text(p.cost)),
             Cell("yes" if best[i] else ""),
         ]
-        for i, p in enumerate(found)
+        for i, p in enumerate(drawn)
     ]
     notes = [
         "Pareto set: no other run here is both as good and as cheap. It is read off these texts: intervals that "

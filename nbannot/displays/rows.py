@@ -42,9 +42,9 @@ def field_of(run: Scored, column: str, kinds: tuple[str, ...] = (), display: str
     CodebookError
         If the codebook has no such field.
     """
-    f, asked = asked_field(run, column), run.coding.fields
+    f, fields = asked_field(run, column), run.coding.fields
     if kinds and f.type not in kinds:
-        fitting = [a.name for a in asked if a.type in kinds]
+        fitting = [a.name for a in fields if a.type in kinds]
         raise ScoringError(
             f"{display} is for fields of type {' or '.join(kinds)}; '{f.name}' is a {f.type}.\n"
             + (f"  Such fields here: {listed(fitting)}." if fitting else "  There is no such field here.")
@@ -90,8 +90,8 @@ def model_cell(f: Field, row: Row) -> Cell:
     """Return the model's label, or why there is none."""
     if row.status == "ok":
         return Cell(shown_value(f, row.model))
-    said = STATUS_WORDS.get(row.status, row.status)
-    return Cell(f"{NONE} {said}" + (f": {row.reason}" if row.reason else ""), "quiet")
+    words = STATUS_WORDS.get(row.status, row.status)
+    return Cell(f"{NONE} {words}" + (f": {row.reason}" if row.reason else ""), "quiet")
 
 
 def probability_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[Cell | str]], str]:

@@ -68,10 +68,10 @@ def _answers(run: Run, rows: Sequence[tuple[Field, Row]]) -> Grid:
             Cell(f.name, "strong", title=f.column),
             shown_value(f, row.human),
             model_cell(f, row),
-            *told,
+            *probability,
             Cell("" if row.human is None else AGREES[row.agrees], "quiet" if row.agrees else "plain"),
         ]
-        for (f, row), told in zip(rows, sure, strict=True)
+        for (f, row), probability in zip(rows, sure, strict=True)
     ]
     return Grid(["question", "people", who_of(run), *named, ""], body, "lll" + align + "l")
 

@@ -71,15 +71,15 @@ class Passage:
         if right_to_left(self.text):
             return self._quoted(width)
         plain = "".join(clean(c) or " " for c in self.text)
-        found = []
+        lines = []
         for start, end in _breaks(plain, width - 3):
-            found.append(f"  {plain[start:end]}".rstrip())
+            lines.append(f"  {plain[start:end]}".rstrip())
             for side in ("human", "model"):
                 for track in _tracks([m for m in self.marks if m.side == side]):
                     line = self._underlined(plain, track, start, end)
                     if line:
-                        found.append(f"{SIGN[side]} {line}")
-        return found
+                        lines.append(f"{SIGN[side]} {line}")
+        return lines
 
     def _underlined(self, plain: str, track: Sequence[Marked], start: int, end: int) -> str:
         """Return one line of marks: a span begins with the letter of its label and goes on as a line."""
@@ -94,11 +94,11 @@ class Passage:
 
     def _quoted(self, width: int) -> list[str]:
         """Return the text and its passages as quotes: below text from right to left, marks would be misplaced."""
-        found = [f"  {line}" for line in wrap(clean(self.text), width - 2)]
+        quoted = [f"  {line}" for line in wrap(clean(self.text), width - 2)]
         for mark in sorted(self.marks, key=lambda m: (m.side, m.start, m.end)):
             quote = clean(self.text[mark.start : mark.end])
-            found += [f"{line}" for line in wrap(f"{mark.name}: “{quote}”", width)]
-        return found
+            quoted += [f"{line}" for line in wrap(f"{mark.name}: “{quote}”", width)]
+        return quoted
 
 
 @as_html.register
@@ -154,17 +154,17 @@ def _tracks(marks: Sequence[Marked]) -> list[list[Marked]]:
 
 def _breaks(text: str, width: int) -> list[tuple[int, int]]:
     """Return the (start, end) of the lines of a text, broken at spaces where there are any."""
-    found, start, space, columns = [], 0, -1, 0
+    breaks, start, space, columns = [], 0, -1, 0
     for place, character in enumerate(text):
         columns += width_of(character)
         if character == " ":
             space = place
         if columns > width:
             cut = space + 1 if space >= start else place
-            found.append((start, cut))
+            breaks.append((start, cut))
             start, space = cut, -1
             columns = width_of(text[cut : place + 1])
-    return [*found, (start, len(text))]
+    return [*breaks, (start, len(text))]
 
 
 def span_view(run: Scored, column: str, text_id: str | None = None, limit: int = 20) -> Fragment:
@@ -216,11 +216,11 @@ class Legend:
     def lines(self, width: int = WIDTH) -> list[str]:
         """Return the meaning of the signs below the lines."""
         labels = ", ".join(f"{key} = {label}" for label, key in self.keys.items() if label)
-        said = f"H marked by people, M by {'the model' if self.who == 'model' else self.who}" + (
+        words = f"H marked by people, M by {'the model' if self.who == 'model' else self.who}" + (
             f"; {labels}" if labels else ""
         )
         return wrap(
-            clean(f"{said}. A passage begins with its letter (* without a label) and goes on as ─."), width
+            clean(f"{words}. A passage begins with its letter (* without a label) and goes on as ─."), width
         )
 
 

@@ -137,10 +137,10 @@ def _cell(name: str, value: Any) -> Cell:
         return Cell(number(value, 3, low=-math.inf, high=math.inf))
     if isinstance(value, int) and not isinstance(value, bool) and name not in SETTINGS:
         return Cell(count(value))
-    said = setting_text(value)
+    words = setting_text(value)
     return Cell(
-        said if len(said) <= VALUE_CHARS else f"{said[: VALUE_CHARS - 1]}…",
-        title=said if len(said) > VALUE_CHARS else "",
+        words if len(words) <= VALUE_CHARS else f"{words[: VALUE_CHARS - 1]}…",
+        title=words if len(words) > VALUE_CHARS else "",
     )
 
 
@@ -183,10 +183,10 @@ def metric_table(runs: Scored | Sequence[Scored]) -> Fragment:
             Heading(f.name, 2, f"{f.type}, {f.level}"),
             Grid(header, rows, "l" + "ri" * len(names) + "r", notes=notes.lines),
         ]
-    said = (
+    caption = (
         "Whether two runs differ is not read off their intervals: compare(runs) compares them text by text."
     )
-    return Fragment.of([*blocks, Para(said, "quiet")])
+    return Fragment.of([*blocks, Para(caption, "quiet")])
 
 
 def answered_of(score: FieldScore) -> str:
@@ -250,26 +250,26 @@ def runs_card(runs: Runs) -> Fragment:
         ]
         blocks += [Heading(f"{plural(len(failed), 'config')} without a run", 3), Bullets(failed)]
     if len(rows) > 1:
-        said = (
+        caption = (
             "Which of them differ: compare(runs). The best of several, chosen on these texts, looks better "
             "than it is."
         )
-        blocks.append(Para(said, "quiet"))
+        blocks.append(Para(caption, "quiet"))
     return Fragment.of(blocks)
 
 
 def _headlines(run: Run, runs: Runs) -> list[str]:
-    found = []
+    names = []
     for f in runs[0].coding.fields:
         score = run.scores.fields.get(f.column)
         if not score:
-            found.append(NONE)
+            names.append(NONE)
             continue
         name = HEADLINES[f.type][0]
         value = value_cells(name, score.results[name], Footnotes())[0].text.rstrip("¹")
         n, answered = n_reference(score), score.results["coverage"].n_answered
-        found.append(value if answered == n else f"{value} ({count(answered)}/{count(n)})")
-    return found
+        names.append(value if answered == n else f"{value} ({count(answered)}/{count(n)})")
+    return names
 
 
 def _time(run: Run) -> str:

@@ -74,14 +74,14 @@ def disagreements(
             f"there is no status '{status}'{nearest(status, STATUSES) or '.'}\n  There are: {listed(STATUSES, 10)}."
         )
     every = [(f, row) for f in fields for row in disagreeing(run, f)]
-    found = [
+    rows = [
         (f, row)
         for f, row in every
         if _is(row.human, human) and _is(row.model, model) and status in (None, row.status)
     ]
-    pages = max(1, -(-len(found) // _whole(per_page, PER_PAGE_AT_MOST, "per_page")))
+    pages = max(1, -(-len(rows) // _whole(per_page, PER_PAGE_AT_MOST, "per_page")))
     first = (_whole(page, pages, "page") - 1) * per_page
-    asked = _asked(human=human, model=model, status=status)
+    filters = _asked(human=human, model=model, status=status)
     compared = sum(row.human is not None for f in fields for row in rows_of(run, f))
     what = f": {fields[0].name}" if column is not None else ""
     blocks: list[Block] = [
@@ -89,15 +89,15 @@ def disagreements(
             f"Disagreements{what}",
             1,
             f"{count(len(every))} of {plural(compared, 'label')} by people ({share(len(every), compared)})"
-            + (f"; {count(len(found))} with {asked}" if asked else ""),
+            + (f"; {count(len(rows))} with {filters}" if filters else ""),
         )
     ]
-    if not found:
+    if not rows:
         why = "nothing fits" if every else ("none" if compared else "no human labels to differ from")
         return Fragment.of([*blocks, Para(f"{why[0].upper()}{why[1:]}.")])
-    if column is not None and not asked and fields[0].type in LABEL_TYPES:
+    if column is not None and not filters and fields[0].type in LABEL_TYPES:
         blocks.append(Para(f"Most frequent (human → {who_of(run)}): {_most_frequent(fields[0], every)}."))
-    blocks.append(_page_grid(found[first : first + per_page], who_of(run), with_field=column is None))
+    blocks.append(_page_grid(rows[first : first + per_page], who_of(run), with_field=column is None))
     if pages > 1:
         more = f" Next: page={page + 1}." if page < pages else ""
         blocks.append(
@@ -143,11 +143,11 @@ def _asked(**filters: Any) -> str:
 
 def _most_frequent(f: Field, every: Sequence[tuple[Field, Row]]) -> str:
     pairs = Counter((row.human, row.model) for _, row in every)
-    told = [
+    named_pairs = [
         f"{human} → {shown_value(f, model) if model is not None else 'no label'} {count(n)}×"
         for (human, model), n in pairs.most_common(PAIRS_TOLD)
     ]
-    return "; ".join(told)
+    return "; ".join(named_pairs)
 
 
 def _page_grid(found: Sequence[tuple[Field, Row]], who: str, *, with_field: bool) -> Grid:
@@ -158,10 +158,10 @@ def _page_grid(found: Sequence[tuple[Field, Row]], who: str, *, with_field: bool
             *([Cell(f.name, title=f.column)] if with_field else []),
             Cell(clipped(shown_value(f, row.human), VALUE_CHARS), "strong"),
             _clipped(model_cell(f, row)),
-            *told,
+            *probability,
             clipped(row.text, TEXT_CHARS),
         ]
-        for (f, row), told in zip(found, sure, strict=True)
+        for (f, row), probability in zip(found, sure, strict=True)
     ]
     header = ["id", *(["field"] if with_field else []), "human", who]
     return Grid([*header, *named, "text"], rows, "l" * len(header) + align + "l")
@@ -213,10 +213,10 @@ def text_pairs(run: Scored, column: str, *, limit: int = 25) -> Fragment:
         for i in order[:limit]
     ]
     same = sum(row.agrees for row in coded)
-    said = (
+    caption = (
         f"The {count(len(rows))} least similar of {count(len(coded))}. Similarity is a diagnostic: short extracts "
         "can mean the same in other words."
     )
     aside = f"{plural(len(coded), 'text')} with a human answer, {count(same)} the same letter for letter"
     grid = Grid(["id", "similarity", "human", who_of(run), "text"], rows, "lrlll")
-    return Fragment.of([Heading(f"Texts: {f.name}", 1, aside), grid, Para(said, "quiet")])
+    return Fragment.of([Heading(f"Texts: {f.name}", 1, aside), grid, Para(caption, "quiet")])

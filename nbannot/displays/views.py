@@ -49,17 +49,19 @@ def confusion(run: Scored, column: str) -> Fragment:
     labels = [str(label) for label in f.labels]
     accuracy = score.results["percentage_agreement"]
     right = int(score.confusion.diagonal()[:-1].sum())
-    said = Para(
+    caption = Para(
         f"The same label for {count(right)} of {plural(n, 'text')} ({value_of('accuracy', accuracy)}); "
         f"a valid answer for {count(accuracy.n_answered)}."
     )
     if len(labels) > FIGURE_AT_MOST:
-        return Fragment.of([*head, error_pairs(labels, score.confusion, PAIRS, who_of(run)), said])
+        return Fragment.of([*head, error_pairs(labels, score.confusion, PAIRS, who_of(run)), caption])
     figure = heat_map(labels, score.confusion.tolist(), f"Confusion matrix of {f.name}", who_of(run))
     if len(labels) <= MATRIX_AT_MOST:
-        return Fragment.of([*head, replace(confusion_grid(f, score, who_of(run)), caption=""), said], figure)
+        return Fragment.of(
+            [*head, replace(confusion_grid(f, score, who_of(run)), caption=""), caption], figure
+        )
     return Fragment.of(
-        [*head, figure, error_pairs(labels, score.confusion, PAIRS, who_of(run)), said], figure
+        [*head, figure, error_pairs(labels, score.confusion, PAIRS, who_of(run)), caption], figure
     )
 
 
@@ -248,8 +250,8 @@ def butterfly(
             start = center + middle / 2 if side else center - middle / 2 - length
             marks.append(Box(start, y + 4, length, ROW_HEIGHT - 8, color, 0.75))
             end = start + length + 6 if side else start - 6
-            said = f"{share(pair[side], totals[side])}"
-            marks.append(Words(end, y + ROW_HEIGHT / 2, said, "start" if side else "end", 11, QUIET))
+            words = f"{share(pair[side], totals[side])}"
+            marks.append(Words(end, y + ROW_HEIGHT / 2, words, "start" if side else "end", 11, QUIET))
     bottom = 34 + len(names) * ROW_HEIGHT
     marks += [Line(x, 30, x, bottom) for x in (center - middle / 2, center + middle / 2)]
     return Figure(2 * center, bottom + 14, marks, says)

@@ -169,10 +169,10 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def long_options(parser: argparse.ArgumentParser) -> tuple[str, ...]:
     """Return every long option of a parser and of its commands."""
-    found: dict[str, None] = {}
+    options: dict[str, None] = {}
     for action in parser._actions:
-        found |= dict.fromkeys(word for word in action.option_strings if word.startswith("--"))
+        options |= dict.fromkeys(word for word in action.option_strings if word.startswith("--"))
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
-                found |= dict.fromkeys(long_options(command))
-    return tuple(found)
+                options |= dict.fromkeys(long_options(command))
+    return tuple(options)

@@ -121,14 +121,14 @@ def read_order(given: Any, out: str | None, cell: str | None, variables: Mapping
     out = out or given.out
     if out and not out.isidentifier():
         raise UsageError(f"-o takes the name of a variable. Got {out!r}")
-    found = recipe.read_recipe(given.task) if recipe.is_recipe(given.task) else None
+    recipe_text = recipe.read_recipe(given.task) if recipe.is_recipe(given.task) else None
     settings, lines = _settings(given, cell or "")
-    base = dict(found.settings) if found else {}
+    base = dict(recipe_text.settings) if recipe_text else {}
     configs = expand({**base, **settings}, lines)
     _check_names(configs, lines)
     task = (
-        recipe.task_of(found, configs[0])
-        if found
+        recipe.task_of(recipe_text, configs[0])
+        if recipe_text
         else task_named(given.task, given.codebook, variables, configs[0])
     )
     return Order(
@@ -164,12 +164,12 @@ def parsed(magic: Any, words: Sequence[str]) -> Any:
     parser = magic.parser
     parser.allow_abbrev = False
     known = parser._option_string_actions
-    asked = [recipe.normal_option(word, known) for word in words]
-    for word in asked:
+    options = [recipe.normal_option(word, known) for word in words]
+    for word in options:
         name = word.partition("=")[0]
         if re.match(r"-{1,2}[A-Za-z]", name) and name not in known:
             raise UsageError(f"unknown option {name}{nearest(name, known) or f'; see %{parser.prog} --help'}")
-    return parser.parse_args(asked)
+    return parser.parse_args(options)
 
 
 def _settings(given: Any, body: str) -> tuple[dict[str, Any], dict[str, int]]:

@@ -41,14 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words:
         parser.print_help(sys.stderr)
         return USAGE
-    asked, unknown = parser.parse_known_args(words)
+    arguments, unknown = parser.parse_known_args(words)
     if unknown:
         name = unknown[0].partition("=")[0]
         hint = nearest(name, options) if name.startswith("-") else ""
-        asked.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     try:
         with _stopped_by_signal():
-            return int(asked.do(asked))
+            return int(arguments.do(arguments))
     except RunInterrupted as interrupt:
         write(f"{str(interrupt).splitlines()[0]}\n  The same command goes on from there.", file=sys.stderr)
         return INTERRUPTED
@@ -96,29 +96,31 @@ def _stopped_by_signal() -> Iterator[None]:
 # ---- commands ---------------------------------------------------------------------------------------------------
 
 
-def do_run(asked: argparse.Namespace) -> int:
+def do_run(arguments: argparse.Namespace) -> int:
     """Annotate a task and print the report, or JSON."""
     from nbannot.running.run import run
     from nbannot.running.sweep import sweep
 
-    task, configs = _what_and_how(asked)
+    task, configs = _what_and_how(arguments)
     many = len(configs) > 1
-    if many and (asked.fresh or asked.retry):
-        asked.parser.error("--fresh and --retry are for one run; repetitions of a sweep: --repeat [1,2,3]")
-    say = None if asked.quiet else live.say
+    if many and (arguments.fresh or arguments.retry):
+        arguments.parser.error(
+            "--fresh and --retry are for one run; repetitions of a sweep: --repeat [1,2,3]"
+        )
+    say = None if arguments.quiet else live.say
     failures: Sequence[Any] = ()
-    with live.progress(recipe.title(task, configs), quiet=asked.quiet) as tick:
+    with live.progress(recipe.title(task, configs), quiet=arguments.quiet) as tick:
         if many:
             done = sweep(task, configs, tick=tick, say=say)
             runs, failures = done.runs, done.failures
         else:
-            options = {"fresh": asked.fresh, "retry": asked.retry, "reason": asked.reason}
+            options = {"fresh": arguments.fresh, "retry": arguments.retry, "reason": arguments.reason}
             runs = (run(task, configs[0], **options, tick=tick, say=say),)
     for failure in failures:
         write(f"{failure.config.model_id()}: {failure.error}", file=sys.stderr)
-    if asked.json:
-        told = [facts(one) for one in runs]
-        write(as_json(told if many else told[0]))
+    if arguments.json:
+        printed = [facts(one) for one in runs]
+        write(as_json(printed if many else printed[0]))
     else:
         for one in runs:
             write(short(one) if many or one.status == "failed" else f"{one.report()}\n{recipe.summary(one)}")
@@ -126,17 +128,17 @@ def do_run(asked: argparse.Namespace) -> int:
     return COMPLETE if complete else UNFINISHED
 
 
-def do_plan(asked: argparse.Namespace) -> int:
+def do_plan(arguments: argparse.Namespace) -> int:
     """Print what a run would send; with a pilot, after sending a few texts to see what they take."""
     from nbannot.running.plan import plan_all
 
-    task, configs = _what_and_how(asked)
-    plans = plan_all(task, configs, pilot=asked.pilot)
+    task, configs = _what_and_how(arguments)
+    plans = plan_all(task, configs, pilot=arguments.pilot)
     write(plans if len(plans) > 1 else plans[0])
     return COMPLETE
 
 
-def do_score(asked: argparse.Namespace) -> int:
+def do_score(arguments: argparse.Namespace) -> int:
     """Score run folders again: of ours the first metric of each field, of older ones old values beside new ones."""
     from nbannot.comparing.rescoring.places import is_lab_folder, run_places
     from nbannot.comparing.rescoring.rescore import rescore
@@ -145,13 +147,18 @@ def do_score(asked: argparse.Namespace) -> int:
     from nbannot.running.mending import mend, what_is_wrong
 
     complete = True
-    for place in (found for named in asked.folder for found in run_places(named)):
+    for place in (place_of for named in arguments.folder for place_of in run_places(named)):
         if is_lab_folder(place):
             write(
-                rescore(place, asked.task, save=asked.metrics_dir is not None, metrics_dir=asked.metrics_dir)
+                rescore(
+                    place,
+                    arguments.task,
+                    save=arguments.metrics_dir is not None,
+                    metrics_dir=arguments.metrics_dir,
+                )
             )
             continue
-        one = load_run(place, task=None if asked.task is None else _task_named(asked.task))
+        one = load_run(place, task=None if arguments.task is None else _task_named(arguments.task))
         with folder.held(one.folder):
             mend(one, what_is_wrong(one))
         write(short(one))
@@ -165,30 +172,30 @@ def _task_named(source: str) -> Any:
     return load_task(source)
 
 
-def do_compare(asked: argparse.Namespace) -> int:
+def do_compare(arguments: argparse.Namespace) -> int:
     """Print how runs differ, text by text."""
     from nbannot.comparing.comparison import compare
     from nbannot.record.run import load_run
 
-    runs = [load_run(place) for place in asked.folder]
-    write(compare(runs, metric=asked.metric, column=asked.column))
+    runs = [load_run(place) for place in arguments.folder]
+    write(compare(runs, metric=arguments.metric, column=arguments.column))
     return COMPLETE
 
 
-def do_list(asked: argparse.Namespace) -> int:
+def do_list(arguments: argparse.Namespace) -> int:
     """Print the runs of an output folder, oldest first."""
-    rows = runs_in(path_or(RunError, asked.output_root), asked.task)
-    if asked.json:
+    rows = runs_in(path_or(RunError, arguments.output_root), arguments.task)
+    if arguments.json:
         write(as_json(rows))
     elif rows:
         shown = [{**row, "headline": headline_words(row["headline"])} for row in rows]
         write(table(shown, ("run_id", "task", "model_id", "status", "n_texts", "headline")))
     else:
-        write(f"no run in {asked.output_root}", file=sys.stderr)
+        write(f"no run in {arguments.output_root}", file=sys.stderr)
     return COMPLETE
 
 
-def do_models(asked: argparse.Namespace) -> int:
+def do_models(arguments: argparse.Namespace) -> int:
     """Print the backends and what can be used here."""
     from nbannot.doors.doctor import available
 
@@ -200,11 +207,11 @@ def do_models(asked: argparse.Namespace) -> int:
     return COMPLETE
 
 
-def do_tasks(asked: argparse.Namespace) -> int:
+def do_tasks(arguments: argparse.Namespace) -> int:
     """Print the bundled tasks and those of a folder of one's own."""
     from nbannot.study.task_sources import bundled_tasks, load_task
 
-    root = path_or(TaskError, asked.task_root) if asked.task_root else None
+    root = path_or(TaskError, arguments.task_root) if arguments.task_root else None
     own = sorted(p.parent for p in root.glob("*/codebook.json")) if root else []
     rows = []
     sources: list[str | Path] = [*bundled_tasks(), *own]
@@ -220,40 +227,42 @@ def do_tasks(asked: argparse.Namespace) -> int:
     return COMPLETE
 
 
-def do_doctor(asked: argparse.Namespace) -> int:
+def do_doctor(arguments: argparse.Namespace) -> int:
     """Print what is there and what is missing; with a model, how it answers."""
     from nbannot.doors import doctor
 
-    if asked.model is None and (asked.probe or asked.determinism):
-        asked.parser.error("which model? nbannot doctor MODEL --probe, e.g. nbannot doctor local --probe")
-    findings = doctor.examine(asked.output_root)
+    if arguments.model is None and (arguments.probe or arguments.determinism):
+        arguments.parser.error("which model? nbannot doctor MODEL --probe, e.g. nbannot doctor local --probe")
+    findings = doctor.examine(arguments.output_root)
     write(doctor.report(findings))
-    if asked.model is not None:
-        found = doctor.try_model(asked.model, asked.base_url)
-        if asked.probe:
-            found += doctor.examine_model(asked.model, asked.base_url)
-        if asked.determinism:
+    if arguments.model is not None:
+        found = doctor.try_model(arguments.model, arguments.base_url)
+        if arguments.probe:
+            found += doctor.examine_model(arguments.model, arguments.base_url)
+        if arguments.determinism:
             found += doctor.examine_determinism(
-                asked.model, asked.base_url, texts=asked.texts, repeats=asked.repeats
+                arguments.model, arguments.base_url, texts=arguments.texts, repeats=arguments.repeats
             )
         write(f"\n{doctor.report(found)}")
         findings += found
     return ERROR if any(finding.state == "problem" for finding in findings) else COMPLETE
 
 
-def _what_and_how(asked: argparse.Namespace) -> tuple[Any, list[RunConfig]]:
+def _what_and_how(arguments: argparse.Namespace) -> tuple[Any, list[RunConfig]]:
     """Return the task and the configs that a command line asks for; options override a file's settings."""
     from nbannot.running.design import as_task
 
     typed = {
-        name: recipe.value_of(name, text) for name in SETTINGS if (text := getattr(asked, name)) is not None
+        name: recipe.value_of(name, text)
+        for name in SETTINGS
+        if (text := getattr(arguments, name)) is not None
     }
-    if not recipe.is_recipe(asked.what):
+    if not recipe.is_recipe(arguments.what):
         configs = expand(typed)
-        return as_task(asked.what, configs[0]), configs
-    found = recipe.read_recipe(asked.what)
-    configs = expand({**found.settings, **typed})
-    return recipe.task_of(found, configs[0]), configs
+        return as_task(arguments.what, configs[0]), configs
+    read = recipe.read_recipe(arguments.what)
+    configs = expand({**read.settings, **typed})
+    return recipe.task_of(read, configs[0]), configs
 
 
 DEEDS = {

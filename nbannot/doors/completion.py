@@ -48,12 +48,12 @@ def completions(
     before, after = lines[line][:column], lines[line][column:]
     magic = re.match(r"\s*%{1,2}(annotate|code|compare|report|runs|prompt)\b(.*)", before, re.DOTALL)
     if magic and re.match(r"\s", magic[2]):
-        found, fragment = _after_magic(magic[1], magic[2], variables)
+        words, fragment = _after_magic(magic[1], magic[2], variables)
     elif line > 0 and re.match(r"\s*%%annotate\b", lines[0]):
-        found, fragment = _in_body(lines, line, before, after, variables)
+        words, fragment = _in_body(lines, line, before, after, variables)
     else:
         return None
-    return [word for word in found if word.startswith(fragment)], fragment
+    return [word for word in words if word.startswith(fragment)], fragment
 
 
 def _after_magic(magic: str, before: str, variables: Mapping[str, Any]) -> tuple[list[str], str]:
@@ -199,10 +199,10 @@ def _paths(fragment: str, inside: str) -> list[str]:
     """Return the folders that begin with the fragment and hold a file, one level deep or two."""
     begun = sorted(p for p in Path().glob(f"{_escaped(fragment)}*") if p.is_dir()) if fragment != "" else []
     begun = begun or [Path(p) for p in ["."] if fragment == ""]
-    found = []
+    paths = []
     for place in begun:
-        found += [str(p.parent) for p in (place / inside, *sorted(place.glob(f"*/{inside}"))) if p.is_file()]
-    return [p for p in found if p != "."]
+        paths += [str(p.parent) for p in (place / inside, *sorted(place.glob(f"*/{inside}"))) if p.is_file()]
+    return [p for p in paths if p != "."]
 
 
 def _files(fragment: str, name: str) -> list[str]:
@@ -244,10 +244,10 @@ def matcher(shell: Any) -> Any:
 
     @context_matcher(identifier="nbannot")  # type: ignore[untyped-decorator]
     def nbannot_matcher(context: Any) -> dict[str, Any]:
-        found = completions(context.full_text, context.cursor_line, context.cursor_position, shell.user_ns)
-        if found is None:
+        matches = completions(context.full_text, context.cursor_line, context.cursor_position, shell.user_ns)
+        if matches is None:
             return {"completions": []}
-        words, fragment = found
+        words, fragment = matches
         return {
             "completions": [SimpleCompletion(word, type="nbannot") for word in words],
             "matched_fragment": fragment,

@@ -117,11 +117,11 @@ def _cache() -> Finding:
 
 
 def _writable(output_root: Path) -> Finding:
-    found = _folder("output folder", output_root, 'choose another one: output_root = "..."')
+    finding = _folder("output folder", output_root, 'choose another one: output_root = "..."')
     free = free_disk(output_root.absolute())
-    if found.state == "ok" and free < LEAST_DISK:
-        return Finding(found.what, "problem", f"{found.found}; {free / 1e6:,.0f} MB free", "make room")
-    return found
+    if finding.state == "ok" and free < LEAST_DISK:
+        return Finding(finding.what, "problem", f"{finding.found}; {free / 1e6:,.0f} MB free", "make room")
+    return finding
 
 
 def _folder(what: str, folder: Path, todo: str) -> Finding:
@@ -186,8 +186,8 @@ def _environment() -> Iterator[Finding]:
     code = os.environ.get(COUNTRY_VARIABLE, "").strip()
     why = country(code) if code else ""
     state: State = "problem" if why else "ok" if code else "missing"
-    found = f"{code}: {why}" if why else code or "not set: emissions with the world's average electricity"
-    yield Finding(COUNTRY_VARIABLE, state, found)
+    words = f"{code}: {why}" if why else code or "not set: emissions with the world's average electricity"
+    yield Finding(COUNTRY_VARIABLE, state, words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +223,8 @@ def _backend(name: str) -> Available:
         case "baseline":
             return Available(name, True, "learns from the human labels: majority, tfidf-lr, embed-lr")
         case "ollama":
-            found = _ollama()
-            return Available(name, found.state == "ok", found.found, found.todo)
+            available = _ollama()
+            return Available(name, available.state == "ok", available.found, available.todo)
         case "openai":
             return _served(name, "OPENAI_API_KEY", "OPENAI_BASE_URL")
         case "hf":
@@ -274,9 +274,9 @@ def try_model(model: str, base_url: str | None = None) -> list[Finding]:
         seconds = time.perf_counter() - began
         (answers,) = done.coding.answers.values()
     answer = answers[0]
-    said = f"{answer.value!r}" if answer.status == "ok" else f"{answer.status}: {answer.reason}"
+    words = f"{answer.value!r}" if answer.status == "ok" else f"{answer.status}: {answer.reason}"
     state: State = "ok" if answer.status == "ok" else "problem"
-    findings.append(Finding("answer", state, f"{said}, after {seconds:.1f} s with loading"))
+    findings.append(Finding("answer", state, f"{words}, after {seconds:.1f} s with loading"))
     return findings
 
 
@@ -301,14 +301,14 @@ def examine_model(model: str, base_url: str | None = None) -> list[Finding]:
     """
     from nbannot.models.probe import probe
 
-    found = probe(get_model(RunConfig(model=model, base_url=base_url)))
+    probed = probe(get_model(RunConfig(model=model, base_url=base_url)))
     words = {True: "yes", False: "no", None: "cannot be told"}
     findings = [
-        Finding(says, "ok" if found[name] else "missing", words[found[name]]) for name, says in CAN.items()
+        Finding(says, "ok" if probed[name] else "missing", words[probed[name]]) for name, says in CAN.items()
     ]
-    if found["seconds"] is not None:
-        findings.append(Finding("seconds per reply", "ok", f"{found['seconds']:.2f}"))
-    return [*findings, *(Finding("request", "problem", words) for words in found["problems"])]
+    if probed["seconds"] is not None:
+        findings.append(Finding("seconds per reply", "ok", f"{probed['seconds']:.2f}"))
+    return [*findings, *(Finding("request", "problem", words) for words in probed["problems"])]
 
 
 def examine_determinism(

@@ -78,12 +78,12 @@ def _headlines(metrics: Path, task: str) -> dict[str, dict[str, Any]]:
         table = tables.read_long(metrics, task, canonical=True)
     except TableError:
         return {}
-    found: dict[str, dict[str, Any]] = {}
+    values: dict[str, dict[str, Any]] = {}
     columns = ("run_id", "column", "annotation_type", "metric", "value")
     for run_id, column, kind, metric, value in zip(*(table[name].tolist() for name in columns), strict=True):
         if kind in HEADLINES and metric == HEADLINES[kind][0]:
-            found.setdefault(run_id, {})[column] = {"metric": metric, "value": value}
-    return found
+            values.setdefault(run_id, {})[column] = {"metric": metric, "value": value}
+    return values
 
 
 def headline_words(headline: dict[str, Any]) -> str:

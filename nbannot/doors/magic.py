@@ -75,10 +75,10 @@ class NbannotMagics(Magics):
                 result = _carry_out(order)
         except RunInterrupted as interrupt:
             if interrupt.finished is not None:
-                found = interrupt.finished
-                self.last = found[-1] if isinstance(found, Sequence) else found
+                finished = interrupt.finished
+                self.last = finished[-1] if isinstance(finished, Sequence) else finished
                 if order.out is not None:
-                    self._variables[order.out] = found
+                    self._variables[order.out] = finished
             raise
         if not order.plan and result:
             self.last = result[-1] if isinstance(result, Sequence) else result
@@ -110,17 +110,17 @@ class NbannotMagics(Magics):
         """
         from nbannot.asking import prompts
 
-        asked = parsed(NbannotMagics.prompt, recipe.split_line(line))
+        arguments = parsed(NbannotMagics.prompt, recipe.split_line(line))
         if cell is None:
-            if asked.name is None:
+            if arguments.name is None:
                 live.show_text("\n".join(prompts.prompt_types()))
             else:
-                live.show_text(prompts.prompt_type(asked.name).template)
+                live.show_text(prompts.prompt_type(arguments.name).template)
             return
-        if asked.name is None:
+        if arguments.name is None:
             raise UsageError("%%prompt needs a name: %%prompt NAME")
-        prompts.add_prompt(asked.name, cell, reasons=asked.reasons)
-        live.say(f'The wording is stored: prompt_type = "{asked.name}"')
+        prompts.add_prompt(arguments.name, cell, reasons=arguments.reasons)
+        live.say(f'The wording is stored: prompt_type = "{arguments.name}"')
 
     @no_var_expand
     @line_magic
@@ -146,10 +146,14 @@ class NbannotMagics(Magics):
         from nbannot.comparing.rescoring.places import is_lab_folder
         from nbannot.comparing.rescoring.rescore import rescore
 
-        asked = parsed(NbannotMagics.report, recipe.split_line(line))
-        if asked.run is not None and asked.run not in self._variables and is_lab_folder(asked.run):
-            return rescore(asked.run)
-        return self._run(asked.run).report(asked.field)
+        arguments = parsed(NbannotMagics.report, recipe.split_line(line))
+        if (
+            arguments.run is not None
+            and arguments.run not in self._variables
+            and is_lab_folder(arguments.run)
+        ):
+            return rescore(arguments.run)
+        return self._run(arguments.run).report(arguments.field)
 
     @no_var_expand
     @line_magic
@@ -173,13 +177,15 @@ class NbannotMagics(Magics):
         from nbannot.comparing.comparison import compare
         from nbannot.running.sweep import Runs
 
-        asked = parsed(NbannotMagics.compare, recipe.split_line(line))
-        held = [self._variables.get(name) for name in asked.runs]
+        arguments = parsed(NbannotMagics.compare, recipe.split_line(line))
+        held = [self._variables.get(name) for name in arguments.runs]
         several = [
             [*one] if isinstance(one, Runs) else [self._run(name)]
-            for name, one in zip(asked.runs, held, strict=True)
+            for name, one in zip(arguments.runs, held, strict=True)
         ]
-        return compare([run for some in several for run in some], metric=asked.metric, column=asked.column)
+        return compare(
+            [run for some in several for run in some], metric=arguments.metric, column=arguments.column
+        )
 
     @no_var_expand
     @line_magic
@@ -198,13 +204,13 @@ class NbannotMagics(Magics):
         from nbannot import displays
         from nbannot.record import tables
 
-        asked = parsed(NbannotMagics.runs, recipe.split_line(line))
-        if asked.task is None and self.last is None:
+        arguments = parsed(NbannotMagics.runs, recipe.split_line(line))
+        if arguments.task is None and self.last is None:
             raise UsageError("which task? %runs TASK; nothing was annotated in this session yet")
-        name = asked.task or self.last.task.name
+        name = arguments.task or self.last.task.name
         held = self._variables.get(name)
-        metrics = Path(asked.output_root or RunConfig().output_root) / "metrics"
-        if asked.task is None and asked.output_root is None:
+        metrics = Path(arguments.output_root or RunConfig().output_root) / "metrics"
+        if arguments.task is None and arguments.output_root is None:
             metrics = self.last.metrics_dir
         return displays.runs_table(tables.read_runs(metrics, getattr(held, "name", name)))
 
@@ -232,23 +238,25 @@ class NbannotMagics(Magics):
         """
         from nbannot.desk.opening import code
 
-        asked = parsed(NbannotMagics.code, recipe.split_line(line))
-        if asked.coder is None:
+        arguments = parsed(NbannotMagics.code, recipe.split_line(line))
+        if arguments.coder is None:
             raise UsageError("who codes? %code TASK --coder NAME")
         config = RunConfig()
-        context: Any = True if asked.context == "all" else asked.context and asked.context.split(",")
-        desk = code(
-            task_named(asked.task, asked.codebook, self._variables, config),
-            asked.coder,
-            order=asked.order,
-            context=context or False,
-            feedback=asked.feedback,
-            output_root=asked.output_root or config.output_root,
-            take_over=asked.take_over,
+        context: Any = (
+            True if arguments.context == "all" else arguments.context and arguments.context.split(",")
         )
-        if asked.out is None:
+        desk = code(
+            task_named(arguments.task, arguments.codebook, self._variables, config),
+            arguments.coder,
+            order=arguments.order,
+            context=context or False,
+            feedback=arguments.feedback,
+            output_root=arguments.output_root or config.output_root,
+            take_over=arguments.take_over,
+        )
+        if arguments.out is None:
             return desk
-        self._variables[asked.out] = desk
+        self._variables[arguments.out] = desk
         desk._ipython_display_()
         return None
 
@@ -324,9 +332,9 @@ def load_ipython_extension(shell: Any) -> None:
     """Register the magics and their completion; CodeCarbon looks at the processor after this cell, not during it."""
     unload_ipython_extension(shell)
     shell.register_magics(NbannotMagics(shell))
-    found = completion.matcher(shell)
-    if found is not None:
-        shell.Completer.custom_matchers.append(found)
+    matcher = completion.matcher(shell)
+    if matcher is not None:
+        shell.Completer.custom_matchers.append(matcher)
 
     def warm(*_: Any) -> None:
         from nbannot.engine import energy

@@ -102,10 +102,10 @@ def processor_known() -> Iterator[None]:
             kept = json.loads(place.read_text(encoding="utf-8"))
             if kept["machine"] == machine:
                 return SimpleNamespace(model=kept["model"], tdp=kept["tdp"])
-        found = search()
+        result = search()
         with contextlib.suppress(NbannotError):
-            write_json(place, {"machine": machine, "model": found.model, "tdp": found.tdp})
-        return found
+            write_json(place, {"machine": machine, "model": result.model, "tdp": result.tdp})
+        return result
 
     cpu.TDP = known
     try:

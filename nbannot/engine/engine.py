@@ -102,11 +102,11 @@ class Engine:
         plan, number, row = item
         group = plan.applicable(number, row)
         try:
-            found, reply = await self.ask(row, group, ())
+            answers, reply = await self.ask(row, group, ())
         except BaseException:
             plan.lost()
             raise
-        plan.answered(number, row, found, reply)
+        plan.answered(number, row, answers, reply)
 
     async def _conversation(self, row: int, history: list[Message] | None = None) -> None:
         """Ask every question about one text in one conversation; only accepted answers stay in it.
@@ -117,33 +117,33 @@ class Engine:
         talk: list[Message] = [] if history is None else history
         own = 0
         for group in self.job.groups:
-            asked = self.settle(row, group)
-            if not asked:
+            fields = self.settle(row, group)
+            if not fields:
                 continue
-            found, reply = await self.ask(row, asked, talk, again=own > 0)
+            answers, reply = await self.ask(row, fields, talk, again=own > 0)
             while reply.finish_reason == "context" and len(talk) > own:
                 older = len(talk) - own
                 del talk[: max(2, older // 4 * 2)]
-                found, reply = await self.ask(row, asked, talk, again=own > 0)
-            for answer in found.values():
+                answers, reply = await self.ask(row, fields, talk, again=own > 0)
+            for answer in answers.values():
                 self.put(row, answer)
-            if all(answer.status == "ok" for answer in found.values()):
-                prompt = self.prompt(asked)
+            if all(answer.status == "ok" for answer in answers.values()):
+                prompt = self.prompt(fields)
                 content = prompt.again if own else prompt.about(self.job.texts[row])
                 talk.append({"role": "user", "content": content})
-                talk.append({"role": "assistant", "content": _said(asked, found)})
+                talk.append({"role": "assistant", "content": _said(fields, answers)})
                 own += 2
 
     def settle(self, row: int, group: Sequence[Field]) -> tuple[Field, ...]:
         """Return the fields of the group that are to be asked of a text; give the others their status."""
-        asked = []
+        fields = []
         for f in group:
             why = self.not_asked(row, f)
             if why is None:
-                asked.append(f)
+                fields.append(f)
             else:
                 self.put(row, why)
-        return tuple(asked)
+        return tuple(fields)
 
     def not_asked(self, row: int, f: Field) -> Answer | None:
         """Return the answer of a field that is not asked of this text, or ``None`` if it is to be asked."""
@@ -211,7 +211,7 @@ class Engine:
         self, row: int, group: Sequence[Field], history: Sequence[Message], *, again: bool = False
     ) -> tuple[dict[str, Answer], Reply]:
         """Return the first valid answer to each field, asking again as configured, and the last reply."""
-        found: dict[str, Answer] = {}
+        read: dict[str, Answer] = {}
         left: Sequence[Field] = group
         problem, reply = "", NO_REPLY
         attempt, allowed, stored = 0, self.job.config.retries + 1, None
@@ -226,14 +226,14 @@ class Engine:
                 allowed = attempt + self.job.config.retries
             self.progress.retries += attempt > 1 and stored is None
             reply, answers = await self._one_call(row, left, columns, request, attempt, stored)
-            found.update(answers)
+            read.update(answers)
             left = [f for f in left if answers[f.column].status in ASK_AGAIN[self.job.config.retry_strategy]]
             if is_refused(reply):
                 break  # a filter refuses the same text again, however it is asked
             if request.answer_mode == "score":
                 break
             problem = answers[left[0].column].reason if left else ""
-        return found, reply
+        return read, reply
 
     async def _one_call(
         self,
@@ -251,11 +251,11 @@ class Engine:
         return await self.sender.send(row, group, columns, request, attempt)
 
 
-def _said(group: Sequence[Field], found: Mapping[str, Answer]) -> str:
+def _said(group: Sequence[Field], answers: Mapping[str, Answer]) -> str:
     """Return the accepted answers as the model's turn in a conversation."""
     if len(group) == 1:
-        return reply_text(group[0], found[group[0].column].value)
-    return json.dumps({f.column: f.to_json(found[f.column].value) for f in group}, ensure_ascii=False)
+        return reply_text(group[0], answers[group[0].column].value)
+    return json.dumps({f.column: f.to_json(answers[f.column].value) for f in group}, ensure_ascii=False)
 
 
 def annotate(

@@ -93,10 +93,10 @@ def group_for_decisions(
 
 def prompt_for(job: Job, group: Sequence[Field]) -> Prompt:
     """Return the prompt for these fields: questions for a decision model, or a wording."""
-    asked = [in_order(f, job.config.option_order, job.config.seed) for f in group]
+    shown = [in_order(f, job.config.option_order, job.config.seed) for f in group]
     if job.decides and group[0].type in CLOSED:
-        return compose_questions(asked)
-    made = compose(job.kind, asked, use_examples=job.config.use_examples, code=job.code)
+        return compose_questions(shown)
+    made = compose(job.kind, shown, use_examples=job.config.use_examples, code=job.code)
     # What is scored keeps the codebook's order, as everything does that holds a probability per label.
     return replace(made, options=reply_options(group[0])) if made.options else made
 

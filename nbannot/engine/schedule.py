@@ -88,11 +88,11 @@ class Schedule:
     def reach(self, number: int, row: int) -> bool:
         """A text has come to a group: all it depends on is known. Return whether anything is asked of it."""
         group = self.groups[number]
-        asked = self.engine.settle(row, group)
-        if not asked:
+        fields = self.engine.settle(row, group)
+        if not fields:
             return False
-        if len(asked) < len(group):
-            self.asked[number, row] = asked
+        if len(fields) < len(group):
+            self.asked[number, row] = fields
         pilot = self.pilots.get(number)
         if pilot is None:
             self.ready[number].append(row)
@@ -118,16 +118,16 @@ class Schedule:
             self.ready[number].extend(pilot.rows)
         self.news.set()
 
-    def answered(self, number: int, row: int, found: dict[str, Answer], reply: Reply) -> None:
+    def answered(self, number: int, row: int, answers: dict[str, Answer], reply: Reply) -> None:
         """Take the answers of one call, and what now becomes possible."""
         self.out -= 1
         pilot = self.pilots.get(number)
         if pilot is None:
-            self.take(number, row, found)
+            self.take(number, row, answers)
         elif pilot.offset is not None:
-            self.take(number, row, self.calibrated(pilot, found))
+            self.take(number, row, self.calibrated(pilot, answers))
         else:
-            pilot.found[row] = found
+            pilot.found[row] = answers
             if len(pilot.found) == len(pilot.rows):
                 self.freeze(number)
         self.news.set()
@@ -153,10 +153,10 @@ class Schedule:
             self.take(number, row, self.calibrated(pilot, pilot.found.pop(row)))
         self.ready[number].extend(pilot.waiting[CALIBRATION_TEXTS:])
 
-    def calibrated(self, pilot: Pilot, found: dict[str, Answer]) -> dict[str, Answer]:
-        answer = found[pilot.asked.column]
+    def calibrated(self, pilot: Pilot, answers: dict[str, Answer]) -> dict[str, Answer]:
+        answer = answers[pilot.asked.column]
         if answer.status != "ok" or answer.probabilities is None or pilot.offset is None:
-            return found
+            return answers
         value, probabilities = calibrate(pilot.asked, answer.probabilities, pilot.offset)
         return {
             answer.column: Answer(
@@ -169,8 +169,8 @@ class Schedule:
         self.out -= 1
         self.news.set()
 
-    def take(self, number: int, row: int, found: dict[str, Answer]) -> None:
-        for answer in found.values():
+    def take(self, number: int, row: int, answers: dict[str, Answer]) -> None:
+        for answer in answers.values():
             self.engine.put(row, answer)
         self.closed(number, row)
 

@@ -153,7 +153,7 @@ class Sender:
             }
         lost = Reply(error=UNANSWERED, retriable=True, finish_reason="error")
         for one in [lost] * reply.unanswered + [clean]:
-            said = answers if one is clean else read_safely(group, text, lost, attempt)
+            kept = answers if one is clean else read_safely(group, text, lost, attempt)
             self.ledger.append(
                 request,
                 one,
@@ -161,7 +161,7 @@ class Sender:
                 columns=columns,
                 attempt=attempt,
                 repeat=self.job.config.repeat,
-                answers=[_plain(answer) for answer in said.values()],
+                answers=[_plain(answer) for answer in kept.values()],
                 time=_now(),
             )
         return clean, answers
@@ -298,8 +298,8 @@ def read_safely(
 
 def _status(reply: Reply) -> int:
     """Return the HTTP status of a failure, 0 where there was none."""
-    found = HTTP_STATUS.match(reply.error or "")
-    return int(found[1]) if found else 0
+    match = HTTP_STATUS.match(reply.error or "")
+    return int(match[1]) if match else 0
 
 
 def _now() -> str:

@@ -31,31 +31,31 @@ def changes(
     >>> changes(Counter({("a", None): 5, ("b", None): 2}))
     ['More than one model answered: a (5 answers), b (2 answers).']
     """
-    told = []
+    changed = []
     models = _summed(served, 0)
     prints = _summed(served, 1)
     if len(models) > 1:
-        told.append(f"More than one model answered: {_named(models)}.")
+        changed.append(f"More than one model answered: {_named(models)}.")
     elif len(prints) > 1:
-        told.append(
+        changed.append(
             f"The server's configuration (system_fingerprint) was not the same for all answers: {_named(prints)}."
         )
     if digest and digest_now and digest != digest_now:
-        told.append(f"{WEIGHTS_CHANGED}: {digest[:19]} before, {digest_now[:19]} at its end.")
-    return told
+        changed.append(f"{WEIGHTS_CHANGED}: {digest[:19]} before, {digest_now[:19]} at its end.")
+    return changed
 
 
 def _summed(served: Counter[tuple[str | None, str | None]], which: int) -> Counter[str]:
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for key, number in served.items():
         name = key[which]
         if name:
-            found[name] += number
-    return found
+            counts[name] += number
+    return counts
 
 
-def _named(found: Mapping[str, int]) -> str:
-    most = sorted(found.items(), key=lambda item: -item[1])
+def _named(counts: Mapping[str, int]) -> str:
+    most = sorted(counts.items(), key=lambda item: -item[1])
     words = [f"{name} ({number} answer{'' if number == 1 else 's'})" for name, number in most[:MOST_NAMED]]
     if len(most) > MOST_NAMED:
         words.append(f"{len(most) - MOST_NAMED} more")

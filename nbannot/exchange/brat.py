@@ -61,7 +61,7 @@ def read(folder: Folder) -> Project:
 
 
 def _said(ann: str, text: str, text_id: str, folder: Folder, project: Project) -> list[Said]:
-    found: list[Said] = []
+    statements: list[Said] = []
     whole = None
     left_out = 0
     for line in ann.split("\n"):
@@ -81,13 +81,15 @@ def _said(ann: str, text: str, text_id: str, folder: Folder, project: Project) -
                 quote: str | None = parts[2] if len(pieces) == 1 else None
                 if quote is not None and re.sub(r"[\r\n]", " ", text[start:end]) == quote:
                     quote = text[start:end]
-                found.append(Said("mark", "", {"start": start, "end": end, "text": quote, "label": label}))
+                statements.append(
+                    Said("mark", "", {"start": start, "end": end, "text": quote, "label": label})
+                )
         elif line.startswith(("A", "M")) and len(parts) > 1 and whole and parts[1].split()[1:2] == [whole]:
             name, _, *value = parts[1].split()
-            found.append(Said("choice", name, value[0] if value else YES_NO[0]))
+            statements.append(Said("choice", name, value[0] if value else YES_NO[0]))
         elif line.startswith("#") and len(parts) > 2 and whole and parts[1].split()[1:2] == [whole]:
             name, _, words = parts[2].partition("=")
-            found.append(Said("words", name, json.loads(words)))
+            statements.append(Said("words", name, json.loads(words)))
         elif line.strip():
             left_out += 1
     if left_out:
@@ -99,7 +101,7 @@ def _said(ann: str, text: str, text_id: str, folder: Folder, project: Project) -
         project.notices.append(
             f"text {text_id}: {left_out} {what} left out: a codebook has no place for them."
         )
-    return found
+    return statements
 
 
 def write(written: Written) -> dict[str, str]:
@@ -134,17 +136,17 @@ def write(written: Written) -> dict[str, str]:
                         quote = re.sub(r"[\r\n]", " ", text.text[a:b])
                         lines.append(f"T{len(lines) + 1}\t{types[s.value['label']]} {a} {b}\t{quote}")
             whole = len(lines) + 1
-            said = [
+            marks = [
                 s
                 for f in codebook
                 if f.type != "span"
                 for s in statements(f, keys[f.column], values.get(f.column))
             ]
-            if said:
+            if marks:
                 first = re.sub(r"[\r\n]", " ", text.text)
                 lines.append(f"T{whole}\t{DOCUMENT} 0 {len(text.text)}\t{first}")
             plain = {keys[column]: own for column, own in values_of.items()}
-            for number, s in enumerate(said, start=1):
+            for number, s in enumerate(marks, start=1):
                 if s.kind == "words":
                     note = json.dumps(s.value, ensure_ascii=True)
                     lines.append(f"#{number}\tAnnotatorNotes T{whole}\t{s.key}={note}")

@@ -47,29 +47,29 @@ def read(folder: Folder) -> Project:
 
 
 def _said(item: Mapping[str, Any], folder: Folder) -> list[Said]:
-    found: list[Said] = []
+    statements: list[Said] = []
     for key in LABELS:
         for one in item.get(key) or []:
             if isinstance(one, list):
-                found.append(
+                statements.append(
                     Said("mark", "", {"start": one[0], "end": one[1], "text": None, "label": one[2]})
                 )
             elif isinstance(one, dict):
                 start, end = one.get("start_offset"), one.get("end_offset")
                 mark = {"start": start, "end": end, "text": None, "label": one.get("label")}
-                found.append(Said("mark", "", mark))
+                statements.append(Said("mark", "", mark))
             else:
-                found.append(Said("choice", "", str(one)))
+                statements.append(Said("choice", "", str(one)))
     comments = [str(c) for c in item.get("Comments") or []]
     for column in folder.word_columns:
-        found += [
+        statements += [
             Said("words", column, c.removeprefix(f"{column}: "))
             for c in comments
             if c.startswith(f"{column}: ")
         ]
     if comments and not folder.word_columns:
-        found.append(Said("words", "", "\n".join(comments)))
-    return found
+        statements.append(Said("words", "", "\n".join(comments)))
+    return statements
 
 
 def write(written: Written) -> dict[str, str]:
@@ -83,15 +83,17 @@ def write(written: Written) -> dict[str, str]:
             values = {**text.people, **text.models}.get(coder)
             if values is None and (text.people or text.models):
                 continue
-            said = [
+            statements = [
                 s
                 for f in written.codebook
                 for s in flat_statements(f, words[f.column], (values or {}).get(f.column))
             ]
-            marks = [[s.value["start"], s.value["end"], s.value["label"]] for s in said if s.kind == "mark"]
-            chosen = [s.value for s in said if s.kind == "choice"]
+            marks = [
+                [s.value["start"], s.value["end"], s.value["label"]] for s in statements if s.kind == "mark"
+            ]
+            chosen = [s.value for s in statements if s.kind == "choice"]
             labels = {"entities": marks, "cats": chosen} if len(kinds) > 1 else {"label": marks or chosen}
-            comments = [f"{s.key}: {s.value}" for s in said if s.kind == "words"]
+            comments = [f"{s.key}: {s.value}" for s in statements if s.kind == "words"]
             line = {"id": number, "text": text.text, **labels, "Comments": comments, **text.metadata}
             lines.append(json.dumps({**line, "nbannot_id": text.text_id}, ensure_ascii=False))
         files[name] = "\n".join(lines) + "\n"

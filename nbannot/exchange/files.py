@@ -86,12 +86,12 @@ class Folder:
             text = self.text(name)
             try:
                 if name.endswith(".jsonl"):
-                    found: Any = [parse_json(line) for line in text.split("\n") if line.strip()]
+                    items: Any = [parse_json(line) for line in text.split("\n") if line.strip()]
                 else:
-                    found = parse_json(text)
+                    items = parse_json(text)
             except ValueError as error:
                 raise TaskError(f"{name} is not JSON: {error}.") from None
-            self._parsed[name] = found if isinstance(found, list) else [found]
+            self._parsed[name] = items if isinstance(items, list) else [items]
         return self._parsed[name]
 
 
@@ -131,9 +131,9 @@ def file_names(written: Written, suffix: str) -> dict[str, str]:
     """Return coder -> the file or folder of what they coded, and note whose each is; the gold is "gold"."""
     coders = list(written.coders()) or [""]
     names = slugs(coder or "gold " for coder in coders)
-    found = {coder: names[coder or "gold "] + suffix for coder in coders}
-    written.annotators.update({name: coder for coder, name in found.items()})
-    return found
+    by_coder = {coder: names[coder or "gold "] + suffix for coder in coders}
+    written.annotators.update({name: coder for coder, name in by_coder.items()})
+    return by_coder
 
 
 def coder_of_file(folder: Folder, path: str, n_files: int) -> str:

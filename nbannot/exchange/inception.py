@@ -81,13 +81,13 @@ def read(folder: Folder) -> Project:
 
 
 def _said(cas: Any) -> list[Said]:
-    found: list[Said] = []
+    statements: list[Said] = []
     for one in cas.select_all_annotations():
         name = str(one.type.name)
         if not hasattr(one, "begin") or name.rsplit(".", 1)[-1] in NO_LABELS:
             continue
         if name == WHOLE:
-            found.append(Said("words" if one.kind == "words" else "choice", one.field, one.value))
+            statements.append(Said("words" if one.kind == "words" else "choice", one.field, one.value))
             continue
         features = [f.name for f in one.type.all_features]
         label = next((one[key] for key in FEATURES if key in features and isinstance(one[key], str)), None)
@@ -95,8 +95,10 @@ def _said(cas: Any) -> list[Said]:
             own = [f.name for f in one.type.features]
             label = next((one[key] for key in own if isinstance(one[key], str)), name.rsplit(".", 1)[-1])
         quote = one.get_covered_text()
-        found.append(Said("mark", "", {"start": one.begin, "end": one.end, "text": quote, "label": label}))
-    return found
+        statements.append(
+            Said("mark", "", {"start": one.begin, "end": one.end, "text": quote, "label": label})
+        )
+    return statements
 
 
 def write(written: Written) -> dict[str, str]:

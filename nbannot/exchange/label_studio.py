@@ -64,7 +64,7 @@ def read_config(xml: str) -> tuple[dict[str, Control], str | None]:
         root = ET.fromstring(xml)
     except ET.ParseError as error:
         raise TaskError(f"the labelling configuration is not XML: {error}.") from None
-    found: dict[str, Control] = {}
+    controls: dict[str, Control] = {}
     text_key = None
 
     def walk(node: ET.Element, condition: tuple[str, str] | None) -> None:
@@ -81,23 +81,25 @@ def read_config(xml: str) -> tuple[dict[str, Control], str | None]:
             text_key = text_key or value[1:]
         labels = [str(c.get("alias") or c.get("value")) for c in node.iter() if c.tag in ("Label", "Choice")]
         if node.tag in ("Labels", "HyperTextLabels"):
-            found[name] = Control("mark", labels, condition=condition)
+            controls[name] = Control("mark", labels, condition=condition)
         elif node.tag == "Choices":
             several = node.get("choice") == "multiple"
-            found[name] = Control("choice", labels, several, condition=condition)
+            controls[name] = Control("choice", labels, several, condition=condition)
         elif node.tag == "Rating":
-            found[name] = Control("number", scale=(1, int(node.get("maxRating") or 5)), condition=condition)
+            controls[name] = Control(
+                "number", scale=(1, int(node.get("maxRating") or 5)), condition=condition
+            )
         elif node.tag == "Number":
             low, high = node.get("min"), node.get("max")
             scale = (int(float(low)), int(float(high))) if low and high else None
-            found[name] = Control("number", scale=scale, condition=condition)
+            controls[name] = Control("number", scale=scale, condition=condition)
         elif node.tag == "TextArea":
-            found[name] = Control("words", condition=condition)
+            controls[name] = Control("words", condition=condition)
         for child in node:
             walk(child, condition)
 
     walk(root, None)
-    return found, text_key
+    return controls, text_key
 
 
 def _text(
@@ -110,23 +112,23 @@ def _text(
         raise TaskError(f"task {item.get('id', number)} of the export has no text in its data.")
     text_id = str(data.get("nbannot_id") or data.get("id") or item.get("id") or number + 1)
     kept = {k: one_line(v) for k, v in data.items() if k not in (key, "nbannot_id", "id")}
-    found = GivenText(text_id, str(data[key]), kept)
+    given_text = GivenText(text_id, str(data[key]), kept)
     given = [*(item.get("annotations") or item.get("completions") or [])]
     for one in sorted(given, key=lambda a: str(a.get("updated_at") or a.get("created_at") or "")):
         if one.get("was_cancelled") or one.get("skipped"):
             continue
         coder = _coder(one, folder.annotators)
         said = _said(one.get("result") or [], text_id, project)
-        if coder in found.people:
+        if coder in given_text.people:
             project.notices.append(f"text {text_id}: '{coder}' has two annotations; the later one is taken.")
-        found.people[coder] = said
+        given_text.people[coder] = said
         if one.get("ground_truth"):
-            found.people[""] = said
+            given_text.people[""] = said
     for one in item.get("predictions") or []:
-        found.models[str(one.get("model_version") or "model")] = _said(
+        given_text.models[str(one.get("model_version") or "model")] = _said(
             one.get("result") or [], text_id, project
         )
-    return found
+    return given_text
 
 
 def _coder(one: Mapping[str, Any], known: Mapping[str, str]) -> str:
@@ -140,26 +142,26 @@ def _coder(one: Mapping[str, Any], known: Mapping[str, str]) -> str:
 
 
 def _said(results: list[Mapping[str, Any]], text_id: str, project: Project) -> list[Said]:
-    found: list[Said] = []
+    statements: list[Said] = []
     for one in results:
         value, key, kind = one.get("value") or {}, str(one.get("from_name") or ""), one.get("type")
         if kind in ("labels", "hypertextlabels"):
             place = value.get("globalOffsets") or value
             for label in value.get(kind) or [UNLABELLED]:
                 mark = {"start": place.get("start"), "end": place.get("end"), "text": value.get("text")}
-                found.append(Said("mark", key, {**mark, "label": label}))
+                statements.append(Said("mark", key, {**mark, "label": label}))
         elif kind == "choices":
-            found += [Said("choice", key, word) for word in value.get("choices", [])]
+            statements += [Said("choice", key, word) for word in value.get("choices", [])]
         elif kind in ("rating", "number"):
             number = float(value[kind])
-            found.append(Said("number", key, int(number) if number.is_integer() else number))
+            statements.append(Said("number", key, int(number) if number.is_integer() else number))
         elif kind == "textarea":
             words = value.get("text")
-            found.append(Said("words", key, "\n".join(words) if isinstance(words, list) else str(words)))
+            statements.append(Said("words", key, "\n".join(words) if isinstance(words, list) else str(words)))
         else:
             note = f"Label Studio's '{kind}' results have no place in a codebook and are left out (text {text_id})."
             project.notices.append(note)
-    return found
+    return statements
 
 
 def write(written: Written) -> dict[str, str]:
@@ -186,13 +188,13 @@ def write(written: Written) -> dict[str, str]:
 def _results(
     codebook: Codebook, keys: Mapping[str, str], values: Mapping[str, Any], text: str
 ) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for f in codebook:
         for said in statements(f, keys[f.column], values.get(f.column)):
             kind, value = _value(f, said, text)
-            base = {"id": f"r{len(found) + 1}", "from_name": said.key, "to_name": "text", "type": kind}
-            found.append({**base, "value": value})
-    return found
+            base = {"id": f"r{len(results) + 1}", "from_name": said.key, "to_name": "text", "type": kind}
+            results.append({**base, "value": value})
+    return results
 
 
 def _value(f: Field, said: Said, text: str) -> tuple[str, dict[str, Any]]:

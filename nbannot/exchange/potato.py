@@ -52,17 +52,17 @@ def read(folder: Folder) -> Project:
 
 
 def _labels(schemas: Mapping[str, Any]) -> list[Said]:
-    found: list[Said] = []
+    statements: list[Said] = []
     for schema, given in schemas.items():
         labels = given.get("labels", given) if isinstance(given, dict) else {str(given): True}
         for label, value in labels.items():
             if value is True or value == "true" or (isinstance(value, str) and value == label):
-                found.append(Said("choice", schema, label))
+                statements.append(Said("choice", schema, label))
             elif label in ("text_box", "text") and isinstance(value, str):
-                found.append(Said("words", schema, value))
+                statements.append(Said("words", schema, value))
             elif value not in (False, None, "", "false"):
-                found.append(Said("choice", schema, str(value)))
-    return found
+                statements.append(Said("choice", schema, str(value)))
+    return statements
 
 
 def _spans(schemas: Mapping[str, Any]) -> list[Said]:

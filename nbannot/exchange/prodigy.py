@@ -54,18 +54,18 @@ def _said(item: Mapping[str, Any], folder: Folder) -> list[Said] | None:
         return [Said("choice", item["label"], YES_NO[answer == "reject"])]
     if answer != "accept":
         return None
-    found: list[Said] = []
+    statements: list[Said] = []
     for span in item.get("spans") or []:
         quote = span.get("text")
         mark = {"start": span.get("start"), "end": span.get("end"), "text": quote, "label": span.get("label")}
-        found.append(Said("mark", "", mark))
-    found += [Said("choice", "", str(word)) for word in item.get("accept") or []]
+        statements.append(Said("mark", "", mark))
+    statements += [Said("choice", "", str(word)) for word in item.get("accept") or []]
     for column in folder.word_columns:
         if isinstance(item.get(column), str):
-            found.append(Said("words", column, item[column]))
+            statements.append(Said("words", column, item[column]))
     if isinstance(item.get("user_input"), str):
-        found.append(Said("words", "", item["user_input"]))
-    return found
+        statements.append(Said("words", "", item["user_input"]))
+    return statements
 
 
 def write(written: Written) -> dict[str, str]:
@@ -81,19 +81,19 @@ def write(written: Written) -> dict[str, str]:
     for text in written.texts:
         own: list[tuple[str | None, dict[str, Any]]] = [*text.people.items(), *text.models.items()]
         for coder, values in own or [(None, {})]:
-            said = [
+            marks = [
                 s for f in written.codebook for s in flat_statements(f, words[f.column], values.get(f.column))
             ]
             line: dict[str, Any] = {"text": text.text, "meta": {**text.metadata, "nbannot_id": text.text_id}}
             if any(f.type == "span" for f in written.codebook):
                 line["spans"] = [
                     {key: s.value[key] for key in ("start", "end", "text", "label")}
-                    for s in said
+                    for s in marks
                     if s.kind == "mark"
                 ]
             if options:
-                line |= {"options": options, "accept": [s.value for s in said if s.kind == "choice"]}
-            line |= {s.key: s.value for s in said if s.kind == "words"}
+                line |= {"options": options, "accept": [s.value for s in marks if s.kind == "choice"]}
+            line |= {s.key: s.value for s in marks if s.kind == "words"}
             if coder is not None:
                 line |= {"answer": "accept", "_session_id": coder or None}
             else:

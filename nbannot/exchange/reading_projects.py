@@ -96,12 +96,12 @@ def _sidecar(folder: Folder) -> dict[str, Any]:
     if not names:
         return {}
     try:
-        found = parse_json(folder.text(names[0]))
+        sidecar = parse_json(folder.text(names[0]))
     except ValueError as error:
         raise TaskError(
             f"{names[0]} is not JSON: {error}.\n  Remove it; the project can be read without."
         ) from None
-    return found if isinstance(found, dict) else {}
+    return sidecar if isinstance(sidecar, dict) else {}
 
 
 def _given(codebook: Any, ours: Mapping[str, Any]) -> Codebook | None:
@@ -183,7 +183,7 @@ class _Tables:
 
     def files(self) -> dict[str, str]:
         """Return the files of the task's folder."""
-        found = {"codebook.json": json.dumps(self.codebook.source, ensure_ascii=False, indent=2) + "\n"}
+        files = {"codebook.json": json.dumps(self.codebook.source, ensure_ascii=False, indent=2) + "\n"}
         texts = self.project.texts
         kept = dict.fromkeys(key for t in texts for key in self._metadata(t))
         taken = {self.id_column, self.codebook.text_column, *(f.column for f in self.codebook)}
@@ -200,14 +200,14 @@ class _Tables:
             ]
             for t in texts
         ]
-        found[DATA_FILE] = csv_text(header, rows)
+        files[DATA_FILE] = csv_text(header, rows)
         for kind, own in (("coders", self.people), ("models", self.models)):
             for coder, cells in own.items():
                 if coder:
-                    found[f"{kind}/{self._file_name(coder)}.csv"] = self._table(cells)
+                    files[f"{kind}/{self._file_name(coder)}.csv"] = self._table(cells)
         if self.project.notices:
-            found[TOLD] = "\n".join(dict.fromkeys(self.project.notices)) + "\n"
-        return found
+            files[TOLD] = "\n".join(dict.fromkeys(self.project.notices)) + "\n"
+        return files
 
     def _empty(self, text: GivenText) -> Mapping[str, list[str]]:
         """Return coder -> span columns in which they found nothing, as nbannot wrote it down."""

@@ -34,13 +34,13 @@ def read(folder: Folder) -> Project:
     for name in [name for name in files if name.endswith(".qdpx")]:
         with zipfile.ZipFile(io.BytesIO(files[name])) as archive:
             files.update({i.filename: archive.read(i) for i in archive.infolist() if not i.is_dir()})
-    found = [name for name in files if name.endswith(".qde")]
-    if not found:
+    projects = [name for name in files if name.endswith(".qde")]
+    if not projects:
         raise TaskError(f"{folder.place} holds no project.qde.")
     try:
-        root = ET.fromstring(files[found[0]])
+        root = ET.fromstring(files[projects[0]])
     except ET.ParseError as error:
-        raise TaskError(f"{found[0]} is not XML: {error}.") from None
+        raise TaskError(f"{projects[0]} is not XML: {error}.") from None
     for node in root.iter():
         node.tag = node.tag.rsplit("}", 1)[-1]
     users = {u.get("guid"): u.get("name") or "" for u in root.iter("User")}
@@ -99,10 +99,10 @@ def _plain(source: ET.Element, files: dict[str, bytes]) -> str:
     if inside is not None:
         return inside
     place = (source.get("plainTextPath") or "").removeprefix("internal://")
-    found = next((content for name, content in files.items() if place and name.endswith(place)), None)
-    if found is None:
+    member = next((content for name, content in files.items() if place and name.endswith(place)), None)
+    if member is None:
         raise TaskError(f"the text of source '{source.get('name')}' is not in the project: {place!r}.")
-    return found.decode("utf-8-sig")
+    return member.decode("utf-8-sig")
 
 
 def write(written: Written) -> dict[str, bytes]:
@@ -137,10 +137,10 @@ def write(written: Written) -> dict[str, bytes]:
         later: list[ET.Element] = []
         for coder, values in (*text.people.items(), *text.models.items()):
             user = user_of[coder]
-            said = [
+            marks = [
                 s for f in written.codebook for s in flat_statements(f, words[f.column], values.get(f.column))
             ]
-            for number, s in enumerate(said):
+            for number, s in enumerate(marks):
                 own = _guid("said", text.text_id, coder, number)
                 if s.kind == "mark":
                     start, end = s.value["start"], s.value["end"]

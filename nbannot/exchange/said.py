@@ -91,7 +91,7 @@ def slug(name: str) -> str:
 
 def slugs(names: Iterable[str]) -> dict[str, str]:
     """Return name -> its slug, unique."""
-    found: dict[str, str] = {}
+    by_key: dict[str, str] = {}
     taken: set[str] = set()
     for name in dict.fromkeys(names):
         plain = base = slug(name)
@@ -99,8 +99,8 @@ def slugs(names: Iterable[str]) -> dict[str, str]:
         while plain in taken:
             plain, number = f"{base}_{number}", number + 1
         taken.add(plain)
-        found[name] = plain
-    return found
+        by_key[name] = plain
+    return by_key
 
 
 def keys_of(codebook: Codebook) -> dict[str, str]:
@@ -121,12 +121,12 @@ def words_of(codebook: Codebook) -> dict[str, dict[Any, str]]:
         for value in values:
             often[str(value)] = often.get(str(value), 0) + 1
     names = [f.name for f in codebook]
-    found: dict[str, dict[Any, str]] = {}
+    words: dict[str, dict[Any, str]] = {}
     for f in codebook:
         name = f.name if names.count(f.name) == 1 else f.column
         alone = f.type in ("dropdown", "span") and all(often[str(v)] == 1 for v in plain[f.column])
-        found[f.column] = {v: str(v) if alone else f"{name}: {_shown(f, v)}" for v in plain[f.column]}
-    return found
+        words[f.column] = {v: str(v) if alone else f"{name}: {_shown(f, v)}" for v in plain[f.column]}
+    return words
 
 
 def mark_types(codebook: Codebook, words: Mapping[str, Mapping[Any, str]]) -> dict[str, str]:
@@ -190,24 +190,24 @@ class Reader:
     def cells(self, said: Iterable[Said], where: str) -> dict[str, str]:
         """Return column -> cell of what one coder said of one text; what fits nowhere is entered among the faults."""
         marks: dict[str, list[dict[str, Any]]] = {}
-        found: dict[str, str] = {}
+        cells: dict[str, str] = {}
         for one in said:
             f, value = self._placed(one)
             if f is None:
                 word = one.value.get("label") if one.kind == "mark" else one.value
-                told = f"{one.key}: " if one.key else ""
-                self.faults.setdefault(f"{told}{str(word)[:60]!r} is no label of the codebook", []).append(
+                prefix = f"{one.key}: " if one.key else ""
+                self.faults.setdefault(f"{prefix}{str(word)[:60]!r} is no label of the codebook", []).append(
                     where
                 )
             elif f.type == "span":
                 marks.setdefault(f.column, []).append({**one.value, "label": value})
-            elif found.get(f.column, value) != value:
-                why = f"{f.column} has two values ({found[f.column]!r} and {value!r}), and takes one"
+            elif cells.get(f.column, value) != value:
+                why = f"{f.column} has two values ({cells[f.column]!r} and {value!r}), and takes one"
                 self.faults.setdefault(why, []).append(where)
             else:
-                found[f.column] = value
-        found.update({column: json.dumps(own, ensure_ascii=False) for column, own in marks.items()})
-        return found
+                cells[f.column] = value
+        cells.update({column: json.dumps(own, ensure_ascii=False) for column, own in marks.items()})
+        return cells
 
     def _placed(self, one: Said) -> tuple[Field | None, Any]:
         """Return the field of a statement, and its cell or, of a mark, its label."""
@@ -259,21 +259,21 @@ def codebook_of(project: Project) -> tuple[Codebook, dict[str, list[str]]]:
     for text in project.texts:
         for said in (*text.people.values(), *text.models.values()):
             _observe(controls, said)
-    asked: list[questions.Question] = []
+    every: list[questions.Question] = []
     boxes: dict[str, list[str]] = {}
     names = {name: _name(name, control) for name, control in controls.items()}
     for name, control in controls.items():
         if control.several:
             many = len([c for c in controls.values() if c.several]) > 1
             boxes[name] = [f"{names[name]}: {label}" if many else label for label in control.labels]
-            asked += [questions.checkbox(box) for box in boxes[name]]
+            every += [questions.checkbox(box) for box in boxes[name]]
         else:
-            asked.append(_question(names[name], control, names, controls))
-    if not asked:
+            every.append(_question(names[name], control, names, controls))
+    if not every:
         raise TaskError(
             "the project has texts, but no labels and no description of them.\n  Pass the codebook: codebook=..."
         )
-    return Codebook.build(text_column="text", id_column="id", sections={SECTION: asked}), boxes
+    return Codebook.build(text_column="text", id_column="id", sections={SECTION: every}), boxes
 
 
 def _observe(controls: dict[str, Control], said: Sequence[Said]) -> None:

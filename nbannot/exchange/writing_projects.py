@@ -96,16 +96,16 @@ def write_project(
 
 def _people(task: Task, coders: Mapping[str, Any] | None) -> dict[str, dict[str, dict[str, Any]]]:
     """Return coder -> text id -> column -> value; the gold under ""."""
-    found = {}
+    people = {}
     if task.has_human_labels:
-        found[""] = _values(task)
+        people[""] = _values(task)
     if coders is None:
         folder = task.path / "coders" if task.path is not None else None
         paths = sorted(folder.glob("*.csv")) if folder is not None and folder.is_dir() else []
         coders = {p.stem: p for p in paths if p.name != "assignment.csv" and not p.name.startswith(".")}
     for name, labels in coders.items():
-        found[name] = _values(_coder_task(task, name, labels))
-    return found
+        people[name] = _values(_coder_task(task, name, labels))
+    return people
 
 
 def _coder_task(task: Task, name: str, labels: Any) -> Task:

@@ -82,8 +82,8 @@ def acceptance_sample(
     from scipy.stats import binom, hypergeom
 
     exact = corpus is not None and n > LARGE_PART * corpus
-    found = {
+    counts = {
         p: float(hypergeom.sf(c - 1, corpus, round(p * (corpus or 0)), n) if exact else binom.sf(c - 1, n, p))
         for p in rates
     }
-    return AcceptanceSample(n, c, corpus, found)
+    return AcceptanceSample(n, c, corpus, counts)

@@ -101,7 +101,7 @@ def alt_test(
         )
     kept = [place for place, one in enumerate(coders_found) if not one.reason]
     rho, ceiling = table.intervals(kept, n_resamples, seed)
-    over = {e: _winning_rate(found) for e, found in by_epsilon.items()}
+    over = {e: _winning_rate(tested) for e, tested in by_epsilon.items()}
     people, model, difference = table.agreement()
     return AltTest(
         field=f,

@@ -112,7 +112,7 @@ class Calibration(Finding):
         told = self.forms[0]
         gap = told.mean_probability - told.accuracy
         way = "surer than right" if gap > 0 else "less sure than right"
-        said = (
+        sentence = (
             f"{count(told.n)} labels were given with probability {number(told.mean_probability)} on average, and "
             f"{number(told.accuracy)} {interval(told.accuracy_low, told.accuracy_high)} of them were right"
             + (f": {way} by {number(abs(gap))}." if abs(gap) >= 0.005 else ".")
@@ -147,7 +147,7 @@ class Calibration(Finding):
         header = ["probabilities", "", "ECE", "null", "Brier", inside, "log loss", "AUROC", "right"]
         return [
             Heading("Calibration", 1, f"{self.field.name}, {self.run_id}"),
-            Para(said, "notice"),
+            Para(sentence, "notice"),
             reliability_figure(own),
             Grid(["probability", "labels", "mean", "share right", inside], table, "lrrri"),
             Grid(header, rows, "llrrrirrr"),

@@ -100,29 +100,29 @@ def sample_weights(
             notes.append(
                 f"{plural(open_, 'text')} of {SAMPLE_FILE} have no human label yet, taken to be open by chance."
             )
-        found = np.array([stored.get(i, 1.0) for i in task.ids])
+        probabilities = np.array([stored.get(i, 1.0) for i in task.ids])
         notes.append(f"Sampling probabilities from {SAMPLE_FILE}.")
-        return 1 / found, "known"
+        return 1 / probabilities, "known"
     if weights is not None:
         chosen = task.select(ids=[task.ids[row] for row in gold.tolist()])
-        found = np.ones(len(human))
-        found[gold] = np.array(weights_of(chosen, weights))
+        probabilities = np.ones(len(human))
+        probabilities[gold] = np.array(weights_of(chosen, weights))
         notes.append(f"Weights (1 / probability of being sampled) from the column '{weights}'.")
-        return found, "known"
+        return probabilities, "known"
     cells = column_of(task, probability) or []
-    found = np.ones(len(human))
+    probabilities = np.ones(len(human))
     wrong = []
     for row in gold.tolist():
         value = _float(cells[row])
         if not 0 < value <= 1:
             wrong.append(repr(cells[row]))
-        found[row] = 1 / value if value else math.inf
+        probabilities[row] = 1 / value if value else math.inf
     if wrong:
         raise ScoringError(
             f"probabilities must be above 0 and at most 1. Column '{probability}' has {listed(dict.fromkeys(wrong))}."
         )
     notes.append(f"Sampling probabilities from the column '{probability}'.")
-    return found, "known"
+    return probabilities, "known"
 
 
 def _sample_file(task: Task) -> dict[str, float] | None:
@@ -136,15 +136,17 @@ def _sample_file(task: Task) -> dict[str, float] | None:
             f"{path} needs the columns text_id and probability. It has {listed(table.columns)}."
         )
     ids = set(task.ids)
-    found = {i: _float(p) for i, p in zip(table["text_id"], table["probability"], strict=True) if i in ids}
-    if not found:  # the sample of another corpus of this name
+    probabilities = {
+        i: _float(p) for i, p in zip(table["text_id"], table["probability"], strict=True) if i in ids
+    }
+    if not probabilities:  # the sample of another corpus of this name
         return None
-    wrong = [i for i, p in found.items() if not 0 < p <= 1]
+    wrong = [i for i, p in probabilities.items() if not 0 < p <= 1]
     if wrong:
         raise ScoringError(
             f"{path}: probabilities must be above 0 and at most 1. Wrong at {listed(wrong, 3)}."
         )
-    return found
+    return probabilities
 
 
 def _float(cell: str) -> float:
@@ -154,26 +156,26 @@ def _float(cell: str) -> float:
         return math.nan
 
 
-def weighted_by_label(found: Measured, groups: str | None) -> Measured:
+def weighted_by_label(labels: Measured, groups: str | None) -> Measured:
     """Return the field with weights N_k / n_k, as in a sample that is random within each label of the model."""
-    cell, size, _ = _cells(found, groups)
+    cell, size, _ = _cells(labels, groups)
     corpus = np.bincount(cell, minlength=size)
-    chosen = np.bincount(cell[found.gold], minlength=size)
+    chosen = np.bincount(cell[labels.gold], minlength=size)
     weight = np.where(chosen > 0, corpus / np.maximum(chosen, 1), 1.0)[cell]
-    return replace(found, weights=weight, equal=False)
+    return replace(labels, weights=weight, equal=False)
 
 
-def _cells(found: Measured, groups: str | None) -> tuple[IntArray, int, int]:
+def _cells(labels: Measured, groups: str | None) -> tuple[IntArray, int, int]:
     """Return each text's cell of group and model label, how many cells there are, and how many per group."""
-    k = len(found.labels) + 1
-    stratum = np.where(found.model < 0, k - 1, found.model)
+    k = len(labels.labels) + 1
+    stratum = np.where(labels.model < 0, k - 1, labels.model)
     if groups is None:
         return stratum, k, k
-    codes, names = group_codes(found.column(groups))
+    codes, names = group_codes(labels.column(groups))
     return codes * k + stratum, k * len(names), k
 
 
-def checked(found: Measured, groups: str | None, *, declared: bool) -> str:
+def checked(labels: Measured, groups: str | None, *, declared: bool) -> str:
     """Return how the coded texts may be taken to be drawn: as a random sample, or at random per label of the model.
 
     Raises
@@ -184,8 +186,8 @@ def checked(found: Measured, groups: str | None, *, declared: bool) -> str:
     """
     from scipy.stats import chi2
 
-    is_gold = found.human >= 0
-    cell, size, k = _cells(found, groups)
+    is_gold = labels.human >= 0
+    cell, size, k = _cells(labels, groups)
     tables = np.array([np.bincount(cell[rows], minlength=size) for rows in (is_gold, ~is_gold)]).reshape(
         2, -1, k
     )
@@ -200,7 +202,7 @@ def checked(found: Measured, groups: str | None, *, declared: bool) -> str:
     left_out = (whole[0] < 2) & (whole.sum(0) / whole.sum() * whole[0].sum() >= LEFT_OUT)
     if not declared and not left_out.any():
         return "by label"
-    names = [*found.labels, "nothing valid"]
+    names = [*labels.labels, "nothing valid"]
     worst = int(np.argmax(abs(share[0] - share[1])))
     raise ScoringError(
         f"the {int(is_gold.sum()):,} texts with a human label are no random sample of the {len(is_gold):,} of the "
@@ -222,8 +224,8 @@ def _chi_square(table: IntArray) -> tuple[float, int]:
     kept = kept[:, kept.sum(0) > 0]
     if kept.shape[1] < 2:
         return 0.0, 0
-    found = chi2_contingency(kept, correction=False)
-    return float(found.statistic), int(found.dof)
+    test = chi2_contingency(kept, correction=False)
+    return float(test.statistic), int(test.dof)
 
 
 def group_codes(names: Sequence[str]) -> tuple[IntArray, list[str]]:

@@ -41,9 +41,9 @@ def parsed(formula: str, task: Task) -> tuple[Side, str]:
     ScoringError
         If it is no formula, or the outcome is neither a field nor a column.
     """
-    found = SIDES.match(formula) if isinstance(formula, str) else None
-    left = OUTCOME.match(found["left"].strip()) if found else None
-    if found is None or left is None:
+    match = SIDES.match(formula) if isinstance(formula, str) else None
+    left = OUTCOME.match(match["left"].strip()) if match else None
+    if match is None or left is None:
         raise ScoringError(f"a formula is an outcome, ~ and terms, e.g. {EXAMPLE}. Got {formula!r}.")
     name = (left["quoted"] or left["name"]).strip()
     field = field_named(task.codebook, name)
@@ -60,7 +60,7 @@ def parsed(formula: str, task: Task) -> tuple[Side, str]:
             else "only checkboxes, scales and options can be one"
         )
         raise ScoringError(f"'{name}' has labels that are no numbers: compare it with one of them, {hint}.")
-    return Side(found["left"].strip(), field, name, value, left["sign"] == "!="), found["right"].strip()
+    return Side(match["left"].strip(), field, name, value, left["sign"] == "!="), match["right"].strip()
 
 
 def field_named(codebook: Codebook, name: str) -> Field | None:
@@ -88,10 +88,10 @@ def _value(text: str, field: Field | None, name: str) -> Any:
 def numbers(side: Side, values: Sequence[Any]) -> FloatArray:
     """Return an outcome as numbers, ``nan`` where there is no value."""
     if side.value is not None:
-        found = [np.nan if v in (None, "") else float((v == side.value) != side.negated) for v in values]
+        read = [np.nan if v in (None, "") else float((v == side.value) != side.negated) for v in values]
     else:
-        found = [_number(v) for v in values]
-    return np.array(found, dtype=float)
+        read = [_number(v) for v in values]
+    return np.array(read, dtype=float)
 
 
 def _number(value: Any) -> float:

@@ -82,18 +82,20 @@ def measured(
             "  Have a random sample of these texts coded (put the labels into the data, or give gold=...)."
         )
     weighting, sampled = sample_weights(corpus.task, human, weights, probability, sampled, notes)
-    found = Measured(f, labels, model, human, weighting, True, corpus.task, sampled or "", ())
-    chosen = weighting[found.gold]
+    labels_measured = Measured(f, labels, model, human, weighting, True, corpus.task, sampled or "", ())
+    chosen = weighting[labels_measured.gold]
     equal = bool(np.ptp(chosen) <= 1e-9 * chosen.max())
-    found = replace(found, equal=equal, weights=np.ones(len(human)) if equal else weighting)
+    labels_measured = replace(
+        labels_measured, equal=equal, weights=np.ones(len(human)) if equal else weighting
+    )
     if sampled in (None, "random"):
-        sampled = checked(found, groups, declared=sampled == "random")
-        said = "random" if sampled == "random" else "by label, which nobody declared"
-        found = replace(found, sampled=said)
+        sampled = checked(labels_measured, groups, declared=sampled == "random")
+        design = "random" if sampled == "random" else "by label, which nobody declared"
+        labels_measured = replace(labels_measured, sampled=design)
     notes.append(SAMPLED_WORDS[sampled])
     if sampled == "by label":
-        found = weighted_by_label(found, groups)
-    return replace(found, notes=tuple(notes))
+        labels_measured = weighted_by_label(labels_measured, groups)
+    return replace(labels_measured, notes=tuple(notes))
 
 
 def field_of(corpus: Run, column: str | None) -> Field:
@@ -104,15 +106,15 @@ def field_of(corpus: Run, column: str | None) -> Field:
     ScoringError
         If it was not asked, or several were.
     """
-    asked = corpus.coding.fields
-    if column is None and len(asked) == 1:
-        return asked[0]
+    fields = corpus.coding.fields
+    if column is None and len(fields) == 1:
+        return fields[0]
     if column is None:
-        raise ScoringError(f"name one field.\n  The corpus has: {listed(f.column for f in asked)}.")
+        raise ScoringError(f"name one field.\n  The corpus has: {listed(f.column for f in fields)}.")
     f = corpus.task.codebook[column]
     if f.column not in corpus.coding.answers:
         raise ScoringError(
-            f"'{f.column}' was not asked in {corpus.run_id}.\n  Asked: {listed(f.column for f in asked)}."
+            f"'{f.column}' was not asked in {corpus.run_id}.\n  Asked: {listed(f.column for f in fields)}."
         )
     return f
 
@@ -125,11 +127,11 @@ def _labels(f: Field) -> tuple[str, ...]:
 def _codes(f: Field, values: Sequence[Any], place: dict[str, int]) -> IntArray:
     """Return the position of each value, -1 for none; of texts and spans whether there is anything."""
     if f.type in ("textbox", "span"):
-        found = (
+        row_codes = (
             -1 if v is None else place[ANY if (v.strip() if f.type == "textbox" else v) else NONE_AT_ALL]
             for v in values
         )
-        return np.fromiter(found, dtype=np.int64, count=len(values))
+        return np.fromiter(row_codes, dtype=np.int64, count=len(values))
     codes: dict[Any, int] = {label: place[str(label)] for label in f.labels}
     codes[None] = -1
     return np.fromiter((codes.get(v, -1) for v in values), dtype=np.int64, count=len(values))

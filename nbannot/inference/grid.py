@@ -31,7 +31,7 @@ class Estimate:
     reason: str = ""
 
 
-def read_estimate(found: Any) -> Estimate:
+def read_estimate(given: Any) -> Estimate:
     """Return what an estimator returned as numbers: a number, ``(value, se)``, ``(value, low, high)`` or a mapping.
 
     Raises
@@ -40,26 +40,26 @@ def read_estimate(found: Any) -> Estimate:
         If it is something else.
     """
     z = 1.959963984540054
-    if found is None:
+    if given is None:
         return Estimate(math.nan, reason="the estimator returned nothing")
-    if isinstance(found, Mapping):
+    if isinstance(given, Mapping):
         parts = {
-            name: float(found[name]) for name in ("value", "estimate", "low", "high", "se") if name in found
+            name: float(given[name]) for name in ("value", "estimate", "low", "high", "se") if name in given
         }
         value, low, high, se = (parts.get(name, math.nan) for name in ("value", "low", "high", "se"))
         known = Estimate(parts.get("estimate", value), low, high, se)
-    elif isinstance(found, Sequence) and not isinstance(found, str) and len(found) in (2, 3):
-        numbers = [float(v) for v in found]
+    elif isinstance(given, Sequence) and not isinstance(given, str) and len(given) in (2, 3):
+        numbers = [float(v) for v in given]
         known = Estimate(numbers[0], se=numbers[1])
         if len(numbers) == 3:
             known = Estimate(numbers[0], numbers[1], numbers[2])
     else:
         try:
-            known = Estimate(float(found))
+            known = Estimate(float(given))
         except (TypeError, ValueError):
             raise ScoringError(
                 "an estimator returns a number, (value, se), (value, low, high), or a mapping with value, low, high, "
-                f"se. Got {type(found).__name__}."
+                f"se. Got {type(given).__name__}."
             ) from None
     if math.isnan(known.se) and not math.isnan(known.low):
         return replace(known, se=(known.high - known.low) / (2 * z))
@@ -78,17 +78,17 @@ def given_runs(runs: Any, least: int) -> list[Run]:
     """
     if isinstance(runs, Run):
         raise ScoringError("one Run was given, not a list of them.")
-    found = list(runs)
-    strangers = sorted({type(one).__name__ for one in found if not isinstance(one, Run)})
+    listed_runs = list(runs)
+    strangers = sorted({type(one).__name__ for one in listed_runs if not isinstance(one, Run)})
     if strangers:
         raise ScoringError(f"only runs can be taken together here. Got {listed(strangers)}.")
-    if len(found) < least:
-        raise ScoringError(f"this needs at least {least} runs. Got {len(found)}.")
-    ids = [run.run_id for run in found]
+    if len(listed_runs) < least:
+        raise ScoringError(f"this needs at least {least} runs. Got {len(listed_runs)}.")
+    ids = [run.run_id for run in listed_runs]
     twice = sorted({i for i in ids if ids.count(i) > 1})
     if twice:
         raise ScoringError(f"a run is given more than once: {listed(twice)}.")
-    return found
+    return listed_runs
 
 
 def facets_of(
@@ -113,7 +113,7 @@ def facets_of(
             if setting.decides and name not in (*REPEATS, *MODELS, "limit", "ids", "split")
         ]
         named = {"prompt": [*rest, "prompt_hash"], "model": [*MODELS, "model_digest"], "repeat": REPEATS}
-    found = {}
+    facets = {}
     for facet, settings in named.items():
         names = [settings] if isinstance(settings, str) else list(settings)
         unknown = [n for n in names if n not in SETTINGS and n not in ("prompt_hash", "model_digest")]
@@ -121,8 +121,8 @@ def facets_of(
             raise ScoringError(f"facet '{facet}' names {listed(unknown)}, which is no setting.")
         levels = [repr([run.config.get(n, DEFAULTS.get(n)) for n in names]) for run in runs]
         if len(set(levels)) > 1:
-            found[facet] = levels
-    return found
+            facets[facet] = levels
+    return facets
 
 
 def same_texts(runs: Sequence[Run]) -> None:
@@ -193,15 +193,15 @@ def components(
         products = [p @ m for m in matrices]
         s = np.array([[float((a * b.T).sum()) for b in products] for a in products])
         q = np.array([float(y @ p @ m @ p @ y) for m in matrices])
-        found = np.linalg.lstsq(s, q, rcond=None)[0]
-        kept = np.maximum(found, 0.0)
+        solution = np.linalg.lstsq(s, q, rcond=None)[0]
+        kept = np.maximum(solution, 0.0)
         if kept.max() <= 0:
             break
         before, sigma = sigma, kept.copy()
         sigma[-1] = max(kept[-1], 1e-4 * float(kept.max()))  # a rest of 0 leaves nothing to weigh by
         if np.allclose(sigma, before, rtol=1e-8):
             break
-    negative = [name for name, value in zip(designs, found, strict=False) if value < 0]
+    negative = [name for name, value in zip(designs, solution, strict=False) if value < 0]
     sizes = dict(zip(designs, kept.tolist(), strict=False))
     return sizes, df, float(kept[-1]), negative
 

@@ -89,8 +89,10 @@ def _against(run: Run, f: Field, coder: Coder | None) -> FieldData:
     if coder is None:
         return field_data(run.coding, f)
     data = field_data(run.coding, f)
-    said = dict(zip(coder.task.ids, field_data(replace(coder.coding, by_person=True), f).model, strict=True))
-    human = [said.get(i) for i in run.task.ids]
+    labels = dict(
+        zip(coder.task.ids, field_data(replace(coder.coding, by_person=True), f).model, strict=True)
+    )
+    human = [labels.get(i) for i in run.task.ids]
     return replace(data, human=human, human_applies=None)
 
 
@@ -124,8 +126,8 @@ def _of_metric(
     data: Sequence[FieldData], k: int, metric: str, clusters: Sequence[str] | None, seed: int, f: Field
 ) -> Values:
     def value(one: FieldData) -> float:
-        found = score_field(one, n_resamples=1)
-        known = {**found.results, **found.extra}
+        scores = score_field(one, n_resamples=1)
+        known = {**scores.results, **scores.extra}
         if metric not in known:
             raise ScoringError(f"'{metric}' is no metric of a {f.type}{nearest(metric, known) or '.'}")
         return float(known[metric].value)
@@ -169,12 +171,12 @@ def _of_estimator(
     runs: Sequence[Run], estimator: Callable[[Run], Any], clusters: Sequence[str] | None, seed: int
 ) -> Values:
     started = time.monotonic()
-    found = [read_estimate(estimator(run)) for run in runs]
+    estimates = [read_estimate(estimator(run)) for run in runs]
     each = (time.monotonic() - started) / len(runs)
-    values = np.array([one.value for one in found])
+    values = np.array([one.value for one in estimates])
     _refuse_undefined(values, "the estimator")
     name = getattr(estimator, "__name__", "the estimate").replace("<lambda>", "the estimate")
-    se = np.array([one.se for one in found])
+    se = np.array([one.se for one in estimates])
     if not np.isnan(se).any():  # the estimator knows its error over texts; runs on the same texts share it
         return Values(values[:, None], float((se**2).mean()), float(MANY), name)
     picked = [

@@ -41,21 +41,21 @@ def distances(
         Per text the quotes of `one` that are nowhere in the text: wrong tokens.
     """
     both = np.array([a is not None and b is not None for a, b in zip(one, other, strict=True)], dtype=bool)
-    found = np.full(len(both), np.nan)
+    result = np.full(len(both), np.nan)
     rows = np.flatnonzero(both).tolist()
     if not rows:
-        return found
+        return result
     a, b = [one[row] for row in rows], [other[row] for row in rows]
     if f.type in ("checkbox", "dropdown"):
-        found[rows] = [float(x != y) for x, y in zip(a, b, strict=True)]
+        result[rows] = [float(x != y) for x, y in zip(a, b, strict=True)]
     elif f.type == "likert":
-        found[rows] = (np.array(a, dtype=float) - np.array(b, dtype=float)) ** 2
+        result[rows] = (np.array(a, dtype=float) - np.array(b, dtype=float)) ** 2
     elif f.type == "textbox":
-        found[rows] = 1 - levenshtein_similarities(b, a)
+        result[rows] = 1 - levenshtein_similarities(b, a)
     else:
         quotes = None if unaligned is None else [list(unaligned[row]) for row in rows]
-        found[rows] = 1 - _token_f1(f, b, a, [texts[row] for row in rows], quotes)
-    return found
+        result[rows] = 1 - _token_f1(f, b, a, [texts[row] for row in rows], quotes)
+    return result
 
 
 def _token_f1(f: Field, human: list[Any], model: list[Any], texts: list[str], quotes: Any) -> FloatArray:

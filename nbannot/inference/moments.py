@@ -131,8 +131,8 @@ def fit(
 def _start(family: Family, x: FloatArray, y: FloatArray) -> FloatArray:
     if family != "poisson":
         return np.zeros(x.shape[1])
-    found = np.linalg.lstsq(x, np.log(np.maximum(y, 0) + 0.5), rcond=None)[0]
-    return np.asarray(found, dtype=np.float64)
+    start = np.linalg.lstsq(x, np.log(np.maximum(y, 0) + 0.5), rcond=None)[0]
+    return np.asarray(start, dtype=np.float64)
 
 
 def _solved(
@@ -150,11 +150,11 @@ def _solved(
             return beta, "the moments cannot be solved: too few coded texts for these terms"
         before = float(abs(at.sum(0)).max())
         for _ in range(20):
-            found, new_bread = moments(beta + step)
-            if float(abs(found.sum(0)).max()) <= before or family == "ols":
+            value, new_bread = moments(beta + step)
+            if float(abs(value.sum(0)).max()) <= before or family == "ols":
                 break
             step = step / 2
-        beta, at, bread = beta + step, found, new_bread
+        beta, at, bread = beta + step, value, new_bread
         if float(abs(step).max()) < PRECISION * (1 + float(abs(beta).max())):
             if family != "ols" and float(abs(x @ beta).max()) >= LARGEST:
                 return beta, "the outcome is separated by the terms"

@@ -77,8 +77,8 @@ class Multiverse(Finding):
         """What gold says; without it, what most runs say."""
         if self.gold is not None:
             return self._says(self.gold)
-        said = [self._says(one) for one in self.known]
-        return max(sorted(set(said)), key=said.count) if said else "nothing"
+        verdicts = [self._says(one) for one in self.known]
+        return max(sorted(set(verdicts)), key=verdicts.count) if verdicts else "nothing"
 
     @property
     def frame(self) -> Frame:
@@ -130,18 +130,18 @@ class Multiverse(Finding):
             )
         ]
         than = "gold" if self.gold is not None else "most runs"
-        said = "No run has an estimate."
+        sentence = "No run has an estimate."
         if known:
             values = sorted(one.value for one in known)
             middle = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
-            said = (
+            sentence = (
                 f"From {plain(values[0], 3)} to {plain(values[-1], 3)} over {plural(len(known), 'run')} (median "
                 f"{plain(middle, 3)}); {share(self.share_differs, 1)} conclude otherwise than {than} "
                 f"({self.conclusion}), {share(self.sign_flips, 1)} have the rarer sign."
             )
         return [
             Heading("The same estimate under every run", 1, plural(len(self.runs), "run")),
-            Para(said, "notice"),
+            Para(sentence, "notice"),
             Grid(["run", "estimate", "95%", "says"], rows, "lril"),
             Bullets(LIMITS, "quiet"),
         ]
@@ -172,18 +172,18 @@ def multiverse(runs: Sequence[Run], estimator: Estimator, *, gold: Any = None) -
     from nbannot.inference.grid import Estimate, given_runs, read_estimate
 
     items = given_runs(runs, 1)
-    found = []
+    estimates = []
     for run in items:
         try:
             answer = estimator(run)
         except NbannotError as error:
-            found.append(Estimate(math.nan, reason=str(error).splitlines()[0]))
+            estimates.append(Estimate(math.nan, reason=str(error).splitlines()[0]))
         except Exception as error:  # noqa: BLE001 - the user's function; its run keeps its row and says why
-            found.append(Estimate(math.nan, reason=f"{type(error).__name__}: {error}"))
+            estimates.append(Estimate(math.nan, reason=f"{type(error).__name__}: {error}"))
         else:
-            found.append(read_estimate(answer))
+            estimates.append(read_estimate(answer))
     names = names_of(items)
     return Multiverse(
-        tuple(items), tuple(names[run.run_id] for run in items), tuple(found),
+        tuple(items), tuple(names[run.run_id] for run in items), tuple(estimates),
         None if gold is None else read_estimate(gold),
     )  # fmt: skip

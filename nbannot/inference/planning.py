@@ -133,8 +133,8 @@ def how_many(
     if phi is not None or corpus is not None:
         return _with_model(p, half, phi, corpus, level)
     n = _smallest(lambda m: _wilson_half(p, m, level) <= half)
-    said = f"a share of about {p:g} to ±{half:g}"
-    return Plan(n, float(n), said, f"simple random sample, {level:.0%} Wilson interval", "share")
+    aim = f"a share of about {p:g} to ±{half:g}"
+    return Plan(n, float(n), aim, f"simple random sample, {level:.0%} Wilson interval", "share")
 
 
 def _wilson_half(p: float, n: int, level: float) -> float:
@@ -171,10 +171,10 @@ def _kappa(table: Sequence[Sequence[float]], half: float, level: float) -> Plan:
         raise ScoringError("table must be a square table of counts, one row and one column per label.")
     if counts.sum(1) @ counts.sum(0) >= counts.sum() ** 2:
         raise ScoringError("kappa is not defined for this table: all texts have the same label.")
-    found = kappa_error(counts, level=level)
-    exact = float(counts.sum()) * (normal_quantile((1 + level) / 2) * found.se / half) ** 2
+    error = kappa_error(counts, level=level)
+    exact = float(counts.sum()) * (normal_quantile((1 + level) / 2) * error.se / half) ** 2
     return Plan(
-        max(2, math.ceil(exact - 1e-9)), exact, f"a kappa of about {found.kappa:.2f} to ±{half:g}",
+        max(2, math.ceil(exact - 1e-9)), exact, f"a kappa of about {error.kappa:.2f} to ±{half:g}",
         f"{level:.0%} interval, the table of {int(counts.sum())} texts that was given", "kappa",
     )  # fmt: skip
 

@@ -94,7 +94,7 @@ def prevalence(
     from nbannot.inference.drawn import group_codes
     from nbannot.inference.gold import measured
 
-    found = measured(
+    labels = measured(
         corpus,
         column,
         gold=gold,
@@ -106,14 +106,14 @@ def prevalence(
     )
     import numpy as np
 
-    cluster = found.task.cluster_column(cluster)
+    cluster = labels.task.cluster_column(cluster)
     groups, names = (
-        (np.zeros(len(found.human), dtype=np.int64), [""]) if by is None else group_codes(found.column(by))
+        (np.zeros(len(labels.human), dtype=np.int64), [""]) if by is None else group_codes(labels.column(by))
     )
-    rows, merged = _shares(found, groups, names, level, target == "population", cluster)
-    whole = _table(found, np.zeros_like(groups), 1)
-    notes = list(found.notes)
-    notice = UNDECLARED if found.sampled.endswith("declared") else ""
+    rows, merged = _shares(labels, groups, names, level, target == "population", cluster)
+    whole = _table(labels, np.zeros_like(groups), 1)
+    notes = list(labels.notes)
+    notice = UNDECLARED if labels.sampled.endswith("declared") else ""
     notes += [f"Few human labels: {words}." for words in merged]
     if cluster is None:
         notes.append(
@@ -121,36 +121,36 @@ def prevalence(
         )
     line = (
         f"post-stratified by model label · {level:.0%} normal intervals, variance of (s+1)/(n+2) · target: {target} · "
-        f"gold only: Wilson · sampled: {found.sampled}"
+        f"gold only: Wilson · sampled: {labels.sampled}"
         + ("" if cluster is None else f" · clustered by {cluster}")
     )
     return Prevalence(
-        found.field, corpus.run_id, by, level, tuple(rows), found.labels, whole, line, tuple(notes), notice
+        labels.field, corpus.run_id, by, level, tuple(rows), labels.labels, whole, line, tuple(notes), notice
     )
 
 
-def _table(found: Measured, groups: Any, n_groups: int) -> GoldTable:
+def _table(labels: Measured, groups: Any, n_groups: int) -> GoldTable:
     """Return the tables of counts of every group."""
     import numpy as np
 
     from nbannot.inference.shares import GoldTable
 
-    x = len(found.labels)
+    x = len(labels.labels)
     k = x + 1
-    stratum = np.where(found.model < 0, x, found.model)
+    stratum = np.where(labels.model < 0, x, labels.model)
     corpus = np.bincount(groups * k + stratum, minlength=n_groups * k).reshape(n_groups, k).astype(float)
-    gold = found.gold
-    cell = (groups[gold] * x + found.human[gold]) * k + stratum[gold]
-    weight = found.weights[gold]
+    gold = labels.gold
+    cell = (groups[gold] * x + labels.human[gold]) * k + stratum[gold]
+    weight = labels.weights[gold]
     counts, mass, mass2 = (
         np.bincount(cell, w, minlength=n_groups * x * k).reshape(n_groups, x, k).astype(float)
         for w in (np.ones(len(gold)), weight, weight**2)
     )
-    return GoldTable(counts, mass, mass2, corpus, found.equal)
+    return GoldTable(counts, mass, mass2, corpus, labels.equal)
 
 
 def _shares(
-    found: Measured, groups: Any, names: Sequence[str], level: float, population: bool, cluster: str | None
+    labels: Measured, groups: Any, names: Sequence[str], level: float, population: bool, cluster: str | None
 ) -> tuple[list[Share], list[str]]:
     import numpy as np
 
@@ -159,18 +159,18 @@ def _shares(
     from nbannot.measures.classification import ratio
     from nbannot.measures.resample import normal_quantile, t_quantile
 
-    table = _table(found, groups, len(names))
-    estimate = post_stratified(table, population=population, ordered=found.field.type == "likert")
-    x = len(found.labels)
+    table = _table(labels, groups, len(names))
+    estimate = post_stratified(table, population=population, ordered=labels.field.type == "likert")
+    x = len(labels.labels)
     tails = [normal_quantile(1 - (1 - level) / 2 / m) for m in (1, x if x > 2 else 1)]
     quantiles = np.tile(tails, (len(names), 1))
     se, clusters = estimate.se, None
     if cluster is not None:
-        gold = found.gold
-        units = unit_codes(found.column(cluster))[gold]
-        stratum = np.where(found.model < 0, x, found.model)[gold]
+        gold = labels.gold
+        units = unit_codes(labels.column(cluster))[gold]
+        stratum = np.where(labels.model < 0, x, labels.model)[gold]
         se, clusters = clustered_se(
-            estimate, table, groups[gold], found.human[gold], stratum, found.weights[gold], units
+            estimate, table, groups[gold], labels.human[gold], stratum, labels.weights[gold], units
         )
         for g, n_clusters in enumerate(clusters.tolist()):
             if n_clusters > 1:
@@ -207,7 +207,7 @@ def _shares(
         )
     rows = []
     for g, name in enumerate(names):
-        for i, label in enumerate(found.labels):
+        for i, label in enumerate(labels.labels):
             here = {key: float(values[g, i]) for key, values in numbers.items()}
             sizes = {"n_gold": int(n_gold[g, i]), "n_corpus": int(table.corpus[g].sum())}
             note = _note(here, sizes["n_gold"], None if clusters is None else int(clusters[g]))
@@ -217,7 +217,7 @@ def _shares(
     own = np.arange(x + 1)
     merged = [
         f"{'' if name == '' else name + ': '}the texts that the model calls "
-        f"{listed((*found.labels, 'nothing valid')[k] for k in np.flatnonzero(estimate.stratum[g] != own))} "
+        f"{listed((*labels.labels, 'nothing valid')[k] for k in np.flatnonzero(estimate.stratum[g] != own))} "
         "were joined with others"
         for g, name in enumerate(names)
         if (estimate.stratum[g] != own).any()

@@ -187,11 +187,11 @@ class Prevalence(Finding):
     @property
     def warnings(self) -> list[str]:
         """What a reader of the shares should know about single ones."""
-        found: dict[str, list[str]] = {}
+        by_warning: dict[str, list[str]] = {}
         for s in self.shares:
             for note in filter(None, s.note.split("; ")):
-                found.setdefault(note, []).append(s.label if self.by is None else f"{s.group} {s.label}")
-        return [f"{listed(names)}: {note}." for note, names in found.items()]
+                by_warning.setdefault(note, []).append(s.label if self.by is None else f"{s.group} {s.label}")
+        return [f"{listed(names)}: {note}." for note, names in by_warning.items()]
 
     def _grid(self) -> Grid:
         rows: list[Row] = []

@@ -63,13 +63,13 @@ class Regression(Finding):
         """Return estimate, low, high, standard error and p of every term."""
         from scipy.stats import t
 
-        found = self.fits[name]
-        if found.reason:
+        fit = self.fits[name]
+        if fit.reason:
             return [(math.nan,) * 5 for _ in self.terms]
-        half = float(t.ppf((1 + self.level) / 2, found.df)) * found.se
-        with_p = zip(found.beta.tolist(), half.tolist(), found.se.tolist(), strict=True)
+        half = float(t.ppf((1 + self.level) / 2, fit.df)) * fit.se
+        with_p = zip(fit.beta.tolist(), half.tolist(), fit.se.tolist(), strict=True)
         return [
-            (b, b - h, b + h, se, float(2 * t.sf(abs(b) / se, found.df)) if se else math.nan)
+            (b, b - h, b + h, se, float(2 * t.sf(abs(b) / se, fit.df)) if se else math.nan)
             for b, h, se in with_p
         ]
 
@@ -94,9 +94,9 @@ class Regression(Finding):
 
     def forests(self) -> list[Drawn]:
         """Return the coefficients with their intervals, corrected above naive above gold only."""
-        found = {name: self._limits(name) for name in ESTIMATORS}
+        limits = {name: self._limits(name) for name in ESTIMATORS}
         rows = [
-            (f"{term}: {name.replace('_', ' ')}", *found[name][i][:3])
+            (f"{term}: {name.replace('_', ' ')}", *limits[name][i][:3])
             for i, term in enumerate(self.terms)
             if term != "Intercept"
             for name in ESTIMATORS
@@ -105,12 +105,12 @@ class Regression(Finding):
 
     def blocks(self) -> list[Block]:
         """Return the page: what moved, the coefficients, what was checked and what limits it."""
-        found = {name: self._limits(name) for name in ESTIMATORS}
+        limits = {name: self._limits(name) for name in ESTIMATORS}
         rows: list[Row] = []
         for i, term in enumerate(self.terms):
             cells: list[Cell | str] = [term]
             for name in ESTIMATORS:
-                b, low, high, _, p = found[name][i]
+                b, low, high, _, p = limits[name][i]
                 tone: Literal["strong", "quiet"] = "strong" if name == "corrected" else "quiet"
                 cells += [Cell(plain(b, 3), tone), Cell(interval(low, high, 3), tone)]
                 if name == "corrected":

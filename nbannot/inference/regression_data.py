@@ -85,10 +85,10 @@ def regression_data(formula: str, corpus: Run, *, cluster: str | None, **design:
         raise ScoringError(
             "the formula names no field of the codebook: there is no label of the model in it."
         )
-    found = {f.column: measured(corpus, f.column, **design) for f in named}
-    first = found[named[0].column]
+    labels = {f.column: measured(corpus, f.column, **design) for f in named}
+    first = labels[named[0].column]
     task = first.task
-    gold = np.logical_and.reduce([m.human >= 0 for m in found.values()])
+    gold = np.logical_and.reduce([m.human >= 0 for m in labels.values()])
     notes = list(first.notes)
     columns = {name: column_values(list(task.data[name])) for name in plain}
     usable = np.ones(len(task), dtype=bool)
@@ -99,7 +99,7 @@ def regression_data(formula: str, corpus: Run, *, cluster: str | None, **design:
         names = first.column(cluster)
         usable &= np.array([bool(n.strip()) for n in names])
         clusters = unit_codes(names)
-    y, gold_y, answered = _outcome(side, task, found, notes)
+    y, gold_y, answered = _outcome(side, task, labels, notes)
     usable &= ~np.isnan(y)
     if side.field is None:
         gold_y = y
@@ -108,7 +108,7 @@ def regression_data(formula: str, corpus: Run, *, cluster: str | None, **design:
         notes.append(f"{plural(dropped, 'text')} with a blank in a column of the formula: left out.")
     by_model, by_people = dict(columns), dict(columns)
     for name, f in fields.items():
-        m = found[f.column]
+        m = labels[f.column]
         model, people = labels_at(f, m, m.model), labels_at(f, m, m.human)
         answered &= m.model >= 0
         seen = {*model, *people}
@@ -143,7 +143,7 @@ def regression_data(formula: str, corpus: Run, *, cluster: str | None, **design:
 
 
 def _outcome(
-    side: Side, task: Any, found: dict[str, Measured], notes: list[str]
+    side: Side, task: Any, labels: dict[str, Measured], notes: list[str]
 ) -> tuple[FloatArray, FloatArray, BoolArray]:
     """Return the outcome by the model (the mean where there is no answer), by people, and where the model answered."""
     if side.field is None:
@@ -153,7 +153,7 @@ def _outcome(
                 f"the outcome '{side.text}' holds no numbers: compare it, e.g. {side.column} == 'x'."
             )
         return y, y, np.ones(len(y), dtype=bool)
-    m = found[side.field.column]
+    m = labels[side.field.column]
     y, people = (numbers(side, labels_at(side.field, m, codes)) for codes in (m.model, m.human))
     answered = ~np.isnan(y)
     if np.isnan(people[m.human >= 0]).any():

@@ -37,8 +37,8 @@ class GoldTable:
     @classmethod
     def of_counts(cls, counts: FloatArray, corpus: FloatArray) -> GoldTable:
         """Return the table of one group, drawn with equal probability, from (X, K) counts and (K,) corpus counts."""
-        found = np.asarray(counts, dtype=float)[None]
-        return cls(found, found, found, np.asarray(corpus, dtype=float)[None])
+        table = np.asarray(counts, dtype=float)[None]
+        return cls(table, table, table, np.asarray(corpus, dtype=float)[None])
 
 
 @dataclass(frozen=True)
@@ -143,11 +143,11 @@ def joins(n: FloatArray, corpus: FloatArray, ordered: bool) -> list[tuple[int, i
     Sparse strata are pooled first; if the pool is still too small it joins the stratum with the fewest labels. On an
     ordered scale each joins its nearest neighbour.
     """
-    found: list[tuple[int, int]] = []
+    joined: list[tuple[int, int]] = []
     n, corpus = n.copy(), corpus.copy()
 
     def join(source: int, target: int) -> None:
-        found.append((source, target))
+        joined.append((source, target))
         n[target] += n[source]
         corpus[target] += corpus[source]
         n[source] = corpus[source] = 0
@@ -157,7 +157,7 @@ def joins(n: FloatArray, corpus: FloatArray, ordered: bool) -> list[tuple[int, i
         sparse = [k for k in range(len(n)) if corpus[k] > 0 and n[k] < FEWEST_IN_STRATUM]
         others = [k for k in range(len(n)) if corpus[k] > 0 and k not in sparse]
         if not sparse or len(sparse) + len(others) < 2:
-            return found
+            return joined
         first = sparse[0]
         if ordered and first != last and [k for k in others + sparse[1:] if k != last]:
             near = [k for k in others + sparse[1:] if k != last]
@@ -253,12 +253,12 @@ def matrix_inversion(table: GoldTable) -> FloatArray:
     square, corpus = table.counts[:, :, :x], table.corpus[:, :x]
     given = ratio(square, square.sum(2, keepdims=True))
     share = ratio(corpus, corpus.sum(1, keepdims=True))
-    found = np.full(share.shape, np.nan)
+    shares = np.full(share.shape, np.nan)
     for g in range(len(share)):
         transposed = given[g].T
         if np.isfinite(transposed).all() and abs(np.linalg.det(transposed)) > 1e-9:
-            found[g] = np.linalg.solve(transposed, share[g])
-    return found
+            shares[g] = np.linalg.solve(transposed, share[g])
+    return shares
 
 
 def neyman(table: GoldTable, more: int) -> FloatArray:

@@ -242,14 +242,14 @@ def tipping_point(
     by = by.strip("`")
     if side.field is None:
         raise ScoringError(f"'{side.column}' is no field: there is no label of the model in this finding.")
-    found = measured(corpus, side.field.column, gold=gold, sampled=sampled, reason=reason)
-    codes, names = group_codes(found.column(by))
+    labels = measured(corpus, side.field.column, gold=gold, sampled=sampled, reason=reason)
+    codes, names = group_codes(labels.column(by))
     if len(names) != 2:
         raise ScoringError(
             f"a tipping point compares two groups. Column '{by}' has {len(names)}: {listed(map(repr, names))}.\n"
             "  Take a part of the texts, or a column with two values."
         )
-    y, human = (numbers(side, labels_at(side.field, found, which)) for which in (found.model, found.human))
+    y, human = (numbers(side, labels_at(side.field, labels, which)) for which in (labels.model, labels.human))
     known = ~np.isnan(y)
     if not np.isin(y[known], (0, 1)).all():
         raise ScoringError(f"the outcome must be 0 or 1: compare {side.field.name} with one label.")
@@ -263,7 +263,7 @@ def tipping_point(
         raise ScoringError(
             f"no rates can be measured in {listed(missing)}: texts that people call so, and others, must be coded."
         )
-    notes = list(found.notes)
+    notes = list(labels.notes)
     if unanswered := int((~known).sum()):
         notes.append(f"{unanswered:,} texts without a valid answer of the model are left out.")
     return _tipped(side.text, by, (names[0], names[1]), rates, level, notes)
@@ -373,16 +373,16 @@ def _first(
 def _common(rates: tuple[Rates, Rates], at: Callable[..., tuple[float, float]]) -> dict[str, float]:
     """Return by how much both rates of both groups have to fall for the interval to reach 0, and for another sign."""
     first = at([one.sensitivity for one in rates], [one.specificity for one in rates])
-    found = {"the interval reaches 0": math.nan, "the sign changes": math.nan}
+    points = {"the interval reaches 0": math.nan, "the sign changes": math.nan}
     most = min((one.sensitivity + one.specificity - 1) / 2 for one in rates)
     for step in range(1001):
         c = most * step / 1000
         value, half = at([one.sensitivity - c for one in rates], [one.specificity - c for one in rates])
         if math.isnan(value):
             break
-        if math.isnan(found["the interval reaches 0"]) and abs(value) <= half:
-            found["the interval reaches 0"] = c
+        if math.isnan(points["the interval reaches 0"]) and abs(value) <= half:
+            points["the interval reaches 0"] = c
         if (value > 0) != (first[0] > 0):
-            found["the sign changes"] = c
+            points["the sign changes"] = c
             break
-    return found
+    return points

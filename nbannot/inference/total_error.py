@@ -218,14 +218,14 @@ def total_error(
     y = given.values.ravel()
     nested = {facet: of for facet, of in cells.items() if facet != "repeat"}
     sizes, df, rest, negative = components(y, nested)
-    found = [Component(TEXTS, len(items[0].task), given.df, given.variance)]
+    estimated = [Component(TEXTS, len(items[0].task), given.df, given.variance)]
     for facet, variance in sizes.items():
         parts = facet.split(" × ")
         n_levels = len(set(zip(*(nested[part] for part in parts), strict=True)))
-        found.append(Component(facet, n_levels, df[facet], variance, all(part in held for part in parts)))
+        estimated.append(Component(facet, n_levels, df[facet], variance, all(part in held for part in parts)))
     rest_name, rest_fixed = _rest(nested, len(y), held, "repeat" in cells)
-    found.append(Component(rest_name, len(y), max(1, len(y) - 1 - sum(df.values())), rest, rest_fixed))
-    return _result(given.name, float(y.mean()), found, given.bounds, negative, items, held)
+    estimated.append(Component(rest_name, len(y), max(1, len(y) - 1 - sum(df.values())), rest, rest_fixed))
+    return _result(given.name, float(y.mean()), estimated, given.bounds, negative, items, held)
 
 
 def _rest(nested: Mapping[str, Sequence[str]], n: int, held: set[str], repeated: bool) -> tuple[str, bool]:
@@ -244,30 +244,30 @@ def _rest(nested: Mapping[str, Sequence[str]], n: int, held: set[str], repeated:
 def _result(
     name: str,
     estimate: float,
-    found: Sequence[Component],
+    parts: Sequence[Component],
     bounds: tuple[float, float],
     negative: Sequence[str],
     runs: Sequence[Run],
     held: set[str],
 ) -> TotalError:
-    texts = found[0]
-    mean = [one.variance / (1 if one is texts else one.levels) for one in found]
-    kept = [i for i, one in enumerate(found) if not one.fixed]
-    low, high, df = whole_limits(estimate, [mean[i] for i in kept], [found[i].df for i in kept])
+    texts = parts[0]
+    mean = [one.variance / (1 if one is texts else one.levels) for one in parts]
+    kept = [i for i, one in enumerate(parts) if not one.fixed]
+    low, high, df = whole_limits(estimate, [mean[i] for i in kept], [parts[i].df for i in kept])
     one_low, one_high, _ = whole_limits(
-        estimate, [found[i].variance for i in kept], [found[i].df for i in kept]
+        estimate, [parts[i].variance for i in kept], [parts[i].df for i in kept]
     )
     text_low, text_high, _ = whole_limits(estimate, [texts.variance], [texts.df])
     limits = [min(max(v, bounds[0]), bounds[1]) for v in (text_low, text_high, low, high, one_low, one_high)]
     notes = [f"{listed(negative)}: estimated below 0, set to 0."] if negative else []
-    few = [one.name for one in found[1:] if one.name != REST and one.levels < FEW_LEVELS and not one.fixed]
+    few = [one.name for one in parts[1:] if one.name != REST and one.levels < FEW_LEVELS and not one.fixed]
     if few:
         notes.append(
             f"Few levels of {listed(few)}: the whole interval uses t with {df:.1f} degrees of freedom."
         )
     holds = sorted(held) or ["nothing"]
     notes.append(f"Holds fixed: {listed(holds)}. The grid is taken as crossed; repeats are what is left.")
-    designs = _designs(found, mean, kept, estimate, runs)
+    designs = _designs(parts, mean, kept, estimate, runs)
     return TotalError(
         name=name,
         estimate=estimate,
@@ -278,7 +278,7 @@ def _result(
         one_run_low=limits[4],
         one_run_high=limits[5],
         df=df,
-        components=tuple(found),
+        components=tuple(parts),
         n_runs=len(runs),
         n_texts=texts.levels,
         half_width=high - estimate,
@@ -302,14 +302,14 @@ def whole_limits(
 
 
 def _designs(
-    found: Sequence[Component],
+    parts: Sequence[Component],
     mean: Sequence[float],
     kept: Sequence[int],
     estimate: float,
     runs: Sequence[Run],
 ) -> list[tuple[str, float, str]]:
     """Return what one more level of each facet, and a quarter more texts, would make of the half-width."""
-    n_texts = found[0].levels
+    n_texts = parts[0].levels
     more_texts = max(20, n_texts // 4)
     options: list[tuple[str, dict[str, float], str]] = [
         (f"{more_texts} more human labels", {TEXTS: n_texts / (n_texts + more_texts)},
@@ -317,21 +317,21 @@ def _designs(
     ]  # fmt: skip
     per_level: dict[str, int] = {
         name: one.levels
-        for one in found[1:]
+        for one in parts[1:]
         if " × " not in one.name and one.name != REST
         for name in one.name.split(", ")
     }
     for name, k in per_level.items():
-        touched = [one for one in found[1:] if name in re.split(" × |, ", one.name) or one is found[-1]]
+        touched = [one for one in parts[1:] if name in re.split(" × |, ", one.name) or one is parts[-1]]
         factors = {one.name: k / (k + 1) for one in touched}
         calls = n_texts * max(1, len(runs) // max(1, k))
         price = "one more person's labels" if name == CODERS else f"{calls:,} calls"
         options.append((f"one more {name}", factors, price))
     designs = []
-    *_, at_least = whole_limits(estimate, [mean[i] for i in kept], [found[i].df for i in kept])
+    *_, at_least = whole_limits(estimate, [mean[i] for i in kept], [parts[i].df for i in kept])
     for words, factors, price in options:
-        new = [mean[i] * factors.get(found[i].name, 1.0) for i in kept]
-        _, high, _ = whole_limits(estimate, new, [_more_df(found[i], factors) for i in kept], at_least)
+        new = [mean[i] * factors.get(parts[i].name, 1.0) for i in kept]
+        _, high, _ = whole_limits(estimate, new, [_more_df(parts[i], factors) for i in kept], at_least)
         designs.append((words, high - estimate, price))
     return designs
 

@@ -79,7 +79,7 @@ class Understudy(Finding):
         """Return the page: who may take over, the differences, what limits it."""
         fit = [one.name for one in self.candidates if one.equivalent]
         who = ", ".join(fit) if fit else "none of them is shown to be"
-        said = f"As good as {self.final} within ±{self.margin:g}: {who}."
+        sentence = f"As good as {self.final} within ±{self.margin:g}: {who}."
         rows: list[Row] = [
             [
                 Cell(one.name, "strong" if one.equivalent else "plain"),
@@ -98,7 +98,7 @@ class Understudy(Finding):
         header = ["candidate", metric_words(self.metric), "difference", f"{self.level:.0%}", "", "n"]
         return [
             Heading("Understudy", 1, f"{self.field.name}, margin ±{self.margin:g}"),
-            Para(said, "notice"),
+            Para(sentence, "notice"),
             Grid(header, rows, "lrrilr"),
             Bullets(LIMITS, "quiet"),
         ]
@@ -160,16 +160,16 @@ def understudy(
     data = aligned(items, f, column_of(items[0].task, items[0].task.cluster_column(cluster)), None)
     name = metric or HEADLINE[f.type]
     names = names_of(items)
-    found = []
+    rates = []
     for item, own in zip(items[1:], data[1:], strict=True):
         pair = compare_two(own, data[0], name, level=1 - 2 * alpha, n_resamples=n_resamples, seed=seed)
         known = pair.ci_low == pair.ci_low
-        found.append(
+        rates.append(
             Candidate(
                 item.run_id, names[item.run_id], pair.value_a, pair.value_b, pair.diff, pair.ci_low, pair.ci_high,
                 known and -margin < pair.ci_low and pair.ci_high < margin, known and pair.ci_low > -margin, pair.n,
                 seconds_of(item), energy_of(item), pair.reason,
             )
         )  # fmt: skip
-    found.sort(key=lambda one: (not one.equivalent, -one.value if one.value == one.value else 0.0))
-    return Understudy(f, name, float(margin), 1 - 2 * alpha, names[final.run_id], tuple(found))
+    rates.sort(key=lambda one: (not one.equivalent, -one.value if one.value == one.value else 0.0))
+    return Understudy(f, name, float(margin), 1 - 2 * alpha, names[final.run_id], tuple(rates))

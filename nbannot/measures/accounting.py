@@ -232,8 +232,8 @@ def _encode(values: Sequence[Any], positions: _Positions) -> Codes:
     try:
         codes = np.fromiter(map(find, values), dtype=np.int32, count=len(values))
     except TypeError:  # a list or a dictionary where a label belongs
-        found = (find(value) if _hashable(value) else -2 for value in values)
-        codes = np.fromiter(found, dtype=np.int32, count=len(values))
+        places = (find(value) if _hashable(value) else -2 for value in values)
+        codes = np.fromiter(places, dtype=np.int32, count=len(values))
     for row in np.flatnonzero(codes == -2).tolist():
         if is_missing(values[row]):
             codes[row] = -1
@@ -250,9 +250,9 @@ def _hashable(value: object) -> bool:
 
 def _refuse_human_labels(data: FieldData, bad: NDArray[np.intp]) -> None:
     values = data.human if data.human_codes is None else data.human_codes
-    found = Counter(repr(values[row]) for row in bad)
+    counts = Counter(repr(values[row]) for row in bad)
     raise ScoringError(
-        f"{len(bad)} human labels are not in the codebook: {listed(found)}.\n"
+        f"{len(bad)} human labels are not in the codebook: {listed(counts)}.\n"
         f"  rows: {listed(bad.tolist())}; the codebook has {listed(map(repr, data.labels))}\n"
         "  Correct the labels or the codebook, or blank these labels to treat them as not coded."
     )
@@ -263,8 +263,8 @@ def _reasons(data: FieldData, status: NDArray[np.int8], not_options: BoolArray) 
     given = data.missing_reason
     fallback = (NOT_AN_OPTION if outside else NO_ANSWER for outside in not_options[missing])
     named = [] if given is None else [given[row] for row in missing]
-    found = Counter((named[i] if named else "") or other for i, other in enumerate(fallback))
-    return dict(found.most_common())
+    counts = Counter((named[i] if named else "") or other for i, other in enumerate(fallback))
+    return dict(counts.most_common())
 
 
 def _shape_problems(data: FieldData) -> list[str]:

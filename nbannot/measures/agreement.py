@@ -191,7 +191,7 @@ def counts_agreement(
 
     def evaluate(totals: FloatArray) -> Mapping[str, FloatArray]:
         t = CoderTotals.of(totals, len(known))
-        found = {
+        values = {
             "percent_agreement": percent_agreement(t),
             "fleiss_kappa": fleiss_kappa(t),
             "gwet_ac1": gwet_ac1(t),
@@ -199,8 +199,8 @@ def counts_agreement(
             "krippendorff_alpha_nominal": krippendorff_alpha(t),
         }
         if numeric:
-            found["krippendorff_alpha_interval"] = krippendorff_alpha(t, "interval", known)
-        return found
+            values["krippendorff_alpha_interval"] = krippendorff_alpha(t, "interval", known)
+        return values
 
     sample = sample_rows(
         unit_statistics(counts), None if clusters is None else unit_codes(clusters), seed=settings.seed
@@ -211,7 +211,7 @@ def counts_agreement(
         NAN, n=len(counts), n_answered=n_pairable, labels_used=labels, conventions=f"alpha {level}"
     )
     intervals = Intervals(sample, evaluate, settings, blank)
-    found = {
+    values = {
         name: intervals.result(
             name,
             bounds=(-1.0, 1.0),
@@ -225,13 +225,13 @@ def counts_agreement(
         "krippendorff_alpha_nominal": "nominal",
         "krippendorff_alpha_interval": "interval",
     }
-    for name, result in found.items():
+    for name, result in values.items():
         if result.defined:
             alpha = package_alpha(counts, levels[name], known) if name in levels else None
-            found[name] = replace(
+            values[name] = replace(
                 result, value=result.value if alpha is None else alpha, se=intervals.error(name)
             )
-    return found
+    return values
 
 
 PACKAGE_CELLS = 20_000_000

@@ -38,10 +38,10 @@ def equal_mass(confidence: ArrayLike, bins: int = BINS) -> IntArray:
     [1, 0, 1, 0]
     """
     order = np.argsort(np.asarray(confidence, dtype=float), kind="stable")
-    found = np.empty(len(order), dtype=np.int64)
+    bin_of = np.empty(len(order), dtype=np.int64)
     for number, rows in enumerate(np.array_split(order, bins)):
-        found[rows] = number
-    return found
+        bin_of[rows] = number
+    return bin_of
 
 
 def calibration_error(confidence: ArrayLike, right: ArrayLike, bin_of: IntArray) -> float:
@@ -111,8 +111,8 @@ def log_loss(probabilities: ArrayLike, truth: Sequence[int] | IntArray) -> float
     shares = np.asarray(probabilities, dtype=float)
     if not len(shares):
         return NAN
-    told = shares[np.arange(len(shares)), np.asarray(truth)]
-    return float(-np.log(np.maximum(told, LEAST)).mean())
+    given = shares[np.arange(len(shares)), np.asarray(truth)]
+    return float(-np.log(np.maximum(given, LEAST)).mean())
 
 
 def auroc(confidence: ArrayLike, right: ArrayLike) -> float:
@@ -155,8 +155,8 @@ def at_temperature(probabilities: ArrayLike, temperature: float) -> FloatArray:
     """
     logs = np.log(np.maximum(np.asarray(probabilities, dtype=float), LEAST)) / temperature
     shares = np.exp(logs - logs.max(1, keepdims=True))
-    found: FloatArray = shares / shares.sum(1, keepdims=True)
-    return found
+    scaled: FloatArray = shares / shares.sum(1, keepdims=True)
+    return scaled
 
 
 def fitted_temperature(probabilities: ArrayLike, truth: Sequence[int] | IntArray) -> float:
@@ -167,8 +167,8 @@ def fitted_temperature(probabilities: ArrayLike, truth: Sequence[int] | IntArray
         return log_loss(at_temperature(probabilities, math.exp(log_temperature)), truth)
 
     limits = (math.log(TEMPERATURES[0]), math.log(TEMPERATURES[1]))
-    found: Any = minimize_scalar(loss, bounds=limits, method="bounded")
-    return math.exp(float(found.x))
+    optimum: Any = minimize_scalar(loss, bounds=limits, method="bounded")
+    return math.exp(float(optimum.x))
 
 
 def fitted_threshold(yes: ArrayLike, truth: ArrayLike) -> float:
@@ -176,10 +176,10 @@ def fitted_threshold(yes: ArrayLike, truth: ArrayLike) -> float:
 
     Among equally good ones that nearest to .5 is taken; .5 where no threshold is better than chance.
     """
-    sure, said = np.asarray(yes, dtype=float), np.asarray(truth, dtype=float)
-    told = np.unique(sure)
-    tried = np.append((told[:-1] + told[1:]) / 2, 0.5)
-    kappas = [round(two_way_kappa(sure >= one, said), 12) for one in tried]
+    sure, positive = np.asarray(yes, dtype=float), np.asarray(truth, dtype=float)
+    steps = np.unique(sure)
+    tried = np.append((steps[:-1] + steps[1:]) / 2, 0.5)
+    kappas = [round(two_way_kappa(sure >= one, positive), 12) for one in tried]
     best = max(kappas)
     if best <= 0:
         return 0.5

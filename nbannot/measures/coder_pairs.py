@@ -37,7 +37,7 @@ def pair_matrices(
     shares = np.stack([plane.T @ rated for plane in planes])  # label counts of a on what b coded, too
     chance = ratio((shares * shares.transpose(0, 2, 1)).sum(0), n * n)
     observed = ratio(agreed, n)
-    found = {
+    matrices = {
         "percentage_agreement": observed,
         "cohen_kappa": ratio(observed - chance, np.where(1 - chance > 1e-12, 1 - chance, 0.0)),
     }
@@ -48,8 +48,8 @@ def pair_matrices(
         mean, mean_square = (ratio(m.T @ rated, n) for m in (x, squares))
         apart = mean_square + mean_square.T - 2 * ratio(x.T @ x, n)
         expected = mean_square + mean_square.T - 2 * mean * mean.T
-        found["quadratic_kappa"] = 1 - ratio(apart, np.where(expected > 1e-12, expected, 0.0))
-    return found, n
+        matrices["quadratic_kappa"] = 1 - ratio(apart, np.where(expected > 1e-12, expected, 0.0))
+    return matrices, n
 
 
 def against_majority(codes: IntArray, k: int) -> tuple[IntArray, IntArray]:

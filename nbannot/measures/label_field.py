@@ -192,10 +192,10 @@ def _extra(
     conditional = any(rows.counts[name] for name in ("na_na", "missed_gate", "spurious"))
     if conditional:
         names.append("missed_gate_rate")
-    found = {name: _result(headline, name, counts, data.labels) for name in names}
+    results = {name: _result(headline, name, counts, data.labels) for name in names}
     if not conditional:
-        return found
-    return found | _given_both(headline, rows) | _end_to_end(data, rows, headline.blank, settings)
+        return results
+    return results | _given_both(headline, rows) | _end_to_end(data, rows, headline.blank, settings)
 
 
 def _given_both(headline: Intervals, rows: Account) -> dict[str, Result]:

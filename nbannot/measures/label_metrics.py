@@ -37,13 +37,15 @@ def from_tables(k: int, values: FloatArray | None) -> Evaluate:
     def evaluate(totals: FloatArray) -> dict[str, FloatArray]:
         tables = totals.reshape(-1, k, k + MISSING_COLUMNS)
         strict = strict_tables(tables)
-        found = _of_labels(label_counts(strict), label_counts(tables[..., :-2]), k)
-        found |= _of_classes(label_counts(strict))
-        found |= _of_gates(tables[..., [-3, -1]].sum((-2, -1)), tables[..., -2].sum(-1), tables.sum((-2, -1)))
+        statistics = _of_labels(label_counts(strict), label_counts(tables[..., :-2]), k)
+        statistics |= _of_classes(label_counts(strict))
+        statistics |= _of_gates(
+            tables[..., [-3, -1]].sum((-2, -1)), tables[..., -2].sum(-1), tables.sum((-2, -1))
+        )
         if values is not None:
             worst = ordinal.farthest_imputed(strict, values)
-            found |= _of_scale(found, tables[..., :-MISSING_COLUMNS], worst, values)
-        return found
+            statistics |= _of_scale(statistics, tables[..., :-MISSING_COLUMNS], worst, values)
+        return statistics
 
     return evaluate
 
@@ -71,14 +73,14 @@ def from_cells(places: IntArray, k: int, values: FloatArray | None, classes: Int
     def evaluate(counts: FloatArray) -> dict[str, FloatArray]:
         strict = strict_cells.label_counts(counts)
         both = strict if both_cells is None else both_cells.label_counts(counts[:, no_gate])
-        found = _of_labels(strict, both, k)
-        found |= _of_classes(LabelCounts(*(part[:, of_class] for part in strict)))
-        found |= _of_gates(counts @ invalid, counts @ closed, strict.n)
+        statistics = _of_labels(strict, both, k)
+        statistics |= _of_classes(LabelCounts(*(part[:, of_class] for part in strict)))
+        statistics |= _of_gates(counts @ invalid, counts @ closed, strict.n)
         if values is not None:
             scored = CellTable(scored_cells, counts[:, answered])
             worst = scored if worst_cells is scored_cells else CellTable(worst_cells, counts)
-            found |= _of_scale(found, scored, worst, values)
-        return found
+            statistics |= _of_scale(statistics, scored, worst, values)
+        return statistics
 
     return evaluate
 
@@ -116,7 +118,7 @@ def _of_labels(strict: LabelCounts, both: LabelCounts, k: int) -> dict[str, Floa
     made = {metric: metric(strict) for metric in set(LABEL_METRICS.values()) - {cls.gwet_ac1}}
     made[cls.gwet_ac1] = cls.gwet_ac1(strict, k)
     answered = strict.answered()
-    found = {
+    values = {
         **{name: made[metric] for name, metric in LABEL_METRICS.items()},
         "f1_micro": cls.f1_micro(strict),
         "pabak": cls.pabak(strict, k),
@@ -126,8 +128,8 @@ def _of_labels(strict: LabelCounts, both: LabelCounts, k: int) -> dict[str, Floa
         "gwet_ac1_answered": cls.gwet_ac1(answered, k),
     }
     same = both is strict
-    return found | {
-        f"{name}_given_both": found[name] if same else LABEL_METRICS[name](both)
+    return values | {
+        f"{name}_given_both": values[name] if same else LABEL_METRICS[name](both)
         for name in ("accuracy", "f1_macro", "cohen_kappa")
     }
 
@@ -145,7 +147,7 @@ def _of_gates(invalid: FloatArray, closed: FloatArray, n: FloatArray) -> dict[st
 
 
 def _of_scale(
-    found: dict[str, FloatArray], scored: Tables, worst: Tables, values: FloatArray
+    statistics: dict[str, FloatArray], scored: Tables, worst: Tables, values: FloatArray
 ) -> dict[str, FloatArray]:
     """Return the Likert metrics of the answered rows, and with every missing answer as far off as can be."""
     of_points: dict[str, Callable[[Tables, FloatArray], FloatArray]] = {
@@ -160,7 +162,7 @@ def _of_scale(
         far = {name: metric(worst, values) for name, metric in of_points.items()}
         far["spearman_corr"] = ordinal.spearman(worst)
     return {
-        "alpha_nominal": found["krippendorff_alpha"],
+        "alpha_nominal": statistics["krippendorff_alpha"],
         "krippendorff_alpha": ordinal.alpha_ordinal(scored),
         "bias": ordinal.bias(scored, values),
         **scale,

@@ -28,13 +28,13 @@ NAMED = 20
 def small_classes(data: FieldData, rows: Account) -> list[str]:
     """Return the classes that humans used, but too rarely, as ``class X has n=3``."""
     n_k = np.bincount(rows.human[rows.reference], minlength=len(data.labels))
-    found = [
+    small = [
         f"class {label} has n={n}" for label, n in zip(data.labels, n_k, strict=True) if 0 < n < SMALL_CLASS
     ]
     return (
-        [*found[:NAMED], f"{len(found) - NAMED:,} more have fewer than {SMALL_CLASS}"]
-        if len(found) > NAMED + 1
-        else found
+        [*small[:NAMED], f"{len(small) - NAMED:,} more have fewer than {SMALL_CLASS}"]
+        if len(small) > NAMED + 1
+        else small
     )
 
 

@@ -135,13 +135,13 @@ def _farthest(data: FieldData, rows: Account, missing: BoolArray, metric: str) -
     answered_table = _answered_table(rows, len(values))
     of_label, points = rows.human[missing].astype(np.int64), np.arange(len(values))
     ends = [np.where(of_label == end, top - end, end).astype(np.int64) for end in (0, top)]
-    found = []
+    places = []
     for first in (start, *ends):
         table = answered_table.copy()
         np.add.at(table, (of_label, first), 1)
         chosen = _moved_to_the_worst(of_label, first, points, *_moves_in_table(table, measure))
-        found.append((float(measure(table)), chosen))
-    return min(found, key=lambda one: (math.isnan(one[0]), one[0]))[1]
+        places.append((float(measure(table)), chosen))
+    return min(places, key=lambda one: (math.isnan(one[0]), one[0]))[1]
 
 
 def _costliest(rows: Account, missing: BoolArray, metric: str, k: int) -> IntArray:
@@ -158,13 +158,13 @@ def _costliest(rows: Account, missing: BoolArray, metric: str, k: int) -> IntArr
         same = [np.broadcast_to(side, col.shape) for side in (tp, row)]
         return LABEL_METRICS[metric](LabelCounts(same[0], same[1], col, np.zeros_like(col)))
 
-    found = []
+    places = []
     for place, first in enumerate(candidates[:STARTS]):  # the most frequent labels draw most chance agreement
         start = np.where(of_label == first, candidates[place - 1], first).astype(np.int64)
         col = answered + np.bincount(start, minlength=k).astype(float)
         chosen = _moved_to_the_worst(of_label, start, candidates, *_moves_in_counts(col, measure))
-        found.append((float(measure(col)), chosen))
-    return min(found, key=lambda one: (math.isnan(one[0]), one[0]))[1]
+        places.append((float(measure(col)), chosen))
+    return min(places, key=lambda one: (math.isnan(one[0]), one[0]))[1]
 
 
 Harm = Callable[[int, int, int, IntArray], FloatArray]
@@ -281,13 +281,13 @@ def _wrong_spans(data: FieldData, missing: BoolArray, metric: str) -> FieldData:
 
 def _beside(people: Sequence[Any], length: int, usual: int, label: Any) -> list[tuple[int, int, Any]]:
     """Return marks of `usual` characters in all, as far as there is room outside of people's marks."""
-    found, place, left = [], 0, usual
+    pieces, place, left = [], 0, usual
     for start, end in [*sorted((start, end) for start, end, _ in people), (length, length)]:
         stop = min(start, place + left)
         if stop > place:
-            found.append((place, stop, label))
+            pieces.append((place, stop, label))
             left -= stop - place
         place = max(place, end)
         if left <= 0:
             break
-    return found
+    return pieces

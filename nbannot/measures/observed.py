@@ -70,7 +70,7 @@ class Cells:
         equal higher digits and then by model label; which of them have a 0; and for the others, where their block
         and their model label begin and end in that order.
         """
-        found = []
+        levels = []
         for digit in range(max(1, int(self.human.max(initial=0)).bit_length())):
             block, upper = self.human >> (digit + 1), (self.human >> digit) & 1
             order = np.lexsort((self.model, block))
@@ -80,8 +80,8 @@ class Cells:
             tie = of_block * (len(self.labels) + 1) + self.model[order]
             starts = (np.searchsorted(keys, keys[right]) for keys in (of_block, tie))
             ends = (np.searchsorted(keys, keys[right], "right") for keys in (tie, of_block))
-            found.append((order, is_lower, right, *starts, *ends))
-        return found
+            levels.append((order, is_lower, right, *starts, *ends))
+        return levels
 
 
 @dataclass(frozen=True)
@@ -111,12 +111,12 @@ class CellTable:
 
     def concordance(self) -> FloatArray:
         """Return (b,) concordant minus discordant pairs, in time that grows with the cells and the digits of L."""
-        found = np.zeros(len(self.counts))
+        sums = np.zeros(len(self.counts))
         for order, lower, right, block_start, tie_start, tie_end, block_end in self.cells.levels:
             counts = self.counts[:, order]
             before = np.zeros((len(counts), len(order) + 1))
             np.cumsum(counts * lower, axis=1, out=before[:, 1:])
             less = before[:, tie_start] - before[:, block_start]
             more = before[:, block_end] - before[:, tie_end]
-            found += (counts[:, right] * (less - more)).sum(-1)
-        return found
+            sums += (counts[:, right] * (less - more)).sum(-1)
+        return sums

@@ -170,8 +170,8 @@ def _product(tables: Tables, human: FloatArray, model: FloatArray) -> FloatArray
     """Return the sum over the cells of count times human times model score."""
     if isinstance(tables, CellTable):
         return tables.product(human, model)
-    found: FloatArray = np.einsum("...i,...i->...", np.einsum("...ij,...j->...i", tables, model), human)
-    return found
+    product: FloatArray = np.einsum("...i,...i->...", np.einsum("...ij,...j->...i", tables, model), human)
+    return product
 
 
 def _concordance(tables: Tables) -> FloatArray:

@@ -101,7 +101,7 @@ def compare_two(
     extras: bool | TextExtras = False,
 ) -> PairResult:
     """Return the difference of two runs in one metric; see `compare_many`."""
-    found = compare_many(
+    result = compare_many(
         [data_a, data_b],
         metric,
         n_resamples=n_resamples,
@@ -110,7 +110,7 @@ def compare_two(
         names=names,
         extras=extras,
     )
-    return found.pairs[0]
+    return result.pairs[0]
 
 
 def compare_many(
@@ -139,8 +139,8 @@ def compare_many(
     ScoringError
         Fewer than two runs, runs on different rows, or an unknown metric.
     """
-    found = paired(runs, metric, n_resamples=n_resamples, seed=seed, level=level, names=names, extras=extras)
-    return adjust_family([found], method)[0]
+    pairs = paired(runs, metric, n_resamples=n_resamples, seed=seed, level=level, names=names, extras=extras)
+    return adjust_family([pairs], method)[0]
 
 
 def paired(
@@ -247,19 +247,19 @@ def _as_tested(pair: PairResult, low: float, high: float, alpha: float) -> tuple
     return low, min(limit, -low)
 
 
-def _ranked(found: ManyResult, alpha: float) -> ManyResult:
+def _ranked(result: ManyResult, alpha: float) -> ManyResult:
     """Return the result with the comparisons to the best run."""
-    if found.best is None:
-        return found
-    to_best, same = [], [found.best]
-    for (a, b), pair in zip(combinations(range(len(found.runs)), 2), found.pairs, strict=True):
-        if found.best not in (a, b):
+    if result.best is None:
+        return result
+    to_best, same = [], [result.best]
+    for (a, b), pair in zip(combinations(range(len(result.runs)), 2), result.pairs, strict=True):
+        if result.best not in (a, b):
             continue
-        other = b if a == found.best else a
-        to_best.append(pair if a == found.best else _turned(pair))
-        if not pair.p_adjusted < alpha and not math.isnan(found.values[other]):
+        other = b if a == result.best else a
+        to_best.append(pair if a == result.best else _turned(pair))
+        if not pair.p_adjusted < alpha and not math.isnan(result.values[other]):
             same.append(other)
-    return replace(found, to_best=to_best, not_distinguishable=tuple(sorted(same)))
+    return replace(result, to_best=to_best, not_distinguishable=tuple(sorted(same)))
 
 
 def _turned(pair: PairResult) -> PairResult:

@@ -130,8 +130,8 @@ def multiplicities(p: Sequence[float], method: str = "holm") -> FloatArray:
     elif method == "bonferroni":
         out[known] = m
     else:
-        found = max(1, int((adjusted(p, method)[known] < ALPHA).sum()))
-        out[known] = m * ((1 / np.arange(1, m + 1)).sum() if method == "by" else 1.0) / found
+        significant = max(1, int((adjusted(p, method)[known] < ALPHA).sum()))
+        out[known] = m * ((1 / np.arange(1, m + 1)).sum() if method == "by" else 1.0) / significant
     return out
 
 

@@ -86,18 +86,18 @@ def _unaligned(data: FieldData, used: list[int], answered: BoolArray) -> FloatAr
 
     A bare number of quotes counts one token and one character each, the least they can be.
     """
-    found = np.zeros((len(used), 3))
+    counts = np.zeros((len(used), 3))
     if data.unaligned is None:
-        return found
+        return counts
     for index, row in enumerate(used):
         quotes = data.unaligned[row]
         if isinstance(quotes, int | np.integer):
-            found[index] = quotes
+            counts[index] = quotes
         else:
-            found[index, 0] = len(quotes)
-            found[index, 1] = sum(max(1, len(TOKEN.findall(quote))) for quote in quotes)
-            found[index, 2] = sum(max(1, len(quote)) for quote in quotes)
-    return np.where(answered[:, None], found, 0.0)
+            counts[index, 0] = len(quotes)
+            counts[index, 1] = sum(max(1, len(TOKEN.findall(quote))) for quote in quotes)
+            counts[index, 2] = sum(max(1, len(quote)) for quote in quotes)
+    return np.where(answered[:, None], counts, 0.0)
 
 
 def _ambiguous(model: Spans, texts: Sequence[str]) -> int:
@@ -110,14 +110,14 @@ def _ambiguous(model: Spans, texts: Sequence[str]) -> int:
 def evaluate(totals: FloatArray, n_labels: int) -> Mapping[str, FloatArray]:
     """Return every span metric of (..., d) totals."""
     column = {name: totals[..., index] for index, name in enumerate(COLUMNS)}
-    found = {
+    values = {
         name: formula(*(column[needed] for needed in columns))
         for name, (columns, formula) in (SPAN_METRICS | EXTRA_SPAN_METRICS).items()
     }
     presence = presence_label_counts(column)
     first = len(COLUMNS)
     tp, human, model = (totals[..., first + i * n_labels : first + (i + 1) * n_labels] for i in range(3))
-    return found | {
+    return values | {
         "coverage": cls.coverage(presence),
         "presence_agreement": cls.accuracy(presence),
         "presence_kappa": cls.cohen_kappa(presence),
@@ -159,12 +159,12 @@ def _result(intervals: Intervals, name: str, warning: str) -> Result:
 def _per_class(data: FieldData, intervals: Intervals, human: Spans, model: Spans) -> list[dict[str, Any]]:
     """Return per label token precision, recall and F1; support and predicted count spans."""
     never = {"precision": "never predicted", "recall": "no human instance", "f1": "never used"}
-    found = []
+    rows = []
     for index, label in enumerate(data.labels):
         parts = {name: intervals.result(f"label_{name}", index, if_undefined=never[name]) for name in never}
         support, predicted = (int((side.label == index).sum()) for side in (human, model))
-        found.append(class_row(label, parts, support, predicted))
-    return found
+        rows.append(class_row(label, parts, support, predicted))
+    return rows
 
 
 def _more_counts(stats: FloatArray, human: Spans, model: Spans, outside: FloatArray) -> dict[str, int]:

@@ -194,10 +194,10 @@ def _union_counts(
     human, model = (covered(*i, g, line, size) for i, g in zip(intervals, group, strict=True))
     either = covered(*both, np.concatenate(group), line, size)
     parts = {"tp": human + model - either, "human": human, "model": model}
-    found = {f"{level}_{part}{suffix}": v.reshape(n_labels, n).sum(0) for part, v in parts.items()}
+    counts = {f"{level}_{part}{suffix}": v.reshape(n_labels, n).sum(0) for part, v in parts.items()}
     if not suffix:
-        found |= {f"{level}_label_{part}": v.reshape(n_labels, n).T for part, v in parts.items()}
-    return found
+        counts |= {f"{level}_label_{part}": v.reshape(n_labels, n).T for part, v in parts.items()}
+    return counts
 
 
 def _keys(spans: Spans, offsets: IntArray, longest: int, n_kinds: int) -> IntArray:

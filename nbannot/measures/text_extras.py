@@ -80,21 +80,23 @@ def extra_scores(
     """Return the optional similarities of the pairs; the human text is the reference."""
     chosen = options or TextExtras()
     computed = {"rouge": _rouge, "cosine": _cosine, "bertscore": _bertscore}
-    found = ExtraScores(reasons=dict.fromkeys(EXTRA_NAMES, NOT_ASKED))
+    scores = ExtraScores(reasons=dict.fromkeys(EXTRA_NAMES, NOT_ASKED))
     for group in chosen.metrics:
         metrics = GROUPS[group]
         try:
             values, signature = computed[group](human, model, chosen)
         except ImportError as error:
-            found.reasons |= dict.fromkeys(metrics, f"extra not installed: {error.name or error} ({INSTALL})")
+            scores.reasons |= dict.fromkeys(
+                metrics, f"extra not installed: {error.name or error} ({INSTALL})"
+            )
         except Exception as error:  # noqa: BLE001 - whatever a package raises, the other numbers stand
-            found.reasons |= dict.fromkeys(metrics, _no_weights(group, chosen, error))
+            scores.reasons |= dict.fromkeys(metrics, _no_weights(group, chosen, error))
         else:
-            found.values |= dict(zip(metrics, values, strict=True))
-            found.signature |= signature
+            scores.values |= dict(zip(metrics, values, strict=True))
+            scores.signature |= signature
             for name in metrics:
-                del found.reasons[name]
-    return found
+                del scores.reasons[name]
+    return scores
 
 
 class UnicodeTokenizer:
@@ -236,8 +238,8 @@ def _revision(name: str, config: Any) -> str:
 def _no_weights(group: str, options: TextExtras, error: Exception) -> str:
     """Return why a model could not be loaded and what to type next."""
     setting = "embedding_model" if group == "cosine" else "bertscore_model"
-    said = str(error).strip().split("\n", maxsplit=1)[0][:160]
+    words = str(error).strip().split("\n", maxsplit=1)[0][:160]
     return (
-        f"weights not available: {_name(getattr(options, setting))} ({said}); "
+        f"weights not available: {_name(getattr(options, setting))} ({words}); "
         f"name a local folder with TextExtras({setting}=...)"
     )

@@ -185,16 +185,16 @@ def _evaluate(
     column: Mapping[str, FloatArray], means: Sequence[str], chance: Mapping[str, float]
 ) -> dict[str, FloatArray]:
     """Return every text metric of totals by name."""
-    found = {name: ratio(column[name], column["n"]) for name in means}
+    values = {name: ratio(column[name], column["n"]) for name in means}
     parts = np.stack([column[f"bleu_{i}"] for i in range(similarity.BLEU_WIDTH)], axis=-1)
-    found["bleu_corpus"] = np.where(column["n"] > 0, similarity.bleu(parts, effective_order=False), np.nan)
+    values["bleu_corpus"] = np.where(column["n"] > 0, similarity.bleu(parts, effective_order=False), np.nan)
     for name in ("norm_levenshtein", "bleu"):
         scale = 100.0 if name == "bleu" else 1.0
-        found[f"{name}_answered"] = ratio(column[name], column["n_answered"])
+        values[f"{name}_answered"] = ratio(column[name], column["n_answered"])
         matched = ratio(column[name], column["n_compared"]) / scale
-        found[f"{name}_chance_corrected"] = similarity.chance_corrected(matched, chance[name])
+        values[f"{name}_chance_corrected"] = similarity.chance_corrected(matched, chance[name])
     presence = presence_label_counts(column)
-    return found | {
+    return values | {
         "coverage": cls.coverage(presence),
         "presence_f1": cls.f1_per_class(presence)[..., 0],
         "presence_agreement": cls.accuracy(presence),

@@ -174,10 +174,10 @@ class BaselineModel:
 
     async def ask(self, request: Request) -> Reply:
         """Return the predicted label of the text that the request names in its key."""
-        found, seconds = self._asked(request), 0.0
-        if isinstance(found, str):
-            return Reply(error=found, finish_reason="context")
-        row, fields = found
+        answer, seconds = self._asked(request), 0.0
+        if isinstance(answer, str):
+            return Reply(error=answer, finish_reason="context")
+        row, fields = answer
         values = {}
         for f in fields:
             predicted, took = await self._predictions(f)
@@ -249,8 +249,8 @@ class BaselineModel:
         rows = list(known)
         for fold in range(max(fold_of) + 1):
             learned = [row for row, own in zip(rows, fold_of, strict=True) if own != fold]
-            asked = [row for row, own in zip(rows, fold_of, strict=True) if own == fold]
-            for row, c in zip(asked, learner(learned, [known[r] for r in learned], asked), strict=True):
+            held_out = [row for row, own in zip(rows, fold_of, strict=True) if own == fold]
+            for row, c in zip(held_out, learner(learned, [known[r] for r in learned], held_out), strict=True):
                 predicted[row] = f.labels[c]
         others = [row for row in range(len(texts)) if row not in known]
         for row, c in zip(others, learner(rows, list(known.values()), others) if others else [], strict=True):
@@ -290,7 +290,7 @@ def _commonest(classes: Sequence[int]) -> int:
 
 
 def _words_regression(
-    texts: Sequence[str], rows: Sequence[int], classes: Sequence[int], asked: Sequence[int]
+    texts: Sequence[str], rows: Sequence[int], classes: Sequence[int], held_out: Sequence[int]
 ) -> list[int]:
     """Return the classes that a logistic regression on TF-IDF predicts; words are weighed by the learned texts only."""
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -304,18 +304,18 @@ def _words_regression(
     try:
         counts = weights.fit_transform(learned)
     except ValueError:  # no word in any text
-        return [_commonest(classes)] * len(asked)
-    return _regression(counts, classes, weights.transform([texts[row] for row in asked]))
+        return [_commonest(classes)] * len(held_out)
+    return _regression(counts, classes, weights.transform([texts[row] for row in held_out]))
 
 
-def _regression(learned: Any, classes: Sequence[int], asked: Any) -> list[int]:
+def _regression(learned: Any, classes: Sequence[int], held_out: Any) -> list[int]:
     """Return the classes that a logistic regression predicts, every class of the learned texts weighing the same."""
     from sklearn.linear_model import LogisticRegression
 
     if len(set(classes)) == 1:
-        return [classes[0]] * asked.shape[0]
+        return [classes[0]] * held_out.shape[0]
     model = LogisticRegression(C=REGULARISATION, class_weight="balanced", max_iter=2000)
-    return [int(c) for c in model.fit(learned, list(classes)).predict(asked)]
+    return [int(c) for c in model.fit(learned, list(classes)).predict(held_out)]
 
 
 def _embedded(name: str, texts: Sequence[str]) -> Any:

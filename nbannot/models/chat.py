@@ -111,8 +111,8 @@ def content_text(content: object) -> str:
 def thinking_text(message: Mapping[str, Any]) -> str:
     """Return what a message holds apart as thinking, under the names and in the forms that servers give it."""
     for name in ("reasoning_content", "reasoning", "thinking", "reasoning_details"):
-        if said := _inner_text(message.get(name)).strip():
-            return said
+        if words := _inner_text(message.get(name)).strip():
+            return words
     content = message.get("content")
     return _inner_text([part for part in content if _thinks(part)]) if isinstance(content, list) else ""
 
@@ -173,9 +173,9 @@ def _broken(exchange: Exchange, wrong: object, finish: str | None) -> Reply:
     status = code_in(wrong)
     if refusal_in(status, wrong, words):
         return refused(masked(words)[:WORDS], exchange.seconds)
-    said = " ".join(masked(words).split())[:WORDS] or finish or "it does not say why"
+    reason = " ".join(masked(words).split())[:WORDS] or finish or "it does not say why"
     return Reply(
-        error=f"HTTP {status}: the model failed after the server had begun to answer: {said}",
+        error=f"HTTP {status}: the model failed after the server had begun to answer: {reason}",
         retriable=status in RETRIABLE and not spent(wrong),
         retry_after_s=wait_in(wrong, words),
         finish_reason="error",
@@ -190,7 +190,7 @@ def _name(value: object) -> str | None:
 def _usage(data: Mapping[str, Any]) -> dict[str, Any]:
     usage = data.get("usage")
     usage = usage if isinstance(usage, dict) else {}
-    sent, said = _number(usage.get("prompt_tokens")), _number(usage.get("completion_tokens"))
+    sent, written = _number(usage.get("prompt_tokens")), _number(usage.get("completion_tokens"))
     evaluated = None
     timings, details = data.get("timings"), usage.get("prompt_tokens_details")
     if isinstance(timings, dict):
@@ -198,7 +198,7 @@ def _usage(data: Mapping[str, Any]) -> dict[str, Any]:
     elif isinstance(details, dict) and sent is not None:
         cached = _number(details.get("cached_tokens"))
         evaluated = None if cached is None else sent - cached
-    return {"input_tokens": sent, "output_tokens": said, "evaluated_tokens": evaluated}
+    return {"input_tokens": sent, "output_tokens": written, "evaluated_tokens": evaluated}
 
 
 def _number(value: object) -> int | None:

@@ -164,13 +164,13 @@ def shares_of(part: Question, made: Mapping[str, Decision]) -> tuple[float, ...]
     """Return the probabilities of a part, or the decision without any."""
     if len(part.options) == 1:
         return (1.0,)
-    found = made.get(part.column)
-    if found is None:
+    decision = made.get(part.column)
+    if decision is None:
         return Decision(problem="the reply has no answer to a part of this question")
-    if found.probabilities is None:
+    if decision.probabilities is None:
         unasked = Decision(problem="the reply has no probability per option for a part of this question")
-        return found if found.problem or found.refused else unasked
-    return found.probabilities
+        return decision if decision.problem or decision.refused else unasked
+    return decision.probabilities
 
 
 def combined(

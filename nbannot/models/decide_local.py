@@ -83,9 +83,9 @@ class LocalDecisions:
         if why := self._engine.too_long(text, request.questions):
             return Reply(error=f"text does not fit: {why}", finish_reason="context")
         made = {question.column: self._decide(text, question) for question in request.questions}
-        told = {column: one.probabilities or one.problem for column, one in made.items()}
+        results = {column: one.probabilities or one.problem for column, one in made.items()}
         return Reply(
-            text=json.dumps(told, ensure_ascii=False),
+            text=json.dumps(results, ensure_ascii=False),
             finish_reason="stop",
             seconds=time.perf_counter() - start,
             decisions=made,
@@ -169,8 +169,8 @@ class Sparrow:
         if self._model.static:
             tokens = len(text) if len(text) <= most else len(self._model.static.tok.encode(text, 100 * most))
         else:
-            asked = max(self._tokens(json.dumps(as_system_one(q), ensure_ascii=False)) for q in questions)
-            tokens = self._tokens(text) + asked + QUESTION_ROOM
+            longest = max(self._tokens(json.dumps(as_system_one(q), ensure_ascii=False)) for q in questions)
+            tokens = self._tokens(text) + longest + QUESTION_ROOM
         return f"about {tokens:,} tokens of {most:,}" if tokens > most else ""
 
     def _tokens(self, text: str) -> int:
@@ -184,8 +184,8 @@ class Sparrow:
                 "type": "choice",
                 "criteria": dict(zip(question.options, question.descriptions, strict=True)),
             }
-            asked = self.capabilities.setdefault("scales_asked_as_choice", [])
-            if question.column not in asked:
-                asked.append(question.column)
+            as_choice = self.capabilities.setdefault("scales_asked_as_choice", [])
+            if question.column not in as_choice:
+                as_choice.append(question.column)
         _kind, _names, _descriptions, shares = self._model.probs(text, form)
         return [float(share) for share in shares]

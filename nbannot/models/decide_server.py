@@ -146,30 +146,30 @@ class DecisionServer:
     @property
     def capabilities(self) -> dict[str, Any]:
         """Shape, limits learned, versions that answered, and signs that texts were cut."""
-        found: dict[str, Any] = {
+        known: dict[str, Any] = {
             "shape": self._route[1] if self._route else None,
             "served": dict(self.served),
         }
         if limits := self.limits.told():
-            found["limits"] = limits
+            known["limits"] = limits
         if self._split:
-            found["asked_in_two_rounds"] = sorted(self._split)
+            known["asked_in_two_rounds"] = sorted(self._split)
         tokens, shortest, longest, count = self._longest
         if count >= 3 and longest > 1.2 * shortest:
-            found["texts_may_be_cut"] = (
+            known["texts_may_be_cut"] = (
                 f"{count} texts of {shortest:,} to {longest:,} characters were all counted as {tokens:,} tokens"
             )
-        return found
+        return known
 
     async def _ask_about(self) -> ModelInfo:
         pool = Pool(self.address, key=self.key.key, timeout_s=INFO_TIMEOUT_S)
         await pool.open()
-        said: list[Exchange] = []
+        replies: list[Exchange] = []
         try:
             for path, shape in self._routes:
                 body = with_text(shape, questions_body(shape, self.name, [A_QUESTION]), A_TEXT)
                 exchange = await pool.post(path, body)
-                said.append(exchange)
+                replies.append(exchange)
                 if exchange.status == 0 or exchange.status in (401, 402, 403, 407):
                     break
                 if exchange.error is None and "probe" in read_answers(exchange.data, [A_QUESTION]):
@@ -177,7 +177,7 @@ class DecisionServer:
                     return self._described(exchange)
         finally:
             await pool.close()
-        raise ModelError(self._no_entry(said))
+        raise ModelError(self._no_entry(replies))
 
     def _described(self, exchange: Exchange) -> ModelInfo:
         local, path = is_loopback(self.address), self._route[0] if self._route else ""
@@ -249,14 +249,14 @@ class DecisionServer:
     async def _in_rounds(self, text: str, question: Question, done: Outcome, plans: int) -> Decision:
         """Ask a question of too many options: in groups, then the winners."""
         self._split.add(question.column)
-        asked = fit.parts(question, self.limits.options or len(question.options))
-        await self._all(text, [part for _, part in asked if len(part.options) > 1], done, plans)
-        last = fit.winners(question, asked, done.made)
+        parts = fit.parts(question, self.limits.options or len(question.options))
+        await self._all(text, [part for _, part in parts if len(part.options) > 1], done, plans)
+        last = fit.winners(question, parts, done.made)
         if isinstance(last, Decision):
             return last
         await self._all(text, [last[1]], done, plans)
         final = fit.shares_of(last[1], done.made)
-        return final if isinstance(final, Decision) else fit.combined(question, asked, done.made, final)
+        return final if isinstance(final, Decision) else fit.combined(question, parts, done.made, final)
 
     async def _call(self, text: str, questions: tuple[Question, ...], done: Outcome, plans: int) -> None:
         """Make one call, or find out how these questions can be asked."""
@@ -330,8 +330,8 @@ class DecisionServer:
 
     # ---- words -----------------------------------------------------------------------------------------------------
 
-    def _no_entry(self, said: Sequence[Exchange]) -> str:
-        last = said[-1]
+    def _no_entry(self, replies: Sequence[Exchange]) -> str:
+        last = replies[-1]
         if last.status in (401, 403):
             kind = "wants a key, and none is there for it"
             if self.key.key is not None:
@@ -340,7 +340,7 @@ class DecisionServer:
         if last.status in (0, 402, 407):
             hint = "Start the server" if is_loopback(self.address) else "Check the address and the network"
             return f"the server at {self.address} gives no answer: {last.error}.\n  {hint}, or set another base_url."
-        there = [one for one in said if one.status != 404] or said
+        there = [one for one in replies if one.status != 404] or replies
         return (
             f"the server at {self.address} answers no decisions with the model '{self.name}': "
             f"{there[0].error or 'its reply has no answer in it'}.\n"

@@ -56,8 +56,8 @@ def as_openai(question: Question) -> dict[str, Any]:
 
 def read_answers(data: Mapping[str, Any], questions: Sequence[Question]) -> dict[str, Decision]:
     """Return column -> decision for every question that a reply answers; a question may be missing."""
-    found = _by_question(data.get("answers"), [question.name for question in questions])
-    return {q.column: read_answer(q, found[q.name]) for q in questions if q.name in found}
+    entries = _by_question(data.get("answers"), [question.name for question in questions])
+    return {q.column: read_answer(q, entries[q.name]) for q in questions if q.name in entries}
 
 
 def _by_question(answers: Any, names: Sequence[str]) -> dict[str, Any]:
@@ -71,12 +71,12 @@ def _by_question(answers: Any, names: Sequence[str]) -> dict[str, Any]:
         pairs = list(answers.items())
     else:
         return {}
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for given, entry in pairs:
         place = position(given, names)
         if place is not None:
-            found.setdefault(names[place], entry)
-    return found
+            entries.setdefault(names[place], entry)
+    return entries
 
 
 def position(given: Any, names: Sequence[str]) -> int | None:
@@ -100,17 +100,17 @@ def read_answer(question: Question, raw: Any) -> Decision:
         return Decision(problem=f"the server could not answer this question: {_shown(raw['error'])}")
     if question.kind == "noul":
         return _yes_or_no(question, raw)
-    told = {"score": raw.get("score"), "confidence": raw.get("confidence")}
+    details = {"score": raw.get("score"), "confidence": raw.get("confidence")}
     choice = position(raw.get("choice"), question.options)
     if question.kind == "choice" and choice is None and isinstance(raw.get("choice"), str):
         return Decision(problem=f"not an option: {_shown(raw['choice'])}")
     given = raw.get("probabilities")
     if not given:
-        return decided(question, None, choice=choice, **told)
+        return decided(question, None, choice=choice, **details)
     shares = _aligned(question, given)
     if isinstance(shares, str):
         return Decision(problem=shares)
-    return decided(question, shares, choice=choice, **told)
+    return decided(question, shares, choice=choice, **details)
 
 
 def _yes_or_no(question: Question, raw: Mapping[str, Any]) -> Decision:

@@ -185,38 +185,38 @@ class Dialect:
         """
         unanswered = 0
         for number in range(1, MOST_SENDS + 1):
-            asked = request
+            trimmed = request
             if self.most_tokens is not None and self.most_tokens < request.max_tokens:
-                asked = replace(request, max_tokens=self.most_tokens)
-            sent = make(asked)
-            found = await send(sent)
-            unanswered += found.unanswered
-            if found.error is None or number == MOST_SENDS or refusal_of(found) is not None:
+                trimmed = replace(request, max_tokens=self.most_tokens)
+            sent = make(trimmed)
+            reply = await send(sent)
+            unanswered += reply.unanswered
+            if reply.error is None or number == MOST_SENDS or refusal_of(reply) is not None:
                 break
-            if is_too_long(found) or TOKENS_WORDS.search(found.said):
-                shorter = self._shorter(asked, found)
+            if is_too_long(reply) or TOKENS_WORDS.search(reply.said):
+                shorter = self._shorter(trimmed, reply)
                 if shorter is not None:
                     request = shorter
                     continue
-                if is_too_long(found):
+                if is_too_long(reply):
                     break
-            learned_meanwhile = found.status in REFUSED and make(asked) != sent
-            if not learned_meanwhile and not self.learn(request, found):
+            learned_meanwhile = reply.status in REFUSED and make(trimmed) != sent
+            if not learned_meanwhile and not self.learn(request, reply):
                 break
-        return replace(found, unanswered=unanswered) if unanswered != found.unanswered else found
+        return replace(reply, unanswered=unanswered) if unanswered != reply.unanswered else reply
 
-    def _shorter(self, request: Request, found: Exchange) -> Request | None:
+    def _shorter(self, request: Request, reply: Exchange) -> Request | None:
         """Return the request with a shorter longest reply, where the server says that this would let it through."""
-        if found.status not in (400, 413, 422, 500):
+        if reply.status not in (400, 413, 422, 500):
             return None
-        room = room_left(found.said, request)
+        room = room_left(reply.said, request)
         if room is not None:
             return replace(request, max_tokens=room)
-        most = MOST_TOKENS.search(found.said)
+        most = MOST_TOKENS.search(reply.said)
         number = int(next(n for n in most.groups() if n).replace(",", "")) if most else 0
         if LEAST_ROOM <= number < request.max_tokens:
             self.most_tokens = number
-            self.dropped[f"max_tokens above {number}"] = found.error or ""
+            self.dropped[f"max_tokens above {number}"] = reply.error or ""
             return request
         return None
 

@@ -80,14 +80,14 @@ def ending(word: object) -> str | None:
         word = word.get("type") or word.get("reason")
     if not word:
         return None
-    said = str(word).strip()[:80]
-    name = said.partition(":")[0].strip().removeprefix("FinishReason.").removeprefix("FINISH_REASON_")
+    reason = str(word).strip()[:80]
+    name = reason.partition(":")[0].strip().removeprefix("FinishReason.").removeprefix("FINISH_REASON_")
     if name.casefold() == "stop":
         return "stop"
     for shared, pattern in ((FILTERED, REFUSED_WORDS), ("error", BROKEN_WORDS), ("length", CUT_WORDS)):
         if pattern.fullmatch(name):
-            return said if name == shared else shared if shared == "length" else f"{shared}: {said}"
-    return said
+            return reason if name == shared else shared if shared == "length" else f"{shared}: {reason}"
+    return reason
 
 
 def is_refused(reply: Reply) -> bool:
@@ -149,8 +149,10 @@ def refusal_of(exchange: Exchange) -> Reply | None:
 
 def blocked(data: Mapping[str, Any]) -> str:
     """Return why a reply without an answer was blocked, in the provider's words; "" where it was not."""
-    told = data.get("promptFeedback") or data.get("prompt_feedback")
-    if isinstance(told, Mapping) and (reason := told.get("blockReason") or told.get("block_reason")):
+    feedback = data.get("promptFeedback") or data.get("prompt_feedback")
+    if isinstance(feedback, Mapping) and (
+        reason := feedback.get("blockReason") or feedback.get("block_reason")
+    ):
         return f"blocked: {reason}"
     results = data.get("prompt_filter_results")
     for result in results if isinstance(results, list) else ():

@@ -132,20 +132,20 @@ def _stated(data: object, depth: int) -> list[float]:
         return [wait for item in data[:20] for wait in _stated(item, depth + 1)]
     if not isinstance(data, Mapping):
         return []
-    found = []
+    waits = []
     for name, value in list(data.items())[:50]:
         unit = WAIT_NAMES.get(re.sub(r"[^a-z]", "", str(name).casefold()[:40]))
         if unit is None or isinstance(value, bool):
-            found += _stated(value, depth + 1)
+            waits += _stated(value, depth + 1)
         elif isinstance(value, int | float) and 0 <= value < 1e9:
-            found.append(value * unit)
+            waits.append(value * unit)
         elif isinstance(value, Mapping) and isinstance(value.get("seconds"), int | float):
-            found.append(float(value["seconds"]))
+            waits.append(float(value["seconds"]))
         elif isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}(\.\d{1,9})?\s*", value):
-            found.append(float(value) * unit)
+            waits.append(float(value) * unit)
         elif isinstance(value, str) and PART.match(value.strip()):
-            found.append(_seconds(value[:40]))
-    return found
+            waits.append(_seconds(value[:40]))
+    return waits
 
 
 def _seconds(text: str) -> float:
@@ -168,9 +168,9 @@ def server_words(data: object, raw: str = "") -> str:
     ...     "msg": "Extra inputs are not permitted"}]})
     ('no such model', 'body.seed: Extra inputs are not permitted')
     """
-    found = _words(data, 0)
-    if found:
-        return found[:READ_WORDS]
+    words = _words(data, 0)
+    if words:
+        return words[:READ_WORDS]
     page = raw[:READ_WORDS]
     text = re.sub(r"<[^<>]*>", " ", page) if page.lstrip().startswith("<") else page
     return " ".join(text.split())
@@ -199,8 +199,8 @@ def _words(data: object, depth: int) -> str:
             "errors",
             "base_resp",
         ):
-            if data.get(name) and (found := _words(data[name], depth + 1)):
-                return found
+            if data.get(name) and (words := _words(data[name], depth + 1)):
+                return words
     return ""
 
 
@@ -219,9 +219,9 @@ def error_in(data: Mapping[str, Any]) -> Any:
     """Return the error that a reply with status 200 holds, in the forms that servers have for it; else ``None``."""
     if data.get("error"):
         return data["error"]
-    told = data.get("base_resp")
-    if isinstance(told, Mapping) and told.get("status_code") not in (0, None):
-        return {"code": told["status_code"], "message": told.get("status_msg")}
+    status = data.get("base_resp")
+    if isinstance(status, Mapping) and status.get("status_code") not in (0, None):
+        return {"code": status["status_code"], "message": status.get("status_msg")}
     if data.get("choices"):
         return None
     if data.get("error_code") or data.get("error_msg"):

@@ -193,14 +193,14 @@ class Pool:
                 return replace(self._broken(error, start, timeout_s), unanswered=unanswered)
             try:
                 raw = await _body(response)
-                found = self._read(response, raw, time.perf_counter() - start)
+                exchange = self._read(response, raw, time.perf_counter() - start)
             except (aiohttp.ClientError, OSError, ValueError, zlib.error) as error:
                 response.close()
-                found = self._broken(error, start, timeout_s)
+                exchange = self._broken(error, start, timeout_s)
             except asyncio.CancelledError:
                 response.close()
                 raise
-            return replace(found, unanswered=unanswered) if unanswered else found
+            return replace(exchange, unanswered=unanswered) if unanswered else exchange
         raise AssertionError("a connection of its own is never used again")
 
     def _read(self, response: aiohttp.ClientResponse, raw: bytes, seconds: float) -> Exchange:

@@ -138,7 +138,7 @@ class HuggingFaceModel:
             )
         repository = self.model.partition(":")[0]
         try:
-            found = HfApi().model_info(
+            details = HfApi().model_info(
                 repository, expand=["inferenceProviderMapping", "sha"], timeout=INFO_TIMEOUT_S
             )
         except HfHubHTTPError as error:
@@ -154,7 +154,7 @@ class HuggingFaceModel:
             raise ModelError(
                 f"the Hugging Face Hub cannot be reached: {words}.\n  Check the connection and HF_ENDPOINT."
             ) from None
-        mapping = found.inference_provider_mapping or []
+        mapping = details.inference_provider_mapping or []
         live = sorted(
             one.provider for one in mapping if one.status == "live" and one.task == "conversational"
         )
@@ -168,7 +168,7 @@ class HuggingFaceModel:
                 f"no inference provider runs {repository}.\n"
                 "  Choose another model, or name an endpoint of your own as base_url."
             )
-        return {"hub_revision": found.sha, "providers": live}
+        return {"hub_revision": details.sha, "providers": live}
 
     async def open(self) -> None:
         """Get ready for requests in the running event loop."""
@@ -225,7 +225,7 @@ class HuggingFaceModel:
         start = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_s):  # the library's own is from byte to byte
-                found = await self._client.chat_completion(
+                completion = await self._client.chat_completion(
                     [dict(message) for message in request.messages],
                     model=self.model or None,
                     extra_body=further,
@@ -233,7 +233,7 @@ class HuggingFaceModel:
                 )
         except Exception as error:  # noqa: BLE001 - whatever the library raises is told in the reply
             return self._went_wrong(error, time.perf_counter() - start)
-        seconds, data = time.perf_counter() - start, _plain(found)
+        seconds, data = time.perf_counter() - start, _plain(completion)
         wrong = error_in(data)
         if wrong is not None and not data.get("choices"):
             return failure(code_in(wrong), data, "", _cut, seconds=seconds)
@@ -255,11 +255,11 @@ class HuggingFaceModel:
         with contextlib.suppress(ValueError):
             data = json.loads(response.content)
         status = int(response.status_code)
-        found = (
+        exchange = (
             data if isinstance(data, dict) else {"error": data[0]["error"]} if _is_list_of_one(data) else {}
         )
         return failure(
-            status, found, response.text, _cut, wait=retry_after(response.headers), seconds=seconds
+            status, exchange, response.text, _cut, wait=retry_after(response.headers), seconds=seconds
         )
 
     def __repr__(self) -> str:
@@ -281,13 +281,13 @@ def _is_list_of_one(data: object) -> bool:
     return isinstance(data, list) and len(data) == 1 and isinstance(data[0], dict) and "error" in data[0]
 
 
-def _plain(found: Any) -> Any:
+def _plain(reply: Any) -> Any:
     """Return what the library made of a reply as plain data, with the keys that its own dicts leave out."""
-    if isinstance(found, list):
-        return [_plain(item) for item in found]
-    if isinstance(found, dict):
-        return {name: _plain(value) for name, value in (getattr(found, "__dict__", None) or found).items()}
-    return found
+    if isinstance(reply, list):
+        return [_plain(item) for item in reply]
+    if isinstance(reply, dict):
+        return {name: _plain(value) for name, value in (getattr(reply, "__dict__", None) or reply).items()}
+    return reply
 
 
 def _read_options(name: str, query: str) -> dict[str, str]:

@@ -180,23 +180,23 @@ def key_from(*variables: str) -> Secret | None:
 
 def known_secrets() -> list[str]:
     """Return every key that is known here, longest first: used ones, and those in variables named as such."""
-    found = set(_USED)
+    secrets = set(_USED)
     for name, value in os.environ.items():
         value = value.strip()
         ours = name in STANDARD or name == OWN_KEY or name.startswith(f"{OWN_KEY}_")
         if ours or (SECRET_NAMES.search(name.upper()) and len(value) >= 12 and not value.isalpha()):
-            found.add(value)
-    return sorted((s for s in found if s and s.casefold() not in PLACEHOLDERS), key=len, reverse=True)
+            secrets.add(value)
+    return sorted((s for s in secrets if s and s.casefold() not in PLACEHOLDERS), key=len, reverse=True)
 
 
 @lru_cache(maxsize=256)
 def _spellings(secret: str) -> re.Pattern[str]:
     """Return what finds a key as it is, escaped in JSON, in an address, and in base64."""
     if len(secret) < LEAST:
-        said = (
+        spellings = (
             r"(?P<said>\b(?:bearer|api[-_ ]?key|token|authorization)\b(?: provided| is| was)?[\s:=\"']{1,4})"
         )
-        return re.compile(f"{said}{re.escape(secret)}(?![\\w-])", re.I)
+        return re.compile(f"{spellings}{re.escape(secret)}(?![\\w-])", re.I)
     plain = "".join(re.escape(c) if c.isalnum() else rf"\\*{re.escape(c)}" for c in secret)
     others = {quote(secret, safe=""), base64.b64encode(secret.encode()).decode().rstrip("=")} - {secret}
     return re.compile("|".join([plain, *(re.escape(one) for one in others if len(one) >= 8)]))
@@ -249,11 +249,11 @@ def scrubbed(reply: Reply, secrets: Sequence[str], sent: Callable[[], str]) -> R
         if isinstance(value := getattr(reply, name), str) and value
     }
     problems = {column: made.problem for column, made in (reply.decisions or {}).items() if made.problem}
-    found = _standing_in(secrets, [*parts.values(), *problems.values()])
-    if not found:
+    standing = _standing_in(secrets, [*parts.values(), *problems.values()])
+    if not standing:
         return reply
     prompt = sent()
-    secret = [s for s in found if len(s) < LEAST or s not in prompt]
+    secret = [s for s in standing if len(s) < LEAST or s not in prompt]
     changed: dict[str, Any] = {
         name: clean for name, value in parts.items() if (clean := without(secret, value)) != value
     }

@@ -95,22 +95,22 @@ class LocalModel:
             If there is no such file or it cannot be fetched or read, or xllamacpp is not installed.
         """
         version = engine_version()
-        found = self._found()
+        weights = self._found()
         return ModelInfo(
-            name=self._full_name(found),
+            name=self._full_name(weights),
             backend="local",
-            digest=found.digest,
-            quantization=found.quantization,
-            parameters=_in_words(found.parameters),
-            context_size=self._context(found),
+            digest=weights.digest,
+            quantization=weights.quantization,
+            parameters=_in_words(weights.parameters),
+            context_size=self._context(weights),
             server=f"xllamacpp {version}",
-            notes=_notes(found),
+            notes=_notes(weights),
             details={
-                "title": found.title,
-                "architecture": found.architecture,
-                "trained_context": found.trained_context,
-                "file_size_bytes": found.size,
-                "chat_template": "the model's own" if found.has_chat_template else "plain transcript",
+                "title": weights.title,
+                "architecture": weights.architecture,
+                "trained_context": weights.trained_context,
+                "file_size_bytes": weights.size,
+                "chat_template": "the model's own" if weights.has_chat_template else "plain transcript",
                 "threads": self._threads,
             },
         )
@@ -151,25 +151,25 @@ class LocalModel:
             self._weights = describe(weights.find(self.name, self._say), self._say)
         return self._weights
 
-    def _full_name(self, found: Weights) -> str:
+    def _full_name(self, weights_file: Weights) -> str:
         if self.name in ("", weights.DEFAULT_NAME):
             return weights.DEFAULT_NAME
-        return self.name if self.name.startswith("hf://") else Path(found.path).name
+        return self.name if self.name.startswith("hf://") else Path(weights_file.path).name
 
-    def _context(self, found: Weights) -> int:
-        return min(self._context_size or CONTEXT_SIZE, found.trained_context or 1 << 30)
+    def _context(self, weights: Weights) -> int:
+        return min(self._context_size or CONTEXT_SIZE, weights.trained_context or 1 << 30)
 
     def _load(self) -> LocalEngine:
         engine_version()
-        found = self._found()
-        return loaded_engine(found, self._context(found), self._threads)
+        weights = self._found()
+        return loaded_engine(weights, self._context(weights), self._threads)
 
 
-def _notes(found: Weights) -> tuple[str, ...]:
+def _notes(weights_file: Weights) -> tuple[str, ...]:
     """Return what people must know of a model before they use its labels."""
-    if found.digest == f"sha256:{weights.DEFAULT_MODEL.sha256}":
+    if weights_file.digest == f"sha256:{weights.DEFAULT_MODEL.sha256}":
         return (DEMO_NOTICE,)
-    return () if found.has_chat_template else (NO_TEMPLATE_NOTICE,)
+    return () if weights_file.has_chat_template else (NO_TEMPLATE_NOTICE,)
 
 
 def _cpus() -> int:

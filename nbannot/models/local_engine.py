@@ -42,19 +42,19 @@ LOADED: OrderedDict[tuple[object, ...], LocalEngine] = OrderedDict()
 _LOADING = threading.Lock()
 
 
-def loaded_engine(found: Weights, context_size: int, threads: int) -> LocalEngine:
+def loaded_engine(weights: Weights, context_size: int, threads: int) -> LocalEngine:
     """Return the engine for these weights and settings, loaded once in a process; count one more user.
 
     At most `LOADED_AT_ONCE` engines that nobody uses are kept.
     """
-    key = (os.getpid(), found.path, found.digest, context_size, threads)
+    key = (os.getpid(), weights.path, weights.digest, context_size, threads)
     with _LOADING:
         engine = LOADED.get(key)
         if engine is None:
             idle = [known for known, other in LOADED.items() if other.users == 0]
             for known in idle[: len(LOADED) + 1 - LOADED_AT_ONCE]:
                 LOADED.pop(known).unload()
-            engine = LOADED[key] = LocalEngine(found, context_size, threads)
+            engine = LOADED[key] = LocalEngine(weights, context_size, threads)
         LOADED.move_to_end(key)
         engine.users += 1
     return engine
@@ -95,7 +95,7 @@ def _missing_instructions(cpuinfo: str = "/proc/cpuinfo") -> list[str]:
     return [name for name in ("avx2", "fma", "bmi2") if flags and name not in flags[1].split()]
 
 
-def _start(found: Weights, context_size: int, threads: int, key: str, states: str) -> Any:
+def _start(weights: Weights, context_size: int, threads: int, key: str, states: str) -> Any:
     """Return a running xllamacpp server for one prompt at a time."""
     os.environ.setdefault(
         "OMP_WAIT_POLICY", "PASSIVE"
@@ -103,7 +103,7 @@ def _start(found: Weights, context_size: int, threads: int, key: str, states: st
     import xllamacpp
 
     settings = xllamacpp.CommonParams()
-    settings.model.path = found.path
+    settings.model.path = weights.path
     settings.n_ctx = context_size
     settings.n_parallel = 1
     settings.n_batch = settings.n_ubatch = BATCH
@@ -119,9 +119,9 @@ def _start(found: Weights, context_size: int, threads: int, key: str, states: st
     try:
         return xllamacpp.Server(settings)
     except RuntimeError as error:
-        size = f"{found.size / 1e6:,.0f} MB"
+        size = f"{weights.size / 1e6:,.0f} MB"
         raise ModelError(
-            f"The model '{found.path}' ({size}) could not be loaded.\n"
+            f"The model '{weights.path}' ({size}) could not be loaded.\n"
             "  The file may be cut short, of a kind this version does not know, or too large for the memory here.\n"
             f"  Try a smaller context_size (now {context_size}), download it again, or use another .gguf file."
         ) from error
@@ -167,19 +167,19 @@ class TokenisedPrompt:
 class LocalEngine:
     """A loaded model. Its `worker` thread does one request at a time."""
 
-    def __init__(self, found: Weights, context_size: int, threads: int) -> None:
+    def __init__(self, weights: Weights, context_size: int, threads: int) -> None:
         self.users = 0
         self.context_size = context_size
         self.worker = ThreadPoolExecutor(1, thread_name_prefix="nbannot-local")
         self._folder = tempfile.TemporaryDirectory(prefix=STATES_PREFIX, ignore_cleanup_errors=True)
         self._states = States(Path(self._folder.name))
         key = secrets.token_urlsafe(24)
-        self._server: Any = _start(found, context_size, threads, key, self._folder.name)
+        self._server: Any = _start(weights, context_size, threads, key, self._folder.name)
         self._port = Port(self._server.listening_address, key)
         self._tokens = lru_cache(1024)(self._port.tokens)
-        self._has_template = found.has_chat_template
+        self._has_template = weights.has_chat_template
         self._takes_system = self._port.takes_system_messages()
-        self._control = re.compile("|".join(map(re.escape, found.control_tokens)) or r"(?!)")
+        self._control = re.compile("|".join(map(re.escape, weights.control_tokens)) or r"(?!)")
 
     def unload(self) -> None:
         """Free the memory; nobody may be using the engine."""
@@ -219,12 +219,12 @@ class LocalEngine:
         cut off, and no share is below 1e-30.
         """
         replies = [self._tokens(prompt.tail + option, not prompt.body) for option in request.options]
-        asked = len(prompt.body) + len(common_start(replies))
+        counted = len(prompt.body) + len(common_start(replies))
         self._check_length(len(prompt.body) + max(len(reply) for reply in replies), prompt)
         shares = [1.0] * len(replies)
         for path, branches in branchings(replies):
             tokens = prompt.body + path
-            is_first = len(tokens) == asked
+            is_first = len(tokens) == counted
             reuse = self._to_last_cut(tokens, prompt, work) if is_first else True
             odds = self._next(tokens, list(branches), reuse, work)
             for token, members in branches.items():
@@ -236,8 +236,8 @@ class LocalEngine:
             text=request.options[best],
             finish_reason="stop",
             probabilities=probabilities,
-            input_tokens=asked,
-            output_tokens=len(prompt.body) + len(replies[best]) - asked,
+            input_tokens=counted,
+            output_tokens=len(prompt.body) + len(replies[best]) - counted,
         )
 
     def _next(self, tokens: Tokens, candidates: list[int], reuse: bool, work: Work) -> dict[int, float]:
@@ -254,10 +254,10 @@ class LocalEngine:
             seed=0,
             logit_bias=[[token, OPTION_BIAS] for token in candidates],
         )
-        found = {entry["id"]: entry["prob"] for entry in done.top}
-        if not all(isinstance(share, int | float) and 0 <= share <= 1 for share in found.values()):
+        probabilities = {entry["id"]: entry["prob"] for entry in done.top}
+        if not all(isinstance(share, int | float) and 0 <= share <= 1 for share in probabilities.values()):
             raise ServerError("llama.cpp told numbers that are no probabilities")
-        shares = {token: max(found.get(token, 0.0), LEAST_SHARE) for token in candidates}
+        shares = {token: max(probabilities.get(token, 0.0), LEAST_SHARE) for token in candidates}
         total = sum(shares.values())
         return {token: share / total for token, share in shares.items()}
 
@@ -308,8 +308,8 @@ class LocalEngine:
             return work.stop.is_set()
 
         if not work.stop.is_set():
-            asked = {"prompt": list(tokens), "stream": True, "return_progress": True, **settings}
-            self._server.handle_completions(asked, take)
+            payload = {"prompt": list(tokens), "stream": True, "return_progress": True, **settings}
+            self._server.handle_completions(payload, take)
         work.evaluated_tokens += done.evaluated_tokens
         if work.stop.is_set():
             raise StoppedError

@@ -61,13 +61,13 @@ class Port:
 
     def tokens(self, text: str, first: bool, plain: bool = False) -> Tokens:
         """Return the tokens of a text; `first` adds what begins a prompt, `plain` knows no control tokens."""
-        asked = {"content": text, "add_special": first, "parse_special": not plain}
-        return tuple(self._call("POST", "/tokenize", asked)["tokens"])
+        payload = {"content": text, "add_special": first, "parse_special": not plain}
+        return tuple(self._call("POST", "/tokenize", payload)["tokens"])
 
     def templated(self, messages: Sequence[Message]) -> str:
         """Return the messages in the model's own chat template, up to where its answer begins."""
-        asked = {"messages": list(messages), "chat_template_kwargs": {"enable_thinking": False}}
-        return str(self._call("POST", "/apply-template", asked)["prompt"])
+        payload = {"messages": list(messages), "chat_template_kwargs": {"enable_thinking": False}}
+        return str(self._call("POST", "/apply-template", payload)["prompt"])
 
     def takes_system_messages(self) -> bool:
         """Whether the chat template has a place for a system message."""
@@ -80,10 +80,10 @@ class Port:
         except (ServerError, OSError, HTTPException):
             return {}
 
-    def _call(self, method: str, path: str, asked: object = None) -> Any:
+    def _call(self, method: str, path: str, payload: object = None) -> Any:
         connection = HTTPConnection(self._host, timeout=PORT_TIMEOUT_S)
         try:
-            connection.request(method, path, None if asked is None else json.dumps(asked), self._headers)
+            connection.request(method, path, None if payload is None else json.dumps(payload), self._headers)
             answer = connection.getresponse()
             content = answer.read().decode("utf-8", "replace")
         finally:

@@ -78,10 +78,10 @@ def _tokens(content: object) -> list[tuple[str, Mapping[str, float]]]:
 
 
 def _top(item: Mapping[str, Any]) -> dict[str, float]:
-    told = [item, *(item.get("top_logprobs") or [])]
-    if any(isinstance(other["logprob"], bool) for other in told):
+    entries = [item, *(item.get("top_logprobs") or [])]
+    if any(isinstance(other["logprob"], bool) for other in entries):
         raise TypeError("true and false are no numbers")
-    return {str(other["token"]): float(other["logprob"]) for other in told}
+    return {str(other["token"]): float(other["logprob"]) for other in entries}
 
 
 def _shares(rests: Sequence[str], top: Mapping[str, float]) -> tuple[float, ...]:

@@ -168,12 +168,12 @@ class MockModel:
 
     def _content_key(self, request: Request) -> str:
         last = request.messages[-1]["content"]
-        asked = [last[: request.shared], request.text] if request.text and request.text in last else [last]
+        parts = [last[: request.shared], request.text] if request.text and request.text in last else [last]
         content: list[Any] = [
             self._seed,
             self.settings.variant,
             list(request.messages[:-1]),
-            asked,
+            parts,
             request.schema,
         ]
         if request.temperature > 0:

@@ -217,10 +217,12 @@ class OllamaModel:
         )
 
     async def _tags(self, pool: Pool) -> dict[str, Mapping[str, Any]]:
-        found = await pool.get("/api/tags")
-        models = found.data.get("models")
-        if found.error is not None or not isinstance(models, list):
-            raise ModelError(f"the Ollama server at {self.address} does not list its models: {found.error}.")
+        exchange = await pool.get("/api/tags")
+        models = exchange.data.get("models")
+        if exchange.error is not None or not isinstance(models, list):
+            raise ModelError(
+                f"the Ollama server at {self.address} does not list its models: {exchange.error}."
+            )
         return {str(item.get("name")): item for item in models if isinstance(item, Mapping)}
 
     def _missing(self, tags: Mapping[str, Any]) -> str:
@@ -339,15 +341,15 @@ class OllamaModel:
             what = "HTTP 200: the server's reply holds no whole answer"
             return Reply(error=what, retriable=True, finish_reason="error", seconds=exchange.seconds)
         thinking, text = split_thinking(str(message.get("content") or ""))
-        said = message.get("thinking")
-        self._thought = self._thought or bool(said or thinking)
+        thoughts = message.get("thinking")
+        self._thought = self._thought or bool(thoughts or thinking)
         finish = ending(data.get("done_reason"))
         if (finish or "").partition(":")[0] == "error":
             what = f"the model failed while it wrote ({finish})"
             return Reply(error=what, retriable=True, finish_reason="error", seconds=exchange.seconds)
         return Reply(
             text=text,
-            reasoning=said if isinstance(said, str) and said else thinking,
+            reasoning=thoughts if isinstance(thoughts, str) and thoughts else thinking,
             finish_reason=finish,
             input_tokens=_count(data.get("prompt_eval_count")),
             output_tokens=_count(data.get("eval_count")),

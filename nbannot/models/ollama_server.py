@@ -131,27 +131,27 @@ async def reach(pool: Pool, name: str, say: Say) -> tuple[int, ...]:
     ModelError
         If none answers, or it is not Ollama.
     """
-    found = await pool.get("/api/version")
-    if found.status == 0 and is_loopback(pool.address):
-        _start(pool, found, name, say)
-        found = await _wait(pool)
-    if found.status == 0 or found.status in (401, 403, 407):
+    exchange = await pool.get("/api/version")
+    if exchange.status == 0 and is_loopback(pool.address):
+        _start(pool, exchange, name, say)
+        exchange = await _wait(pool)
+    if exchange.status == 0 or exchange.status in (401, 403, 407):
         raise ModelError(
-            f"the Ollama server at {pool.address} cannot be reached: {found.error}.\n"
+            f"the Ollama server at {pool.address} cannot be reached: {exchange.error}.\n"
             f"  Check the address ({HOST_VARIABLE} or base_url) and the network."
         )
-    version = found.data.get("version")
-    if found.error is not None or not isinstance(version, str):
+    version = exchange.data.get("version")
+    if exchange.error is not None or not isinstance(version, str):
         raise ModelError(
-            f"what answers at {pool.address} is not Ollama: {found.error or 'it tells no version'}.\n"
+            f"what answers at {pool.address} is not Ollama: {exchange.error or 'it tells no version'}.\n"
             '  A server with OpenAI\'s interface is model = "openai/<name>" with base_url.'
         )
     return version_numbers(version)
 
 
-def _start(pool: Pool, found: Exchange, name: str, say: Say) -> None:
+def _start(pool: Pool, exchange: Exchange, name: str, say: Say) -> None:
     program = shutil.which("ollama")
-    where = f"there is no Ollama server at {pool.address} ({found.error})"
+    where = f"there is no Ollama server at {pool.address} ({exchange.error})"
     if program is None:
         raise ModelError(
             f"{where}, and Ollama is not installed here.\n"
@@ -168,9 +168,9 @@ async def _wait(pool: Pool) -> Exchange:
     """Wait until the server that was started answers."""
     deadline = time.monotonic() + START_S
     while True:
-        found = await pool.get("/api/version")
-        if found.status != 0:
-            return found
+        exchange = await pool.get("/api/version")
+        if exchange.status != 0:
+            return exchange
         words = SERVERS.last_words(pool.address)
         if words is not None or time.monotonic() > deadline:
             raise ModelError(

@@ -146,9 +146,9 @@ class OpenAIModel:
 
     async def _models(self, pool: Pool) -> dict[str, Mapping[str, Any]] | None:
         """Return the server's models by name, or ``None`` if it does not tell; finds out whether /v1 is missing."""
-        found = await pool.get("/models")
-        models = _model_list(found)
-        if models is None and found.status not in (0, 401, 403, 407) and not 300 <= found.status < 400:
+        exchange = await pool.get("/models")
+        models = _model_list(exchange)
+        if models is None and exchange.status not in (0, 401, 403, 407) and not 300 <= exchange.status < 400:
             other = _with_v1(self.address)
             if other != self.address:
                 pool.address = other
@@ -158,13 +158,13 @@ class OpenAIModel:
                 self.address = self._pool.address = pool.address = other
             elif models is not None:
                 raise ModelError(
-                    f"there is no model behind the address {self.address}: {found.error}.\n"
+                    f"there is no model behind the address {self.address}: {exchange.error}.\n"
                     f'  The server lists its models at another one: base_url = "{other}".'
                 )
-        if found.status in (401, 403):
-            raise ModelError(self._no_entry(found))
-        if found.status == 0 or found.status == 407 or 300 <= found.status < 400:
-            raise ModelError(self._not_reached(found))
+        if exchange.status in (401, 403):
+            raise ModelError(self._no_entry(exchange))
+        if exchange.status == 0 or exchange.status == 407 or 300 <= exchange.status < 400:
+            raise ModelError(self._not_reached(exchange))
         return models
 
     async def _entry(self, pool: Pool, models: dict[str, Mapping[str, Any]] | None) -> Mapping[str, Any]:
@@ -250,18 +250,18 @@ class OpenAIModel:
             return reply
         return replace(reply, error=f"{reply.error} ({CHAT} at {self.address}; most base_url end in /v1)")
 
-    def _no_entry(self, found: Exchange) -> str:
+    def _no_entry(self, exchange: Exchange) -> str:
         if self.key.key is None:
             return f"the server at {self.address} wants a key, and none is there for it.\n{self.key.what_to_set()}"
         return (
-            f"the server at {self.address} refuses the key in {self.key.variable}: {found.error}.\n"
+            f"the server at {self.address} refuses the key in {self.key.variable}: {exchange.error}.\n"
             f"  The first of these that is set is used: {key_name(self.key.host)}, {', '.join(KEY_VARIABLES)}."
         )
 
-    def _not_reached(self, found: Exchange) -> str:
+    def _not_reached(self, exchange: Exchange) -> str:
         hint = "Start the server" if is_loopback(self.address) else "Check the address and the network"
         return (
-            f"the model server at {self.address} cannot be reached: {found.error}.\n"
+            f"the model server at {self.address} cannot be reached: {exchange.error}.\n"
             f"  {hint}, or set another base_url."
         )
 
@@ -278,9 +278,9 @@ def _with_v1(address: str) -> str:
     return f"{parts.scheme}://{parts.netloc}/v1{mark}{query}"
 
 
-def _model_list(found: Exchange) -> dict[str, Mapping[str, Any]] | None:
-    data = found.data.get("data")
-    if found.error is not None or not isinstance(data, list):
+def _model_list(exchange: Exchange) -> dict[str, Mapping[str, Any]] | None:
+    data = exchange.data.get("data")
+    if exchange.error is not None or not isinstance(data, list):
         return None
     return {str(item["id"]): item for item in data if isinstance(item, Mapping) and item.get("id")}
 

@@ -48,8 +48,8 @@ class Pair:
     @property
     def capabilities(self) -> dict[str, Any]:
         """What both were found to take."""
-        found = dict(getattr(self.decider, "capabilities", {}))
-        return {**found, "text_model": getattr(self.writer, "capabilities", {})}
+        capabilities = dict(getattr(self.decider, "capabilities", {}))
+        return {**capabilities, "text_model": getattr(self.writer, "capabilities", {})}
 
     async def open(self) -> None:
         """Get both ready."""

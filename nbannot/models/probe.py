@@ -134,10 +134,10 @@ def _obeyed(reply: Reply) -> bool | None:
     if reply.error is not None:
         return None
     try:
-        said = json.loads(reply.text)
+        answer = json.loads(reply.text)
     except (ValueError, RecursionError):
         return False
-    return isinstance(said, dict) and list(said) == ["response"] and said["response"] in COLOURS
+    return isinstance(answer, dict) and list(answer) == ["response"] and answer["response"] in COLOURS
 
 
 def _seeded(first: Reply, same: Reply, other: Reply) -> bool | None:

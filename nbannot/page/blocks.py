@@ -144,8 +144,8 @@ class Heading:
 
     def lines(self, width: int = WIDTH) -> list[str]:
         """Return the heading, underlined on the first two levels."""
-        said = clean(self.text) + (f"   ({clean(self.aside)})" if self.aside else "")
-        shown = wrap(said, width)
+        words = clean(self.text) + (f"   ({clean(self.aside)})" if self.aside else "")
+        shown = wrap(words, width)
         if self.level > 2:
             return ["", *shown]
         rule = "═" * width if self.level == 1 else "─" * width
@@ -205,12 +205,12 @@ class Verbatim:
 
     def lines(self, width: int = WIDTH) -> list[str]:
         """Return the text indented, long lines wrapped."""
-        found = []
+        lines = []
         for line in self.text.expandtabs(4).splitlines() or [""]:
             indent = re.match(r" *", line)[0][: width // 2]  # type: ignore[index]
             shown = wrap(harmless(line), width - 4 - len(indent))
-            found += [f"    {indent}{piece}".rstrip() for piece in shown]
-        return found
+            lines += [f"    {indent}{piece}".rstrip() for piece in shown]
+        return lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,17 +265,17 @@ class Grid:
         header = [as_cell(cell).plain() for cell in self.header]
         body = [row if isinstance(row, str) else [as_cell(cell).plain() for cell in row] for row in self.rows]
         widths = self._widths(header, [row for row in body if not isinstance(row, str)], width)
-        found = wrap(clean(self.caption), width) if self.caption else []
+        lines = wrap(clean(self.caption), width) if self.caption else []
         if any(header):
-            found += [*self._line(header, widths), GAP.join("─" * w for w in widths)]
+            lines += [*self._line(header, widths), GAP.join("─" * w for w in widths)]
         for row in body:
             if isinstance(row, str):
-                found += [f"  {line}" for line in wrap(clean(row), width - 2)]
+                lines += [f"  {line}" for line in wrap(clean(row), width - 2)]
             else:
-                found += self._line(row, widths)
+                lines += self._line(row, widths)
         for note in self.notes:
-            found += wrap(clean(note), width)
-        return found
+            lines += wrap(clean(note), width)
+        return lines
 
     def _widths(self, header: list[str], rows: list[list[str]], width: int) -> list[int]:
         """Return the columns' widths: as wide as their cells, words narrower where they have to be."""
@@ -334,17 +334,17 @@ class Footnotes:
 
 def page_lines(blocks: Iterable[Block], width: int = WIDTH) -> list[str]:
     """Return blocks as lines of plain text, parted by blank lines."""
-    found: list[str] = []
+    page: list[str] = []
     after_heading = True
     for block in blocks:
         lines = block.lines(width)
         if not lines:
             continue
-        if found and not after_heading and lines[0] != "":
-            found.append("")
-        found += lines
+        if page and not after_heading and lines[0] != "":
+            page.append("")
+        page += lines
         after_heading = isinstance(block, Heading)
-    return found
+    return page
 
 
 def page_text(blocks: Iterable[Block], width: int = WIDTH) -> str:

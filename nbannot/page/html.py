@@ -123,8 +123,10 @@ def element(name: str, content: str, /, **attributes: Any) -> str:
     >>> element("td", "1", align="right", title="")
     '<td align="right">1</td>'
     """
-    said = "".join(f' {key.rstrip("_")}="{escape(value)}"' for key, value in attributes.items() if value)
-    return f"<{name}{said}>{content}</{name}>"
+    attributes_text = "".join(
+        f' {key.rstrip("_")}="{escape(value)}"' for key, value in attributes.items() if value
+    )
+    return f"<{name}{attributes_text}>{content}</{name}>"
 
 
 def isolated(text: str) -> str:

@@ -119,10 +119,10 @@ def probability_of(f: Field, answer: Answer) -> float | None:
 
 
 def _told(f: Field, answer: Answer) -> dict[str, float | None]:
-    found = {"probability": probability_of(f, answer)}
+    details = {"probability": probability_of(f, answer)}
     if f.type == "likert" and answer.probabilities is not None:
-        found["expected"] = f.min_value + expected(answer.probabilities)
-    return found
+        details["expected"] = f.min_value + expected(answer.probabilities)
+    return details
 
 
 def from_output(

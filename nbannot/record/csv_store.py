@@ -146,8 +146,8 @@ def _plan(path: Path, table: Table, records: list[str], ids: set[str]) -> Step:
     header = first_record(path) if size else b""
     if whole_header.startswith(header) and header != whole_header:
         return {"size": size, "block": whole_header.decode()[size:] + "".join(f"{r}\n" for r in records)}
-    found = header_columns(path, header)
-    columns = [*table.columns, *(name for name in found if name not in table.columns)]
+    header_read = header_columns(path, header)
+    columns = [*table.columns, *(name for name in header_read if name not in table.columns)]
     blanks = "," * (len(columns) - len(table.columns))
     block = "".join(f"{record}{blanks}\n" for record in records)
     current = header == csv_record(columns).encode() + b"\n"
@@ -190,10 +190,10 @@ def _ends_whole(path: Path, n_columns: int) -> bool:
 def _kept_records(path: Path, data: bytes, ids: set[str]) -> Iterator[bytes]:
     """Return the records of all other runs, byte for byte, from a table whose header is up to date."""
     decoded(path, data)
-    found = records(whole_part(path, data))
-    next(found)
+    rows = records(whole_part(path, data))
+    next(rows)
     gone = {run_id.encode() for run_id in ids}
-    for record in found:
+    for record in rows:
         if record.partition(b",")[0].strip(b'"') not in gone:
             yield record
 

@@ -34,10 +34,10 @@ def design_frame(run: Any, column: str | None = None, probability: str | None = 
     ScoringError
         If no field is named where several were asked, nothing was coded, or a probability is not one.
     """
-    asked = run.coding.fields
-    if column is None and len(asked) != 1:
-        raise ScoringError(f"name one field.\n  Asked: {listed(f.column for f in asked)}.")
-    f = asked[0] if column is None else run.task.codebook[column]
+    fields = run.coding.fields
+    if column is None and len(fields) != 1:
+        raise ScoringError(f"name one field.\n  Asked: {listed(f.column for f in fields)}.")
+    f = fields[0] if column is None else run.task.codebook[column]
     if f.column not in run.coding.answers:
         raise ScoringError(f"'{f.column}' was not asked in {run.run_id}.")
     if f.type in ("textbox", "span"):
@@ -89,7 +89,7 @@ def _chances(run: Any, human: list[Any], probability: str | None) -> list[float]
         raise ScoringError(
             f"the data has no column '{probability}'.\n  It has: {listed(run.task.data.columns, 12)}."
         )
-    found, wrong = [], []
+    chances, wrong = [], []
     for cell, value in zip(run.task.data[probability], human, strict=True):
         try:
             chance = float(cell)
@@ -97,9 +97,9 @@ def _chances(run: Any, human: list[Any], probability: str | None) -> list[float]
             chance = math.nan
         if value is not None and not 0 < chance <= 1:
             wrong.append(repr(cell))
-        found.append(chance)
+        chances.append(chance)
     if wrong:
         raise ScoringError(
             f"probabilities must be above 0 and at most 1. '{probability}' has {listed(wrong)}."
         )
-    return found
+    return chances

@@ -164,5 +164,5 @@ def run_folders(output_root: Path, task_name: str | None = None) -> list[Path]:
         if task_name
         else sorted(p for p in output_root.iterdir() if p.name != METRICS)
     )
-    found = [config.parent for task in tasks if task.is_dir() for config in task.glob(f"*/{CONFIG}")]
-    return sorted(found, key=lambda folder: (folder / CONFIG).stat().st_mtime)
+    folders = [config.parent for task in tasks if task.is_dir() for config in task.glob(f"*/{CONFIG}")]
+    return sorted(folders, key=lambda folder: (folder / CONFIG).stat().st_mtime)

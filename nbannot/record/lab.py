@@ -120,7 +120,7 @@ def read_lab_folder(folder: str | Path, task_folder: str | Path | Codebook) -> L
             f" Its columns are {listed(rows[0])}.\n  Give the folder of the task that was annotated in this run."
         )
     textboxes = frozenset(field.column for field in codebook if field.type == "textbox")
-    run_id, found = _run_id(folder, config)
+    run_id, settings = _run_id(folder, config)
     return LabRun(
         folder=folder,
         run_id=run_id,
@@ -131,7 +131,7 @@ def read_lab_folder(folder: str | Path, task_folder: str | Path | Codebook) -> L
         chars=read_json(folder / CHARS),
         emissions=_last_row(folder / EMISSIONS),
         notes=(
-            *([] if found else [f"No run id is recorded; the folder's name {run_id!r} is used."]),
+            *([] if settings else [f"No run id is recorded; the folder's name {run_id!r} is used."]),
             *_notes(codebook, columns, rows),
         ),
         _textboxes=textboxes,

@@ -46,11 +46,11 @@ class Disagreements(Shown):
     @property
     def frame(self) -> Frame:
         """One row per text and field on which they differ: both labels, status, reason, text (pandas)."""
-        found = self.of.differing(self.column)
+        rows = self.of.differing(self.column)
         for name, wanted in (("human", self.human), ("model", self.model), ("status", self.status)):
             if wanted is not None:
-                found = found[found[name].map(str) == str(wanted)]
-        return found.reset_index(drop=True)
+                rows = rows[rows[name].map(str) == str(wanted)]
+        return rows.reset_index(drop=True)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -90,9 +90,9 @@ class Looks:
         ScoringError
             If the field was not asked, or there is no such label, status or page.
         """
-        found = Disagreements(self, column, human, model, status, page, per_page)
-        show("disagreements_page", found)  # what does not exist is said here, not when it is looked at
-        return found
+        browser = Disagreements(self, column, human, model, status, page, per_page)
+        show("disagreements_page", browser)  # what does not exist is said here, not when it is looked at
+        return browser
 
     def confusion(self, column: str) -> Fragment:
         """Return the confusion matrix of a field: people's labels in rows, the coder's in columns."""

@@ -87,14 +87,14 @@ def with_probabilities(coding: Coding, folder: Path) -> Coding:
 
 def _completed(f: Field, answers: list[Answer], own: Any, row_of: Mapping[str, int]) -> list[Answer]:
     place = {f.to_cell(label): i for i, label in enumerate(f.labels)}
-    found: dict[int, dict[int, float]] = {}
+    known: dict[int, dict[int, float]] = {}
     for text_id, option, share in zip(own["text_id"], own["option"], own["probability"], strict=True):
         if text_id in row_of and option in place:
-            found.setdefault(row_of[text_id], {})[place[option]] = share
-    for row, shares in found.items():
+            known.setdefault(row_of[text_id], {})[place[option]] = share
+    for row, shares in known.items():
         if len(shares) == len(place) and answers[row].status == "ok":
-            told = tuple(shares[i] for i in range(len(place)))
-            answers[row] = replace(answers[row], probabilities=told)
+            given = tuple(shares[i] for i in range(len(place)))
+            answers[row] = replace(answers[row], probabilities=given)
     return answers
 
 

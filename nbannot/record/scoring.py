@@ -197,8 +197,8 @@ class Scored(Looks):
                 "reason": answer.reason,
                 "text": text,
             }
-            for answer, human, applicable, asked, text_id, text in every
-            if human is not None and applicable and asked and not same_value(f, answer.value, human)
+            for answer, human, applicable, is_asked, text_id, text in every
+            if human is not None and applicable and is_asked and not same_value(f, answer.value, human)
         ]
 
 

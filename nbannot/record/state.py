@@ -63,24 +63,24 @@ def read_state(task: Task, ledger: Path, config: Mapping[str, Any], coder: str =
     RunError
         If the ledger was changed by something else.
     """
-    found = _Found(task, config["columns_asked"], int(config.get("retries") or 0) + 1, ledger)
-    found.order = config.get("option_order", "codebook"), config.get("seed")
+    reading = _Found(task, config["columns_asked"], int(config.get("retries") or 0) + 1, ledger)
+    reading.order = config.get("option_order", "codebook"), config.get("seed")
     scored = config.get("answer_mode_used") == "score"
     calibrated = config.get("calibration_used") == "batch"
-    for text_id, given in found.whole_lines() if scored or calibrated else found.heads():
-        found.take(text_id, given)
+    for text_id, given in reading.whole_lines() if scored or calibrated else reading.heads():
+        reading.take(text_id, given)
     answers: dict[str, list[Answer]] = {}
     unfitting = 0
     for f in task.codebook.in_order:
-        if f.column in found.of:
+        if f.column in reading.of:
             above = answers.get(f.condition.column) if f.condition else None
             never = (config.get("not_asked") or {}).get(f.column, "")
-            answers[f.column], n = _settled(f, task, found.of[f.column], above, never)
+            answers[f.column], n = _settled(f, task, reading.of[f.column], above, never)
             unfitting += n
             if calibrated and f.labels:
-                answers[f.column] = _calibrated(f, answers[f.column], found.offsets.get(f.column))
+                answers[f.column] = _calibrated(f, answers[f.column], reading.offsets.get(f.column))
     coding = Coding(task, {f.column: answers[f.column] for f in task.codebook if f.column in answers}, coder)
-    return State(coding, found.offsets, found.calls, unfitting)
+    return State(coding, reading.offsets, reading.calls, unfitting)
 
 
 def state_of_folder(task: Task, folder: Path, config: Mapping[str, Any]) -> State:
@@ -98,10 +98,10 @@ def state_of_folder(task: Task, folder: Path, config: Mapping[str, Any]) -> Stat
     if state.calls >= before and not alone:
         return state
     if state.calls == 0:
-        found = from_output(
+        read = from_output(
             task, folder, config["columns_asked"], str(config["run_id"]), config.get("not_asked") or {}
         )
-        return State(with_probabilities(found, folder), {}, 0, 0)
+        return State(with_probabilities(read, folder), {}, 0, 0)
     raise RunError(
         f"{folder / LEDGER} was cut or replaced: it has {state.calls:,} calls, of the {before:,} that "
         f"{TIMING} counts.\n  Put it back from a copy; or, if they are lost, remove {TIMING}, and run the same again."
@@ -137,7 +137,7 @@ class _Found:
     def _answers(self, call: Mapping[str, Any], whole: Mapping[str, Any]) -> list[Answer]:
         """Return the answers of a call, with the probabilities that its whole line holds."""
         decisions = whole.get("decisions")
-        found = []
+        answers = []
         for stored in call.get("answers", ()):
             if stored.get("column") in self.of:
                 f = self.task.codebook[stored["column"]]
@@ -146,8 +146,8 @@ class _Found:
                     shares = decisions.get(f.column, {}).get("probabilities")
                     if len(shares or ()) == len(f.labels) and self.order[0] != "codebook":
                         shares = as_in_codebook(f, shares, *self.order)
-                found.append(self._answer(f, stored, call["attempt"], shares))
-        return found
+                answers.append(self._answer(f, stored, call["attempt"], shares))
+        return answers
 
     def _answer(
         self, f: Field, stored: Mapping[str, Any], attempt: int, probabilities: Sequence[float] | None
@@ -204,11 +204,11 @@ def _value(f: Field, stored: Any) -> Any:
 
 
 def _settled(
-    f: Field, task: Task, found: Sequence[Answer | None], above: Sequence[Answer] | None, never: str
+    f: Field, task: Task, last: Sequence[Answer | None], above: Sequence[Answer] | None, never: str
 ) -> tuple[list[Answer], int]:
     """Return the answer of one field to each text, and how many could not be asked for."""
     answers, unfitting = [], 0
-    for row, answer in enumerate(found):
+    for row, answer in enumerate(last):
         parent = above[row] if above is not None else None
         settled = why_not_asked(f, task.texts[row], task.codebook, parent, never)
         if settled is None:
@@ -220,8 +220,8 @@ def _settled(
 
 def _calibrated(f: Field, answers: list[Answer], offset: Sequence[float] | None) -> list[Answer]:
     """Return the answers with the calibration of their field; with a word where it is still to come."""
-    asked = sum(a.status != "not_applicable" and a.reason != "the text is blank" for a in answers)
-    if offset is None and asked < CALIBRATION_TEXTS:
+    n_asked = sum(a.status != "not_applicable" and a.reason != "the text is blank" for a in answers)
+    if offset is None and n_asked < CALIBRATION_TEXTS:
         return answers  # too few texts to calibrate on: the engine takes them as they are
     calibrated = []
     for answer in answers:

@@ -127,8 +127,8 @@ def pivot(
         )
         for how in ("mean", "count")
     }
-    found, n_runs = laid_out["mean"], laid_out["count"]
-    found.attrs["n_runs"] = n_runs
+    means, n_runs = laid_out["mean"], laid_out["count"]
+    means.attrs["n_runs"] = n_runs
     if (shared := int((n_runs > 1).to_numpy().sum())) > 0:
         differing = [
             name
@@ -144,17 +144,17 @@ def pivot(
             ),
             stacklevel=2,
         )
-    return found
+    return means
 
 
 def _only_task(folder: Path) -> str:
     """Return the task that has tables in the folder, where there is one alone."""
     suffix = tables.TABLES["long"].suffix
-    found = sorted(path.name.removesuffix(suffix) for path in folder.glob(f"*{suffix}"))
-    if len(found) != 1:
-        there = f"There are tables of {listed(found)}" if found else "There are no tables yet"
+    names = sorted(path.name.removesuffix(suffix) for path in folder.glob(f"*{suffix}"))
+    if len(names) != 1:
+        there = f"There are tables of {listed(names)}" if names else "There are no tables yet"
         raise TableError(f'which task? Type pivot("<task>", "<metric>").\n  {there} in {folder}.')
-    return found[0]
+    return names[0]
 
 
 def _folder(output_root: str | Path) -> Path:

@@ -103,10 +103,10 @@ def n_reference(score: FieldScore) -> int:
 
 def where_asked(f: Field) -> str:
     """Return the field's column and when it is asked, on one line."""
-    said = f"column {f.column}"
+    words = f"column {f.column}"
     if f.condition is not None:
-        said += f" · asked only where {f.condition.column} = {f.condition.value}"
-    return said
+        words += f" · asked only where {f.condition.column} = {f.condition.value}"
+    return words
 
 
 def unscored_blocks(run: Run, f: Field) -> list[Block]:
@@ -213,18 +213,18 @@ def _baseline(f: Field, score: FieldScore) -> list[Block]:
     """Return what a model that always gives the majority answer would score, and the coverage, in a sentence."""
     coverage = score.results["coverage"]
     n = n_reference(score)
-    said = (
+    sentence = (
         f"Coverage: a valid answer for {count(coverage.n_answered)} of {plural(n, 'text')} with a human label "
         f"({share(coverage.n_answered, n)}){_not_covered(score)}."
     )
     if f.type in LABEL_TYPES:
         most = max(score.per_class, key=lambda entry: entry["support"])
-        said += (
+        sentence += (
             f" Baseline: always answering “{most['label']}” would reach an accuracy of "
             f"{value_of('accuracy', score.results['baseline_accuracy'])} and a macro F1 of "
             f"{value_of('f1_macro', score.results['baseline_f1_macro'])}."
         )
-    return [Para(said)]
+    return [Para(sentence)]
 
 
 def _not_covered(score: FieldScore) -> str:
@@ -305,11 +305,11 @@ def conditional_grid(score: FieldScore) -> Grid:
     every = {**score.results, **score.extra}
     rows: list[Row] = []
     for words, names in CONDITIONAL_VIEWS:
-        found = [every[name] if name else None for name in names]
+        values = [every[name] if name else None for name in names]
         cells = [Cell(words)]
-        for name, result in zip(names, found, strict=True):
+        for name, result in zip(names, values, strict=True):
             cells += value_cells(name, result, notes) if result is not None else (Cell(""), Cell(""))
-        n = next(result.n for result in found if result is not None)
+        n = next(result.n for result in values if result is not None)
         rows.append([*cells, Cell(count(n), "quiet")])
     return Grid(
         ["which texts", "accuracy", "", "macro F1", "", "kappa", "", "texts"],
@@ -344,24 +344,24 @@ def answers_line(run: Run, f: Field) -> str:
 
 def reasons_of(run: Run, f: Field) -> dict[str, int]:
     """Return status and reason -> number, of the answers of a field that are neither valid nor not applicable."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for answer in run.coding.answers[f.column]:
         if answer.status in ("ok", "not_applicable"):
             continue
         kind = answer.reason.split(":")[0] if answer.status == "invalid" else answer.reason
-        said = f"{answer.status.replace('_', ' ')}: {kind}" if kind else answer.status
-        found[said] = found.get(said, 0) + 1
-    return found
+        reason = f"{answer.status.replace('_', ' ')}: {kind}" if kind else answer.status
+        counts[reason] = counts.get(reason, 0) + 1
+    return counts
 
 
 def further_grid(kind: str, score: FieldScore) -> Grid:
     """Return every other number of the field: the rest of the contract, answered-only and sensitivity values."""
     notes = Footnotes()
-    told = {*HEADLINES[kind], *ANSWERED_TWIN.values(), *_TOLD_ELSEWHERE}
+    shown = {*HEADLINES[kind], *ANSWERED_TWIN.values(), *_TOLD_ELSEWHERE}
     blank: dict[str, list[str]] = {}
     rows: list[Row] = []
     for name, result in _every(score):
-        if name in told and (result.defined or not _optional(name)):
+        if name in shown and (result.defined or not _optional(name)):
             continue
         if _optional(name) and not result.defined:
             blank.setdefault(result.reason, []).append(name)

@@ -113,30 +113,32 @@ def verdict(of: Scored) -> str:
     texts = plural(len(of.task), "text")
     if not of.task.has_human_labels:
         return f"No human labels on {texts}: answers to look at, nothing to score"
-    found = headlines(of)
-    scored = [one for one in found if one.n]
+    rows = headlines(of)
+    scored = [one for one in rows if one.n]
     judged = [one for one in scored if one.better is not None]
     if not scored:
         return f"No human label for any field that was asked, on {texts}"
     if judged:
         better = sum(bool(one.better) for one in judged)
-        said = f"{better or 'none'} of {plural(len(judged), 'field')} better than the baseline on {texts}"
+        sentence = f"{better or 'none'} of {plural(len(judged), 'field')} better than the baseline on {texts}"
         if len(judged) == 1:
             one = judged[0]
-            said = f"{one.field.name} {'better' if one.better else 'not better'} than the baseline on {texts}"
+            sentence = (
+                f"{one.field.name} {'better' if one.better else 'not better'} than the baseline on {texts}"
+            )
     elif any(one.variation for one in scored):
-        said = f"people used one label only on {texts}: no agreement measure means anything here"
+        sentence = f"people used one label only on {texts}: no agreement measure means anything here"
     else:
-        said = f"{plural(len(scored), 'field')} scored on {texts}; none has a baseline"
-    asked, answered = sum(one.n for one in scored), sum(one.answered for one in scored)
-    if asked and answered / asked < LOW_COVERAGE:
-        said += f"; {share(answered, asked)} answered"
-    return said[0].upper() + said[1:]
+        sentence = f"{plural(len(scored), 'field')} scored on {texts}; none has a baseline"
+    n_asked, answered = sum(one.n for one in scored), sum(one.answered for one in scored)
+    if n_asked and answered / n_asked < LOW_COVERAGE:
+        sentence += f"; {share(answered, n_asked)} answered"
+    return sentence[0].upper() + sentence[1:]
 
 
-def scale_of(found: list[Headline]) -> tuple[float, float]:
+def scale_of(rows: list[Headline]) -> tuple[float, float]:
     """Return the ends of the scale on which all headlines are drawn: 0 to 1, lower where an interval reaches there."""
-    limits = [one.result.ci_low for one in found if one.result is not None]
+    limits = [one.result.ci_low for one in rows if one.result is not None]
     least = min((low for low in limits if not math.isnan(low)), default=0.0)
     return (-1.0 if least < -0.5 else -0.5 if least < 0 else 0.0), 1.0
 
@@ -145,11 +147,11 @@ def look_blocks(of: Scored) -> list[Block]:
     """Return the table that comes first: per field the headline metric beside its baseline, and what was answered."""
     if not of.task.has_human_labels:
         return []
-    found = headlines(of)
-    scale = scale_of(found)
+    headline_rows = headlines(of)
+    scale = scale_of(headline_rows)
     notes = Footnotes()
     rows: list[Row | str] = []
-    for one in found:
+    for one in headline_rows:
         name = Cell(one.field.name, "strong", title=one.field.column)
         if not one.n or one.result is None:
             rows.append([name, Cell("no human labels", "quiet"), "", "", "", "", ""])
@@ -174,7 +176,9 @@ def look_blocks(of: Scored) -> list[Block]:
         rows += [one.variation] if one.variation else []
     ends = f"{scale[0]:g} to {scale[1]:g}"
     header = ["field", "metric", "value", "95% interval", ends, "baseline", "answered"]
-    marks = [f"{mark} {words}" for mark, words in MARKS.items() if any(one.mark == mark for one in found)]
+    marks = [
+        f"{mark} {words}" for mark, words in MARKS.items() if any(one.mark == mark for one in headline_rows)
+    ]
     explained = [f"{BASELINE_WORDS}; {', '.join(marks)}"] if marks else []
     return [Grid(header, rows, "llriirr", notes=[*notes.lines, *explained])]
 
@@ -183,13 +187,15 @@ def _against(one: Headline) -> Cell:
     """Return how a value lies to its baseline, in words and, where it is not above it, tinted."""
     if one.baseline is None:
         return Cell(NONE, "quiet")
-    said = f"{one.baseline:.2f} {one.mark}"
-    return Cell(said, "quiet" if one.better else "plain", 0.0 if one.better else -0.45, title=MARKS[one.mark])
+    words = f"{one.baseline:.2f} {one.mark}"
+    return Cell(
+        words, "quiet" if one.better else "plain", 0.0 if one.better else -0.45, title=MARKS[one.mark]
+    )
 
 
 def lines(of: Scored) -> list[str]:
     """Return one short line per field for a terminal or a log, with baseline, coverage and n."""
-    said = []
+    parts = []
     for one in headlines(of):
         if not one.n or one.result is None:
             continue
@@ -199,5 +205,5 @@ def lines(of: Scored) -> list[str]:
         if one.baseline is not None:
             words += f", baseline {one.baseline:.2f} {one.mark}"
         words += f", answered {count(one.answered)} of {count(one.n)}"
-        said.append(". ".join(filter(None, (words, one.variation))))
-    return said
+        parts.append(". ".join(filter(None, (words, one.variation))))
+    return parts

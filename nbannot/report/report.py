@@ -97,12 +97,12 @@ def covered(run: Run) -> list[str]:
 
 def status_blocks(run: Run) -> list[Block]:
     """Return a warning where a run is not complete: what is open, why, and how to go on."""
-    said, go_on = state_of(run)
+    state, go_on = state_of(run)
     if not go_on:
         return []
     why = "; ".join(why_failed(run))
     reasons = f" Calls without a reply: {why}." if why else ""
-    return [Para(f"This run is {said}.{reasons} {go_on}", "warning")]
+    return [Para(f"This run is {state}.{reasons} {go_on}", "warning")]
 
 
 def head_facts(run: Run) -> list[tuple[str, str]]:

@@ -244,13 +244,13 @@ def state_of(run: Run) -> tuple[str, str]:
 
 def why_failed(run: Run, at_most: int = 3) -> list[str]:
     """Return the most frequent reasons of calls without a reply, with their number."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for answers in run.coding.answers.values():
         for answer in answers:
             if answer.status == "failed":
                 reason = answer.reason or "no reason given"
-                found[reason] = found.get(reason, 0) + 1
-    return by_number(found, at_most)
+                counts[reason] = counts.get(reason, 0) + 1
+    return by_number(counts, at_most)
 
 
 def by_number(counts: Mapping[str, int], at_most: int = 6) -> list[str]:

@@ -80,9 +80,9 @@ def _alone(job: Job, prompts: Sequence[Prompt], still_open: Open) -> tuple[int, 
     chars = size = 0
     for prompt, rows in zip(prompts, still_open, strict=True):
         frame = prompt.about("")
-        asked = [of for of, is_open in zip(sizes, rows, strict=True) if is_open]
-        chars += len(asked) * len(frame) + sum(of[0] for of in asked)
-        size += len(asked) * _bytes(frame) + sum(of[1] for of in asked)
+        sizes_open = [of for of, is_open in zip(sizes, rows, strict=True) if is_open]
+        chars += len(sizes_open) * len(frame) + sum(of[0] for of in sizes_open)
+        size += len(sizes_open) * _bytes(frame) + sum(of[1] for of in sizes_open)
     return chars, size
 
 
@@ -119,12 +119,12 @@ def _bytes(text: str) -> int:
 
 def all_open(job: Job) -> Open:
     """Return every question of a new run: blank texts are not asked about, nor what depends on a field left out."""
-    asked = {f.column for f in job.fields} - set(job.unasked)
+    columns = {f.column for f in job.fields} - set(job.unasked)
     there = [bool(text.strip()) for text in job.originals]
     none = [False] * len(there)
     return [
         there
-        if any(f.column in asked and (f.condition is None or f.condition.column in asked) for f in group)
+        if any(f.column in columns and (f.condition is None or f.condition.column in columns) for f in group)
         else none
         for group in job.groups
     ]

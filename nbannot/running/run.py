@@ -103,13 +103,13 @@ def run(
     while fresh and not folder.claim(plan.folder):
         config = config.change(repeat=config.repeat + 1)
         plan, model = design(task, config, model)
-    if found := _finished(plan, task, retry, say, reason=reason):
-        return found
+    if finished := _finished(plan, task, retry, say, reason=reason):
+        return finished
     folder.make_folder(plan.folder)
     with folder.held(plan.folder):
         # Looked at again: another process may have been at work until now.
-        if found := _finished(plan, task, retry, say, holding=True, reason=reason):
-            return found
+        if finished := _finished(plan, task, retry, say, holding=True, reason=reason):
+            return finished
         if not read_json(plan.folder / folder.CONFIG):
             _begin(plan)
         done = _work(plan, model, tick, stop, say, ask_again=retry == "invalid", reason=reason)
@@ -140,20 +140,20 @@ def _finished(
     if stored.get("status") != COMPLETE or retry == "invalid":
         return None
     _opened(plan, reason)
-    found = load_run(plan.folder, task=task)
-    if found.status != COMPLETE:
+    finished = load_run(plan.folder, task=task)
+    if finished.status != COMPLETE:
         return None
-    if found.unfitting and (retry == "failed" or _another_server(stored, plan)):
+    if finished.unfitting and (retry == "failed" or _another_server(stored, plan)):
         return None
-    if wrong := what_is_wrong(found):
+    if wrong := what_is_wrong(finished):
         with contextlib.nullcontext() if holding else folder.held(plan.folder):
-            mend(found, wrong)
+            mend(finished, wrong)
         if say and (words := listed(sorted(wrong & folder.FILES.keys()), 12)):
             say(f"written again from the ledger: {words}")
-        found = dataclasses.replace(found, config=read_json(plan.folder / folder.CONFIG))
+        finished = dataclasses.replace(finished, config=read_json(plan.folder / folder.CONFIG))
     if say and (word := _other_country(stored, plan)):
         say(word)
-    return found
+    return finished
 
 
 def _another_server(stored: Mapping[str, Any], plan: Design) -> bool:
@@ -341,27 +341,27 @@ def _finish(
         state.unfitting,
     )
     save_scores(done)
-    told = dataclasses.replace(done, config=read_json(place / folder.CONFIG))
+    written = dataclasses.replace(done, config=read_json(place / folder.CONFIG))
     if (
         "scores" in done.__dict__
     ):  # resampling a second time would take longer than a fast model takes to answer
-        told.__dict__["scores"] = done.scores
-    return told
+        written.__dict__["scores"] = done.scores
+    return written
 
 
 def _model_changes(place: Path, tally: ledger.Tally, digest: str | None, now: str | None) -> list[str]:
     """Return what to tell of a model that was not the same to the end; what an earlier session saw is kept."""
-    told = changes(tally.served, digest, now)
+    changed = changes(tally.served, digest, now)
     earlier = read_json(place / folder.CONFIG).get("model_changes") or []
-    return told + [line for line in earlier if line.startswith(WEIGHTS_CHANGED) and line not in told]
+    return changed + [line for line in earlier if line.startswith(WEIGHTS_CHANGED) and line not in changed]
 
 
 def _capabilities(place: Path, model: Model, progress: Progress) -> dict[str, Any]:
     """Return what the model was found to take; a session that sent nothing keeps what an earlier one found."""
-    found: dict[str, Any] = getattr(model, "capabilities", {})
+    capabilities: dict[str, Any] = getattr(model, "capabilities", {})
     if progress.calls == 0:
-        found = read_json(place / folder.CONFIG).get("capabilities") or found
-    return found
+        capabilities = read_json(place / folder.CONFIG).get("capabilities") or capabilities
+    return capabilities
 
 
 def _config(plan: Design, status: str) -> dict[str, Any]:
@@ -412,10 +412,10 @@ def _energy_words(plan: Design) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

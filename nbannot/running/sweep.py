@@ -122,17 +122,17 @@ def configs_of(
     if not isinstance(repeats, int) or isinstance(repeats, bool) or repeats < 1:
         raise settings_error([f"repeats must be an integer of at least 1. Got {repeats!r}."])
     if configs is None or isinstance(configs, Mapping):
-        found = expand({**(configs or {}), **settings})
+        every = expand({**(configs or {}), **settings})
     else:
-        found = []
+        every = []
         for config in [configs] if isinstance(configs, str | RunConfig) else configs:
             if isinstance(config, Mapping):
-                found.extend(expand({**config, **settings}))
+                every.extend(expand({**config, **settings}))
             else:
-                found.append(RunConfig.of(config, **settings))
-    if not found:
+                every.append(RunConfig.of(config, **settings))
+    if not every:
         raise ConfigError("a sweep needs at least one config. Got an empty list.")
-    return [c.change(repeat=c.repeat + again) for c in found for again in range(repeats)]
+    return [c.change(repeat=c.repeat + again) for c in every for again in range(repeats)]
 
 
 @tidy_interrupt()

@@ -128,10 +128,10 @@ class Codebook(Shown):
         >>> codebook["Direction"].condition
         Condition(column='Tone_Evaluates', value=1)
         """
-        told = dict(instructions or {})
+        instructed = dict(instructions or {})
         faults = [
             f"instructions for '{name}', which is no section{nearest(name, sections)}"
-            for name in told
+            for name in instructed
             if name not in sections
         ]
         raw: dict[str, Any] = {
@@ -145,7 +145,7 @@ class Codebook(Shown):
         for number, (name, questions) in enumerate(sections.items(), start=1):
             raw[f"section_{number}"] = {
                 "section_name": name,
-                "section_instruction": told.get(name, ""),
+                "section_instruction": instructed.get(name, ""),
                 "annotations": {f"annotation_{n}": dict(q) for n, q in enumerate(questions, start=1)},
             }
         point_conditions(raw, faults)
@@ -275,10 +275,10 @@ class Codebook(Shown):
 
     @cached_property
     def _depths(self) -> dict[str, int]:
-        found: dict[str, int] = {}
+        depths: dict[str, int] = {}
         for field in self.in_order:
-            found[field.column] = 0 if field.condition is None else 1 + found[field.condition.column]
-        return found
+            depths[field.column] = 0 if field.condition is None else 1 + depths[field.condition.column]
+        return depths
 
     @cached_property
     def in_order(self) -> tuple[Field, ...]:

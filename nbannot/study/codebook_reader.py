@@ -63,12 +63,12 @@ class _KeyTwice(Exception):
 
 
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in members:
             raise _KeyTwice(key)
-        found[key] = value
-    return found
+        members[key] = value
+    return members
 
 
 def read_json_file(path: Path) -> Any:
@@ -232,15 +232,15 @@ class CodebookReader:
         """Return what the codebook says of each option, or of points of a scale under their own key."""
         pairs: dict[str, str] = {}
         for key in ("option_descriptions", "point_descriptions"):
-            found = raw.get(key) or {}
-            if not isinstance(found, Mapping):
-                self.faults.append(f"{where}: {key} must be an object, option: text. Got {found!r}")
-            elif found and key == "point_descriptions" and raw.get("type") != "likert":
+            given = raw.get(key) or {}
+            if not isinstance(given, Mapping):
+                self.faults.append(f"{where}: {key} must be an object, option: text. Got {given!r}")
+            elif given and key == "point_descriptions" and raw.get("type") != "likert":
                 self.faults.append(
                     f"{where}: point_descriptions describes a likert scale; use option_descriptions"
                 )
             else:
-                pairs |= {str(option): str(text) for option, text in found.items()}
+                pairs |= {str(option): str(text) for option, text in given.items()}
         return tuple(pairs.items())
 
     def strings(self, where: str, raw: Mapping[str, Any], key: str, *, needed: bool) -> tuple[str, ...]:
@@ -293,13 +293,13 @@ class CodebookReader:
                 )
 
     def conditions(self, fields: list[Field]) -> dict[str, Condition]:
-        found: dict[str, Condition] = {}
+        conditions: dict[str, Condition] = {}
         for (section_key, key), field in self.places.items():
             raw = self.raw[section_key]["annotations"][key].get("condition") if field else None
             if field and raw and (condition := self.condition(field, raw)):
-                found[field.column] = condition
-        self.check_circles(fields, found)
-        return found
+                conditions[field.column] = condition
+        self.check_circles(fields, conditions)
+        return conditions
 
     def condition(self, field: Field, raw: Any) -> Condition | None:
         who = f"{field.where} '{field.name}'"
@@ -326,15 +326,15 @@ class CodebookReader:
             return None
         return Condition(parent.column, value)
 
-    def check_circles(self, fields: list[Field], found: Mapping[str, Condition]) -> None:
+    def check_circles(self, fields: list[Field], conditions: Mapping[str, Condition]) -> None:
         by_column = {field.column: field for field in fields}
         done: set[str] = set()
-        for start in found:
+        for start in conditions:
             path: dict[str, None] = {}
             column = start
-            while column in found and column not in done and column not in path:
+            while column in conditions and column not in done and column not in path:
                 path[column] = None
-                column = found[column].column
+                column = conditions[column].column
             if column in path:
                 circle = list(path)[list(path).index(column) :]
                 names = " → ".join(f"{by_column[c].where} '{by_column[c].name}'" for c in [*circle, column])

@@ -22,9 +22,12 @@ def to_markdown(codebook: Any) -> str:
             lines += [f"### {f.name}", "", f"*{_kind(f)}*", "", *([f.tooltip, ""] if f.tooltip else [])]
             if f.condition is not None:
                 lines += [f"Asked only where {f.condition.column} is {f.condition.value}.", ""]
-            told = dict(f.option_descriptions)
-            shown = list(f.options or f.label_options) or list(told)
-            lines += [f"- **{label}**" + (f": {told[label]}" if told.get(label) else "") for label in shown]
+            described = dict(f.option_descriptions)
+            shown = list(f.options or f.label_options) or list(described)
+            lines += [
+                f"- **{label}**" + (f": {described[label]}" if described.get(label) else "")
+                for label in shown
+            ]
             lines += [""] if shown else []
             for example in f.examples:
                 text = example.text.replace("\n", "\n> ")
@@ -91,32 +94,32 @@ class CodebookDiff:
 def differences(old: Any, new: Any) -> CodebookDiff:
     """Return what differs from one codebook to another, field by field."""
     before, after = {f.column: f for f in old}, {f.column: f for f in new}
-    found: list[Change] = []
+    changes: list[Change] = []
     if old.text_column != new.text_column:
-        found.append(Change("", f"the text is in column '{new.text_column}' (was '{old.text_column}')"))
-    found += [Change(c, "is gone", f.labels) for c, f in before.items() if c not in after]
-    found += [Change(c, "is new", f.labels) for c, f in after.items() if c not in before]
+        changes.append(Change("", f"the text is in column '{new.text_column}' (was '{old.text_column}')"))
+    changes += [Change(c, "is gone", f.labels) for c, f in before.items() if c not in after]
+    changes += [Change(c, "is new", f.labels) for c, f in after.items() if c not in before]
     for column in before:
         if column in after:
-            found += _of_field(before[column], after[column])
-    return CodebookDiff(tuple(found))
+            changes += _of_field(before[column], after[column])
+    return CodebookDiff(tuple(changes))
 
 
 def _of_field(a: Field, b: Field) -> list[Change]:
-    column, found = b.column, []
+    column, changes = b.column, []
     if a.type != b.type:
         return [Change(column, f"is a {b.type} (was a {a.type})", a.labels)]
     if gone := tuple(label for label in a.labels if label not in b.labels):
-        found.append(Change(column, f"no longer has {listed(gone, 8)}", gone))
+        changes.append(Change(column, f"no longer has {listed(gone, 8)}", gone))
     if new := tuple(label for label in b.labels if label not in a.labels):
         # Whoever coded before could not choose it: any label may stand in its place.
-        found.append(Change(column, f"has {listed(new, 8)} as well now", a.labels))
+        changes.append(Change(column, f"has {listed(new, 8)} as well now", a.labels))
     kept = [label for label in a.labels if label in b.labels]
     if not gone and not new and a.labels != b.labels:
-        found.append(Change(column, "has its labels in another order", b.labels))
+        changes.append(Change(column, "has its labels in another order", b.labels))
     was, now = dict(a.option_descriptions), dict(b.option_descriptions)
     if other := tuple(label for label in kept if was.get(str(label)) != now.get(str(label))):
-        found.append(Change(column, f"describes {listed(other, 8)} otherwise", other))
+        changes.append(Change(column, f"describes {listed(other, 8)} otherwise", other))
     for what, x, y in (
         ("has another guidance", a.tooltip, b.tooltip),
         ("has another instruction of its section", a.instruction, b.instruction),
@@ -124,8 +127,8 @@ def _of_field(a: Field, b: Field) -> list[Change]:
         ("is asked under another condition", a.condition, b.condition),
     ):
         if x != y:
-            found.append(Change(column, what, b.labels))
-    return found
+            changes.append(Change(column, what, b.labels))
+    return changes
 
 
 NAMES: dict[str, tuple[str, ...]] = {
@@ -172,7 +175,7 @@ def raw_from_table(table: Any, text_column: str, encoding: str) -> dict[str, Any
             f"  One row per question (or per option): {listed(NAMES, 12)}."
         )
     faults: list[str] = []
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    by_section: dict[tuple[str, str], dict[str, Any]] = {}
     instructions: dict[str, str] = {}
     section = name = ""
     for number, row in enumerate(data.iter_rows(named=True), start=2):
@@ -183,19 +186,21 @@ def raw_from_table(table: Any, text_column: str, encoding: str) -> dict[str, Any
             continue
         if cell["instruction"]:
             instructions.setdefault(section, cell["instruction"])
-        question = found.setdefault((section, name), {"name": name, "tooltip": "", "told": {}, "options": []})
+        question = by_section.setdefault(
+            (section, name), {"name": name, "tooltip": "", "told": {}, "options": []}
+        )
         question["tooltip"] = question["tooltip"] or cell["tooltip"]
         _take(question, cell, number, faults)
     sections: dict[str, dict[str, Any]] = {}
-    for (section, _), question in found.items():
-        key = f"section_{list(dict.fromkeys(s for s, _ in found)).index(section) + 1}"
+    for (section, _), question in by_section.items():
+        key = f"section_{list(dict.fromkeys(s for s, _ in by_section)).index(section) + 1}"
         own = {
             "section_name": section,
             "section_instruction": instructions.get(section, ""),
             "annotations": {},
         }
-        asked = sections.setdefault(key, own)["annotations"]
-        asked[f"annotation_{len(asked) + 1}"] = _question(question)
+        annotations = sections.setdefault(key, own)["annotations"]
+        annotations[f"annotation_{len(annotations) + 1}"] = _question(question)
     if faults:
         raise CodebookError(problems("the table of questions cannot be used", faults))
     return {"text_column": text_column, **sections}
@@ -237,17 +242,17 @@ def _split(cell: str) -> Sequence[str]:
 
 def _question(question: Mapping[str, Any]) -> dict[str, Any]:
     kind, options = question.get("type"), question["options"]
-    found = {"name": question["name"], "type": kind, "tooltip": question["tooltip"], "example": ""}
+    raw = {"name": question["name"], "type": kind, "tooltip": question["tooltip"], "example": ""}
     if kind == "dropdown":
-        found["options"] = options
+        raw["options"] = options
     elif kind == "span" and options:
-        found["label_options"] = options
+        raw["label_options"] = options
     elif kind == "likert":
         points = [int(o) for o in options if o.lstrip("+-").isdigit()]
-        found["min_value"] = question.get("min", min(points, default=None))
-        found["max_value"] = question.get("max", max(points, default=None))
+        raw["min_value"] = question.get("min", min(points, default=None))
+        raw["max_value"] = question.get("max", max(points, default=None))
     if question["told"]:
-        found["point_descriptions" if kind == "likert" else "option_descriptions"] = question["told"]
+        raw["point_descriptions" if kind == "likert" else "option_descriptions"] = question["told"]
     if "condition" in question:
-        found["condition"] = question["condition"]
-    return found
+        raw["condition"] = question["condition"]
+    return raw

@@ -277,8 +277,8 @@ def _halves(block: str) -> tuple[str, Any]:
     decoder = json.JSONDecoder()
     for cut in re.finditer(r"Response:\s*", block):
         try:
-            found, end = decoder.raw_decode(block, cut.end())
-            response = found["response"]
+            value, end = decoder.raw_decode(block, cut.end())
+            response = value["response"]
         except (ValueError, KeyError, TypeError, RecursionError):
             continue
         if not block[end:].strip():

@@ -80,12 +80,12 @@ def _read_spans(field: Field, cells: Sequence[str], texts: Sequence[str]) -> tup
     values: list[Any] = []
     wrong: Wrong = []
     repaired = 0
-    for i, found in enumerate(read_span_column(cells, texts, field.label_options)):
-        if isinstance(found, ValueError):
-            wrong.append((cells[i], str(found), i))
-            found = None, 0
-        values.append(found[0])
-        repaired += found[1]
+    for i, cell_read in enumerate(read_span_column(cells, texts, field.label_options)):
+        if isinstance(cell_read, ValueError):
+            wrong.append((cells[i], str(cell_read), i))
+            cell_read = None, 0
+        values.append(cell_read[0])
+        repaired += cell_read[1]
     return values, wrong, repaired
 
 
@@ -157,12 +157,12 @@ def with_blanks_as_no(
 
 def _asked(codebook: Codebook, data: pl.DataFrame, field: Field) -> list[bool]:
     """Return per row whether people were asked: the field has no condition, or its parent has the value it wants."""
-    asked = [True] * data.height
+    is_open = [True] * data.height
     while field.condition is not None:
         parent, wanted = codebook[field.condition.column], field.condition.value
         if parent.column not in data.columns:
-            return asked
+            return is_open
         values = _read(parent, list(data[parent.column]))[0]
-        asked = [up and value == wanted for up, value in zip(asked, values, strict=True)]
+        is_open = [up and value == wanted for up, value in zip(is_open, values, strict=True)]
         field = parent
-    return asked
+    return is_open

@@ -83,25 +83,25 @@ class Lockable:
         units = task.ids if by is None else list(task.data[self._column(by)])
         place = split.place_of(self._origin, task.name, output_root)
         split.put_signpost(place, task.name, output_root)
-        found = split.make_lock(
+        new_lock = split.make_lock(
             place, task.ids, task.data, task.label_columns, wanted, units, strata, self.examples()
         )
-        object.__setattr__(self, "split_lock", found)
+        object.__setattr__(self, "split_lock", new_lock)
         self._hide()
         return self
 
     @property
     def _origin(self) -> Path | None:
         """The folder of the task, also where it does not read its labels from there."""
-        found: Path | None = self.__dict__.get("_folder", self._task.path)
-        return found
+        folder: Path | None = self.__dict__.get("_folder", self._task.path)
+        return folder
 
     def _find_lock(self, output_root: str | Path = split.OUTPUTS) -> None:
         """Find the lock that was made of this task before."""
         for place in split.places_of(self._origin, self._task.name, output_root):
-            found = split.find_lock(place, self.ids, self.data, self._task.label_columns)
-            if found is not None:
-                object.__setattr__(self, "split_lock", found)
+            kept = split.find_lock(place, self.ids, self.data, self._task.label_columns)
+            if kept is not None:
+                object.__setattr__(self, "split_lock", kept)
                 return
 
     def sealed(self, output_root: str | Path = split.OUTPUTS) -> Self:
@@ -165,11 +165,11 @@ class Lockable:
         task = self._task
         rows = tuple(range(len(task))) if task.rows is None else task.rows
         data = lock.restored(task.data, task.ids)
-        found = replace(task, data=data, rows=rows, split_lock=lock.open())
+        opened = replace(task, data=data, rows=rows, split_lock=lock.open())
         for name in ("_identified", "_reading_notices"):
-            found.__dict__[name] = getattr(task, name)
-        found.__dict__["_is_part"] = task.__dict__.get("_is_part", False)
-        return cast(Self, found)
+            opened.__dict__[name] = getattr(task, name)
+        opened.__dict__["_is_part"] = task.__dict__.get("_is_part", False)
+        return cast(Self, opened)
 
     @cached_property
     def _test_ids(self) -> Collection[str]:

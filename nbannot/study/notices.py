@@ -79,32 +79,32 @@ def _blank(task: Any, field: Field) -> int:
 
 def _only_positive(task: Any, labelled: Sequence[Field], kind: str) -> dict[str, int]:
     """Return column -> blank cells of the fields of a type in which no label says no: neither a 0 nor an empty list."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for field in labelled:
         if field.type == kind:
             values = [value for value in task.human(field.column) if value is not None]
             if values and all(values) and (blank := _blank(task, field)):
-                found[field.column] = blank
-    return found
+                counts[field.column] = blank
+    return counts
 
 
 def _ticks_only(task: Any, labelled: Sequence[Field]) -> Iterator[str]:
     """Yield a notice for checkboxes that people only ever ticked, beside blank cells."""
-    found = _only_positive(task, labelled, "checkbox")
-    if found:
+    counts = _only_positive(task, labelled, "checkbox")
+    if counts:
         yield (
-            f"In {_columns(found)} every coded text has a 1 and the others are blank ({_counts(found)}). A blank cell "
-            "means 'not coded': these texts are not scored, and always answering 1 looks perfect. If a blank means "
-            "'not ticked', say so: blank_means_no=True in load_task or Task."
+            f"In {_columns(counts)} every coded text has a 1 and the others are blank ({_counts(counts)}). A blank "
+            "cell means 'not coded': these texts are not scored, and always answering 1 looks perfect. If a blank "
+            "means 'not ticked', say so: blank_means_no=True in load_task or Task."
         )
 
 
 def _marks_only(task: Any, labelled: Sequence[Field]) -> Iterator[str]:
     """Yield a notice for span fields in which no text is coded as having no passage, beside blank cells."""
-    found = _only_positive(task, labelled, "span")
-    if found:
+    counts = _only_positive(task, labelled, "span")
+    if counts:
         yield (
-            f"In {_columns(found)} texts without a marked passage have a blank cell ({_counts(found)}), not []. A "
+            f"In {_columns(counts)} texts without a marked passage have a blank cell ({_counts(counts)}), not []. A "
             "blank cell means 'not coded': these texts are not scored, so passages that a model invents there cost "
             "nothing. If a blank means 'no passage', say so: blank_means_no=True in load_task or Task."
         )
@@ -113,15 +113,15 @@ def _marks_only(task: Any, labelled: Sequence[Field]) -> Iterator[str]:
 def _unquoted(task: Any, labelled: Sequence[Field]) -> Iterator[str]:
     """Yield a notice for marks whose place nothing proves: no quote, in texts that programs count differently."""
     odd = [(not text.isascii() and _counts_differ(text)) or "\r\n" in text for text in task.texts]
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for field in labelled if any(odd) else ():
         if field.type == "span":
             cells = zip(task.data[field.column], odd, strict=True)
             if n := sum(_without_quote(str(cell), field) for cell, differs in cells if differs and cell):
-                found[field.column] = n
-    if found:
+                counts[field.column] = n
+    if counts:
         yield (
-            f"In {_columns(found)} some marks have offsets without a quote ({_counts(found)}), in texts with emoji, "
+            f"In {_columns(counts)} some marks have offsets without a quote ({_counts(counts)}), in texts with emoji, "
             "decomposed letters or \\r\\n, which programs count differently. They are placed as the quoted marks of "
             "the column are, else by code points, and nothing proves it: export the marked words too."
         )
@@ -171,12 +171,12 @@ def _answers_of_closed_questions(task: Any, labelled: Sequence[Field]) -> Iterat
             )
 
 
-def _columns(found: Mapping[str, int]) -> str:
-    return listed((f"'{name}'" for name in found), 6)
+def _columns(counts: Mapping[str, int]) -> str:
+    return listed((f"'{name}'" for name in counts), 6)
 
 
-def _counts(found: Mapping[str, int]) -> str:
-    return listed((f"{n:,}" for n in found.values()), 6)
+def _counts(by_column: Mapping[str, int]) -> str:
+    return listed((f"{n:,}" for n in by_column.values()), 6)
 
 
 def unused_ids(named: Mapping[str, Sequence[str]], used: str) -> Iterator[str]:

@@ -39,17 +39,17 @@ def marks_in(text: str) -> list[str]:
     lowered = text.lower()
     if not any(sign in lowered for sign in SIGNS):
         return []
-    return list(dict.fromkeys(found.strip() for found in MARKS.findall(text)))
+    return list(dict.fromkeys(mark.strip() for mark in MARKS.findall(text)))
 
 
 def marks_notice(texts: Sequence[str], ids: Sequence[str]) -> list[str]:
     """Return one sentence on how many texts contain marks of prompts and which; nothing where none does."""
-    found = {text_id: marks for text_id, text in zip(ids, texts, strict=True) if (marks := marks_in(text))}
-    if not found:
+    by_text = {text_id: marks for text_id, text in zip(ids, texts, strict=True) if (marks := marks_in(text))}
+    if not by_text:
         return []
-    kinds = dict.fromkeys(mark for marks in found.values() for mark in marks)
+    kinds = dict.fromkeys(mark for marks in by_text.values() for mark in marks)
     return [
-        f"{len(found):,} of {len(texts):,} texts contain marks that prompts are made of "
-        f"({listed(map(repr, kinds), 4)}): {listed(found, 3)}. Each text stands in a fence of its own, but a model may "
-        "still take them for the prompt's: look at its answers to these texts."
+        f"{len(by_text):,} of {len(texts):,} texts contain marks that prompts are made of "
+        f"({listed(map(repr, kinds), 4)}): {listed(by_text, 3)}. Each text stands in a fence of its own, but a model "
+        "may still take them for the prompt's: look at its answers to these texts."
     ]

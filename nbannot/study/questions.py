@@ -107,10 +107,10 @@ def span(
 def _described(key: str, options: Sequence[str] | Mapping[str, str]) -> dict[str, Any]:
     if isinstance(options, str):
         return {key: options}  # the reader says that it must be a list
-    found: dict[str, Any] = {key: list(options)}
+    described: dict[str, Any] = {key: list(options)}
     if isinstance(options, Mapping):
-        found["option_descriptions"] = {name: text for name, text in options.items() if text}
-    return found
+        described["option_descriptions"] = {name: text for name, text in options.items() if text}
+    return described
 
 
 def _question(
@@ -165,16 +165,16 @@ def point_conditions(raw: dict[str, Any], faults: list[str]) -> None:
             faults.append(f"{where}: condition must be (name of another question, value). Got {condition!r}")
             continue
         wanted, value = condition
-        found = [p for p in places if wanted == f"{p[2]}_{p[3].get('name')}"]
-        found = found or [p for p in places if wanted == p[3].get("name")]
-        found = [p for p in found if p[2] == section] or found if len(found) > 1 else found
-        if len(found) == 1:
-            parent = {"section_key": found[0][0], "annotation_key": found[0][1]}
+        matches = [p for p in places if wanted == f"{p[2]}_{p[3].get('name')}"]
+        matches = matches or [p for p in places if wanted == p[3].get("name")]
+        matches = [p for p in matches if p[2] == section] or matches if len(matches) > 1 else matches
+        if len(matches) == 1:
+            parent = {"section_key": matches[0][0], "annotation_key": matches[0][1]}
             question["condition"] = {**parent, "value": value}
-        elif found:
-            columns = listed(f"'{p[2]}_{wanted}'" for p in found)
+        elif matches:
+            columns = listed(f"'{p[2]}_{wanted}'" for p in matches)
             faults.append(
-                f"{where}: its condition names '{wanted}', which {len(found)} questions are called: say {columns}"
+                f"{where}: its condition names '{wanted}', which {len(matches)} questions are called: say {columns}"
             )
         else:
             hint = nearest(str(wanted), names)

@@ -82,17 +82,17 @@ def _labels(flat: Mapping[str, Any], label_options: Sequence[str]) -> list[str |
     if not label_options:
         return [None]
     given = next((flat[name] for name in LABELS if flat.get(name)), None)
-    found: list[str | None] = []
+    labels: list[str | None] = []
     for word in given if isinstance(given, list) else [given]:
         label = known_word(str(word or ""), label_options)
         if label is None:
             raise ValueError(f"label {word!r} is not one of {listed(label_options, 10)}")
-        found.append(label)
-    return found
+        labels.append(label)
+    return labels
 
 
 def _offset(flat: Mapping[str, Any], names: Sequence[str]) -> int | None:
-    return next((found for name in names if (found := offset_of(flat.get(name))) is not None), None)
+    return next((offset for name in names if (offset := offset_of(flat.get(name))) is not None), None)
 
 
 def offset_of(value: Any) -> int | None:

@@ -45,13 +45,13 @@ class Counting:
     last: int = 0
 
     def __str__(self) -> str:
-        said = [self.unit if self.unit == "bytes" else f"in {self.unit}"]
-        said += [f"line breaks as {self.breaks!r}"] if self.breaks else []
-        said += ["white space run together"] if self.form == "blanks" else []
-        said += [f"text in {self.form}"] if self.form.startswith("NF") else []
-        said += ["from 1"] if self.first else []
-        said += ["the end included"] if self.first or self.last else []
-        return ", ".join(said)
+        words = [self.unit if self.unit == "bytes" else f"in {self.unit}"]
+        words += [f"line breaks as {self.breaks!r}"] if self.breaks else []
+        words += ["white space run together"] if self.form == "blanks" else []
+        words += [f"text in {self.form}"] if self.form.startswith("NF") else []
+        words += ["from 1"] if self.first else []
+        words += ["the end included"] if self.first or self.last else []
+        return ", ".join(words)
 
 
 AS_CONTRACTED = Counting()
@@ -106,13 +106,13 @@ def _alike(passage: str, quote: str) -> bool:
 
 def places_of(marks: Sequence[Mark], text: str, way: Counting) -> list[Place] | None:
     """Return where the marks stand, or ``None`` unless every one stands where its offsets say under this way."""
-    found = []
+    places = []
     for mark in marks:
         place = place_of(mark, text, way)
         if place is None:
             return None
-        found.append(place)
-    return found
+        places.append(place)
+    return places
 
 
 def ways_that_fit(marks: Sequence[Mark], text: str, ways: Sequence[Counting]) -> set[Counting]:
@@ -128,15 +128,15 @@ def ways_that_fit(marks: Sequence[Mark], text: str, ways: Sequence[Counting]) ->
 def proven(marks: Sequence[Mark], text: str, ways: set[Counting]) -> tuple[list[Place] | None, str]:
     """Return the places that the likeliest of these ways agree on; ``None`` and why if there are none."""
     for tier in TIERS:
-        found: dict[tuple[Place, ...], Counting] = {}
+        fitting: dict[tuple[Place, ...], Counting] = {}
         for way in tier:
             if way in ways and (places := places_of(marks, text, way)) is not None:
-                found.setdefault(tuple(places), way)
-        if len(found) == 1:
-            return list(next(iter(found))), ""
-        if found:
-            told = " or ".join(str(way) for way in list(found.values())[:3])
-            return None, f"the quotes fit their offsets in {len(found)} ways ({told}): {HOW_TO_SAY}"
+                fitting.setdefault(tuple(places), way)
+        if len(fitting) == 1:
+            return list(next(iter(fitting))), ""
+        if fitting:
+            named = " or ".join(str(way) for way in list(fitting.values())[:3])
+            return None, f"the quotes fit their offsets in {len(fitting)} ways ({named}): {HOW_TO_SAY}"
     return None, ""
 
 
@@ -165,7 +165,7 @@ class _Seen:
 def _reduced(way: Counting, text: str) -> Counting:
     """Return the simplest way that counts this text just so."""
     breaks, form, unit = way.breaks, way.form, way.unit
-    if breaks and all(found[0] == breaks for found in BREAKS.finditer(text)):
+    if breaks and all(match[0] == breaks for match in BREAKS.finditer(text)):
         breaks = ""
     if form.startswith("NF") and (text.isascii() or unicodedata.is_normalized(form, text)):  # type: ignore[arg-type]
         form = ""
@@ -196,15 +196,15 @@ def _seen(text: str, way: Counting) -> _Seen:
 
 
 def _tokens(text: str, way: Counting) -> list[tuple[str, int, int]]:
-    found = []
+    tokens = []
     for match in TOKENS.finditer(text):
         piece = match[0]
         if way.breaks and piece in ("\r\n", "\r", "\n"):
             piece = way.breaks
         elif way.form:
             piece = unicodedata.normalize(way.form, piece)  # type: ignore[arg-type]
-        found.append((piece, *match.span()))
-    return found
+        tokens.append((piece, *match.span()))
+    return tokens
 
 
 def _blanks(text: str) -> list[tuple[str, int, int]]:

@@ -64,10 +64,10 @@ def read_spans(cell: str, text: str, label_options: Sequence[str]) -> tuple[list
         If the cell is not a JSON list of spans, a label is not in the codebook, a quote is not in the text, or its
         place cannot be proven.
     """
-    found = read_span_column([cell], [text], label_options)[0]
-    if isinstance(found, ValueError):
-        raise found
-    return found
+    cell_read = read_span_column([cell], [text], label_options)[0]
+    if isinstance(cell_read, ValueError):
+        raise cell_read
+    return cell_read
 
 
 def read_span_column(
@@ -86,23 +86,23 @@ def read_span_column(
         One cell per text. A span is an object with start, end, text and label; names that other tools use are known
         (see `nbannot.study.span_cells`).
     """
-    found: list[ReadCell] = []
+    cells_read: list[ReadCell] = []
     marks: dict[int, list[Mark]] = {}
     for row, cell in enumerate(cells):
         try:
             read = read_marks(cell, label_options)
         except ValueError as error:
-            found.append(error)
+            cells_read.append(error)
             continue
-        found.append((None if read is None else [], 0))
+        cells_read.append((None if read is None else [], 0))
         if read:
             marks[row] = read
     for row, (ways, own) in _ways_of(marks, texts).items():
         try:
-            found[row] = _spans_at(own, _places(own, ways, texts[row]), texts[row])
+            cells_read[row] = _spans_at(own, _places(own, ways, texts[row]), texts[row])
         except ValueError as error:
-            found[row] = error
-    return found
+            cells_read[row] = error
+    return cells_read
 
 
 def _ways_of(
@@ -119,7 +119,7 @@ def _ways_of(
     odd = [row for row, proof in proofs.items() if places_of(proof, texts[row], AS_CONTRACTED) is None]
     ways = {row: ways_that_fit(proofs[row], texts[row], LIKELY) for row in odd}
     if not all(ways.values()) or not _common(ways.values()):
-        ways = {row: found | ways_that_fit(proofs[row], texts[row], RARE) for row, found in ways.items()}
+        ways = {row: fits | ways_that_fit(proofs[row], texts[row], RARE) for row, fits in ways.items()}
     common = _common(ways.values())
     fitting = [row for row in marks if row not in ways]
     common = {way for way in common if all(places_of(proofs[r], texts[r], way) is not None for r in fitting)}
@@ -131,7 +131,7 @@ def _ways_of(
 
 def _common(ways: Iterable[set[Counting]]) -> set[Counting]:
     """Return the ways that fit every row that any fits."""
-    several = [found for found in ways if found]
+    several = [fitting for fitting in ways if fitting]
     return set.intersection(*several) if several else set()
 
 
@@ -146,12 +146,12 @@ def _places(marks: Sequence[Mark], ways: set[Counting], text: str) -> list[Place
     ValueError
         If a place is not proven.
     """
-    told = [mark for mark in marks if mark.start is not None]
-    places, why = proven(told, text, ways)
+    placed = [mark for mark in marks if mark.start is not None]
+    places, why = proven(placed, text, ways)
     if places is None and not why:
-        loose = [_loosely(mark, text) for mark in told]
+        loose = [_loosely(mark, text) for mark in placed]
         places = [place for place in loose if place is not None]
-        places = places if len(places) == len(told) else None
+        places = places if len(places) == len(placed) else None
     known = iter(places or ())
     return [
         next(known) if places is not None and mark.start is not None else _only_place(mark, text, why)
@@ -242,12 +242,12 @@ class _Searched:
 
 
 def _occurrences(text: str, part: str, overlapping: bool) -> list[Place]:
-    found = []
+    places = []
     at = text.find(part)
     while at >= 0:
-        found.append((at, at + len(part)))
+        places.append((at, at + len(part)))
         at = text.find(part, at + (1 if overlapping else len(part)))
-    return found
+    return places
 
 
 def _whole(places_of: list[Place], a: int, b: int) -> bool:

@@ -56,7 +56,7 @@ class Lock:
             text = (self.folder / LOG_FILE).read_text(encoding="utf-8")
         except (FileNotFoundError, NotADirectoryError):
             return []
-        found = []
+        lines = []
         for number, line in enumerate(text.split("\n"), start=1):
             try:
                 entry = json.loads(line) if line.strip() else None
@@ -67,8 +67,8 @@ class Lock:
                     f"{self.folder / LOG_FILE}, line {number} is not JSON: the file was changed by something else."
                 ) from None
             if isinstance(entry, dict):
-                found.append(entry)
-        return found
+                lines.append(entry)
+        return lines
 
     @property
     def n_looks(self) -> int:
@@ -352,9 +352,9 @@ def refuse_other_settings(lock: Lock, wanted: Mapping[str, Any]) -> None:
     """Raise a TaskError where a task is to be locked again in another way."""
     differing = [name for name, value in wanted.items() if lock.settings.get(name) != value]
     if differing:
-        said = ", ".join(f"{name}={lock.settings.get(name)!r}" for name in differing)
+        settings = ", ".join(f"{name}={lock.settings.get(name)!r}" for name in differing)
         raise TaskError(
-            f"the task was locked before, with {said} ({lock.folder / SPLIT_FILE}); a split is made once.\n"
+            f"the task was locked before, with {settings} ({lock.folder / SPLIT_FILE}); a split is made once.\n"
             f"  Use it as it is: task.lock() with the same {listed(differing)}."
         )
 

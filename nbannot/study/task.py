@@ -159,8 +159,8 @@ class Task(Lockable, Shown):
         data, filled = with_blanks_as_no(self.codebook, self.data, fields)
         object.__setattr__(self, "data", data)
         if any(filled.values()):
-            told = listed((f"{n:,} in '{column}'" for column, n in filled.items() if n), 6)
-            self._reading_notices.append(f'Blank cells are read as "no", as asked for: {told}.')
+            counts = listed((f"{n:,} in '{column}'" for column, n in filled.items() if n), 6)
+            self._reading_notices.append(f'Blank cells are read as "no", as asked for: {counts}.')
         if self.blank_means_no:
             # A run finds its labels through the folder, where these cells are blank: let it keep a copy of its own.
             object.__setattr__(self, "path", None)
@@ -272,17 +272,17 @@ class Task(Lockable, Shown):
 
     @cached_property
     def _applies(self) -> dict[str, list[bool]]:
-        found: dict[str, list[bool]] = {}
+        applies: dict[str, list[bool]] = {}
         for field in self.codebook.in_order:
             if field.condition is None:
-                found[field.column] = [True] * len(self)
+                applies[field.column] = [True] * len(self)
                 continue
-            above, parent = found[field.condition.column], self.human(field.condition.column)
+            above, parent = applies[field.condition.column], self.human(field.condition.column)
             wanted = field.condition.value
-            found[field.column] = [
+            applies[field.column] = [
                 up and (value is None or value == wanted) for up, value in zip(above, parent, strict=True)
             ]
-        return found
+        return applies
 
     def select(
         self,

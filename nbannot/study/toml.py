@@ -76,8 +76,8 @@ def line_of(name: str, text: str) -> int:
 
 def lines_of(names: Iterable[str], text: str, first_line: int = 1) -> dict[str, int]:
     """Return the line (counted from `first_line`) of each name that a TOML text sets."""
-    found = {name: line_of(name, text) for name in names}
-    return {name: line + first_line - 1 for name, line in found.items() if line}
+    lines = {name: line_of(name, text) for name in names}
+    return {name: line + first_line - 1 for name, line in lines.items() if line}
 
 
 def as_toml(value: Any) -> str:

@@ -132,11 +132,11 @@ def evidence(run: LabRun, task: Task, coding: Coding, f: Field) -> Evidence:
     people, applies = task.human(f.column), task.human_applies(f.column)
     cells = list(task.data[f.column]) if f.column in task.data.columns else [""] * len(task)
     human = [(c, v if a else None) for c, v, a in zip(cells, people, applies, strict=True)]
-    found = dict(zip(coding.task.ids, coding.answers[f.column], strict=True))
+    answers = dict(zip(coding.task.ids, coding.answers[f.column], strict=True))
     ids = _ids(run, task)
     text_column = task.codebook.text_column
     model = [
-        (cell, found[text_id].value, row[text_column])
+        (cell, answers[text_id].value, row[text_column])
         for cell, text_id, row in zip(run.answers(f.column), ids, run.rows, strict=True)
     ]
     place = {text_id: row for row, text_id in enumerate(ids)}

@@ -179,7 +179,7 @@ class Rescored(Shown):
         """Return the comparison of old and new values as blocks of a page."""
         changed = [c for c in self.changes if not c.same and c.reason != NOT_THERE]
         both = [c for c in self.changes if not math.isnan(c.old)]
-        found: list[Block] = [
+        blocks: list[Block] = [
             Heading(
                 f"Scored again: {self.coding.task.name}", 1, f"run {self.run_id}, written by {self.writer}"
             ),
@@ -193,10 +193,10 @@ class Rescored(Shown):
             *([Bullets(list(self.notes), "quiet")] if self.notes else []),
         ]
         for column, of_field in _by_column(changed):
-            found += [Heading(self.coding.task.codebook[column].name), _grid(of_field)]
+            blocks += [Heading(self.coding.task.codebook[column].name), _grid(of_field)]
         if both and not changed:
-            found.append(Para("Every value is the same as before."))
-        return found
+            blocks.append(Para("Every value is the same as before."))
+        return blocks
 
     def __repr__(self) -> str:
         changed = sum(not c.same and c.reason != NOT_THERE for c in self.changes)
@@ -250,10 +250,10 @@ def rescore(
         "n_resamples": n_resamples,
         "seed": seed,
     }
-    found = _ours(place, known, options) if ours else _labs(place, config, known, options)
+    rescored = _ours(place, known, options) if ours else _labs(place, config, known, options)
     if save:
-        found.save(metrics_dir)
-    return found
+        rescored.save(metrics_dir)
+    return rescored
 
 
 def _ours(place: Path, task: Task | None, options: Mapping[str, Any]) -> Rescored:
@@ -288,8 +288,8 @@ def _labs(place: Path, config: Mapping[str, Any], task: Task | None, options: Ma
 def _changes(
     scores: Scores, old: Mapping[tuple[str, str], float], cells: Mapping[str, Evidence]
 ) -> Iterator[Change]:
-    for column, found in scores.fields.items():
-        for metric, result in found.results.items():
+    for column, scores_of in scores.fields.items():
+        for metric, result in scores_of.results.items():
             before = old.get((column, metric))
             value = math.nan if before is None else before
             reason = NOT_THERE if before is None else _why(cells.get(column), metric, value, result)
@@ -320,31 +320,33 @@ def _invisible(coding: Coding) -> list[str]:
         bad = {status: counts[status] for status in ("invalid", "not_asked") if counts.get(status)}
         if bad:
             parts = {"invalid": "without a valid answer", "not_asked": "behind a gate without a valid answer"}
-            said = ", ".join(f"{n:,} {parts[status]}" for status, n in bad.items())
-            notes.append(f"{f.column}: of {len(coding.task):,} texts {said}; the old tables do not say so.")
+            listed_counts = ", ".join(f"{n:,} {parts[status]}" for status, n in bad.items())
+            notes.append(
+                f"{f.column}: of {len(coding.task):,} texts {listed_counts}; the old tables do not say so."
+            )
     return notes
 
 
-def _lab_row(found: Rescored) -> dict[str, Any]:
+def _lab_row(rescored: Rescored) -> dict[str, Any]:
     """Return the row of the runs table: what the older table says of the run, and what we know of the data."""
-    task, coding = found.coding.task, found.coding
+    task, coding = rescored.coding.task, rescored.coding
     row: dict[str, Any] = {}
     name = task.name
     try:
-        for stored in tables.read_runs(metrics_dir(found.folder), name, polars=True).iter_rows(named=True):
-            if stored["run_id"] == found.run_id:
+        for stored in tables.read_runs(metrics_dir(rescored.folder), name, polars=True).iter_rows(named=True):
+            if stored["run_id"] == rescored.run_id:
                 row = {c: stored[c] for c in tables.RUNS_COLUMNS if c in stored}
     except NbannotError:
         pass
-    if not row and found.lab is not None:
-        row = {c: v for c, v in found.lab.config.items() if c in tables.RUNS_COLUMNS}
+    if not row and rescored.lab is not None:
+        row = {c: v for c, v in rescored.lab.config.items() if c in tables.RUNS_COLUMNS}
         row |= {
             "label": name,
-            "model_id": found.lab.config["model"],
-            "experiment_directory": str(found.folder),
+            "model_id": rescored.lab.config["model"],
+            "experiment_directory": str(rescored.folder),
         }
     return row | {
-        "run_id": found.run_id,
+        "run_id": rescored.run_id,
         "ground_truth_path": str(task.path / "ground-truth.csv") if task.path else None,
         "n_texts": len(task),
         "n_labels_valid": coding.count().get("ok", 0),

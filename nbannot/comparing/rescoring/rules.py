@@ -246,8 +246,8 @@ def _numeric(
     names = [repr(point) for point in points]
     table = _table(((repr(h), repr(m)) for h, m in answered), names, names)[:, :-1]
     values = np.arange(len(points), dtype=float) if "scale" in faults else np.array(points)
-    found = ordinal.spearman(table) if metric == "spearman_corr" else ordinal.quadratic_kappa(table, values)
-    return float(found)
+    score = ordinal.spearman(table) if metric == "spearman_corr" else ordinal.quadratic_kappa(table, values)
+    return float(score)
 
 
 def _number(label: str | None) -> float | None:
@@ -352,10 +352,10 @@ def _model_spans(pair: Pair, faults: Faults) -> list[dict[str, Any]]:
     import json
 
     try:
-        found = json.loads(pair.model_cell)
+        entries = json.loads(pair.model_cell)
     except json.JSONDecodeError:
         return []
-    spans = found if isinstance(found, list) else []
+    spans = entries if isinstance(entries, list) else []
     return [
         s for s in spans if isinstance(s, dict) and all(isinstance(s.get(k), int) for k in ("start", "end"))
     ]

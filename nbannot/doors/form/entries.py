@@ -121,10 +121,10 @@ class Checked(Entry):
     """The fields of the codebook, each with a box to tick."""
 
     def __init__(self, task: Task, chosen: Sequence[str] | None) -> None:
-        asked = None if chosen is None else {task.codebook[name].column for name in chosen}
+        columns = None if chosen is None else {task.codebook[name].column for name in chosen}
         self.boxes = {
             f.column: widgets.Checkbox(
-                value=asked is None or f.column in asked,
+                value=columns is None or f.column in columns,
                 description=f"{f.name} ({f.type})",
                 tooltip=f.column,
                 indent=False,

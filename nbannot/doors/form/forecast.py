@@ -30,18 +30,20 @@ def faults_of(settings: Mapping[str, Any]) -> list[Fault]:
     """Return everything that is wrong with settings in which a list stands for several values."""
     axes = {name: value for name, value in settings.items() if name in SETTINGS and is_many(name, value)}
     single = {name: value for name, value in settings.items() if name not in axes}
-    found = faults_in(single)
+    faults = faults_in(single)
     for name, values in axes.items():
-        found += [fault for value in values for fault in faults_in({name: value})]
+        faults += [fault for value in values for fault in faults_in({name: value})]
         if None in values and DEFAULTS[name] is None:
-            found.append((name, f"{name}: what is left to the model cannot stand among several values."))
+            faults.append((name, f"{name}: what is left to the model cannot stand among several values."))
     combinations = itertools.product(*axes.values())
-    if not found:
+    if not faults:
         for values in itertools.islice(combinations, RUNS_AT_MOST):
-            found += faults_in({**single, **dict(zip(axes, values, strict=True))})
+            faults += faults_in({**single, **dict(zip(axes, values, strict=True))})
         if next(combinations, None) is not None:
-            found.append(("", f"the values combine to more than {RUNS_AT_MOST} runs, too many for one form."))
-    return list(dict.fromkeys(found))
+            faults.append(
+                ("", f"the values combine to more than {RUNS_AT_MOST} runs, too many for one form.")
+            )
+    return list(dict.fromkeys(faults))
 
 
 def cell_of(words: str, settings: Mapping[str, Any], missing: str = "") -> str:
@@ -107,8 +109,8 @@ class Forecast:
 
     def notes(self) -> list[str]:
         """Return what the model says of itself, and what could not be told."""
-        said = self.first.design.info.notes if self.first else ()
-        return [*said, *([self.note] if self.note else [])]
+        notes = self.first.design.info.notes if self.first else ()
+        return [*notes, *([self.note] if self.note else [])]
 
 
 def forecast(task: Task, configs: Sequence[RunConfig]) -> Forecast:

@@ -95,17 +95,17 @@ class Form(Outlets):
     @property
     def settings(self) -> dict[str, Any]:
         """The settings as entered; a list stands for several values. Entries left empty are at their default."""
-        found = dict(self._kept)
+        settings = dict(self._kept)
         for name, entry in self._entries.items():
             values = entry.values()
             if name in SETTINGS and values:
-                found[name] = values[0] if len(values) == 1 else values
-        found = {name: value for name, value in found.items() if name == "model" or value is not None}
+                settings[name] = values[0] if len(values) == 1 else values
+        settings = {name: value for name, value in settings.items() if name == "model" or value is not None}
         times = self._repeats()
         if times > 1:
-            first = found.get("repeat", 1)
-            found["repeat"] = list(range(first, first + times)) if isinstance(first, int) else first
-        return {name: found[name] for name in SETTINGS if name in found}
+            first = settings.get("repeat", 1)
+            settings["repeat"] = list(range(first, first + times)) if isinstance(first, int) else first
+        return {name: settings[name] for name in SETTINGS if name in settings}
 
     @property
     def config(self) -> RunConfig | list[RunConfig]:

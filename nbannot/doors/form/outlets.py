@@ -134,13 +134,13 @@ class Outlets:
 
         self.last = done
         if isinstance(done, Run):
-            card, said = run_card(done), recipe.summary(done)
+            card, summary = run_card(done), recipe.summary(done)
             folds = [Fold("Report", _report(done)), Fold("As a cell", [Verbatim(cell)])]
         else:
-            card, said = runs_card(done), f"{plural(len(done), 'run')} made, {len(done.failures)} failed"
+            card, summary = runs_card(done), f"{plural(len(done), 'run')} made, {len(done.failures)} failed"
             folds = [Fold("As a cell", [Verbatim(cell)])]
         html = card.html + Fragment.of(folds, styled=False).html
-        self._say(said)
+        self._say(summary)
         if self._place is None:
             self._results.value = html
         else:

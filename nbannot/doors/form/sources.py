@@ -57,7 +57,7 @@ class Source:
         book = str(codebook) if isinstance(codebook, str | Path) else ""
         book = book or next((key for key, value in held.items() if value is codebook), "")
         task = Task(given, task.codebook, name=name) if name else task
-        missing = [what for what, found in (("DataFrame", name), ("codebook", book)) if not found]
+        missing = [what for what, there in (("DataFrame", name), ("codebook", book)) if not there]
         words = f"{name or 'frame'} --codebook {_quoted(book or 'codebook')}"
         return cls(task, words, " and the ".join(missing))
 
@@ -91,20 +91,20 @@ def models_here(base_url: str | None = None) -> list[tuple[str, str]]:
     Waits `LOOK_S` at most for the Ollama server; asks nobody else.
     """
     there = backends()
-    found: list[tuple[str, str]] = []
+    models: list[tuple[str, str]] = []
     if "local" in there and find_spec("xllamacpp"):
-        found.append(("local: embedded, on this machine", "local"))
+        models.append(("local: embedded, on this machine", "local"))
     if "ollama" in there:
-        found += [(name, name) for name in ollama_models()]
+        models += [(name, name) for name in ollama_models()]
     if base_url or os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL"):
-        found.append(("openai/…: type the model's name", "openai/"))
+        models.append(("openai/…: type the model's name", "openai/"))
     if "hf" in there and (os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN")):
-        found.append(("hf/…: type the model's name", "hf/"))
+        models.append(("hf/…: type the model's name", "hf/"))
     if "baseline" in there:
-        found.append(("baseline/majority: no language model", "baseline/majority"))
+        models.append(("baseline/majority: no language model", "baseline/majority"))
     own = ("local", "ollama", "openai", "hf", "baseline", "mock", "replay")
-    found += [(f"{name}/…: type the model's name", f"{name}/") for name in there if name not in own]
-    return [*found, ("mock: made-up answers, to try things", "mock")]
+    models += [(f"{name}/…: type the model's name", f"{name}/") for name in there if name not in own]
+    return [*models, ("mock: made-up answers, to try things", "mock")]
 
 
 def ollama_models() -> list[str]:

@@ -47,6 +47,17 @@ def _no_country(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NBANNOT_COUNTRY", raising=False)
 
 
+@pytest.fixture
+def with_model(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that makes `run` use this model, whatever the config names."""
+
+    def use(model: Any) -> Any:
+        monkeypatch.setattr("nbannot.running.design.get_model", lambda config, say=None: model)
+        return model
+
+    return use
+
+
 def codebook_of(*annotations: dict[str, Any], **top: Any) -> Codebook:
     """Return a codebook with one section "S" that holds these annotations."""
     section = {

@@ -65,15 +65,6 @@ class Moody:
         return Reply(text=json.dumps({"response": self.draw.choice(VALUES[column])}), finish_reason="stop")
 
 
-@pytest.fixture
-def with_model(monkeypatch):
-    def use(model):
-        monkeypatch.setattr("nbannot.running.design.get_model", lambda config, say=None: model)
-        return model
-
-    return use
-
-
 def ledger_of(place):
     lines = (place / "responses.jsonl").read_bytes().split(b"\n")[:-1]
     return [record for record in map(json.loads, lines) if "text_id" in record]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,16 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         if not any(re.search(known, reason) for known in MAY_SKIP):
             report.outcome, report.longrepr = "failed", f"unexpected skip: {reason}"
     return report
+
+
+os.environ["NBANNOT_DATA"] = tempfile.mkdtemp(prefix="nbannot-tests-")
+
+
+@pytest.fixture(autouse=True)
+def _own_splits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that one test locks is not locked in another one that has the same texts."""
+    name = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]
+    monkeypatch.setenv("NBANNOT_DATA", os.path.join(os.environ["NBANNOT_DATA"], name))
 
 
 @pytest.fixture(autouse=True)

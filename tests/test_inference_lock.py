@@ -22,19 +22,19 @@ def _here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def frame(n=60, per_speaker=3):
+def frame(n=60, per_speaker=3, about="the road"):
     return pl.DataFrame(
         {
             "id": [f"t{i:03d}" for i in range(n)],
-            "text": [f"Speech {i} on the road." for i in range(n)],
+            "text": [f"Speech {i} on {about}." for i in range(n)],
             "who": [f"s{i // per_speaker}" for i in range(n)],
             "S_Stance": ["pro" if i % 3 else "anti" for i in range(n)],
         }
     )
 
 
-def study(n=60, name="study", **options):
-    return Task(frame(n), codebook_of({**STANCE, **options}), name)
+def study(n=60, name="study", about="the road", **options):
+    return Task(frame(n, about=about), codebook_of({**STANCE, **options}), name)
 
 
 def halves(task):
@@ -50,13 +50,13 @@ def test_halves_are_halves_alike_and_whole_speakers_stay_together(tmp_path):
     stored = json.loads((tmp_path / "outputs/study/split.json").read_text(encoding="utf-8"))
     assert (stored["seed"], stored["by"], stored["stratify"], stored["test"]) == (1, "who", ["S_Stance"], 0.5)
     assert set(stored["hash"]) == {"dev", "test"}
-    alike = study(61, "alike").lock(0.25, stratify="Stance")
+    alike = study(61, "alike", "schools").lock(0.25, stratify="Stance")
     assert len(alike.select(split="test")) in (15, 16)
     opened = alike.select(split="test", reason="count them").human("Stance")
     assert opened.count("anti") in (5, 6)
     assert (
-        study(40, "other").lock(seed=2).split_lock.test_ids
-        != study(40, "third").lock(seed=3).split_lock.test_ids
+        study(40, "other", "tax").lock(seed=2).split_lock.test_ids
+        != study(40, "third", "health").lock(seed=3).split_lock.test_ids
     )
 
 
@@ -135,20 +135,49 @@ def test_every_look_needs_a_reason_and_is_counted(tmp_path):
     assert [look["reason"] for look in task.split_lock.looks][-1] == "after the tear"
 
 
-def test_a_split_below_other_outputs_is_found_by_every_session(tmp_path, monkeypatch):
+def test_a_locked_task_is_locked_in_every_working_folder_and_under_every_name(tmp_path, monkeypatch):
     hidden = study().lock(output_root="elsewhere/out").split_lock.test_ids
-    again = study()
-    assert again.split_lock.test_ids == hidden
-    assert again.human("Stance").count(None) == 30
-    assert again.lock().split_lock.folder == tmp_path / "elsewhere/out/study"
-    # Where the signpost is not seen, the outputs of a run are.
+    assert study().lock().split_lock.folder == tmp_path / "elsewhere/out/study"
     (tmp_path / "there").mkdir()
     monkeypatch.chdir(tmp_path / "there")
-    third = study()
-    assert third.split_lock is None
-    run = nba.run(third, model="mock", output_root=tmp_path / "elsewhere/out")
-    assert run.config["split"] == "dev"
-    assert third.human("Stance").count(None) == 30
+    wanted = dict(zip(frame()["id"], frame()["S_Stance"], strict=True))
+
+    def told(task):
+        return {i for i, value in zip(task.ids, task.human("Stance"), strict=True) if value is not None}
+
+    codebook = codebook_of(STANCE)
+    other_ids = frame().with_columns(pl.Series("id", [f"x{i}" for i in range(60)]))
+    padded = frame().with_columns((pl.col("text") + "  ").alias("text"))
+    table = tmp_path / "there" / "speeches.csv"
+    frame().write_csv(table)
+    for task in (
+        study(),
+        Task(frame(), codebook),
+        Task(frame(), codebook, "renamed"),
+        Task(padded, codebook, "renamed"),
+        Task(frame()[20:], codebook, "a part"),
+        load_task(table, codebook=codebook),
+    ):
+        assert told(task) == {i for i in task.ids if i not in hidden}
+    renumbered = Task(other_ids, codebook, "renamed")
+    assert {f"t{int(i[1:]):03d}" for i in told(renumbered)} == set(wanted) - hidden
+    # What only looks like it: the same ids with other texts, the same texts in another question.
+    other = Task(frame().with_columns((pl.col("text") + " No.").alias("text")), codebook, "study")
+    question = Task(frame().rename({"S_Stance": "S_Tone"}), codebook_of({**STANCE, "name": "Tone"}), "study")
+    assert other.split_lock is None
+    assert question.split_lock is None
+    # Doors that reach the labels by another way.
+    run = nba.run(study(), model="mock", ids=[*frame()["id"]], output_root="out")
+    assert run.scores.fields["S_Stance"].results["accuracy"].n == 30
+    people = [nba.load_coder(study(), frame(), name) for name in ("anna", "ben")]
+    assert {row for coder in people for row in coder.table().dropna()["text_id"]}.isdisjoint(hidden)
+    assert nba.compare([run, people[0]], "accuracy", n_resamples=50).own("S_Stance", "accuracy")[0].n == 30
+    with pytest.raises(ScoringError, match=r"locked.*never consulted"):
+        nba.prevalence(run, "Stance")
+    # A look from here is a look for everybody.
+    nba.run(study(), model="mock", split="test", reason="final", output_root="out")
+    monkeypatch.chdir(tmp_path)
+    assert study().split_lock.n_looks == 1
 
 
 def test_a_consensus_settles_the_locked_half_and_loses_nothing_of_it(tmp_path):
@@ -186,18 +215,19 @@ def test_a_split_is_made_once(tmp_path):
         study()
     for wrong, words in (({"test": 1.5}, "between 0 and 1"), ({"by": "whom"}, "did you mean 'who'")):
         with pytest.raises(TaskError, match=words):
-            study(name="fresh").lock(**wrong)
+            study(name="fresh", about="tax").lock(**wrong)
     with pytest.raises(TaskError, match="whole task"):
-        study(name="fresh").select(limit=9).lock()
+        study(name="fresh", about="tax").select(limit=9).lock()
 
 
 def test_examples_of_the_prompt_come_from_dev(tmp_path):
     late = study(name="late").lock(0.9)
     one = sorted(late.split_lock.test_ids)[0]
     words = f'Text: \n"Speech {int(one[1:])} on the road."\n\nResponse: \n{{"response": "pro"}}'
-    task = study(example=words).lock(0.9)
+    words = words.replace("the road", "tax")
+    task = study(example=words, about="tax").lock(0.9)
     assert one not in task.split_lock.test_ids
-    with_example = Task(frame(), codebook_of({**STANCE, "example": words}), "late")
+    with_example = study(name="late", example=words.replace("tax", "the road"))
     with pytest.raises(ConfigError, match=f"worked examples: {one}"):
         nba.run(with_example, model="mock", use_examples=True, output_root="out")
 

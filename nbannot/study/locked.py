@@ -53,8 +53,8 @@ class Lockable:
         seed
             Another one makes another split.
         output_root
-            Where the split is kept if the task has no folder of its own: ``<output_root>/<task>/split.json``. Another
-            session finds it through a signpost below ``outputs``, or when it runs the task with this `output_root`.
+            Where the split is kept if the task has no folder of its own: ``<output_root>/<task>/split.json``. Other
+            sessions of this user find it by the texts, whatever folder they work in and whatever the task is called.
 
         Returns
         -------
@@ -86,6 +86,7 @@ class Lockable:
         new_lock = split.make_lock(
             place, task.ids, task.data, task.label_columns, wanted, units, strata, self.examples()
         )
+        split.enter(place, task.ids, task.texts, task.label_columns)
         object.__setattr__(self, "split_lock", new_lock)
         self._hide()
         return self
@@ -96,13 +97,18 @@ class Lockable:
         folder: Path | None = self.__dict__.get("_folder", self._task.path)
         return folder
 
-    def _find_lock(self, output_root: str | Path = split.OUTPUTS) -> None:
-        """Find the lock that was made of this task before."""
-        for place in split.places_of(self._origin, self._task.name, output_root):
-            kept = split.find_lock(place, self.ids, self.data, self._task.label_columns)
+    def _find_lock(self, output_root: str | Path = split.OUTPUTS, *, by_name: bool = True) -> None:
+        """Find the lock that was made of this task before: where a split of this name lies, else by its texts."""
+        task = self._task
+        for place in split.places_of(self._origin, task.name, output_root) if by_name else ():
+            kept = split.find_lock(place, self.ids, self.data, task.label_columns)
             if kept is not None:
+                split.enter(place, task.ids, task.texts, task.label_columns)
                 object.__setattr__(self, "split_lock", kept)
                 return
+        object.__setattr__(
+            self, "split_lock", split.find_lock_of_texts(task.ids, task.texts, task.data, task.label_columns)
+        )
 
     def sealed(self, output_root: str | Path = split.OUTPUTS) -> Self:
         """Return this task, changed in place: the labels are hidden of a test half that was locked under its name."""

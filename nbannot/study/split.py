@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nbannot.errors import TaskError, listed
+from nbannot.study import split_registry
 from nbannot.tools.files import read_json, write_json
 
 SPLIT_FILE, LOG_FILE, SIGNPOST = "split.json", "test_log.jsonl", "split_is_in.json"
@@ -210,6 +211,16 @@ def find_lock(folder: Path, ids: Sequence[str], data: Any, columns: Sequence[str
     TaskError
         If ``split.json`` was changed.
     """
+    stored = _read_split(folder)
+    if stored is None:
+        return None
+    test_ids = stored.pop("test_ids")
+    if not set(test_ids) & set(ids):
+        return None
+    return Lock(folder, frozenset(test_ids), stored, False, _labels_of(data, ids, columns, set(test_ids)))
+
+
+def _read_split(folder: Path) -> dict[str, Any] | None:
     try:
         there = (folder / SPLIT_FILE).exists()
     except OSError:  # a name that no folder can have: the run says so
@@ -217,18 +228,45 @@ def find_lock(folder: Path, ids: Sequence[str], data: Any, columns: Sequence[str
     if not there:
         return None
     stored = read_json(folder / SPLIT_FILE)
-    test_ids = stored.pop("test_ids", None)
+    test_ids = stored.get("test_ids")
     right = isinstance(test_ids, list) and isinstance(stored.get("hash"), dict)
     if not right or stored["hash"].get("test") != ids_hash(test_ids or ()):
         raise TaskError(
             f"{folder / SPLIT_FILE} was changed: its ids are not those that were locked.\n"
             "  Put the file back as it was; a split is made once."
         )
-    if not set(test_ids or ()) & set(ids):
-        return None
-    return Lock(
-        folder, frozenset(test_ids or ()), stored, False, _labels_of(data, ids, columns, set(test_ids or ()))
-    )
+    return stored
+
+
+def find_lock_of_texts(
+    ids: Sequence[str], texts: Sequence[str], data: Any, columns: Sequence[str]
+) -> Lock | None:
+    """Return the lock that this user made of these texts in another working folder; None if there is none.
+
+    Raises
+    ------
+    TaskError
+        If its ``split.json`` was changed.
+    """
+    digests: list[str] = []
+    for entry in split_registry.entries(columns):
+        digests = digests or [split_registry.digest(text) for text in texts]
+        if set(entry.digests).isdisjoint(digests):
+            continue
+        stored = _read_split(entry.folder)
+        if stored is None:
+            continue
+        test = entry.test_ids(ids, digests, stored.pop("test_ids"))
+        if test:
+            return Lock(entry.folder, frozenset(test), stored, False, _labels_of(data, ids, columns, test))
+    return None
+
+
+def enter(folder: Path, ids: Sequence[str], texts: Sequence[str], columns: Sequence[str]) -> None:
+    """Enter the split of a folder where every session of this user looks."""
+    stored = _read_split(folder)
+    if stored is not None:
+        split_registry.enter(folder, stored["test_ids"], dict(zip(ids, texts, strict=True)), columns)
 
 
 def _labels_of(

@@ -56,7 +56,6 @@ class Task(Lockable, Shown):
         that is unique, else an id made from the text.
     outside_labels
         What to do with a human label that the codebook does not have: ``"error"`` or ``"not_coded"``.
-
     cluster
         Column of the data that says which texts belong together (document, author, speaker): the setting that scores,
         comparisons, agreement and findings of this task use unless they are told otherwise.
@@ -120,13 +119,12 @@ class Task(Lockable, Shown):
                 f"the data has no column '{self.cluster}' (cluster){nearest(self.cluster, self.other_columns) or '.'}\n"
                 f"  Its columns: {listed(self.other_columns, 12)}."
             )
-        whole = self.rows is None
         self.__dict__["_folder"] = self.path
         self._take_lines_out()
         self._fill_blanks()
         _ = self._identified
-        if whole and self.split_lock is None and self.name != UNNAMED:
-            self._find_lock()
+        if self.split_lock is None:
+            self._find_lock(by_name=self.name != UNNAMED)
         self._seal()
         if self.outside_labels not in ("error", "not_coded"):
             raise TaskError(f"outside_labels must be 'error' or 'not_coded'. Got {self.outside_labels!r}.")

@@ -139,6 +139,16 @@ def cache_folder() -> Path:
     return Path(user_cache_dir("nbannot", appauthor=False))
 
 
+def data_folder() -> Path:
+    """Return the folder for what is kept of a user across projects: ``$NBANNOT_DATA``, else the user's."""
+    chosen = os.environ.get("NBANNOT_DATA")
+    if chosen:
+        return Path(chosen).expanduser()
+    from platformdirs import user_data_dir
+
+    return Path(user_data_dir("nbannot", appauthor=False))
+
+
 def write_for_user(target: Path, content: bytes) -> None:
     """Write a file where a person asked for it.
 

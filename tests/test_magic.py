@@ -438,6 +438,70 @@ def test_the_question_mark_shows_the_same_help(shell):
     assert "--temperature VALUE" in text
 
 
+@pytest.mark.parametrize("body", ["", "\n", "\n# nothing yet\n"])
+def test_a_body_without_settings_says_what_to_add(shell, body):
+    _, shown, error = run_cell(shell, f"%%annotate policy-sentiment{body}")
+    assert type(error) is UsageError
+    assert 'Add for instance\n  model = "local"' in str(error)
+    assert "%annotate policy-sentiment with one %" in str(error)
+    assert "Traceback" not in shown
+    value_of(shell, f"%%annotate policy-sentiment -q --model mock --limit 2{body}")  # the line says enough
+
+
+def test_a_variable_stands_for_a_whole_setting(shell):
+    np = pytest.importorskip("numpy")
+    shell.user_ns |= {"m": "mock/b", "t": np.array([0.0, 0.7]), "n": 3, "which": ("Direction",), "d": "$n"}
+    body = "model = $m   # which\ntemperature = $t\nlimit=$n\nfields = $which\n"
+    by_variable = value_of(shell, f"%%annotate policy-sentiment -q\n{body}")
+    plain = 'model = "mock/b"\ntemperature = [0, 0.7]\nlimit = 3\nfields = ["Direction"]\n'
+    assert [one.run_id for one in value_of(shell, f"%%annotate policy-sentiment -q\n{plain}")] == [
+        one.run_id for one in by_variable
+    ]
+    line = "%annotate policy-sentiment -q --temperature 0 --model $m --limit=$n --fields $which"
+    assert value_of(shell, line).run_id == by_variable[0].run_id
+    _, _, error = run_cell(shell, '%%annotate policy-sentiment\nmodel = "mock"\nlimit = $nn\nseed = 1')
+    assert str(error) == "line 3: limit = $nn: there is no variable 'nn'; did you mean 'n'?"
+    _, _, error = run_cell(shell, "%%annotate policy-sentiment\nmodel = $m\nlimit = $d")
+    assert str(error).endswith("line 3: limit must be an integer of at least 1. Got '$n'.")
+
+
+def test_settings_and_runs_in_variables_are_taken(shell, tmp_path):
+    config = nbannot.RunConfig(model="mock", limit=3, fields=["Direction"])
+    shell.user_ns |= {"config": config, "settings": {"model": "mock", "limit": 3, "fields": ["Direction"]}}
+    _, _, error = run_cell(shell, "%annotate config")
+    assert "nothing was annotated in this session yet: %annotate TASK config" in str(error)
+    first = value_of(shell, "%annotate policy-sentiment config -q")
+    shell.user_ns |= {"run": first, "place": first.folder / "config.json"}
+    named = [f"policy-sentiment {what}" for what in ("settings", "run", first.folder / "config.json")]
+    same = ["config", "run", "place", *named]
+    assert [value_of(shell, f"%annotate {words} -q").run_id for words in same] == [first.run_id] * len(same)
+    assert len(value_of(shell, "%%annotate policy-sentiment config -q\nlimit = 2").task) == 2
+    _, _, error = run_cell(shell, "%annotate my task")
+    assert "Got 'task', which is neither; a task with a space in its name stands in quotation marks" in str(
+        error
+    )
+
+
+def test_compare_alone_takes_the_last_sweep_or_the_task(shell):
+    line = "%annotate policy-sentiment --limit 12 --fields Direction -q --model"
+    value_of(shell, f"{line} mock/a")
+    _, _, error = run_cell(shell, "%compare")
+    assert str(error).startswith("there are not two finished runs of 'policy-sentiment' on the same texts")
+    value_of(shell, f"{line} [mock/b,mock/c]")
+    assert "Comparison (2 runs" in str(value_of(shell, "%compare"))
+    assert "Comparison (3 runs" in str(value_of(shell, "%compare policy-sentiment"))
+    value_of(shell, f"{line} mock/d")
+    assert "Comparison (4 runs" in str(value_of(shell, "%compare"))
+    shown = str(value_of(shell, "%runs"))
+    assert re.search(r"run_id +model +Direction, macro F1 +time", shown)
+    assert re.search(r"mock/d +0\.\d\d  \[0\.\d\d, 0\.\d\d\]  \d", shown)
+    assert "all others at their default." in shown
+    shell.user_ns["which_model"] = "mock/d"
+    assert len([word for word in completed(shell, "%report out|") if "policy-sentiment" in word]) == 4
+    assert completed(shell, "%compare pol|") == ["policy-sentiment"]
+    assert completed(shell, "%%annotate policy-sentiment\nmodel = $wh|") == ["$which_model"]
+
+
 # ---- completion -----------------------------------------------------------------------------------------------------
 
 

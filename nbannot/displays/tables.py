@@ -8,11 +8,12 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from nbannot.page.blocks import Block, Bullets, Cell, Footnotes, Grid, Heading, Para, Row
-from nbannot.page.digits import NONE, count, duration, energy, number
+from nbannot.page.digits import NONE, count, duration, energy, interval, number
 from nbannot.page.fragment import Fragment
 from nbannot.report.fields import n_reference, value_cells
+from nbannot.report.headline import FROM_CHANCE
 from nbannot.report.words import CARD_METRICS, HEADLINES, metric_words, plural, setting_text
-from nbannot.study.settings import SETTINGS
+from nbannot.study.settings import DEFAULTS, SETTINGS
 
 if TYPE_CHECKING:
     from nbannot.measures.result import FieldScore
@@ -39,13 +40,17 @@ NAMES = {
 }
 
 
-def runs_table(runs_frame: Any) -> Fragment:
+def runs_table(
+    runs_frame: Any, headlines: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None
+) -> Fragment:
     """Return runs as a table of the settings in which they differ; what is the same in all is said once.
 
     Parameters
     ----------
     runs_frame
         The runs table (`nbannot.record.tables.read_runs`), a sweep's frame, pandas or polars, or a list of mappings.
+    headlines
+        Run id -> column -> ``metric``, ``value``, ``ci_low``, ``ci_high``: shown as a column per field.
     """
     rows = _records(runs_frame)
     if not rows:
@@ -57,29 +62,80 @@ def runs_table(runs_frame: Any) -> Fragment:
     if "model_id" in further and "model" in names:
         further.remove("model_id")
     results = [n for n in RESULTS if n in names and (_differs(rows, n) or n in ("timestamp", "wall_time_s"))]
-    kept = [
-        n for n in (*ALWAYS, *differing, *further, *results) if any(not _blank(row.get(n)) for row in rows)
-    ]
+    if headlines:  # who, what differs, what it came to, when: the rest is in the frame
+        who = "model" if "model" in names else "model_id"
+        differing, further = [who, *(n for n in differing if n != who)], []
+        results = [n for n in results if n not in ("n_labels_valid", "total_energy_kwh")]
+    before = [n for n in (*ALWAYS, *differing, *further) if any(not _blank(row.get(n)) for row in rows)]
+    after = [n for n in results if any(not _blank(row.get(n)) for row in rows)]
     shown = rows[-ROWS_SHOWN:]
-    numeric = {n: all(_is_number(row.get(n)) or _blank(row.get(n)) for row in rows) for n in kept}
+    numeric = {
+        n: all(_is_number(row.get(n)) or _blank(row.get(n)) for row in rows) for n in (*before, *after)
+    }
+    fields = _headline_columns(rows, headlines or {})
     grid = Grid(
-        [NAMES.get(n, n) for n in kept],
-        [[_cell(n, row.get(n)) for n in kept] for row in shown],
-        "".join("r" if numeric[n] or n in NAMES else "l" for n in kept),
+        [
+            *(NAMES.get(n, n) for n in before),
+            *(part for title in fields.values() for part in (title, "")),
+            *(NAMES.get(n, n) for n in after),
+        ],
+        [
+            [
+                *(_cell(n, row.get(n)) for n in before),
+                *(
+                    cell
+                    for column in fields
+                    for cell in _headline_cells((headlines or {}).get(str(row["run_id"]), {}).get(column))
+                ),
+                *(_cell(n, row.get(n)) for n in after),
+            ]
+            for row in shown
+        ],
+        "".join("r" if numeric[n] or n in NAMES else "l" for n in before)
+        + "ri" * len(fields)
+        + "".join("r" if numeric[n] or n in NAMES else "l" for n in after),
     )
     same = [
         f"{n} = {setting_text(_plain(rows[0].get(n)))}"
         for n in settings
-        if n not in differing and not _blank(rows[0].get(n))
+        if n not in differing
+        and not _blank(rows[0].get(n))
+        and not (
+            headlines and setting_text(_plain(rows[0].get(n))) in ("unset", setting_text(DEFAULTS.get(n)))
+        )
     ]
     label = {str(row.get("label")) for row in rows if not _blank(row.get("label"))}
     aside = plural(len(rows), "run") + (f", the last {len(shown)} shown" if len(shown) < len(rows) else "")
     blocks: list[Block] = [Heading(f"Runs of {label.pop()}" if len(label) == 1 else "Runs", 1, aside), grid]
     if same:
+        rest = "; all others at their default" if headlines else ""
         blocks.append(
-            Para(f"{'The same in all' if len(rows) > 1 else 'Settings'}: {', '.join(same)}.", "quiet")
+            Para(f"{'The same in all' if len(rows) > 1 else 'Settings'}: {', '.join(same)}{rest}.", "quiet")
         )
     return Fragment.of(blocks)
+
+
+def _headline_columns(
+    rows: Sequence[Mapping[str, Any]], headlines: Mapping[str, Mapping[str, Mapping[str, Any]]]
+) -> dict[str, str]:
+    """Return column -> heading, the field's name and its metric, of every field that one of the runs has scored."""
+    of_runs = [headlines.get(str(row.get("run_id")), {}) for row in rows]
+    metrics = {column: one["metric"] for fields in of_runs for column, one in fields.items()}
+    names = {column: column.rpartition("_")[2] or column for column in metrics}
+    twice = {name for name in names.values() if list(names.values()).count(name) > 1}
+    return {
+        column: f"{column if names[column] in twice else names[column]}, {metric_words(metric)}"
+        for column, metric in metrics.items()
+    }
+
+
+def _headline_cells(one: Mapping[str, Any] | None) -> list[Cell]:
+    """Return a value and its interval."""
+    if one is None or _blank(one["value"]):
+        return [Cell(NONE, "quiet"), Cell("")]
+    low = -1.0 if one["metric"] in FROM_CHANCE else 0.0
+    between = "" if _blank(one["ci_low"]) else interval(one["ci_low"], one["ci_high"])
+    return [Cell(number(one["value"], low=low), "strong"), Cell(between, "quiet")]
 
 
 def _records(frame: Any) -> list[dict[str, Any]]:

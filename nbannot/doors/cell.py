@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -42,7 +43,18 @@ def options(*declared: Option) -> Callable[[Magic], Magic]:
 
 
 ANNOTATE = (
-    option("task", nargs="?", metavar="TASK", help="bundled name, folder, variable, or a config.json"),
+    option(
+        "task",
+        nargs="?",
+        metavar="TASK",
+        help="bundled name, folder, a config.json, or a variable (Task, DataFrame, Run, path)",
+    ),
+    option(
+        "config",
+        nargs="?",
+        metavar="CONFIG",
+        help="settings to begin with: a variable (RunConfig, dict, Run) or a file; line and body go before them",
+    ),
     option("-o", "--out", metavar="NAME", help="variable that receives the run; then one line is shown"),
     option(
         "--plan", action="store_true", help="show what would be sent and what it would take; send nothing"
@@ -68,6 +80,14 @@ ANNOTATE = (
 """The options of ``%annotate``: its own, and one per setting."""
 
 
+DOLLAR = re.compile(r"\$[^\W\d]\w*")
+SET_BY_VARIABLE = re.compile(r"\s*(?P<name>\w+)\s*=\s*\$(?P<variable>[^\W\d]\w*)\s*(#.*)?$")
+NOTHING_IN_BODY = """the body of the cell is empty: settings go there, one on each line. Add for instance
+  model = "local"      # or "ollama/...", "openai/...", "mock"; see `nbannot models`
+  temperature = 0
+or write %annotate {task} with one %: then every setting is at its default."""
+
+
 @dataclass(frozen=True)
 class Order:
     """What a cell asks for.
@@ -91,7 +111,13 @@ class Order:
     reason: str | None = None
 
 
-def read_order(given: Any, out: str | None, cell: str | None, variables: Mapping[str, Any]) -> Order:
+def read_order(
+    given: Any,
+    out: str | None,
+    cell: str | None,
+    variables: Mapping[str, Any],
+    last_task: Task | None = None,
+) -> Order:
     """Return what a cell asks for.
 
     Parameters
@@ -104,6 +130,8 @@ def read_order(given: Any, out: str | None, cell: str | None, variables: Mapping
         The body, ``None`` for a line magic; its first line is line 2.
     variables
         Of the notebook.
+    last_task
+        The task that was annotated last; a line that names settings alone means it.
 
     Raises
     ------
@@ -121,16 +149,25 @@ def read_order(given: Any, out: str | None, cell: str | None, variables: Mapping
     out = out or given.out
     if out and not out.isidentifier():
         raise UsageError(f"-o takes the name of a variable. Got {out!r}")
-    recipe_text = recipe.read_recipe(given.task) if recipe.is_recipe(given.task) else None
-    settings, lines = _settings(given, cell or "")
+    word = _pointed_at(given.task, variables)
+    held = variables.get(word)
+    recipe_text = recipe.read_recipe(word) if recipe.is_recipe(word) else None
+    settings, lines = _settings(given, cell or "", variables)
     base = dict(recipe_text.settings) if recipe_text else {}
+    if given.config is not None:
+        base |= _settings_named(given.config, variables)
+    elif isinstance(held, RunConfig):
+        base |= held.to_dict()
+    elif cell is not None and not settings and not recipe_text:
+        raise UsageError(NOTHING_IN_BODY.format(task=given.task))
     configs = expand({**base, **settings}, lines)
     _check_names(configs, lines)
-    task = (
-        recipe.task_of(recipe_text, configs[0])
-        if recipe_text
-        else task_named(given.task, given.codebook, variables, configs[0])
-    )
+    if recipe_text:
+        task = recipe.task_of(recipe_text, configs[0])
+    elif isinstance(held, RunConfig):
+        task = _task_beside(word, last_task)
+    else:
+        task = task_named(word, given.codebook, variables, configs[0])
     return Order(
         task, configs, out, given.plan, _pilot(given), given.fresh, given.retry, given.quiet, given.reason
     )
@@ -172,18 +209,23 @@ def parsed(magic: Any, words: Sequence[str]) -> Any:
     return parser.parse_args(options)
 
 
-def _settings(given: Any, body: str) -> tuple[dict[str, Any], dict[str, int]]:
+def _settings(given: Any, body: str, variables: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, int]]:
     """Return the settings of line and body, and the line of the cell on which each stands.
 
     Raises
     ------
     ConfigError
-        If the body is not TOML, or line and body both give a setting and differ.
+        If the body is not TOML, names a variable that is not there, or line and body both give a setting and differ.
     """
-    in_body = read_toml(body, first_line=2)
+    in_body = _read_body(body, variables)
     lines = lines_of(in_body, body, first_line=2)
     typed = {name: getattr(given, name) for name in SETTINGS if getattr(given, name) is not None}
-    in_line = {name: recipe.value_of(name, text) for name, text in typed.items()}
+    in_line = {
+        name: _value_in(text[1:], variables, f"line 1: --{name} {text}")
+        if DOLLAR.fullmatch(text)
+        else recipe.value_of(name, text)
+        for name, text in typed.items()
+    }
     twice = [
         f"  {name}: line 1 says --{name} {typed[name]}, line {lines.get(name, 2)} says {name} = {in_body[name]!r}."
         for name in in_line
@@ -192,6 +234,77 @@ def _settings(given: Any, body: str) -> tuple[dict[str, Any], dict[str, int]]:
     if twice:
         raise ConfigError("line and body of the cell contradict each other.\n" + "\n".join(twice))
     return {**in_body, **in_line}, lines | dict.fromkeys(in_line, 1)
+
+
+def _read_body(body: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a body; ``name = $variable`` takes the value that a variable holds.
+
+    A body with such a line is no TOML, so that one which is has no `$` but inside of a text, and is left alone.
+    """
+    try:
+        return read_toml(body, first_line=2)
+    except ConfigError:
+        lines = body.split("\n")
+        pointers = {i: match for i, line in enumerate(lines) if (match := SET_BY_VARIABLE.match(line))}
+        if not pointers:
+            raise
+        for i, match in pointers.items():
+            lines[i] = f'{match["name"]} = ""'
+        settings = read_toml("\n".join(lines), first_line=2)
+        for i, match in pointers.items():
+            where = f"line {i + 2}: {match['name']} = ${match['variable']}"
+            settings[match["name"]] = _value_in(match["variable"], variables, where)
+        return settings
+
+
+def _value_in(name: str, variables: Mapping[str, Any], where: str) -> Any:
+    """Return what a variable holds as plain data, as settings take it."""
+    if name not in variables:
+        raise ConfigError(f"{where}: there is no variable '{name}'{nearest(name, variables) or '.'}")
+    value = variables[name]
+    if hasattr(value, "tolist"):  # numpy's scalars and arrays, a pandas column
+        value = value.tolist()
+    elif isinstance(value, Path):
+        value = str(value)
+    return list(value) if isinstance(value, tuple | range) else value
+
+
+def _pointed_at(word: str, variables: Mapping[str, Any]) -> str:
+    """Return what stands for a word: of a variable with a path, the path; with a run, the run's ``config.json``."""
+    from nbannot.record.run import Run
+
+    name = word[1:] if DOLLAR.fullmatch(word) else word
+    held = variables.get(name)
+    if isinstance(held, Run):
+        return str(held.folder / "config.json")
+    return str(held) if isinstance(held, str | Path) else name
+
+
+def _settings_named(word: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that the word after the task stands for."""
+    from nbannot.record.run import Run
+
+    held = variables.get(word[1:] if DOLLAR.fullmatch(word) else word)
+    if isinstance(held, Run):
+        held = held.config
+    if isinstance(held, RunConfig | Mapping):
+        return RunConfig.of(held).to_dict()
+    place = str(held) if isinstance(held, str | Path) else word
+    if recipe.is_recipe(place):
+        return dict(recipe.read_recipe(place).settings)
+    what = f"which holds a value of type {type(held).__name__}" if held is not None else "which is neither"
+    raise UsageError(
+        "the word after the task names settings: a variable with a RunConfig, a dict or a run, or a .json or .toml "
+        f"file. Got '{word}', {what}; a task with a space in its name stands in quotation marks"
+    )
+
+
+def _task_beside(word: str, last_task: Task | None) -> Task:
+    if last_task is None:
+        raise UsageError(
+            f"'{word}' holds settings, and nothing was annotated in this session yet: %annotate TASK {word}"
+        )
+    return last_task
 
 
 def _check_names(configs: Sequence[RunConfig], lines: Mapping[str, int]) -> None:

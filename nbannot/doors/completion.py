@@ -30,6 +30,8 @@ OWN_OPTIONS = (
     "--help",
 )
 AT_MOST = 50
+PLAIN = (str, bool, int, float, list, tuple, dict)
+"""What a variable of ``setting = $variable`` usually holds."""
 
 
 def completions(
@@ -104,14 +106,26 @@ def _desk(previous: str, fragment: str, variables: Mapping[str, Any]) -> list[st
 
 
 def _runs(magic: str, fragment: str, variables: Mapping[str, Any]) -> list[str]:
-    """Return the variables that hold runs, and for ``%compare`` its options."""
+    """Return the variables that hold runs and the run folders; for ``%compare`` also tasks with runs, and options."""
     from nbannot.record.run import Run
     from nbannot.running.sweep import Runs
 
     if magic == "compare" and fragment.startswith("-"):
         return ["--metric", "--column"]
     kinds = Run if magic == "report" else (Run, Runs)
-    return [name for name, value in _named(variables) if isinstance(value, kinds)]
+    held = [name for name, value in _named(variables) if isinstance(value, kinds)]
+    here = [place.parent for place in Path(RunConfig().output_root).glob("*/*/config.json")]
+    folders = [str(place) for place in sorted(here, key=_age)][:AT_MOST]
+    tasks = sorted({place.parent.name for place in here}) if magic == "compare" else []
+    return list(dict.fromkeys([*held, *tasks, *folders, *_paths(fragment, "config.json")]))
+
+
+def _age(place: Path) -> float:
+    """Return a number that is smaller for what was changed later."""
+    try:
+        return -place.stat().st_mtime
+    except OSError:  # gone since it was listed
+        return 0.0
 
 
 def _in_body(
@@ -126,6 +140,8 @@ def _in_body(
         return [f"{key}{ending}" for key in SETTINGS if key not in used], fragment
     name = name.strip()
     fragment = re.match(r"[^\[\],=]*", before[::-1])[0][::-1].lstrip()  # type: ignore[index]
+    if fragment.startswith("$"):
+        return [f"${held}" for held, value in _named(variables) if isinstance(value, PLAIN)], fragment
     if name not in SETTINGS or "#" in fragment:
         return [], fragment
     words = [_quoted(name, word) for word in _values(name, _fields(lines[0], variables))]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nbannot.doors import recipe
-from nbannot.errors import STEERING, TableError
+from nbannot.errors import STEERING, RunError, TableError
 
 
 def facts(run: Any) -> dict[str, Any]:
@@ -62,15 +62,40 @@ def runs_in(output_root: Path, task: str | None = None) -> list[dict[str, Any]]:
             }
         )
     for name in {row["task"] for row in rows}:
-        scored = _headlines(output_root / "metrics", name)
+        scored = headlines_of(output_root / "metrics", name)
         for row in rows:
             if row["task"] == name:
                 row["headline"] = scored.get(row["run_id"], {})
     return rows
 
 
-def _headlines(metrics: Path, task: str) -> dict[str, dict[str, Any]]:
-    """Return run id -> column -> metric and value, as the task's long table has them."""
+def runs_to_compare(output_root: Path, task: str) -> list[Any]:
+    """Return the finished runs of a task that answered the same texts as the last one of them, oldest first.
+
+    Raises
+    ------
+    RunError
+        If fewer than two are there.
+    """
+    from nbannot.record import folder
+    from nbannot.record.run import load_run
+
+    runs = [
+        one
+        for place in folder.run_folders(output_root, task)
+        if (one := load_run(place)).status == "complete"
+    ]
+    same = [one for one in runs if set(one.task.ids) == set(runs[-1].task.ids)]
+    if len(same) < 2:
+        raise RunError(
+            f"there are not two finished runs of '{task}' on the same texts in {output_root}.\n"
+            "  Make another one, e.g. with another model, or name runs: %compare FIRST SECOND."
+        )
+    return same
+
+
+def headlines_of(metrics: Path, task: str) -> dict[str, dict[str, Any]]:
+    """Return run id -> column -> first metric of the field, its value and interval, as the long table has them."""
     from nbannot.record import tables
     from nbannot.report.words import HEADLINES
 
@@ -79,10 +104,12 @@ def _headlines(metrics: Path, task: str) -> dict[str, dict[str, Any]]:
     except TableError:
         return {}
     values: dict[str, dict[str, Any]] = {}
-    columns = ("run_id", "column", "annotation_type", "metric", "value")
-    for run_id, column, kind, metric, value in zip(*(table[name].tolist() for name in columns), strict=True):
-        if kind in HEADLINES and metric == HEADLINES[kind][0]:
-            values.setdefault(run_id, {})[column] = {"metric": metric, "value": value}
+    columns = ["run_id", "column", "annotation_type", "metric", "value", "ci_low", "ci_high"]
+    there = [name for name in columns if name in table]
+    for row in table[there].to_dict("records"):
+        if row["metric"] == HEADLINES.get(row["annotation_type"], ("",))[0]:
+            found = {name: row.get(name, math.nan) for name in ("metric", "value", "ci_low", "ci_high")}
+            values.setdefault(row["run_id"], {})[row["column"]] = found
     return values
 
 

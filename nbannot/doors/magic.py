@@ -6,6 +6,7 @@ goes in and where the result goes; the body is TOML settings. Errors carry the c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +17,7 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from nbannot.displays import live
 from nbannot.doors import completion, recipe
 from nbannot.doors.cell import ANNOTATE, Order, arrow, option, options, parsed, read_order, task_named
+from nbannot.doors.listing import headlines_of, runs_to_compare
 from nbannot.errors import (
     ConfigError,
     RunInterrupted,
@@ -30,9 +32,11 @@ if TYPE_CHECKING:
 
 @magics_class
 class NbannotMagics(Magics):
-    """The magics of nbannot; `last` is the run that a cell made last."""
+    """The magics of nbannot; `last` is the run that a cell made last, `last_sweep` the sweep if it made one."""
 
     last: Any = None
+    last_sweep: Any = None
+    last_task: Any = None  # the whole one: a run's own task has only the texts that were selected
 
     @property
     def _variables(self) -> dict[str, Any]:
@@ -61,6 +65,9 @@ class NbannotMagics(Magics):
             %annotate run << policy-sentiment --model mock      another way to write -o run
 
         A list of values makes a sweep, one run per combination: temperature = [0, 0.7]
+
+        A variable instead of a value, in the body or after an option: temperature = $t, --model $name
+        Settings that are in a variable, or those of an earlier run: %annotate policy-sentiment config
         """
         words = recipe.split_line(line.rstrip().removesuffix(";"))
         if {"-h", "--help"} & set(words):
@@ -69,19 +76,21 @@ class NbannotMagics(Magics):
         with tidy_interrupt():
             load("polars", "nbannot.running.plan", "nbannot.running.sweep")
             out, words = arrow(words)
-            order = read_order(parsed(NbannotMagics.annotate, words), out, cell, self._variables)
+            given = parsed(NbannotMagics.annotate, words)
+            order = read_order(given, out, cell, self._variables, self.last_task)
+        self.last_task = order.task
         try:
             with tidy_interrupt():
                 result = _carry_out(order)
         except RunInterrupted as interrupt:
             if interrupt.finished is not None:
                 finished = interrupt.finished
-                self.last = finished[-1] if isinstance(finished, Sequence) else finished
+                self._remember(finished)
                 if order.out is not None:
                     self._variables[order.out] = finished
             raise
         if not order.plan and result:
-            self.last = result[-1] if isinstance(result, Sequence) else result
+            self._remember(result)
         if order.out is not None:
             self._variables[order.out] = result
         # A name does not make it silent: people judge by what a cell shows. -q does, and a semicolon, as everywhere.
@@ -159,7 +168,10 @@ class NbannotMagics(Magics):
     @line_magic
     @options(
         option(
-            "runs", nargs="+", metavar="RUN", help="variables that hold runs, or run folders; two or more"
+            "runs",
+            nargs="*",
+            metavar="RUN",
+            help="variables that hold runs, run folders, or the name of a task; else the last sweep",
         ),
         option("--metric", metavar="NAME", help="metric to compare; else the first one of each field's type"),
         option(
@@ -173,19 +185,42 @@ class NbannotMagics(Magics):
 
             %compare first second
             %compare runs --metric f1_macro --column Direction      the runs of a sweep
+            %compare                                                the last sweep, or the runs of the last task
+            %compare policy-sentiment                               every run of a task that can be compared
         """
         from nbannot.comparing.comparison import compare
-        from nbannot.running.sweep import Runs
 
         arguments = parsed(NbannotMagics.compare, recipe.split_line(line))
-        held = [self._variables.get(name) for name in arguments.runs]
-        several = [
-            [*one] if isinstance(one, Runs) else [self._run(name)]
-            for name, one in zip(arguments.runs, held, strict=True)
-        ]
+        several = [self._several(name) for name in arguments.runs] or [self._last_several()]
         return compare(
             [run for some in several for run in some], metric=arguments.metric, column=arguments.column
         )
+
+    def _several(self, named: str) -> list[Any]:
+        """Return the runs that a word of ``%compare`` names: a variable, a run folder, or a task."""
+        from nbannot.running.sweep import Runs
+        from nbannot.study.task import Task
+
+        held = self._variables.get(named)
+        if isinstance(held, Runs):
+            return [*held]
+        root = Path(RunConfig().output_root)
+        name = held.name if isinstance(held, Task) else named
+        if isinstance(held, Task) or (held is None and (root / name).is_dir() and "/" not in name):
+            return runs_to_compare(root, name)
+        return [self._run(named)]
+
+    def _last_several(self) -> list[Any]:
+        """Return the runs of the last sweep; where a single run came last, those of its task."""
+        if self.last is None:
+            raise UsageError("which runs? %compare RUN RUN, or %compare TASK; this session made none yet")
+        if self.last_sweep is not None:
+            return [*self.last_sweep]
+        return runs_to_compare(self.last.folder.parent.parent, self.last.task.name)
+
+    def _remember(self, made: Any) -> None:
+        self.last_sweep = made if isinstance(made, Sequence) else None
+        self.last = made[-1] if isinstance(made, Sequence) else made
 
     @no_var_expand
     @line_magic
@@ -194,7 +229,7 @@ class NbannotMagics(Magics):
         option("--output_root", metavar="PATH", help="folder of the runs"),
     )
     def runs(self, line: str = "") -> Any:
-        """Show the runs of a task, with the settings in which they differ.
+        """Show the runs of a task: the settings in which they differ, and what each field's labels scored.
 
         Examples::
 
@@ -212,7 +247,8 @@ class NbannotMagics(Magics):
         metrics = Path(arguments.output_root or RunConfig().output_root) / "metrics"
         if arguments.task is None and arguments.output_root is None:
             metrics = self.last.metrics_dir
-        return displays.runs_table(tables.read_runs(metrics, getattr(held, "name", name)))
+        task = getattr(held, "name", name)
+        return displays.runs_table(tables.read_runs(metrics, task), headlines_of(metrics, task))
 
     @no_var_expand
     @line_magic
@@ -328,10 +364,18 @@ def _once(line: str) -> None:
 MAGICS = {"line": ("annotate", "code", "compare", "prompt", "report", "runs"), "cell": ("annotate", "prompt")}
 
 
+def _with_a_body(lines: list[str]) -> list[str]:
+    """Give a cell that is its first line alone a blank body: IPython refuses it before we can say what to add."""
+    if lines and re.match(r"%%annotate\b", lines[0]) and not any(line.strip() for line in lines[1:]):
+        return [lines[0].rstrip("\n") + "\n", "\n", "\n"]
+    return lines
+
+
 def load_ipython_extension(shell: Any) -> None:
     """Register the magics and their completion; CodeCarbon looks at the processor after this cell, not during it."""
     unload_ipython_extension(shell)
     shell.register_magics(NbannotMagics(shell))
+    shell.input_transformers_cleanup.append(_with_a_body)
     matcher = completion.matcher(shell)
     if matcher is not None:
         shell.Completer.custom_matchers.append(matcher)
@@ -352,5 +396,7 @@ def unload_ipython_extension(shell: Any) -> None:
             held = shell.magics_manager.magics[kind].get(name)
             if type(getattr(held, "__self__", None)).__module__ == __name__:
                 del shell.magics_manager.magics[kind][name]
+    cleanup = shell.input_transformers_cleanup
+    cleanup[:] = [one for one in cleanup if getattr(one, "__name__", "") != _with_a_body.__name__]
     matchers = getattr(shell.Completer, "custom_matchers", [])
     matchers[:] = [m for m in matchers if getattr(m, "matcher_identifier", "") != "nbannot"]

@@ -49,6 +49,8 @@ class Tally:
     input_tokens: int | None = None
     output_tokens: int | None = None
     evaluated_tokens: int | None = None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
     seconds: array[float] = field(default_factory=lambda: array("d"))
     first: str = ""
     last: str = ""
@@ -69,6 +71,10 @@ class Tally:
             self.output_tokens = (self.output_tokens or 0) + tokens
         if (tokens := record.get("evaluated_tokens")) is not None:
             self.evaluated_tokens = (self.evaluated_tokens or 0) + tokens
+        if (tokens := record.get("cached_tokens")) is not None:
+            self.cached_tokens = (self.cached_tokens or 0) + tokens
+        if (tokens := record.get("cache_write_tokens")) is not None:
+            self.cache_write_tokens = (self.cache_write_tokens or 0) + tokens
         self.seconds.append(record.get("seconds") or 0.0)
         if (model := record.get("model")) is not None:
             own = self.by_model.setdefault(
@@ -207,6 +213,9 @@ class Ledger:
             "messages_hash": messages_hash(request.messages),
             "messages": self._shortened(request),
         }
+        for name in ("cached_tokens", "cache_write_tokens"):
+            if (tokens := getattr(reply, name)) is not None:
+                record[name] = tokens
         if reply.decisions is not None:
             record["decisions"] = decisions_kept(reply.decisions)
         if reply.model is not None:

@@ -167,6 +167,8 @@ def reply_of(record: Mapping[str, Any]) -> Reply:
         input_tokens=record.get("input_tokens"),
         output_tokens=record.get("output_tokens"),
         evaluated_tokens=record.get("evaluated_tokens"),
+        cached_tokens=record.get("cached_tokens"),
+        cache_write_tokens=record.get("cache_write_tokens"),
         seconds=record.get("seconds") or 0.0,
         model=record.get("model"),
         fingerprint=record.get("fingerprint"),

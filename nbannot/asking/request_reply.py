@@ -127,6 +127,11 @@ class Reply:
         provider's own word may follow after a colon) or what the server said.
     probabilities
         For a scored answer: one number per option of the request, in order, summing to 1.
+    evaluated_tokens
+        Tokens of the prompt that were read anew: all but those that the server had kept from earlier prompts.
+    cached_tokens, cache_write_tokens
+        Tokens of the prompt that a provider read from its prompt cache, and those that it wrote to it: both have
+        prices of their own, and both are counted in `input_tokens`. ``None`` where it does not tell.
     seconds
         Time from sending to the full reply, waiting in our own queue left out.
     model, fingerprint
@@ -148,6 +153,8 @@ class Reply:
     input_tokens: int | None = None
     output_tokens: int | None = None
     evaluated_tokens: int | None = None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
     seconds: float = 0.0
     model: str | None = None
     fingerprint: str | None = None

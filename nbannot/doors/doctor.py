@@ -227,6 +227,8 @@ def _backend(name: str) -> Available:
             return Available(name, available.state == "ok", available.found, available.todo)
         case "openai":
             return _served(name, "OPENAI_API_KEY", "OPENAI_BASE_URL")
+        case "anthropic":
+            return _served(name, "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")
         case "hf":
             return _served(name, "HF_TOKEN", "")
     package = getattr(backends()[name].dist, "name", "")

@@ -31,8 +31,8 @@ HOLD_AFTER = 8
 """Failures one after the other from which on every request waits, not only the one that failed."""
 GONE_AFTER = 20
 """Failures one after the other from which on the server is gone; of half of all requests, one run in 2,000."""
-PATIENT = frozenset({200, 429})
-"""HTTP statuses of a server that is there: one without an answer, and one that asks for patience."""
+PATIENT = frozenset({200, 429, 529})
+"""HTTP statuses of a server that is there: one without an answer, and those that ask for patience (529: Anthropic)."""
 ABOUT_THE_TEXT = frozenset({400, 403, 406, 409, 411, 413, 414, 418, 422, 424, 431, 451})
 """HTTP statuses that say nothing about the next text; others speak of the server, the key, the address or the model."""
 HTTP_STATUS = re.compile(r"HTTP (\d{3})\b")
@@ -223,7 +223,7 @@ class Sender:
     def _hold(self, reply: Reply) -> None:
         """Keep every request back for as long as the server asks, and for a while when it answers none."""
         wait = reply.retry_after_s or 0.0
-        if _status(reply) == 429 and not wait:
+        if _status(reply) in (429, 529) and not wait:
             wait = FIRST_WAIT_S * 2.0 ** min(max(self._failures_in_a_row - 1, 0), 3)
         if self._failures_in_a_row > HOLD_AFTER:
             wait = max(wait, FIRST_WAIT_S * 2.0 ** min(2, self._failures_in_a_row - HOLD_AFTER - 1))

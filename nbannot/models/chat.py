@@ -191,14 +191,23 @@ def _usage(data: Mapping[str, Any]) -> dict[str, Any]:
     usage = data.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     sent, written = _number(usage.get("prompt_tokens")), _number(usage.get("completion_tokens"))
-    evaluated = None
+    evaluated = cached = None
     timings, details = data.get("timings"), usage.get("prompt_tokens_details")
     if isinstance(timings, dict):
         evaluated = _number(timings.get("prompt_n"))
-    elif isinstance(details, dict) and sent is not None:
-        cached = _number(details.get("cached_tokens"))
+    elif (
+        sent is not None
+    ):  # what a provider with a prompt cache has read from it; DeepSeek has a name of its own
+        held = details.get("cached_tokens") if isinstance(details, dict) else None
+        cached = _number(usage.get("prompt_cache_hit_tokens") if held is None else held)
+        cached = cached if cached is not None and cached <= sent else None
         evaluated = None if cached is None else sent - cached
-    return {"input_tokens": sent, "output_tokens": written, "evaluated_tokens": evaluated}
+    return {
+        "input_tokens": sent,
+        "output_tokens": written,
+        "evaluated_tokens": evaluated,
+        "cached_tokens": cached,
+    }
 
 
 def _number(value: object) -> int | None:

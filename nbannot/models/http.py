@@ -73,7 +73,7 @@ class Pool:
     address
         Where paths are added to, e.g. ``http://localhost:8000/v1``.
     key
-        Sent as a bearer token.
+        Sent as a bearer token, or alone in `key_header`.
     timeout_s
         Longest time from sending to the last byte.
     headers
@@ -90,13 +90,14 @@ class Pool:
         address: str,
         *,
         key: Secret | None = None,
+        key_header: str = "",
         timeout_s: float = TIMEOUT_S,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.address = address
         self._headers = dict(headers or {})
         self.timeout_s = timeout_s
-        self._key = key
+        self._key, self._key_header = key, key_header
         self._proxy = proxy_for(address)
         self._session: aiohttp.ClientSession | None = None
         self._anew: aiohttp.ClientSession | None = None
@@ -126,7 +127,9 @@ class Pool:
             "Accept": "application/json",
             "Accept-Encoding": "gzip, deflate",
         }
-        if self._key is not None:
+        if self._key is not None and self._key_header:
+            headers[self._key_header] = self._key.reveal()
+        elif self._key is not None:
             headers["Authorization"] = f"Bearer {self._key.reveal()}"
             if (urlsplit(self.address).hostname or "").endswith(".azure.com"):
                 headers["api-key"] = self._key.reveal()  # what Azure's older addresses ask for

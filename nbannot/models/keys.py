@@ -25,6 +25,7 @@ HOSTS_VARIABLE = "NBANNOT_KEY_HOSTS"
 
 STANDARD = {
     "OPENAI_API_KEY": (("openai.com",), "OPENAI_BASE_URL"),
+    "ANTHROPIC_API_KEY": (("anthropic.com",), "ANTHROPIC_BASE_URL"),
     "HF_TOKEN": (("huggingface.co", "hf.co"), "HF_ENDPOINT"),
     "HUGGING_FACE_HUB_TOKEN": (("huggingface.co", "hf.co"), "HF_ENDPOINT"),
     "OLLAMA_API_KEY": (("ollama.com",), "OLLAMA_HOST"),

@@ -46,6 +46,11 @@ def write_counts(place: Path, tally: Tally, *, cached: int | None = None, wall_t
             "output_chars": tally.output_chars,
             "input_tokens": tally.input_tokens,
             "output_tokens": tally.output_tokens,
+            **{
+                name: tokens
+                for name in ("cached_tokens", "cache_write_tokens")
+                if (tokens := getattr(tally, name)) is not None
+            },
             **({"by_model": tally.by_model} if len(tally.by_model) > 1 else {}),
         },
     )

@@ -98,11 +98,13 @@ def models_here(base_url: str | None = None) -> list[tuple[str, str]]:
         models += [(name, name) for name in ollama_models()]
     if base_url or os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL"):
         models.append(("openai/…: type the model's name", "openai/"))
+    if "anthropic" in there and os.environ.get("ANTHROPIC_API_KEY"):
+        models.append(("anthropic/…: type the model's name", "anthropic/"))
     if "hf" in there and (os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN")):
         models.append(("hf/…: type the model's name", "hf/"))
     if "baseline" in there:
         models.append(("baseline/majority: no language model", "baseline/majority"))
-    own = ("local", "ollama", "openai", "hf", "baseline", "mock", "replay")
+    own = ("anthropic", "local", "ollama", "openai", "hf", "baseline", "mock", "replay")
     models += [(f"{name}/…: type the model's name", f"{name}/") for name in there if name not in own]
     return [*models, ("mock: made-up answers, to try things", "mock")]
 

@@ -30,19 +30,23 @@ from made_runs import (
 
 import nbannot
 from nbannot import displays
-from nbannot.displays.plots import PANEL, Point, nice_ticks, pareto, points
+from nbannot.displays.cost_plots import pareto
+from nbannot.displays.plots import PANEL, Point, nice_ticks, points
 from nbannot.engine.job import Progress
 from nbannot.errors import NbannotError, ScoringError
 from nbannot.page.blocks import Cell, Grid, Para
 from nbannot.page.figure import Dot, Words
 from nbannot.page.fragment import Fragment
 from nbannot.page.html import as_html, element, escape, page_html, tint
+from nbannot.page.style import STYLE, whole_style
 from nbannot.study.task import Task
 
-VOID = {"img", "br", "wbr"}
+VOID = {"img", "br", "wbr", "source"}
 TAGS = {"div", "style", "h3", "h4", "h5", "small", "p", "b", "ul", "li", "table", "caption", "thead", "tbody", "tr",
-        "th", "td", "bdi", "wbr", "pre", "details", "summary", "progress", "img", "span"}  # fmt: skip
-ATTRIBUTES = {"class", "style", "title", "align", "colspan", "value", "max", "src", "alt", "width", "open"}
+        "th", "td", "bdi", "wbr", "pre", "details", "summary", "progress", "img", "span", "picture",
+        "source"}  # fmt: skip
+ATTRIBUTES = {"class", "style", "title", "align", "colspan", "value", "max", "src", "alt", "width", "open",
+              "srcset", "media", "scope", "role", "aria-label", "tabindex"}  # fmt: skip
 
 
 class Checker(HTMLParser):
@@ -59,7 +63,7 @@ class Checker(HTMLParser):
             self.faults.append(f"<{tag}>")
         for name, value in attrs:
             if name not in ATTRIBUTES or (
-                name == "src" and not value.startswith("data:image/svg+xml;base64,")
+                name in ("src", "srcset") and not value.startswith("data:image/svg+xml;base64,")
             ):
                 self.faults.append(f"{tag} {name}={value}")
             if name == "style" and re.search(r"url|expression|<|>", value or ""):
@@ -202,8 +206,9 @@ def test_snapshot_of_a_small_table():
         ["a", "n"], [[Cell("<x>", "strong"), Cell("1", tint=0.5)], "note"], "lr", caption="C", notes=["n"]
     )
     assert as_html(grid) == (
-        '<div class="t"><table class="m"><caption>C</caption><thead><tr><th style="text-align:left">a</th>'
-        '<th align="right">n</th></tr></thead><tbody><tr><td style="text-align:left"><b>&lt;x&gt;</b></td>'
+        '<div class="t"><table class="m" style="--w:3em"><caption>C</caption><thead><tr>'
+        '<th style="text-align:left">a</th><th align="right">n</th></tr></thead><tbody><tr>'
+        '<th style="text-align:left" scope="row"><b>&lt;x&gt;</b></th>'
         '<td align="right" style="background-color:rgba(46,134,193,0.31)">1</td></tr>'
         '<tr><td class="q" colspan="2" style="text-align:left">note</td></tr></tbody></table></div><p class="q">n</p>'
     )
@@ -217,10 +222,11 @@ def test_builders_escape_attributes_and_controls():
 
 
 def test_the_style_sheet_stays_below_the_root_class():
-    style = re.search("<style>(.*)</style>", page_html([]))[1]
+    style = whole_style().replace("\n", "")
+    assert re.search("<style>(.*)</style>", page_html([]))[1] == STYLE.replace("\n", "")
     assert "url(" not in style
     assert "@import" not in style
-    bare = re.sub(r"@media print\{(.*?\})\}", r"\1", style)
+    bare = re.sub(r"@media [^{]*\{(.*?\})\}", r"\1", style)
     selectors = re.findall(r"([^{}]+)\{[^{}]*\}", bare)
     assert all(part.strip().startswith(".nbannot") for found in selectors for part in found.split(","))
 
@@ -382,6 +388,7 @@ H marked by people, M by the model; a = actor, c = claim. A passage begins with 
 and goes on as ─.
 
 t0 (2 by people, 2 by the model)
+──────────────────────────────────────────────────────────────────────────────────────────────────────────────
   The minister 😀 said taxes fall.
 H a───────────
 H     c────────────────
@@ -512,7 +519,9 @@ def test_forest_plot_of_values_and_differences():
 def test_the_image_holds_the_figure():
     fragment = displays.forest([("a & b", 0.5, 0.4, 0.6)])
     data = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', fragment.html)[1]
-    assert base64.b64decode(data).decode() == fragment.figure.svg()
+    drawn = base64.b64decode(data).decode()
+    assert re.sub("<style>.*?</style>", "", drawn) == fragment.figure.svg()
+    assert "@media (prefers-color-scheme:dark)" in drawn, "the image takes the colours of a dark theme"
     assert "a &amp; b" in fragment.figure.svg()
 
 
@@ -527,7 +536,8 @@ def test_a_forest_plot_of_usual_names_is_shown_at_its_full_size():
     rows = [("baseline/tfidf-lr", -0.125, -0.38, 0.375), ("mock", 0.2)]
     figure = displays.forest(rows, rows, reference="baseline/tfidf-lr").figure
     assert figure.width < 52 * 13, "the width of a paragraph: a wider one is made smaller, its words too"
-    assert '<p class="t"><img ' in as_html(figure)
+    assert figure.narrow.width < 360, "and a phone is shown one in which the panels stand below each other"
+    assert as_html(figure).startswith('<p><picture><source media="(max-width:600px)" srcset="data:image/svg')
 
 
 def test_long_names_stand_above_their_dots_so_that_the_plot_stays_narrow():
@@ -611,7 +621,7 @@ def test_a_comparison_of_two_runs(rich, tmp_path):
     )
     read(fragment)
     assert "good" in fragment.text
-    assert re.search(r"mock_standard \(80% answered\) +0\.40 +\[.*?\] +−0\.60", fragment.text)
+    assert re.search(r"mock_standard \(80% answered\) +0\.40 +\[.*?\] +0\.60 +−0\.60", fragment.text)
     assert "p (Holm)" in fragment.text
     assert fragment.figure is not None
 

@@ -76,7 +76,15 @@ def test_a_run_that_answers_little_says_so(tmp_path):
 
 def test_refused_by_all_and_no_labels_at_all(tmp_path):
     run = stance(tmp_path, [answer("S_Stance", None, "refused")] * N)
-    assert verdict(run) == "Stance not better than the baseline on 60 texts; 0% answered"
+    assert verdict(run) == "No valid answer on 60 texts: 60 refused"
+    assert look_blocks(run) == [], "a table of zeros says nothing of the model"
+    assert " 0.00 " not in run.report().text + str(run)
+    open_ = answer("S_Stance", None, "not_asked", "the run did not get this far")
+    stopped = stance(tmp_path / "stopped", [open_] * N, status="failed", stopped="interrupted")
+    assert verdict(stopped) == "No answer yet on 60 texts: nothing to look at, nothing to score"
+    assert " 0.00 " not in stopped.report().text + str(stopped)
+    partial = stance(tmp_path / "partial", [*right(1.0)[:40], *[open_] * 20], status="partial")
+    assert verdict(partial) == "So far: Stance better than the baseline on 60 texts; 67% answered"
     unlabelled = made_run(made_task(TEXTS, STANCE), {"Stance": right(1.0)}, tmp_path / "none")
     assert verdict(unlabelled) == "No human labels on 60 texts: answers to look at, nothing to score"
     assert look_blocks(unlabelled) == []

@@ -36,8 +36,8 @@ field   metric    value  95% interval   0 to 1                 baseline  answere
 Stance  macro F1   0.61  [0.36, 0.81]¹  ·······━━|━━●━━━━━···    0.45 ≈  18 of 20
   People gave no text the label neutral: no agreement measure means anything about it here.
 ¹ interval unreliable: some labels have fewer than 10 human labels
-baseline: always the commonest human label, or as many of each label as were given, dealt out at random,
-whichever scores more; ≈ the interval holds the baseline
+baseline: the better of always giving the commonest label and dealing out the labels at random; ≈ the interval
+holds the baseline
 
 Stance (dropdown, nominal)
 ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -22,6 +22,7 @@ from nbannot.measures.paired_statistics import LOWER_IS_BETTER
 from nbannot.measures.result import FieldScore, Result
 from nbannot.page.shown import Shown
 from nbannot.record import export
+from nbannot.report.headline import baseline_of
 from nbannot.study.field import Field
 from nbannot.tools.frames import make_frame
 
@@ -202,6 +203,10 @@ class Comparison(Shown):
         As in the differences, every missing answer counts as a wrong one.
         """
         return [{**score.results, **score.extra}[metric] for score in self._own_scores[column, metric]]
+
+    def baselines(self, column: str, metric: str) -> list[float | None]:
+        """Return what each run's labels would score had they been given without reading; ``None`` where undefined."""
+        return [baseline_of(metric, score) for score in self._own_scores[column, metric]]
 
     def ceiling(self, column: str, metric: str) -> tuple[float, float] | None:
         """Return from where to where people's values lie, where models are compared with two people or more."""

@@ -24,15 +24,37 @@ def names_of(runs: Sequence[Compared]) -> dict[str, str]:
     }
 
 
-def _by_settings(runs: Sequence[Compared]) -> list[str]:
-    """Return for each run the settings that are not the same in all of them; a model by its name alone."""
+def short_names(runs: Sequence[Compared]) -> tuple[str, dict[str, str]]:
+    """Return what the runs differ in, as a heading, and run id -> the values alone; the names of `names_of` else.
+
+    The heading is "" where the names say by themselves what they are.
+    """
+    differing = _differing(runs)
+    values = [
+        ", ".join(setting_text(run.config.get(name, DEFAULTS[name])) for name in differing)
+        if isinstance(run, Run)
+        else run.model_id
+        for run in runs
+    ]
+    if not differing or len(set(values)) < len(values) or max(map(len, values)) > NAME_CHARS:
+        return "", names_of(runs)
+    return ", ".join(differing), {run.run_id: value for run, value in zip(runs, values, strict=True)}
+
+
+def _differing(runs: Sequence[Compared]) -> list[str]:
+    """Return the settings that are not the same in all runs."""
     configs = [run.config for run in runs if isinstance(run, Run)]
-    differing = [
+    return [
         name
         for name, setting in SETTINGS.items()
         if (setting.decides or name == "repeat")
         and len({repr(config.get(name, DEFAULTS[name])) for config in configs}) > 1
     ]
+
+
+def _by_settings(runs: Sequence[Compared]) -> list[str]:
+    """Return for each run the settings that are not the same in all of them; a model by its name alone."""
+    differing = _differing(runs)
     return [
         ", ".join(
             setting_text(run.config.get(name, DEFAULTS[name]))

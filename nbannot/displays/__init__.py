@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from nbannot.displays.coders import class_card as class_card
     from nbannot.displays.coders import consensus_card as consensus_card
     from nbannot.displays.comparisons import comparison as comparison
+    from nbannot.displays.cost_plots import tradeoff as tradeoff
     from nbannot.displays.findings import finding as finding
     from nbannot.displays.plans import plan_card as plan_card
     from nbannot.displays.plans import plans_card as plans_card
     from nbannot.displays.plots import forest as forest
-    from nbannot.displays.plots import tradeoff as tradeoff
     from nbannot.displays.progress_line import progress as progress
     from nbannot.displays.reports import report as report
     from nbannot.displays.reports import rescored as rescored
@@ -68,7 +68,7 @@ _HOME = {
     "span_view": "displays.spans",
     "task_card": "displays.cards",
     "text_pairs": "displays.texts",
-    "tradeoff": "displays.plots",
+    "tradeoff": "displays.cost_plots",
 }
 """Name -> file; each is imported when it is used, so that the doors can show progress without any of the others."""
 

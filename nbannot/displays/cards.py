@@ -13,7 +13,7 @@ from nbannot.page.digits import NONE, count, share
 from nbannot.page.fragment import Fragment
 from nbannot.page.widths import clipped
 from nbannot.report.fields import LABEL_TYPES, baseline_value, n_reference, reasons_of, value_cells
-from nbannot.report.headline import look_blocks, verdict
+from nbannot.report.headline import look_blocks, verdict, without_any_answer
 from nbannot.report.report import cost_facts, model_name, model_words, status_blocks
 from nbannot.report.words import (
     CARD_METRICS,
@@ -49,11 +49,11 @@ def run_card(run: Run) -> Fragment:
     return Fragment.of(
         [
             Heading(f"{run.task.name} · {model_name(run)}", 1, _badges(run)),
-            Para(verdict(run), "strong"),
+            Para(verdict(run), "verdict"),
             *(Para(notice, "notice") for notice in run.task.notices),
             *status_blocks(run),
             *look_blocks(run),
-            Fold("All metrics, labels and answers", [Facts([("answers", _answers(run))]), *_scores(run)]),
+            _all_numbers(run),
             Fold(
                 f"Settings, time, energy, folder: run {run.run_id}",
                 [
@@ -73,6 +73,13 @@ def run_card(run: Run) -> Fragment:
             ),
         ]
     )
+
+
+def _all_numbers(run: Run) -> Fold:
+    answers = Facts([("answers", _answers(run))])
+    if without_any_answer(run):
+        return Fold("Answers", [answers])
+    return Fold("All metrics, labels and answers", [answers, *_scores(run)])
 
 
 def _badges(run: Run) -> str:
@@ -150,15 +157,15 @@ def _field_rows(f: Field, score: FieldScore, notes: Footnotes, who: str) -> list
     for place, name in enumerate(CARD_METRICS[f.type]):
         result = score.results[name]
         first = place == 0
+        answered = f"{count(score.results['coverage'].n_answered)} of {count(n)}"
+        baseline = baseline_value(score, name) if f.type in LABEL_TYPES else ""
         rows.append(
             [
-                Cell(f.name if first else "", "strong", title=f.column if first else ""),
+                Cell(f.name, "strong", title=f.column) if first else "",
                 metric_words(name),
                 *value_cells(name, result, notes),
-                Cell(baseline_value(score, name) if f.type in LABEL_TYPES else "", "quiet"),
-                Cell(
-                    f"{count(score.results['coverage'].n_answered)} of {count(n)}" if first else "", "quiet"
-                ),
+                Cell(baseline, "quiet") if baseline else "",
+                Cell(answered, "quiet") if first else "",
             ]
         )
     if f.type in LABEL_TYPES:

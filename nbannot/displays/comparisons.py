@@ -7,7 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nbannot.displays.plots import Point, cost_text, forest_figure, pareto, signed, tradeoff_figure
+from nbannot.comparing.names import short_names
+from nbannot.displays.cost_plots import cost_text, pareto, tradeoff_figure
+from nbannot.displays.plots import Point, forest_figure, signed
+from nbannot.measures.paired_statistics import LOWER_IS_BETTER
 from nbannot.page.blocks import Block, Cell, Fold, Footnotes, Grid, Heading, Para, Row
 from nbannot.page.digits import NONE, count, decimals, interval, number
 from nbannot.page.figure import Figure
@@ -32,20 +35,20 @@ def comparison(compared: Comparison) -> Fragment:
         )
     ]
     figures: list[Figure] = []
-    names = compared.names
+    heading, short = short_names(compared.runs)
     for (column, metric), verdict in zip(compared.results, compared.verdicts, strict=True):
         f = compared.runs[0].task.codebook[column]
         result = compared.results[column, metric]
         digits = decimals(result.pairs[0].n if result.pairs else 0)
-        values = _values(compared, (column, metric), names)
-        figure = _forest(compared, (column, metric), values, digits)
+        values = _values(compared, (column, metric), short)
+        figure = _forest(compared, (column, metric), values, digits, heading)
         figures.append(figure)
         blocks += [
             Heading(f.name, 2, metric_words(metric)),
             Para(verdict, "notice"),
             figure,
             *_band_words(compared.ceiling(column, metric), digits),
-            _pairs_grid(compared, (column, metric), digits),
+            _pairs_grid(compared, (column, metric), digits, heading, short),
             *_cost(compared, values, metric),
         ]
     blocks += [Para(note, "quiet") for note in compared.notes]
@@ -56,7 +59,7 @@ def comparison(compared: Comparison) -> Fragment:
 def _values(compared: Comparison, key: tuple[str, str], names: dict[str, str]) -> list[Point]:
     """Return every run's value with its own interval, on the rows of the comparison; and its coverage by its name."""
     coverage = compared.coverage(key[0])
-    every = zip(compared.runs, compared.own(*key), coverage, strict=True)
+    every = zip(compared.runs, compared.own(*key), coverage, compared.baselines(*key), strict=True)
     missing = min(coverage, default=1.0) < 1
     return [
         Point(
@@ -64,8 +67,9 @@ def _values(compared: Comparison, key: tuple[str, str], names: dict[str, str]) -
             own.value,
             own.ci_low,
             own.ci_high,
+            baseline=math.nan if baseline is None else baseline,
         )
-        for run, own, of in every
+        for run, own, of, baseline in every
     ]
 
 
@@ -80,8 +84,10 @@ def _answered(coverage: float) -> str:
     return f"{coverage:.0%}"
 
 
-def _forest(compared: Comparison, key: tuple[str, str], values: list[Point], digits: int) -> Figure:
-    """Return the plot: values at the left, differences to the best run at the right; and both as a table."""
+def _forest(
+    compared: Comparison, key: tuple[str, str], values: list[Point], digits: int, heading: str
+) -> Figure:
+    """Return the plot: values at the left, differences to the best run at the right, the best first; and as a table."""
     result, words = compared.results[key], metric_words(key[1])
     best = result.best
     to_best = {pair.run_b: pair for pair in result.to_best}
@@ -92,22 +98,39 @@ def _forest(compared: Comparison, key: tuple[str, str], values: list[Point], dig
             differences.append(Point(point.name, 0.0 if place == best else math.nan))
         else:
             differences.append(Point(point.name, -pair.diff, -pair.ci_high, -pair.ci_low))
-    reference = values[best].name if best is not None else ""
+    order = order_of(values, lower_is_better=key[1] in LOWER_IS_BETTER, best=best)
+    against = any(not math.isnan(v.baseline) for v in values)
     rows: list[Row] = [
         [
-            v.name,
-            number(v.value, digits, low=-math.inf, high=math.inf),
-            interval(v.ci_low, v.ci_high, digits),
-            "best" if place == best else signed(d.value, digits),
-            "" if place == best else interval(d.ci_low, d.ci_high, digits),
+            values[i].name,
+            number(values[i].value, digits, low=-math.inf, high=math.inf),
+            interval(values[i].ci_low, values[i].ci_high, digits),
+            *([number(values[i].baseline, digits)] if against else []),
+            "best" if i == best else signed(differences[i].value, digits),
+            "" if i == best else interval(differences[i].ci_low, differences[i].ci_high, digits),
         ]
-        for place, (v, d) in enumerate(zip(values, differences, strict=True))
+        for i in order
     ]
     of_difference = _interval_words(compared, key[0])
-    twin = Grid(["run", words, "95% interval", "to the best", of_difference], rows, "lriri")
-    paired = differences if best is not None else []
-    drawn = forest_figure(values, paired, metric=words, reference=reference, band=compared.ceiling(*key))
+    header = [heading or "run", words, "95% interval", *(["baseline"] if against else [])]
+    twin = Grid([*header, "to the best", of_difference], rows, "lri" + "r" * against + "ri")
+    paired = [differences[i] for i in order] if best is not None else []
+    drawn = forest_figure(
+        [values[i] for i in order], paired, metric=words, reference="the best", band=compared.ceiling(*key),
+        heading=heading, best=None if best is None else order.index(best),
+    )  # fmt: skip
     return replace(drawn, twin=twin)
+
+
+def order_of(values: list[Point], *, lower_is_better: bool, best: int | None) -> list[int]:
+    """Return the rows from the best value to the worst; undefined ones last, the first of equals where it stood."""
+    sign = 1 if lower_is_better else -1
+
+    def rank(i: int) -> tuple[bool, float, bool]:
+        value = values[i].value
+        return math.isnan(value), 0.0 if math.isnan(value) else sign * value, i != best
+
+    return sorted(range(len(values)), key=rank)
 
 
 def _band_words(band: tuple[float, float] | None, digits: int) -> list[Block]:
@@ -126,8 +149,10 @@ def _interval_words(compared: Comparison, column: str) -> str:
     return "95% interval (adjusted)" if compared.families[column] > 1 else "95% interval"
 
 
-def _pairs_grid(compared: Comparison, key: tuple[str, str], digits: int) -> Grid:
-    result, names = compared.results[key], compared.names
+def _pairs_grid(
+    compared: Comparison, key: tuple[str, str], digits: int, heading: str, names: dict[str, str]
+) -> Grid:
+    result = compared.results[key]
     notes = Footnotes()
     rows: list[Row] = []
     for pair in result.pairs[:PAIRS_SHOWN]:
@@ -148,7 +173,7 @@ def _pairs_grid(compared: Comparison, key: tuple[str, str], digits: int) -> Grid
     rest = len(result.pairs) - len(rows)
     p = "p (Holm)" if compared.adjust == "holm" else "p (BH)"
     header = [
-        "A",
+        f"A ({heading})" if heading else "A",
         "",
         "B",
         "",

@@ -198,7 +198,7 @@ def span_view(run: Scored, column: str, text_id: str | None = None, limit: int =
     blocks: list[Block] = [Heading(f"Spans: {f.name}", 1, aside), Legend(keys, who_of(run))]
     for row in chosen:
         blocks += [
-            Heading(row.text_id, 3, _said_of(row, who_of(run, "the "))),
+            Heading(row.text_id, 2, _said_of(row, who_of(run, "the "))),
             Passage(row.text, marks_of(row), keys),
         ]
     if not chosen:

@@ -304,7 +304,7 @@ def runs_card(runs: Runs) -> Fragment:
             f"{_of_failure(failure.config.to_dict(), runs.differing)}: {failure.error}"
             for failure in runs.failures
         ]
-        blocks += [Heading(f"{plural(len(failed), 'config')} without a run", 3), Bullets(failed)]
+        blocks += [Heading(f"{plural(len(failed), 'config')} without a run", 2), Bullets(failed)]
     if len(rows) > 1:
         caption = (
             "Which of them differ: compare(runs). The best of several, chosen on these texts, looks better "

@@ -31,7 +31,7 @@ SCALE_WIDTH = 21
 EIGHTHS = " ▏▎▍▌▋▊▉"
 SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
-Tone = Literal["plain", "quiet", "strong", "notice", "warning"]
+Tone = Literal["plain", "quiet", "strong", "notice", "warning", "verdict"]
 
 
 class Block(Protocol):
@@ -252,6 +252,8 @@ class Grid:
         One letter per column: ``l`` words, ``r`` numbers, ``i`` intervals, which are never broken.
     notes
         What stands below the table: footnotes, what a sign means.
+    stacked
+        Whether its rows are blocks on a narrow page: name, numbers, and the scale in the fifth column below them.
     """
 
     header: Row
@@ -259,6 +261,7 @@ class Grid:
     align: str
     caption: str = ""
     notes: Sequence[str] = ()
+    stacked: bool = False
 
     def lines(self, width: int = WIDTH) -> list[str]:
         """Return the table, columns aligned, cells of words wrapped where the table would be too wide."""

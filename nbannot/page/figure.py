@@ -1,12 +1,17 @@
 """Figures: a drawing of lines, bars, dots and words, shown as an image and saved as SVG, PNG or PDF.
 
 The SVG is written here. PNG and PDF are drawn from the same marks by matplotlib, where it is installed.
+
+The image on a page has both sets of colours in it and takes the ones of the theme around it: the style sheet of the
+page (`nbannot.page.html`) says to the image whether that is dark. Without style sheet it is a light card. What is saved
+is always light, as paper is.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +20,31 @@ from typing import Any, Literal
 from nbannot.errors import NbannotError
 from nbannot.page.blocks import WIDTH, Block
 from nbannot.page.html import as_html, element, escape
+from nbannot.page.widths import wide
 from nbannot.tools.files import write_for_user
 from nbannot.tools.given import path_or
 
 INK, QUIET, RULE, PAPER = "#22262b", "#5b636e", "#d4d8dd", "#ffffff"
 BLUE, ORANGE = "#1f77b4", "#d1661a"
+DARK = {
+    INK: "#e6e9ed",
+    QUIET: "#aab2bc",
+    RULE: "#3d444c",
+    PAPER: "#111111",
+    BLUE: "#5fb0e8",
+    ORANGE: "#f29a55",
+}
+"""Each colour as it is drawn where the page is dark."""
+NARROW = 600
+"""Pages of fewer pixels are shown the narrow drawing of a figure that has one."""
+SHRINKS_TO = 460
+"""Wider drawings are not made smaller on a narrow page, where their words would be illegible, but can be moved."""
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
-CHAR_WIDTH = 0.56
-"""Width of an average character in units of the font size, for margins."""
+CHAR_WIDTH, WIDE_CHAR = 0.56, 1.0
+"""Width of an average character in units of the font size, for margins; of a Chinese, Japanese or Korean one."""
+CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans", "PingFang SC", "Hiragino Sans",
+             "Microsoft YaHei", "Malgun Gothic", "WenQuanYi Zen Hei", "Arial Unicode MS")  # fmt: skip
+"""Fonts that matplotlib is to try for what its own lacks."""
 
 Anchor = Literal["start", "middle", "end"]
 SAVED_AS = (".svg", ".png", ".pdf")
@@ -90,6 +112,8 @@ class Figure:
         What it shows, in words: the alternative text of the image.
     twin
         The same numbers for plain text; ``None`` where a table beside the image says them in both.
+    narrow
+        The same drawing for a narrow page, e.g. of a phone.
     """
 
     width: float
@@ -97,27 +121,31 @@ class Figure:
     marks: Sequence[Mark]
     says: str
     twin: Block | None = None
+    narrow: Figure | None = None
 
-    def svg(self) -> str:
-        """Return the drawing as SVG."""
+    def svg(self, *, themed: bool = False) -> str:
+        """Return the drawing as SVG; themed, it has the colours of a dark page in it, too."""
+        style = f"<style>{_dark_rules(self.marks)}</style>" if themed else ""
         inside = "".join(_svg_of(mark) for mark in self.marks)
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{self.width:g}" height="{self.height:g}" '
             f'viewBox="0 0 {self.width:g} {self.height:g}" font-family="{escape(FONT)}" role="img">'
-            f"<title>{escape(self.says)}</title>"
-            f'<rect width="100%" height="100%" rx="4" fill="{PAPER}"/>{inside}</svg>'
+            f"<title>{escape(self.says)}</title>{style}"
+            f'<rect class="p" width="100%" height="100%" rx="4" fill="{PAPER}"/>{inside}</svg>'
         )
 
     def image(self) -> str:
         """Return an HTML image that holds the drawing itself: it survives where bare SVG is removed."""
-        data = base64.b64encode(self.svg().encode("utf-8", "replace")).decode()
-        return element(
-            "img",
-            "",
-            src=f"data:image/svg+xml;base64,{data}",
-            alt=self.says,
-            width=f"{self.width:g}",
-        ).removesuffix("</img>")
+        size = f"{self.width:g}"
+        image = element("img", "", src=self._address(), alt=self.says, width=size).removesuffix("</img>")
+        if self.narrow is None:
+            return image
+        small = element("source", "", media=f"(max-width:{NARROW}px)", srcset=self.narrow._address())
+        return element("picture", small.removesuffix("</source>") + image)
+
+    def _address(self) -> str:
+        drawing = self.svg(themed=True).encode("utf-8", "replace")
+        return f"data:image/svg+xml;base64,{base64.b64encode(drawing).decode()}"
 
     def save(self, path: str | Path) -> Path:
         """Write the drawing to a file: ``.svg``, or by matplotlib ``.png`` or ``.pdf``.
@@ -140,6 +168,7 @@ class Figure:
 
     def _by_matplotlib(self, kind: str) -> bytes:
         try:
+            from matplotlib import rc_context
             from matplotlib.backends.backend_agg import FigureCanvasAgg
             from matplotlib.figure import Figure as Canvas
         except ImportError:
@@ -147,16 +176,18 @@ class Figure:
                 f"a figure is saved as .{kind} by matplotlib, which is not installed.\n"
                 "  Save it as .svg, or type: pip install matplotlib"
             ) from None
-        canvas = Canvas(figsize=(self.width / 96, self.height / 96), dpi=96, facecolor=PAPER)
-        FigureCanvasAgg(canvas)
-        axes = canvas.add_axes((0, 0, 1, 1))
-        axes.set_xlim(0, self.width)
-        axes.set_ylim(self.height, 0)
-        axes.axis("off")
-        for mark in self.marks:
-            _draw(axes, mark)
         out = io.BytesIO()
-        canvas.savefig(out, format=kind, dpi=192)
+        with warnings.catch_warnings(), rc_context({"pdf.fonttype": 42, "font.family": _fonts()}):
+            warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box stands for it in the picture
+            canvas = Canvas(figsize=(self.width / 96, self.height / 96), dpi=96, facecolor=PAPER)
+            FigureCanvasAgg(canvas)
+            axes = canvas.add_axes((0, 0, 1, 1))
+            axes.set_xlim(0, self.width)
+            axes.set_ylim(self.height, 0)
+            axes.axis("off")
+            for mark in self.marks:
+                _draw(axes, mark)
+            canvas.savefig(out, format=kind, dpi=192)
         return out.getvalue()
 
     def lines(self, width: int = WIDTH) -> list[str]:
@@ -166,12 +197,36 @@ class Figure:
 
 @as_html.register
 def _(block: Figure) -> str:
-    return element("p", block.image(), class_="t")
+    scrolls = block.narrow is None and block.width > SHRINKS_TO
+    return element("p", block.image(), class_="t" if scrolls else "", tabindex="0" if scrolls else "")
 
 
 def text_width(text: str, size: float = 12.0) -> float:
-    """Return about how many pixels a text takes."""
-    return len(text) * size * CHAR_WIDTH
+    """Return about how many pixels a text takes.
+
+    >>> round(text_width("ab")), round(text_width("日本"))
+    (13, 24)
+    """
+    return sum(WIDE_CHAR if wide(character) else CHAR_WIDTH for character in text) * size
+
+
+def _dark_rules(marks: Sequence[Mark]) -> str:
+    """Return the rules by which the drawing changes its colours on a dark page."""
+    used = {mark.color for mark in marks} | {PAPER}
+    rules = "".join(
+        f'[fill="{light}"]{{fill:{dark}}}[stroke="{light}"]{{stroke:{dark}}}'
+        for light, dark in DARK.items()
+        if light in used
+    )
+    return f"@media (prefers-color-scheme:dark){{{rules}.p{{fill:none}}}}"
+
+
+def _fonts() -> list[str]:
+    """Return the fonts that matplotlib draws with: its own one, then those of this machine for what that lacks."""
+    from matplotlib import font_manager
+
+    here = set(font_manager.get_font_names())
+    return ["DejaVu Sans", *(name for name in CJK_FONTS if name in here)]
 
 
 def _svg_of(mark: Mark) -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import singledispatch
 from itertools import groupby
 from typing import Any
+from unicodedata import bidirectional
 
 from nbannot.page.blocks import (
     Block,
@@ -28,59 +29,8 @@ from nbannot.page.blocks import (
     Verbatim,
     as_cell,
 )
-
-STYLE = """
-.nbannot{font-family:var(--jp-content-font-family,var(--vscode-font-family,system-ui,sans-serif));font-size:13px;
-line-height:1.45;color:var(--jp-content-font-color1,var(--vscode-editor-foreground,inherit));max-width:70em;
-overflow-x:auto;overflow-wrap:break-word;font-variant-numeric:tabular-nums;print-color-adjust:exact}
-.nbannot *{box-sizing:border-box}
-.nbannot h3,.nbannot h4,.nbannot h5{font-weight:600;line-height:1.25;margin:0}
-.nbannot h3{font-size:17px;margin:.2em 0 .45em}
-.nbannot h4{font-size:15px;margin:1.5em 0 .35em;padding-top:.8em;border-top:1px solid rgba(128,128,128,.35)}
-.nbannot h5{font-size:13px;margin:1em 0 .2em}
-.nbannot h3 small,.nbannot h4 small,.nbannot h5 small{font-weight:400;font-size:12px;opacity:.72;margin-left:.5em;
-display:inline-block}
-.nbannot p{margin:.45em 0;max-width:52em}
-.nbannot ul{margin:.45em 0;padding-left:1.3em;max-width:52em}
-.nbannot li{margin:.15em 0}
-.nbannot table{border-collapse:collapse;border:0;margin:.55em 0;font-size:13px;display:table;width:auto}
-.nbannot .t{overflow-x:auto}
-.nbannot caption{caption-side:top;text-align:left;font-weight:600;padding:.2em 0 .25em;white-space:nowrap}
-.nbannot thead{border-bottom:1px solid rgba(128,128,128,.55)}
-.nbannot tr,.nbannot tbody tr:nth-child(n){background:none}
-.nbannot th,.nbannot td{padding:.18em .75em .18em 0;vertical-align:top;border:0;max-width:34em;white-space:normal;
-text-align:left;line-height:1.4}
-.nbannot th{font-weight:400;opacity:.72;vertical-align:bottom}
-.nbannot tbody th{opacity:1}
-.nbannot th[align=right],.nbannot td[align=right]{text-align:right}
-.nbannot td[align=right]{white-space:nowrap}
-.nbannot td.q+td.q,.nbannot td.i{padding-left:0}
-.nbannot td.i{white-space:nowrap}
-.nbannot td.w{overflow-wrap:anywhere;min-width:14em}
-.nbannot table.m td,.nbannot table.m th{padding:.28em .6em}
-.nbannot table.m td:first-child,.nbannot table.m th:first-child{padding-left:0}
-.nbannot table.m td[align=right]{min-width:3em}
-.nbannot table.s{margin:.3em 0}
-.nbannot table.f td{max-width:54em}
-.nbannot tr.g td{border-top:1px solid rgba(128,128,128,.25)}
-.nbannot table.f td:first-child{opacity:.72;white-space:nowrap;padding-right:1.2em}
-.nbannot .q{opacity:.72}
-.nbannot pre{white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;font-size:12px;margin:.4em 0;
-padding:.5em .7em;background:rgba(128,128,128,.1);border:0;color:inherit;max-height:32em;overflow:auto}
-.nbannot details{margin:.5em 0}
-.nbannot summary{cursor:pointer}
-.nbannot details.n{margin:.6em 0;padding-top:.55em;border-top:1px solid rgba(128,128,128,.35)}
-.nbannot details.n>summary{font-size:15px}.nbannot summary small{font-size:12px;opacity:.72;margin-left:.5em}
-.nbannot img{max-width:100%;height:auto;background:none}
-@media (max-width:600px){.nbannot img{max-width:none}
-.nbannot th,.nbannot td{padding-right:.5em}.nbannot td.l{min-width:12em}}
-@media print{.nbannot,.nbannot table{color:#1b1b1b;background:#fff}.nbannot td{overflow-wrap:anywhere}
-.nbannot td.l,.nbannot td.w{min-width:0}.nbannot pre{max-height:none;overflow:visible}
-.nbannot,.nbannot .t{overflow:visible;max-width:none}
-.nbannot details::details-content{content-visibility:visible;block-size:auto}
-.nbannot table{font-size:11px}.nbannot tr,.nbannot img{break-inside:avoid}}
-""".replace("\n", "")
-"""The style sheet: every rule stands below ``.nbannot``."""
+from nbannot.page.style import style_of
+from nbannot.page.widths import width_of
 
 LEFT = "text-align:left"
 NOTICE = "border-left:3px solid rgba(70,130,200,.8);padding:.2em 0 .2em .7em"
@@ -91,7 +41,10 @@ AGREEMENT, ERROR = "46,134,193", "222,110,30"
 STRONGEST = 0.62
 """Opacity of the strongest tint: text on it stays legible in light and dark."""
 
+EMPTY = Cell("")
 BAR_PIXELS = 140
+MAY_SCROLL = 4
+"""Tables of so many columns may be wider than the page: they can be reached, and moved, by keyboard."""
 LONG_WORD = 40
 """Longer words may be broken anywhere, or they would push the next column out of sight."""
 LONG_NAME = 12
@@ -114,6 +67,8 @@ CONTROLS = dict.fromkeys(
 )
 
 
+ONE_WAY = frozenset(("L", "EN", "ES", "ET", "CS", "NSM", "B", "S", "WS", "ON"))
+"""Kinds of characters (of the Unicode algorithm for both directions) that leave the text around them as it is."""
 JOINT = re.compile(r"([_/])(?=\w)")
 
 
@@ -131,7 +86,12 @@ def element(name: str, content: str, /, **attributes: Any) -> str:
 
 def isolated(text: str) -> str:
     """Return a text as HTML whose direction of writing does not reach beyond it."""
-    return escape(text) if text.isascii() else f"<bdi>{escape(text)}</bdi>"
+    return f"<bdi>{escape(text)}</bdi>" if may_turn(text) else escape(text)
+
+
+def may_turn(text: str) -> bool:
+    """Return whether a text may be written from right to left, or holds marks of direction."""
+    return not text.isascii() and any(bidirectional(c) not in ONE_WAY for c in text)
 
 
 def breakable(text: str) -> str:
@@ -143,7 +103,7 @@ def breakable(text: str) -> str:
     shown = escape(text)
     if any(len(word) > LONG_NAME for word in text.split()):
         shown = JOINT.sub(r"\1<wbr>", shown)
-    return shown if text.isascii() else f"<bdi>{shown}</bdi>"
+    return f"<bdi>{shown}</bdi>" if may_turn(text) else shown
 
 
 def tint(strength: float) -> str:
@@ -157,7 +117,7 @@ def tint(strength: float) -> str:
 def page_html(blocks: Iterable[Block], *, styled: bool = True) -> str:
     """Return blocks as one HTML fragment, with its style sheet unless told otherwise."""
     inside = "".join(as_html(block) for block in blocks)
-    style = f"<style>{STYLE}</style>" if styled else ""
+    style = f"<style>{style_of(inside)}</style>" if styled else ""
     return f'<div class="nbannot">{style}{inside}</div>'
 
 
@@ -180,9 +140,9 @@ def _(block: Heading) -> str:
 def _(block: Para) -> str:
     style = {"notice": NOTICE, "warning": WARNING}.get(block.tone, "")
     text = isolated(block.text)
-    if block.tone in ("warning", "strong"):
+    if block.tone in ("warning", "strong", "verdict"):
         text = f"<b>{text}</b>"
-    return element("p", text, class_="q" if block.tone == "quiet" else "", style=style)
+    return element("p", text, class_={"quiet": "q", "verdict": "v"}.get(block.tone, ""), style=style)
 
 
 @register
@@ -202,7 +162,7 @@ def _(block: Facts) -> str:
 
 @register
 def _(block: Verbatim) -> str:
-    return element("pre", isolated(block.text))
+    return element("pre", isolated(block.text), tabindex="0")
 
 
 @register
@@ -225,7 +185,7 @@ def _(block: Grid) -> str:
     caption = f"<caption>{isolated(block.caption)}</caption>" if block.caption else ""
     head = ""
     if any(cell.text for cell in header):
-        cells = "".join(_cell("th", cell, align) for cell, align in zip(header, block.align, strict=True))
+        cells = "".join(_cell("th", c, align) for c, align in zip(header, block.align, strict=True))
         head = f"<thead><tr>{cells}</tr></thead>"
     tinted = any(as_cell(c).tint for row in block.rows if not isinstance(row, str) for c in row)
     body: list[str] = []
@@ -233,7 +193,10 @@ def _(block: Grid) -> str:
         if isinstance(row, str):
             cell = element("td", isolated(row), class_="q", colspan=len(header), style=LEFT)
         else:
-            cell = "".join(_cell("td", as_cell(c), align) for c, align in zip(row, block.align, strict=True))
+            cell = "".join(
+                _cell("th" if names_row(place, as_cell(c)) else "td", as_cell(c), align)
+                for place, (c, align) in enumerate(zip(row, block.align, strict=True))
+            )
         begins = (
             bool(body)
             and not tinted
@@ -244,10 +207,28 @@ def _(block: Grid) -> str:
         body.append(element("tr", cell, class_="g" if begins and as_cell(row[0]).text else ""))
     notes = "".join(element("p", isolated(note), class_="q") for note in block.notes)
     table = f"{caption}{head}<tbody>{''.join(body)}</tbody>"
-    return element("div", element("table", table, class_="m" if tinted else ""), class_="t") + notes
+    kind = "h" if block.stacked else "m" if tinted and block.align[1:].strip("r") == "" else ""
+    style = f"--w:{_equal_width(header)}em" if kind == "m" else ""
+    tabindex = "0" if len(header) >= MAY_SCROLL and not block.stacked else ""
+    return (
+        element("div", element("table", table, class_=kind, style=style), class_="t", tabindex=tabindex)
+        + notes
+    )
+
+
+def _equal_width(header: Sequence[Cell]) -> int:
+    """Return the width of the cells of a matrix, all of them as wide as the longest label, in em."""
+    return min(8, max(3, *(round(width_of(cell.text) * 0.6) for cell in header[1:])))
+
+
+def names_row(place: int, cell: Cell) -> bool:
+    """Return whether a cell is the heading of its row: a strong first one."""
+    return place == 0 and cell.tone == "strong" and bool(cell.text)
 
 
 def _cell(name: str, cell: Cell, align: str) -> str:
+    if cell == EMPTY:  # a column without a name has no heading either
+        return "<td></td>"
     text = breakable(cell.text)
     if cell.bar is not None:
         width = round(max(0.0, min(1.0, cell.bar)) * BAR_PIXELS)
@@ -255,18 +236,22 @@ def _cell(name: str, cell: Cell, align: str) -> str:
         text = element("div", "&nbsp;", style=style)
     if cell.scale is not None:
         text = _scale(cell.scale, cell.text)
-    if cell.tone == "strong":
+    if cell.tone == "strong" and text:
         text = f"<b>{text}</b>"
     right = align == "r"
     style = ";".join(part for part in (tint(cell.tint), "" if right else LEFT) if part)
     long = any(len(word) > LONG_WORD for word in cell.text.split())
     kinds = {"q": cell.tone == "quiet", "i": align == "i", "w": long, "l": len(cell.text) > LONG_TEXT}
     kind = " ".join(kind for kind, holds in kinds.items() if holds)
-    return element(name, text, class_=kind, align="right" if right else "", style=style, title=cell.title)
+    scope = "row" if name == "th" and cell.tone == "strong" else ""
+    return element(
+        name, text, class_=kind, align="right" if right else "", style=style, title=cell.title, scope=scope
+    )
 
 
 SCALE_PIXELS = 150
-INSIDE, VALUE, TICK = f"rgba({AGREEMENT},.45)", f"rgb({AGREEMENT})", f"rgb({ERROR})"
+INSIDE, VALUE, TICK, SCALE = "#2e86c173", "#2e86c1", "#de6e1e", "#80808029"
+"""Colours of a scale, which are `AGREEMENT` and `ERROR` in fewer letters: a card has many of these cells."""
 
 
 def _scale(scale: Scale, words: str) -> str:
@@ -283,5 +268,8 @@ def _scale(scale: Scale, words: str) -> str:
         f'<td style="padding:0;width:{len(list(run))}px{colour and f";background-color:{colour}"}"></td>'
         for colour, run in groupby(colours)
     )
-    style = f"background-color:rgba(128,128,128,.16);width:{SCALE_PIXELS}px;height:11px;border-spacing:0"
-    return f'<table class="s" title="{escape(words)}" style="{style}"><tbody><tr>{cells}</tr></tbody></table>'
+    style = f"background-color:{SCALE};width:{SCALE_PIXELS}px;height:11px;border-spacing:0"
+    said = escape(words)
+    return (
+        f'<table class="s" role="img" title="{said}" style="{style}"><tbody><tr>{cells}</tr></tbody></table>'
+    )

@@ -24,7 +24,12 @@ def width_of(text: str) -> int:
 def _columns(character: str) -> int:
     if unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    return 2 if wide(character) else 1
+
+
+def wide(character: str) -> bool:
+    """Return whether a character is a wide one: Chinese, Japanese, Korean, an emoji."""
+    return not character.isascii() and unicodedata.east_asian_width(character) in "WF"
 
 
 def clean(text: str) -> str:

@@ -9,10 +9,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nbannot.asking.applies import NOT_REACHED
 from nbannot.page.blocks import Block, Cell, Footnotes, Grid, Row, Scale
 from nbannot.page.digits import NONE, count, interval_of, share, value_of
 from nbannot.report.fields import n_reference, value_cells
-from nbannot.report.words import BASELINE, HEADLINES, metric_words, plural, variation_of
+from nbannot.report.words import BASELINE, HEADLINES, metric_words, plural, statuses, variation_of
 
 if TYPE_CHECKING:
     from nbannot.measures.result import FieldScore, Result
@@ -28,8 +29,7 @@ MARKS = {
     "?": "there is no interval to judge by",
 }
 BASELINE_WORDS = (
-    "baseline: always the commonest human label, or as many of each label as were given, dealt out at random, "
-    "whichever scores more"
+    "baseline: the better of always giving the commonest label and dealing out the labels at random"
 )
 LOW_COVERAGE = 0.9
 """Below this share of answered texts the sentence says how many were answered."""
@@ -84,19 +84,20 @@ def _headline(f: Field, score: FieldScore) -> Headline:
     one_label = score.confusion is not None and sum(row["support"] > 0 for row in score.per_class) == 1
     if result is None or not result.defined or one_label:
         return Headline(f, name, result, None, None, n, answered, variation)
-    baseline = _baseline(name, score, n)
+    baseline = baseline_of(name, score)
     # A missing limit compares as False: what has no interval is not better.
     better = None if baseline is None else result.ci_low > baseline
     return Headline(f, name, result, baseline, better, n, answered, variation)
 
 
-def _baseline(name: str, score: FieldScore, n: int) -> float | None:
+def baseline_of(name: str, score: FieldScore) -> float | None:
+    """Return what answering without looking at the text scores in a metric; ``None`` where there is no such value."""
     if name in FROM_CHANCE:
         return 0.0
     twin = score.results.get(BASELINE.get(name, ""))
     if twin is None or not twin.defined:
         return None
-    return max(twin.value, dealt_out(score, n)) if name == "f1_macro" else twin.value
+    return max(twin.value, dealt_out(score, n_reference(score))) if name == "f1_macro" else twin.value
 
 
 def dealt_out(score: FieldScore, n: int) -> float:
@@ -113,6 +114,8 @@ def verdict(of: Scored) -> str:
     texts = plural(len(of.task), "text")
     if not of.task.has_human_labels:
         return f"No human labels on {texts}: answers to look at, nothing to score"
+    if unanswered := without_any_answer(of):
+        return unanswered
     rows = headlines(of)
     scored = [one for one in rows if one.n]
     judged = [one for one in scored if one.better is not None]
@@ -133,7 +136,33 @@ def verdict(of: Scored) -> str:
     n_asked, answered = sum(one.n for one in scored), sum(one.answered for one in scored)
     if n_asked and answered / n_asked < LOW_COVERAGE:
         sentence += f"; {share(answered, n_asked)} answered"
+    if open_answers(of):
+        sentence = f"so far: {sentence}"
     return sentence[0].upper() + sentence[1:]
+
+
+def without_any_answer(of: Scored) -> str:
+    """Return, where there is no valid answer at all, in a sentence what there is instead; "" where there is one.
+
+    Every score would be a zero then, which says nothing of the model.
+    """
+    counts = of.coding.count()
+    if any(counts.get(status) for status in ("ok", "not_applicable")):
+        return ""
+    texts = plural(len(of.task), "text")
+    came = {status: n for status, n in counts.items() if status not in ("not_asked", "failed")}
+    if any(came.values()):
+        return f"No valid answer on {texts}: {statuses(came)}"
+    return f"No answer yet on {texts}: nothing to look at, nothing to score"
+
+
+def open_answers(of: Scored) -> int:
+    """Return how many answers may still come: those that failed, and those the run did not get to."""
+    return sum(
+        answer.status == "failed" or (answer.status == "not_asked" and NOT_REACHED in answer.reason)
+        for answers in of.coding.answers.values()
+        for answer in answers
+    )
 
 
 def scale_of(rows: list[Headline]) -> tuple[float, float]:
@@ -145,7 +174,7 @@ def scale_of(rows: list[Headline]) -> tuple[float, float]:
 
 def look_blocks(of: Scored) -> list[Block]:
     """Return the table that comes first: per field the headline metric beside its baseline, and what was answered."""
-    if not of.task.has_human_labels:
+    if not of.task.has_human_labels or without_any_answer(of):
         return []
     headline_rows = headlines(of)
     scale = scale_of(headline_rows)
@@ -180,7 +209,7 @@ def look_blocks(of: Scored) -> list[Block]:
         f"{mark} {words}" for mark, words in MARKS.items() if any(one.mark == mark for one in headline_rows)
     ]
     explained = [f"{BASELINE_WORDS}; {', '.join(marks)}"] if marks else []
-    return [Grid(header, rows, "llriirr", notes=[*notes.lines, *explained])]
+    return [Grid(header, rows, "llriirr", notes=[*notes.lines, *explained], stacked=True)]
 
 
 def _against(one: Headline) -> Cell:
@@ -188,9 +217,7 @@ def _against(one: Headline) -> Cell:
     if one.baseline is None:
         return Cell(NONE, "quiet")
     words = f"{one.baseline:.2f} {one.mark}"
-    return Cell(
-        words, "quiet" if one.better else "plain", 0.0 if one.better else -0.45, title=MARKS[one.mark]
-    )
+    return Cell(words, "quiet" if one.better else "plain", 0.0 if one.better else -0.45)
 
 
 def lines(of: Scored) -> list[str]:

@@ -11,7 +11,7 @@ from nbannot.errors import ScoringError, listed
 from nbannot.page.blocks import Block, Bullets, Facts, Heading, Para, Section, page_text
 from nbannot.page.digits import count, duration, emissions, energy
 from nbannot.report.fields import field_section
-from nbannot.report.headline import look_blocks, verdict
+from nbannot.report.headline import look_blocks, verdict, without_any_answer
 from nbannot.report.looks import test_half_blocks
 from nbannot.report.words import (
     model_notes,
@@ -43,16 +43,18 @@ def report_blocks(run: Run, field: str | None = None) -> list[Block]:
         Name or column of the one field to report on; every field that was asked if ``None``.
     """
     shown = run.coding.fields if field is None else [asked_field(run, field)]
-    labelled = run.task.has_human_labels
+    if without_any_answer(run):  # tables of zeros would look like scores
+        shown = []
+    labelled = run.task.has_human_labels and bool(shown)
     return [
         Heading(f"Report on {run.task.name}: {model_name(run)}", 1, aside=f"run {run.run_id}"),
-        Para(verdict(run), "strong"),
+        Para(verdict(run), "verdict"),
         *(Para(note, "notice") for note in model_notes(run.config)),
         *(Para(notice, "notice") for notice in run.task.notices),
         *status_blocks(run),
         *(look_blocks(run) if field is None else []),
         *(field_section(run, f, opened=place == 0) for place, f in enumerate(shown)),
-        *(test_half_blocks(run) if field is None else []),
+        *(test_half_blocks(run) if field is None and shown else []),
         *([Section("What the intervals cover", [Bullets(covered(run), "quiet")])] if labelled else []),
         Section("How the run was made", [Facts([*head_facts(run), *cost_facts(run)])]),
     ]

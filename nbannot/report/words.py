@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from nbannot.asking.applies import NOT_REACHED
 from nbannot.page.digits import count
 from nbannot.study.settings import DEFAULTS, SETTINGS
 
@@ -231,7 +232,7 @@ def state_of(run: Run) -> tuple[str, str]:
         1
         for answers in run.coding.answers.values()
         for a in answers
-        if a.status == "failed" or (a.status == "not_asked" and "did not get this far" in a.reason)
+        if a.status == "failed" or (a.status == "not_asked" and NOT_REACHED in a.reason)
     )
     every = sum(counts.values())
     why = f": {run.config['stopped']}" if run.config.get("stopped") else ""

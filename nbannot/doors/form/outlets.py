@@ -16,7 +16,8 @@ from nbannot.doors.form.forecast import Forecast
 from nbannot.doors.form.style import CSS
 from nbannot.page.blocks import Block, Fold, Para, Verbatim
 from nbannot.page.fragment import Fragment
-from nbannot.page.html import STYLE, escape
+from nbannot.page.html import escape
+from nbannot.page.style import whole_style
 from nbannot.report.words import plural
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Outlets:
         def row(*names: str) -> Any:
             return widgets.HBox([entries[name].box for name in names]).add_class("nbannot-row")
 
-        self._style = widgets.HTML(f"<style>{STYLE}{CSS}</style>", layout={"display": "none"})
+        self._style = widgets.HTML(f"<style>{whole_style()}{CSS}</style>", layout={"display": "none"})
         also_set = ", ".join(f"{name} = {value}" for name, value in kept.items())
         also = [widgets.HTML(f"<small>also set: {escape(also_set)}</small>")] if also_set else []
         buttons = widgets.HBox([self._run, self._stop_button, self._copy]).add_class("nbannot-row")

@@ -27,7 +27,6 @@ from nbannot.measures.text_extras import TextExtras, extra_scores
 DATA = Path(__file__).parent / "data"
 
 LEFT = {
-    "cls.multilabel": "multi-select fields are not there yet",
     "ci.bca_macro_f1": "BCa intervals are not offered",
     "fleiss_1971_categorywise": "Fleiss' kappa of single categories is not offered",
     "span.seqeval": "BIO tags cannot hold overlapping spans; the specification says not needed",
@@ -173,6 +172,25 @@ def _(case):
         "accuracy_end_to_end_NA_as_value": extra["accuracy_end_to_end"],
         "macro_f1_end_to_end_fields_only": extra["f1_macro_end_to_end"],
         "kappa_end_to_end": extra["cohen_kappa_end_to_end"],
+    }
+
+
+@checks("cls.multilabel")
+def _(case):
+    given = case["input"]
+    data = FieldData("multiselect", tuple(given["codebook"]), given["human"], given["llm"])
+    score = score_field(data, n_resamples=50)
+    value = {name: result.value for name, result in score.results.items()}
+    return {
+        "subset_accuracy": value["subset_accuracy"],
+        "micro_f1": value["f1_micro"],
+        "macro_f1_supported": value["f1_macro"],
+        "per_label_f1": [row["f1"] for row in score.per_class],
+        "samples_jaccard_both_empty_1": value["jaccard"],
+        "hamming_loss": value["hamming_loss"],
+        "alpha_jaccard": value["alpha_jaccard"],
+        "alpha_masi": value["alpha_masi"],
+        "nltk_alpha_masi": value["alpha_masi"],
     }
 
 

@@ -227,4 +227,4 @@ def _may_apply(codebook: Codebook, f: Field, row: Mapping[str, Any]) -> bool:
         return True
     parent = codebook[f.condition.column]
     value = row.get(parent.column)
-    return (value is None or value == f.condition.value) and _may_apply(codebook, parent, row)
+    return (value is None or f.condition.met_by(value)) and _may_apply(codebook, parent, row)

@@ -359,7 +359,7 @@ def _decide(task: Task, f: Field, made: dict[str, dict[str, Made]], decided: Map
             continue
         if parent.label is None:
             of_field[text_id] = replace(m, label=None, status="open", made_by="")
-        elif parent.label != f.condition.value:
+        elif not f.condition.met_by(parent.label):
             del of_field[text_id]
 
 

@@ -19,7 +19,7 @@ from nbannot.errors import ScoringError, listed, problems
 from nbannot.measures.result import BoolArray, FloatArray, IntArray
 
 LABEL_TYPES = ("checkbox", "dropdown", "likert")
-TYPES = (*LABEL_TYPES, "textbox", "span")
+TYPES = (*LABEL_TYPES, "textbox", "span", "multiselect")
 
 SCORED, MISSING, NO_REFERENCE, NA_NA, MISSED_GATE, SPURIOUS = range(6)
 STATUS_NAMES = ("scored", "missing", "no_reference", "na_na", "missed_gate", "spurious")
@@ -39,11 +39,12 @@ class FieldData:
 
     Attributes
     ----------
-    type : checkbox, dropdown, likert, textbox or span.
+    type : checkbox, dropdown, likert, textbox, span or multiselect.
     labels : the codebook's labels in order: ``(0, 1)``, the options, the full likert range, the span labels
         (empty: spans without labels); empty for textbox.
     human, model : values or None (None: no human label; no valid answer). Checkbox 0/1, dropdown str,
-        likert int, textbox str (``""`` is an answer: nothing), span list of ``(start, end, label)``.
+        likert int, textbox str (``""`` is an answer: nothing), span list of ``(start, end, label)``, multiselect
+        list of options.
     human_applies, model_applies : (n,) bool; False where the human labels, or the run itself, closed the
         gate of a conditional field. None: the field applies everywhere; for the run: wherever it applies
         for the human or the run gave a value.
@@ -271,7 +272,7 @@ def _shape_problems(data: FieldData) -> list[str]:
     lines = []
     if data.type not in TYPES:
         lines.append(f"type must be one of {', '.join(TYPES)}. Got {data.type!r}.")
-    if data.type in LABEL_TYPES and not data.labels:
+    if data.type in (*LABEL_TYPES, "multiselect") and not data.labels:
         lines.append(f"a {data.type} needs its codebook labels; `labels` is empty.")
     if len(set(data.labels)) < len(data.labels):
         lines.append(f"`labels` holds a label twice: {listed(map(repr, data.labels))}.")

@@ -7,6 +7,7 @@ from nbannot.measures.accounting import LABEL_TYPES, FieldData
 from nbannot.measures.intervals import Settings
 from nbannot.measures.label_field import score_labels
 from nbannot.measures.result import FieldScore, Result
+from nbannot.measures.set_field import score_sets
 from nbannot.measures.span_field import score_spans
 from nbannot.measures.text_extras import TextExtras
 from nbannot.measures.text_field import score_text
@@ -47,4 +48,4 @@ def score_field(
         return score_labels(data, settings)
     if data.type == "textbox":
         return score_text(data, settings, extras, bleu_tokenize)
-    return score_spans(data, settings)
+    return score_sets(data, settings) if data.type == "multiselect" else score_spans(data, settings)

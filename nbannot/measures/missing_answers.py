@@ -24,6 +24,7 @@ from nbannot.measures.result import BoolArray, FloatArray, IntArray
 
 WORST_ALREADY = (
     *("accuracy", "percentage_agreement", "recall_macro", "balanced_accuracy", "coverage", "invalid_rate"),
+    *("recall_micro", "jaccard", "subset_accuracy", "hamming_loss"),
 )
 """Metrics in which no answer is as bad as any wrong one, or which are about the missing answers themselves."""
 STEPS = 10
@@ -43,6 +44,7 @@ WORDS = {
     "likert": "as the wrong scale point that costs most",
     "textbox": "as a text that shares nothing with people's",
     "span": "as marks of the run's usual length where people marked nothing",
+    "multiselect": "as exactly the options that people did not choose",
 }
 """What a missing answer counts as in a comparison, by type of field."""
 
@@ -66,7 +68,7 @@ def counted_as_wrong(data: FieldData, metric: str) -> FieldData:
     ----------
     metric : a metric of the field's type. Labels and scale points: the wrong ones that lower this metric most (a
         distance: those farthest from people's); texts: similarity 0; spans: as many characters as the run marks on
-        average, where people marked nothing.
+        average, where people marked nothing; sets: the options that people did not choose.
     """
     rows = account(data)
     missing = rows.reference & (rows.model < 0)
@@ -77,6 +79,8 @@ def counted_as_wrong(data: FieldData, metric: str) -> FieldData:
     if data.type == "textbox":
         # Similarities count a missing answer as 0; only presence could gain by it.
         return _wrong_texts(data, missing) if metric == "presence_f1" else data
+    if data.type == "multiselect":
+        return _opposite_sets(data, missing)
     return _wrong_spans(data, missing, metric)
 
 
@@ -277,6 +281,14 @@ def _wrong_spans(data: FieldData, missing: BoolArray, metric: str) -> FieldData:
         else:
             model[row] = _beside(people, len(data.texts[row]), usual, label)
     return _answered_now(data, wrong, model=model)
+
+
+def _opposite_sets(data: FieldData, missing: BoolArray) -> FieldData:
+    """Return the run with the opposite set in every missing row: no other one is worse for any option or distance."""
+    model = list(data.model)
+    for row in np.flatnonzero(missing).tolist():
+        model[row] = [label for label in data.labels if label not in data.human[row]]
+    return _answered_now(data, missing, model=model)
 
 
 def _beside(people: Sequence[Any], length: int, usual: int, label: Any) -> list[tuple[int, int, Any]]:

@@ -17,6 +17,10 @@ from nbannot.measures.label_field import LABEL_NAMES, LIKERT_NAMES
 from nbannot.measures.label_metrics import label_values
 from nbannot.measures.observed import FULL_TABLE_UP_TO, Cells, CellTable
 from nbannot.measures.result import BoolArray, FloatArray
+from nbannot.measures.set_distances import SetValues
+from nbannot.measures.set_field import ANSWERED_SETS, ROW_NAMES, SET_NAMES
+from nbannot.measures.set_field import evaluate as evaluate_sets
+from nbannot.measures.set_field import row_statistics as set_statistics
 from nbannot.measures.span_field import SPAN_NAMES, row_statistics
 from nbannot.measures.span_metrics import COLUMNS, EXTRA_SPAN_METRICS, SPAN_METRICS
 from nbannot.measures.text_extras import EXTRA_NAMES, TextExtras
@@ -25,9 +29,12 @@ from nbannot.measures.text_field import TEXT_NAMES, TextRows, text_statistics
 Positions = NDArray[np.intp]
 Formula = Callable[[FloatArray], FloatArray]
 
-LOWER_IS_BETTER = ("mae", "invalid_rate")
+LOWER_IS_BETTER = ("mae", "invalid_rate", "hamming_loss")
 SHARES = ("accuracy", "percentage_agreement")
-NOT_COMPARED = ("baseline_accuracy", "baseline_f1_macro")
+NOT_COMPARED = (
+    *("baseline_accuracy", "baseline_f1_macro", "baseline_subset_accuracy"),
+    *("both_empty_share", *ANSWERED_SETS),  # of the texts, and of the answered rows
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,12 @@ class RowStatistics:
 
 def comparable_metrics(kind: str) -> tuple[str, ...]:
     """Return the metrics in which runs of a field of this type can be compared."""
-    names = {"likert": LIKERT_NAMES, "textbox": TEXT_NAMES, "span": (*SPAN_NAMES, *EXTRA_SPAN_METRICS)}
+    names = {
+        "likert": LIKERT_NAMES,
+        "textbox": TEXT_NAMES,
+        "span": (*SPAN_NAMES, *EXTRA_SPAN_METRICS),
+        "multiselect": SET_NAMES,
+    }
     return tuple(name for name in names.get(kind, LABEL_NAMES) if name not in NOT_COMPARED)
 
 
@@ -79,6 +91,8 @@ def runs_statistics(
         return [_text(run, rows, metric, extras) for run, rows in zip(runs, accounts, strict=True)]
     if runs[0].type == "span":
         return [_spans(run, rows, metric) for run, rows in zip(runs, accounts, strict=True)]
+    if runs[0].type == "multiselect":
+        return [_sets(run, rows, metric) for run, rows in zip(runs, accounts, strict=True)]
     if runs[0].type == "likert" and metric in ("spearman_corr", "krippendorff_alpha"):
         return _tables(runs, accounts, metric)
     labels = np.arange(len(runs[0].labels))
@@ -121,7 +135,7 @@ def _same_rows(runs: Sequence[FieldData], accounts: Sequence[Account]) -> None:
 
 
 def _other_human_texts(run: FieldData, first: FieldData) -> bool:
-    if run.type not in ("textbox", "span") or run.human is first.human:
+    if run.type not in ("textbox", "span", "multiselect") or run.human is first.human:
         return False
     return list(run.human) != list(first.human)
 
@@ -250,3 +264,13 @@ def _spans(run: FieldData, rows: Account, metric: str) -> RowStatistics:
         np.column_stack([column[name] for name in needed]),
         lambda totals: compute(*np.moveaxis(totals, -1, 0)),
     )
+
+
+def _sets(run: FieldData, rows: Account, metric: str) -> RowStatistics:
+    k = len(run.labels)
+    stats = set_statistics(run, rows)[0][:, : len(ROW_NAMES) + 4 * k]  # without what alpha needs
+
+    def formula(totals: FloatArray) -> FloatArray:
+        return evaluate_sets(totals, k, SetValues((), ()))[metric]
+
+    return RowStatistics(stats, formula)

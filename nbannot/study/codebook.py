@@ -5,7 +5,7 @@ guidance, worked examples and condition. A field knows its column name, the valu
 measurement, the JSON schema of an answer, and how a value is written in a table cell.
 
 `Codebook.build` writes a codebook in Python, with one short function per type of question (`checkbox`, `dropdown`,
-`likert`, `textbox`, `span`); `Codebook.save` writes it down in Studio's format.
+`likert`, `textbox`, `span`, `multiselect`); `Codebook.save` writes it down in Studio's format.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ class Codebook(Shown):
         text_column, id_column, header_column, metadata_columns
             Columns of the data; see `Codebook`.
         sections
-            Section name -> its questions, made with `checkbox`, `dropdown`, `likert`, `textbox` and `span`.
+            Section name -> its questions, made with `checkbox`, `dropdown`, `likert`, `textbox`,
+            `span` and `multiselect`.
         instructions
             Section name -> what the coder reads before its questions.
 
@@ -264,7 +265,7 @@ class Codebook(Shown):
         """
         while field.condition is not None:
             condition, parent = field.condition, self._by_column[field.condition.column]
-            if values.get(parent.column) != condition.value:
+            if not condition.met_by(values.get(parent.column)):
                 return False
             field = parent
         return True

@@ -18,6 +18,7 @@ from nbannot.study.field import (
     Field,
     Section,
     example_blocks,
+    known_word,
     plain_word,
     read_example,
 )
@@ -188,7 +189,8 @@ class CodebookReader:
             self.faults.append(f"{where}: type must be one of {', '.join(TYPES)}. Got {kind!r}{hint}")
             return None
         low, high = self.scale(where, raw) if kind == "likert" else (0, 0)
-        options = self.strings(where, raw, "options", needed=True) if kind == "dropdown" else ()
+        has_options = kind in ("dropdown", "multiselect")
+        options = self.strings(where, raw, "options", needed=True) if has_options else ()
         field = Field(
             column=f"{section}_{name}",
             name=name,
@@ -249,7 +251,7 @@ class CodebookReader:
             self.faults.append(f"{where}: {key} must be a list of strings. Got {values!r}")
             return ()
         if needed and not values:
-            self.faults.append(f"{where}: a dropdown needs options")
+            self.faults.append(f"{where}: a {raw.get('type')} needs options")
         plain = [plain_word(v) for v in values]
         twice = dict.fromkeys(v for v, word in zip(values, plain, strict=True) if plain.count(word) > 1)
         if twice:
@@ -354,10 +356,13 @@ def _number(key: str) -> tuple[float, str]:
 def _condition_value(parent: Field, raw: Any) -> int | str | None:
     if parent.type == "span" or raw is None or isinstance(raw, list | dict):
         return None
+    if parent.type == "multiselect":
+        return known_word(str(raw), parent.options)
     try:
-        return parent.read(str(raw))
+        value: int | str | None = parent.read(str(raw))
     except ValueError:
         return None
+    return value
 
 
 def _can_take(field: Field) -> str:

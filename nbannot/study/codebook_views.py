@@ -21,7 +21,8 @@ def to_markdown(codebook: Any) -> str:
         for f in section.fields:
             lines += [f"### {f.name}", "", f"*{_kind(f)}*", "", *([f.tooltip, ""] if f.tooltip else [])]
             if f.condition is not None:
-                lines += [f"Asked only where {f.condition.column} is {f.condition.value}.", ""]
+                is_ = "holds" if codebook[f.condition.column].type == "multiselect" else "is"
+                lines += [f"Asked only where {f.condition.column} {is_} {f.condition.value}.", ""]
             described = dict(f.option_descriptions)
             shown = list(f.options or f.label_options) or list(described)
             lines += [
@@ -41,6 +42,7 @@ def _kind(f: Field) -> str:
         "dropdown": "one of",
         "likert": f"a point from {f.min_value} to {f.max_value}",
         "textbox": "free words",
+        "multiselect": "all that apply of",
         "span": "passages" + (" with one label each" if f.label_options else ""),
     }[f.type]
 
@@ -243,7 +245,7 @@ def _split(cell: str) -> Sequence[str]:
 def _question(question: Mapping[str, Any]) -> dict[str, Any]:
     kind, options = question.get("type"), question["options"]
     raw = {"name": question["name"], "type": kind, "tooltip": question["tooltip"], "example": ""}
-    if kind == "dropdown":
+    if kind in ("dropdown", "multiselect"):
         raw["options"] = options
     elif kind == "span" and options:
         raw["label_options"] = options

@@ -16,15 +16,16 @@ from typing import Any, Literal
 
 from nbannot.errors import listed, nearest
 
-FieldType = Literal["checkbox", "dropdown", "likert", "textbox", "span"]
+FieldType = Literal["checkbox", "dropdown", "likert", "textbox", "span", "multiselect"]
 MINUS = "−"  # as typesetters and spreadsheets write it
-TYPES: tuple[FieldType, ...] = ("checkbox", "dropdown", "likert", "textbox", "span")
+TYPES: tuple[FieldType, ...] = ("checkbox", "dropdown", "likert", "textbox", "span", "multiselect")
 LEVELS = {
     "checkbox": "nominal",
     "dropdown": "nominal",
     "likert": "ordinal",
     "textbox": "text",
     "span": "unitizing",
+    "multiselect": "set",
 }
 
 YES = {"1", "true", "yes", "1.0"}
@@ -32,16 +33,24 @@ NO = {"0", "false", "no", "0.0"}
 INTEGER = re.compile(r"([+-]?\d{1,15})(\.0+|,00?)?")
 """A whole number, also as spreadsheets write it: 3.0, or 3,0 where the comma is the decimal sign (3,000 is none)."""
 
-Value = int | str | list[dict[str, Any]]
-"""One coder's value: checkbox 0/1, dropdown the option, likert an integer, textbox text, span a list of spans."""
+Value = int | str | list[str] | list[dict[str, Any]]
+"""One coder's value: checkbox 0/1, dropdown the option, likert an integer, textbox text, span a list of spans,
+multiselect the list of the options that apply, in the codebook's order (`[]`: none does)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """The field applies only where the field with `column` has `value`."""
+    """The field applies only where the field with `column` has `value`; of a multiselect, where that is chosen."""
 
     column: str
     value: int | str
+
+    def met_by(self, value: Any) -> bool:
+        """Return whether a coder's value of the field above lets this one apply."""
+        return self.value in value if isinstance(value, list) else bool(value == self.value)
+
+    def __str__(self) -> str:
+        return f"{self.column} = {self.value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +82,7 @@ class Field:
         Where it stands in the file, e.g. ``"section_1 / annotation_2"``.
     labels
         Every value the field can take, in codebook order: ``(0, 1)``, the options, the full scale, the span
-        labels; empty for a textbox and for unlabelled spans.
+        labels; empty for a textbox and for unlabelled spans. Of a multiselect any number of them may apply.
     """
 
     column: str
@@ -93,7 +102,7 @@ class Field:
 
     @property
     def level(self) -> str:
-        """The level of measurement: nominal, ordinal, text or unitizing."""
+        """The level of measurement: nominal, ordinal, text, unitizing or set."""
         return LEVELS[self.type]
 
     @property
@@ -103,7 +112,7 @@ class Field:
             return (0, 1)
         if self.type == "likert":
             return tuple(range(self.min_value, self.max_value + 1))
-        return self.options if self.type == "dropdown" else self.label_options
+        return self.label_options if self.type == "span" else self.options
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -116,6 +125,9 @@ class Field:
             return {"type": "integer", "minimum": self.min_value, "maximum": self.max_value}
         if self.type == "textbox":
             return {"type": "string"}
+        if self.type == "multiselect":
+            one = {"type": "string", "enum": list(self.options)}
+            return {"type": "array", "items": one, "uniqueItems": True, "maxItems": len(self.options)}
         item: dict[str, Any] = {"text": {"type": "string"}}
         if self.label_options:
             item["label"] = {"type": "string", "enum": list(self.label_options)}
@@ -129,11 +141,11 @@ class Field:
             },
         }
 
-    def read(self, cell: str) -> int | str | None:
+    def read(self, cell: str) -> Any:
         """Return the value that a table cell holds; ``None`` for a blank cell. Spans: see `nbannot.study.spans`.
 
         An option matches exactly, or else but for blanks around it and the way its accents are encoded (NFC);
-        upper and lower case are different options.
+        upper and lower case are different options. A multiselect is a JSON list of options, or one option alone.
 
         Raises
         ------
@@ -156,10 +168,42 @@ class Field:
             raise ValueError(f"must be an integer from {self.min_value} to {self.max_value}")
         if self.type == "span":
             raise ValueError("is read together with its text: nbannot.study.spans.read_spans")
+        if self.type == "multiselect":
+            return self._chosen(cell)
         option = known_word(cell, self.options)
         if option is not None:
             return option
         raise NoOptionError(word, self.options)
+
+    def _chosen(self, cell: str) -> list[str]:
+        """Return the options that a cell names, in the codebook's order."""
+        try:
+            given = json.loads(cell)
+        except (ValueError, RecursionError):
+            given = cell
+        if not isinstance(given, list):
+            given = [cell]
+            if known_word(cell, self.options) is None:
+                raise ValueError(
+                    f"must be a JSON list of the options that apply, such as {self.to_cell(self.options[:2])}, "
+                    "or [] where none does"
+                )
+        return self.chosen(given)
+
+    def chosen(self, given: Sequence[Any]) -> list[str]:
+        """Return the options of a multiselect that a list names, each once and in the codebook's order.
+
+        Raises
+        ------
+        ValueError
+            If an entry is none of the options.
+        """
+        known = {word: known_word(word, self.options) for word in given if isinstance(word, str)}
+        for word in given:
+            if not isinstance(word, str) or known[word] is None:
+                told = word if isinstance(word, str) else json.dumps(word, ensure_ascii=False, default=str)
+                raise ValueError(f"holds {told!r}, and {NoOptionError(told, self.options)}")
+        return [option for option in self.options if option in known.values()]
 
     def to_json(self, value: Any) -> Any:
         """Return a value as it stands in a model's JSON answer (a checkbox is true or false, no value is null)."""
@@ -170,13 +214,13 @@ class Field:
         if self.type == "span":
             keys = ("text", "label") if self.label_options else ("text",)
             return [{key: span.get(key) for key in keys} for span in value]
-        return value
+        return list(value) if self.type == "multiselect" else value
 
     def to_cell(self, value: Any) -> str:
         """Return a value as it stands in ``output.csv``; a blank for ``None``."""
         if value is None:
             return ""
-        if self.type == "span":
+        if self.type in ("span", "multiselect"):
             return json.dumps(value, ensure_ascii=False)
         return str(int(value)) if self.type in ("checkbox", "likert") else str(value)
 
@@ -258,6 +302,11 @@ def read_example(field: Field, block: str) -> Example:
             for span in response
         )
         return Example(text, response if fits else None, block)
+    if field.type == "multiselect" and isinstance(response, list):
+        try:
+            return Example(text, field.chosen(response), block)
+        except ValueError:
+            return Example(text, None, block)
     try:
         value = field.read(str(response)) if not isinstance(response, list | dict) else None
     except ValueError:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 TICKS = frozenset({"x", "✓", "✔", "☑", "☒", "on", "checked", "selected", "ticked"})
 """What tools write for a ticked box, beside 1, true, yes and the name of the box."""
 MOST_EXPLAINED = 50
-BLANK_MEANS = {"checkbox": "0", "span": "[]"}
-"""What a blank cell stands for where it means "no": no tick, no passage."""
+BLANK_MEANS = {"checkbox": "0", "span": "[]", "multiselect": "[]"}
+"""What a blank cell stands for where it means "no": no tick, no passage, none of the options."""
 
 
 def is_tick(field: Field, cell: str) -> bool:
@@ -105,7 +105,7 @@ def _lines(field: Field, wrong: Wrong, ids: Sequence[str]) -> list[str]:
 def fields_where_blank_means_no(
     codebook: Codebook, wanted: bool | str | Sequence[str], columns: Sequence[str]
 ) -> list[Field]:
-    """Return the checkbox and span fields, parents first, in which a blank cell is to mean "no".
+    """Return the checkbox, multiselect and span fields, parents first, in which a blank cell is to mean "no".
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def fields_where_blank_means_no(
     unknown = [name for name in names if name not in known]
     if unknown:
         raise TaskError(
-            f"blank_means_no names {listed(map(repr, unknown))}, which is no checkbox or span field"
+            f"blank_means_no names {listed(map(repr, unknown))}, which is no checkbox, multiselect or span field"
             f"{nearest(unknown[0], known) or '.'}\n  It takes True, or some of: {listed(f.column for f in able)}."
         )
     return [f for f in able if {f.column, f.name} & set(names) and f.column in columns]
@@ -159,10 +159,11 @@ def _asked(codebook: Codebook, data: pl.DataFrame, field: Field) -> list[bool]:
     """Return per row whether people were asked: the field has no condition, or its parent has the value it wants."""
     is_open = [True] * data.height
     while field.condition is not None:
-        parent, wanted = codebook[field.condition.column], field.condition.value
+        condition = field.condition
+        parent = codebook[condition.column]
         if parent.column not in data.columns:
             return is_open
         values = _read(parent, list(data[parent.column]))[0]
-        is_open = [up and value == wanted for up, value in zip(is_open, values, strict=True)]
+        is_open = [up and condition.met_by(value) for up, value in zip(is_open, values, strict=True)]
         field = parent
     return is_open

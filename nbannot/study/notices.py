@@ -45,6 +45,7 @@ def notices_of(task: Any) -> Iterator[str]:
         )
     yield from _ticks_only(task, labelled)
     yield from _marks_only(task, labelled)
+    yield from _choices_only(task, labelled)
     yield from _unquoted(task, labelled)
     yield from _eaten_options(task, labelled)
     yield from _answers_of_closed_questions(task, labelled)
@@ -107,6 +108,17 @@ def _marks_only(task: Any, labelled: Sequence[Field]) -> Iterator[str]:
             f"In {_columns(counts)} texts without a marked passage have a blank cell ({_counts(counts)}), not []. A "
             "blank cell means 'not coded': these texts are not scored, so passages that a model invents there cost "
             "nothing. If a blank means 'no passage', say so: blank_means_no=True in load_task or Task."
+        )
+
+
+def _choices_only(task: Any, labelled: Sequence[Field]) -> Iterator[str]:
+    """Yield a notice for multiselects in which no text is coded as having none of the options, beside blank cells."""
+    counts = _only_positive(task, labelled, "multiselect")
+    if counts:
+        yield (
+            f"In {_columns(counts)} no text is coded as having none of the options ([]), and others are blank "
+            f"({_counts(counts)}). A blank cell means 'not coded': these texts are not scored, so options that a model "
+            "invents there cost nothing. If a blank means 'none', say so: blank_means_no=True in load_task or Task."
         )
 
 

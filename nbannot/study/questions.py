@@ -57,6 +57,26 @@ def dropdown(
     return _question("dropdown", name, tooltip, examples, condition, **_described("options", options))
 
 
+def multiselect(
+    name: str,
+    tooltip: str = "",
+    *,
+    options: Sequence[str] | Mapping[str, str],
+    examples: Sequence[tuple[str, Any]] = (),
+    condition: tuple[str, int | str] | None = None,
+) -> Question:
+    """Return a question to which any number of `options` may apply, or none; see `checkbox` and `dropdown`.
+
+    The response of an example is a list of options; `[]` where none applies. A condition on such a question holds
+    where the named option is among those chosen. The type is an addition of ours to Studio's format, which other tools
+    do not know.
+
+    >>> multiselect("Topics", options=["economy", "health"], examples=[("Taxes.", ["economy"])])["type"]
+    'multiselect'
+    """
+    return _question("multiselect", name, tooltip, examples, condition, **_described("options", options))
+
+
 def likert(
     name: str,
     tooltip: str = "",

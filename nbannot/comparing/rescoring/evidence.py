@@ -120,7 +120,7 @@ def _blank(f: Field, above: Mapping[str, Sequence[Answer]], row: int) -> Answer:
     if f.condition is None or parents is None:
         return Answer(f.column, "invalid", reason=BLANK)
     parent = parents[row]
-    if parent.status == "not_applicable" or (parent.status == "ok" and parent.value != f.condition.value):
+    if parent.status == "not_applicable" or (parent.status == "ok" and not f.condition.met_by(parent.value)):
         return Answer(f.column, "not_applicable")
     if parent.status != "ok":
         return Answer(f.column, "not_asked", reason="no valid answer to the field on which it depends")

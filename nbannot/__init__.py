@@ -91,6 +91,7 @@ _PUBLIC = {
     "how_many": "inference.planning",
     "joined": "record.views",
     "likert": "study.questions",
+    "multiselect": "study.questions",
     "load_coder": "comparing.coder",
     "load_outputs": "comparing.coder",
     "load_run": "record.run",

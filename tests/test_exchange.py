@@ -36,6 +36,7 @@ def odd_task(folder: Path) -> nba.Task:
                 nba.likert("Force", min_value=-2, max_value=2),
                 nba.likert("Stars", min_value=1, max_value=5),
                 nba.textbox("Why"),
+                nba.multiselect("Topics", options=["war", "très bien", "a/b"]),
             ],
             "Marks": [nba.span("Who", label_options=["person", "good"]), nba.span("Heat")],
         },
@@ -58,6 +59,7 @@ def odd_task(folder: Path) -> nba.Task:
             "Tone_Force": ["-2", "0", "", "2"],
             "Tone_Stars": ["5", "", "", "1"],
             "Tone_Why": ["first\nsecond: 'x'", "", "", ""],
+            "Tone_Topics": ['["war", "a/b"]', "[]", "", '["très bien"]'],
             "Marks_Who": who,
             "Marks_Heat": [json.dumps([span("a/1", "Ärger 😀", None)]), "", "", ""],
         }

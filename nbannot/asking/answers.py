@@ -204,7 +204,9 @@ def _is_placeholder(field: Field, raw: Any) -> bool:
     """Return whether a value only repeats what the prompt shows in the place of an answer."""
     if isinstance(raw, list):
         texts = [str(item.get("text")) if isinstance(item, dict) else str(item)[:9] for item in raw]
-        return field.type == "span" and bool(raw) and all(t in PLACEHOLDERS for t in texts)
+        if field.type == "multiselect" and any(text in field.options for text in texts):
+            return False
+        return field.type in ("span", "multiselect") and bool(raw) and all(t in PLACEHOLDERS for t in texts)
     if not isinstance(raw, str) or raw in field.options:
         return False
     return raw.strip() in (*PLACEHOLDERS, placeholder(field))
@@ -217,6 +219,8 @@ def _shown(raw: Any) -> str:
 def _value(field: Field, raw: Any, text: str) -> _Read:
     if field.type == "span":
         return _spans(field, raw, text)
+    if field.type == "multiselect":
+        return _options(field, raw)
     if field.type == "textbox":
         if not isinstance(raw, str):
             raise _Bad(f"not a text: {_shown(raw)}")
@@ -270,6 +274,23 @@ def _option(field: Field, raw: Any) -> tuple[str, bool]:
     if option is None:
         raise _Bad(f"not an option: {_shown(raw)}")
     return option, option != raw
+
+
+def _options(field: Field, raw: Any) -> _Read:
+    """Return the options that a list names, or one option that stands alone; one stranger spoils the whole answer."""
+    alone = False
+    if not isinstance(raw, list):
+        if _among(field.options, raw) is None:
+            raise _Bad(f"not a list of options: {_shown(raw)}")
+        alone, raw = True, [raw]
+    named = [(_among(field.options, word), word) for word in raw]
+    strangers = [_shown(word) for option, word in named if option is None]
+    if strangers:
+        raise _Bad(f"not an option: {listed(strangers, 3)}")
+    chosen = {option for option, _ in named}
+    value = [option for option in field.options if option in chosen]
+    repaired = alone or len(chosen) < len(named) or any(option != word for option, word in named)
+    return value, repaired, ()
 
 
 def _among(options: Sequence[str], raw: Any) -> str | None:

@@ -31,9 +31,7 @@ def why_not_asked(
     name = codebook[f.condition.column].name
     if parent is None:
         return Answer(f.column, "not_asked", reason=f"it depends on '{name}', which is left out of this run")
-    if parent.status == "not_applicable" or (
-        parent.status == "ok" and not f.condition.met_by(parent.value)
-    ):
+    if parent.status == "not_applicable" or (parent.status == "ok" and not f.condition.met_by(parent.value)):
         return Answer(f.column, "not_applicable")
     if parent.status == "ok":
         return None

@@ -20,6 +20,10 @@ from nbannot.study.field import Field
 from nbannot.tools.json_bytes import packed
 
 CLOSED = ("checkbox", "dropdown", "likert")
+DECIDED = (*CLOSED, "multiselect")
+"""What a decision model answers; of a multiselect every option is a question of its own, yes or no."""
+OF_OPTION = "\x1e"
+"""Stands between the column of a multiselect and one of its options."""
 TOLERANCE = 0.02
 """How far from 1 the probabilities of a question may sum up to and still be read as rounded."""
 
@@ -75,9 +79,30 @@ def _asked(field: Field) -> str:
 def typed_questions(group: Sequence[Field]) -> tuple[Question, ...]:
     """Return the questions of one call, each under its field's name, or its column where two have the same name."""
     names = [field.name for field in group]
-    return tuple(
-        typed_question(field, field.name if names.count(field.name) == 1 else field.column) for field in group
-    )
+    questions: list[Question] = []
+    for field in group:
+        name = field.name if names.count(field.name) == 1 else field.column
+        questions += (
+            _of_options(field, name) if field.type == "multiselect" else [typed_question(field, name)]
+        )
+    return tuple(questions)
+
+
+def _of_options(field: Field, name: str) -> list[Question]:
+    """Return a multiselect as one question per option: does it apply?"""
+    described = dict(field.option_descriptions)
+    asked = "\n".join(part for part in (field.instruction.strip(), _asked(field)) if part)
+    return [
+        Question(
+            column=f"{field.column}{OF_OPTION}{option}",
+            name=f"{name}: {option}",
+            kind="noul",
+            instructions=f"{asked}\nDoes this apply: {option}?",
+            options=("false", "true"),
+            descriptions=("", described.get(option, "")),
+        )
+        for option in field.options
+    ]
 
 
 def as_system_one(question: Question) -> dict[str, Any]:
@@ -174,7 +199,29 @@ def read_decisions(
     group: Sequence[Field], decisions: Mapping[str, Decision], reading: Reading, attempt: int = 1
 ) -> dict[str, Answer]:
     """Return the answer to each field of the group (column -> `Answer`) that a model's decisions amount to."""
-    return {field.column: _answer(field, decisions.get(field.column), reading, attempt) for field in group}
+    return {
+        field.column: _chosen(field, decisions, reading, attempt)
+        if field.type == "multiselect"
+        else _answer(field, decisions.get(field.column), reading, attempt)
+        for field in group
+    }
+
+
+def _chosen(field: Field, decisions: Mapping[str, Decision], reading: Reading, attempt: int) -> Answer:
+    """Return the options whose probability reaches the threshold; one option without an answer leaves none valid."""
+    chosen: list[str] = []
+    for option in field.options:
+        made = decisions.get(f"{field.column}{OF_OPTION}{option}")
+        if made is not None and made.refused:
+            reason = f"the model declined to answer for {shortened(option, 40)!r}"
+            return Answer(field.column, "refused", reason=reason, attempt=attempt)
+        if made is None or made.problem or made.probabilities is None:
+            why = (made.problem if made else "") or "no probability"
+            reason = f"{why}: for {shortened(option, 40)!r}"
+            return Answer(field.column, "invalid", reason=reason, attempt=attempt)
+        if made.probabilities[1] >= reading.threshold:
+            chosen.append(option)
+    return Answer(field.column, "ok", chosen, attempt=attempt)
 
 
 def _answer(field: Field, made: Decision | None, reading: Reading, attempt: int) -> Answer:

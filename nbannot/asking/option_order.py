@@ -1,4 +1,4 @@
-"""The order in which the options of a dropdown are named to a model: that of the codebook, turned round, or drawn."""
+"""The order in which options are named to a model: that of the codebook, turned round, or drawn."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ OptionOrder = Literal["codebook", "reversed", "random"]
 
 
 def in_order(field: Field, order: OptionOrder, seed: int | None = None) -> Field:
-    """Return the field as it is asked: a dropdown with its options in this order, any other field as it is.
+    """Return the field as it is asked: options to choose from in this order, any other field as it is.
 
     A drawn order is the same for every text, and follows from the seed (0 where there is none) and the column. Levels
     of a scale, and yes and no, keep their order.
     """
-    if order == "codebook" or field.type != "dropdown":
+    if order == "codebook" or field.type not in ("dropdown", "multiselect"):
         return field
     options = list(field.options)
     if order == "reversed":

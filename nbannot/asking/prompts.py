@@ -177,6 +177,9 @@ def _answers(field: Field) -> str:
         return "true or false"
     if field.type == "dropdown":
         return "one of " + ", ".join(json.dumps(option, ensure_ascii=False) for option in field.options)
+    if field.type == "multiselect":
+        names = ", ".join(json.dumps(option, ensure_ascii=False) for option in field.options)
+        return f"a list of all that apply of {names}; an empty list if none applies"
     if field.type == "likert":
         return f"a whole number from {field.min_value} to {field.max_value}"
     if field.type == "textbox":
@@ -206,6 +209,8 @@ def placeholder(field: Field) -> str:
     """Return what the prompt shows in the place of an answer to this field."""
     if field.type == "span":
         return '[{"text": "…", "label": "…"}, …]' if field.label_options else '[{"text": "…"}, …]'
+    if field.type == "multiselect":
+        return '["…", …]'
     return {"checkbox": "true or false", "likert": "number"}.get(field.type, '"…"')
 
 
@@ -229,7 +234,7 @@ def reply_schema(group: Sequence[Field], *, reasons: bool) -> dict[str, Any]:
 
 def reply_options(field: Field) -> tuple[str, ...]:
     """Return every possible reply of a checkbox, dropdown or likert field as JSON text, in codebook order."""
-    if field.type in ("textbox", "span"):
+    if field.type in ("textbox", "span", "multiselect"):
         return ()
     return tuple(reply_text(field, label) for label in field.labels)
 

@@ -162,7 +162,9 @@ def _answer(f: Field, cell: str | None, text: str, above: Mapping[str, Sequence[
         return Answer(f.column, "ok", value)
     if f.condition is not None and f.condition.column in above:
         parent = above[f.condition.column][row]
-        if parent.status == "not_applicable" or (parent.status == "ok" and not f.condition.met_by(parent.value)):
+        if parent.status == "not_applicable" or (
+            parent.status == "ok" and not f.condition.met_by(parent.value)
+        ):
             return Answer(f.column, "not_applicable")
     return Answer(f.column, "invalid", reason="blank" if cell is not None else "not in the table")
 

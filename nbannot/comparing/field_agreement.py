@@ -18,6 +18,7 @@ from nbannot.measures.label_metrics import label_values
 from nbannot.measures.ordinal import quadratic_kappa
 from nbannot.measures.resample import sample_cells, wilson
 from nbannot.measures.result import Result
+from nbannot.measures.set_distances import sets_agreement
 from nbannot.study.field import Field
 from nbannot.tools.frames import make_frame
 
@@ -48,10 +49,11 @@ PAIRWISE = {
     "likert": ("quadratic_kappa", "cohen_kappa", "percentage_agreement"),
     "textbox": ("norm_levenshtein", "presence_f1"),
     "span": ("token_f1", "exact_match_f1", "presence_f1"),
+    "multiselect": ("alpha_masi", "jaccard", "subset_accuracy"),
 }
 OVERALL = (
     *("krippendorff_alpha", "percent_agreement", "gwet_ac1"),
-    *("fleiss_kappa", "krippendorff_alpha_interval"),
+    *("fleiss_kappa", "krippendorff_alpha_interval", "alpha_jaccard"),
 )
 INTERVALS_UP_TO = 100
 """For more pairs, tables give their values without intervals; a pair that is looked at has them."""
@@ -93,12 +95,13 @@ class Agreement:
     overall
         Over all coders: Krippendorff's alpha at the field's level (of a likert also interval alpha), percent
         agreement, Gwet's AC1, Fleiss' kappa (with missing ratings in Gwet's form), each with its standard error;
-        `n` counts texts with two coders or more. Of spans and texts: whether there is any.
+        `n` counts texts with two coders or more. Of spans and texts: whether there is any. Of a multiselect: alpha with
+        MASI distance, alpha with Jaccard distance, and the share of pairs with the very same options.
     pairs
         (coder, coder) -> measure -> value, on the texts that both coded; of labels also Scott's pi.
     majority
         coder -> share of texts on which the coder agrees with the majority of the others; texts on which the others
-        tie are left out. Empty for fewer than three coders, and for spans and texts.
+        tie are left out. Empty for fewer than three coders, and for spans, texts and sets of options.
     matrices
         measure -> (coders, coders) values of all pairs, without intervals; empty for spans and texts.
     shared
@@ -195,7 +198,10 @@ def field_agreement(
     known: tuple[Any, ...] = f.labels if is_label else (False, True)
     codes = _codes(f, ids, values, known)
     level = level or LEVELS.get(f.type, "nominal")
-    results = counts_agreement(_counts(codes, len(known)), known, level, groups, settings)
+    if f.type == "multiselect":
+        results = _of_sets(ids, values, groups, settings)
+    else:
+        results = counts_agreement(_counts(codes, len(known)), known, level, groups, settings)
     overall = {name: results[name] for name in OVERALL if name in results}
 
     def pair(a: int, b: int) -> Mapping[str, Result]:
@@ -209,6 +215,21 @@ def field_agreement(
     majority = _majority(names, codes, known, groups, settings) if is_label and len(names) > 2 else {}
     notes = _notes(f, overall, codes, level)
     return Agreement(f, tuple(names), overall, Pairs(names, pair), majority, notes, matrices, shared)
+
+
+def _of_sets(
+    ids: Sequence[str],
+    values: Sequence[Mapping[str, Any]],
+    groups: Sequence[str] | None,
+    settings: Settings,
+) -> dict[str, Result]:
+    """Return the agreement of all coders in which options apply."""
+    units = [[frozenset(side[i]) for side in values if side.get(i) is not None] for i in ids]
+    results = sets_agreement(units, groups, settings)
+    n = results["krippendorff_alpha"]
+    return results | {
+        "gwet_ac1": Result(math.nan, n=n.n, n_answered=n.n_answered, reason="not for sets of options")
+    }
 
 
 def _codes(
@@ -241,7 +262,7 @@ def _coded(f: Field, value: Any) -> Any:
     """Return a value as it enters alpha: of spans and texts whether there is any."""
     if f.type in LEVELS or value is None:
         return value
-    return bool(value if f.type == "span" else value.strip())
+    return bool(value if f.type in ("span", "multiselect") else value.strip())
 
 
 def _pair(
@@ -354,6 +375,8 @@ def _notes(f: Field, overall: Mapping[str, Result], codes: IntArray, level: str)
     alpha = overall["krippendorff_alpha"]
     n, given = len(codes), int((codes >= 0).sum())
     what = level if f.type in LEVELS else "of whether there is any"
+    if f.type == "multiselect":
+        what = "with MASI distance, of the options chosen"
     notes = [
         f"alpha {what}; {alpha.n_answered:,} of {n:,} texts have two coders or more, {given / max(1, n):.1f} coders "
         "per text; intervals resample texts"

@@ -23,6 +23,7 @@ from nbannot.errors import DeskError, RunError, listed, nearest
 from nbannot.page.shown import Shown
 from nbannot.record import export
 from nbannot.record.folder import run_folders
+from nbannot.record.scoring import same_value
 from nbannot.report.words import plural
 from nbannot.running.design import as_task
 from nbannot.study.config import RunConfig
@@ -203,9 +204,10 @@ def consensus(
 
     Notes
     -----
-    Free words are the same or they are not. A span is taken where more than half of the coders marked exactly it; where
-    half or fewer did, and not more than half left its place unmarked, the text is open. A field that depends on an open
-    one is open.
+    Free words are the same or they are not. An option of a multiselect is taken where more than half of the coders
+    chose it; where exactly half did, the text is open. A span is taken where more than half of the coders marked
+    exactly it; where half or fewer did, and not more than half left its place unmarked, the text is open. A field that
+    depends on an open one is open.
 
     Raises
     ------
@@ -225,7 +227,7 @@ def consensus(
     for f in task.codebook.in_order:
         votes = {i: given for i in task.ids if (given := _votes(f.column, i, people))}
         made[f.column] = _made(f, votes, rule, notes)
-        _decide(task, f, made, decided)
+        _decide(task, f, made, decided, votes)
     ordered = {f.column: made[f.column] for f in task.codebook}
     notes += _notes(ordered, decided)
     made_one = Consensus(task, rule, tuple(people), ordered, tuple(notes), folder / CONSENSUS)
@@ -249,6 +251,10 @@ def _made(f: Field, votes: Mapping[str, Mapping[str, Any]], rule: str, notes: li
         by_model = _by_model(f, votes, notes)
         if by_model is not None:
             return by_model
+    if rule == "dawid-skene" and f.type not in VOTED:
+        notes.append(f"{f.name}: Dawid-Skene is for one label per text; of a {f.type} the majority stands.")
+    if f.type == "multiselect":
+        return {i: _options(f, given, rule) for i, given in votes.items()}
     by_vote = _spans if f.type == "span" else _vote
     return {i: by_vote(given, rule) for i, given in votes.items()}
 
@@ -268,6 +274,28 @@ def _vote(given: Mapping[str, Any], rule: str) -> Made:
         return Made(None, "tie", n, ahead, ahead / n, "", shares)
     who = [name for name, value in given.items() if value == label]
     return Made(label, "majority", n, ahead, ahead / n, _names(who), shares)
+
+
+def _options(f: Field, given: Mapping[str, Any], rule: str) -> Made:
+    """Return the options that more than half chose; no label where exactly half chose one of them.
+
+    Where no option has a majority and nobody said that none applies, there is no label either.
+    """
+    n = len(given)
+    tally = Counter(option for value in given.values() for option in value)
+    shares = {option: count / n for option, count in tally.most_common()}
+    sets = {name: frozenset(value) for name, value in given.items()}
+    if len(set(sets.values())) == 1:
+        label = next(iter(given.values()))
+        return Made(label, "one coder" if n == 1 else "agreed", n, n, 1.0, _names(given), shares)
+    if rule == "unanimity":
+        return Made(None, "not unanimous", n, 0, math.nan, "", shares)
+    taken = frozenset(option for option, count in tally.items() if 2 * count > n)
+    who = [name for name, own in sets.items() if own == taken]
+    if any(2 * count == n for count in tally.values()) or not (taken or who):
+        return Made(None, "tie", n, 0, math.nan, "", shares)
+    label = [option for option in f.options if option in taken]
+    return Made(label, "majority", n, len(who), len(who) / n, _names(given), shares)
 
 
 def _spans(given: Mapping[str, Any], rule: str) -> Made:
@@ -337,7 +365,13 @@ def _by_model(f: Field, votes: Mapping[str, Mapping[str, Any]], notes: list[str]
     return decided
 
 
-def _decide(task: Task, f: Field, made: dict[str, dict[str, Made]], decided: Mapping[str, Decision]) -> None:
+def _decide(
+    task: Task,
+    f: Field,
+    made: dict[str, dict[str, Made]],
+    decided: Mapping[str, Decision],
+    votes: Mapping[str, Mapping[str, Any]],
+) -> None:
     """Put decisions above votes, and take away labels of fields that do not apply by the labels above them."""
     of_field = made[f.column]
     for text_id, decision in decided.items():
@@ -345,7 +379,7 @@ def _decide(task: Task, f: Field, made: dict[str, dict[str, Made]], decided: Map
             before = of_field.get(text_id)
             n, shares = (before.n_coders, before.shares) if before else (0, {})
             value = decision.values[f.column]
-            agree = round(shares.get(str(value), 0.0) * n)
+            agree = sum(same_value(f, one, value) for one in votes.get(text_id, {}).values())
             share = agree / n if n else math.nan
             of_field[text_id] = Made(value, "adjudicated", n, agree, share, decision.by, shares)
         elif text_id in of_field and set(decision.values) & {g.column for g in task.codebook}:

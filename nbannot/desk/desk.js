@@ -38,6 +38,7 @@ function keysOf(field) {
 
 const shown = (field, value) => field.type === "checkbox" ? (value ? "yes" : "no")
   : field.type === "span" ? value.map(s => `“${s.text}”${s.label ? ` ${s.label}` : ""}`).join(", ") || "nothing found"
+  : field.type === "multiselect" ? value.join(", ") || "none of them"
   : value === "" ? "nothing" : String(value);
 
 function render({ model, el }) {
@@ -117,7 +118,7 @@ function render({ model, el }) {
     if (!active) return send("open");
     const field = book.fields[active], column = active;
     let given = value(column);
-    if (given === undefined && field.type === "span") given = [];
+    if (given === undefined && (field.type === "span" || field.type === "multiselect")) given = [];
     if (given === undefined && field.type === "textbox") given = "";
     if (given === undefined) { status(`“${field.name}” has no answer yet`); return; }
     if (!(column in pending) && column in view.values) return step(1);
@@ -130,7 +131,11 @@ function render({ model, el }) {
     });
   }
 
-  function choose(label) { pending[active] = label; status("Enter keeps it"); draw(); }
+  function choose(label) {
+    const field = book.fields[active], chosen = value(active) ?? [];
+    pending[active] = field.type !== "multiselect" ? label : field.labels.filter(l => chosen.includes(l) !== (l === label));
+    status("Enter keeps it"); draw();
+  }
 
   function mark(label) {
     let [start, end] = [Math.min(anchor, caret), Math.max(anchor, caret)];
@@ -256,13 +261,15 @@ function render({ model, el }) {
         make("kbd", {}, field.labels.length ? keys[i] : "1"), make("span", { class: "nba-chip", style: `background:${colour(i, .9)};width:.8em;height:.8em;border-radius:2px` }), label ?? "mark")));
       box.append(make("div", { class: "nba-quiet" }, now === undefined ? "Enter with nothing marked: nothing found" : `${now.length} marked`));
     } else {
-      const group = make("div", { role: "radiogroup", "aria-label": field.name, class: field.type === "dropdown" ? "" : "nba-scale" });
+      const several = field.type === "multiselect", listed = several || field.type === "dropdown";
+      const group = make("div", { role: several ? "group" : "radiogroup", "aria-label": several ? `${field.name}: all that apply` : field.name, class: listed ? "" : "nba-scale" });
+      if (several && on) box.append(make("div", { class: "nba-quiet" }, now === undefined ? "All that apply. Enter with nothing chosen: none of them" : `${now.length || "none"} chosen`));
       field.labels.forEach((label, i) => {
-        const radio = make("input", { type: "radio", name: `${client}-${column}`, tabindex: on ? "0" : "-1" });
-        radio.checked = now === label;
+        const radio = make("input", { type: several ? "checkbox" : "radio", name: `${client}-${column}`, tabindex: on ? "0" : "-1" });
+        radio.checked = several ? (now ?? []).includes(label) : now === label;
         radio.addEventListener("change", () => { active = column; choose(label); });
         const says = field.type === "checkbox" ? ["no", "yes"][i] : String(label);
-        group.append(make("label", { class: now === label ? "on" : null, title: field.described[i] || null }, radio, on ? make("kbd", {}, keys[i]) : null,
+        group.append(make("label", { class: radio.checked ? "on" : null, title: field.described[i] || null }, radio, on ? make("kbd", {}, keys[i]) : null,
           make("span", {}, says, on && field.described[i] ? make("small", { class: "nba-quiet" }, ` ${field.described[i]}`) : null)));
       });
       box.append(group);
@@ -332,7 +339,7 @@ function render({ model, el }) {
   function flag() { send("flag", { on: !view.flagged }); }
 
   function help() {
-    const keys = [["digits, letters", "choose an answer; with a passage marked: its label"], ["Enter", "keep it and go on"], ["Backspace", "back"], ["↑ ↓", "another question of this text"],
+    const keys = [["digits, letters", "choose an answer (of several: also take it back); with a passage marked: its label"], ["Enter", "keep it and go on"], ["Backspace", "back"], ["↑ ↓", "another question of this text"],
       ["← → Home End", "move in the text (Ctrl: by words)"], ["Shift and these", "mark a passage"], ["x, Delete", "take away the mark at the caret"], ["u", "undo the last answer"], ["m", "memo"], ["f", "flag: come back to this"],
       ["o", "next open text"], [", .", "text before, text after"], ["/", "search"], ["v", "one question at a time, or all"], ["Esc", "leave a box"]];
     return make("div", {}, make("h4", {}, "Keys"), make("table", {}, ...keys.map(([k, w]) => make("tr", {}, make("th", {}, make("kbd", {}, k)), make("td", {}, w)))),

@@ -20,6 +20,7 @@ KINDS = {
     "likert": "a whole number",
     "textbox": "a text",
     "span": "a list of spans",
+    "multiselect": "a list of its options",
 }
 
 
@@ -133,7 +134,8 @@ def value_given(f: Field, text: str, value: Any) -> Any:
     value
         Checkbox: 1, 0, True, False or a word for them. Dropdown: an option. Likert: an integer of the scale. Textbox: a
         text, "" for nothing to write. Span: a list of ``{"start", "end", "label"}`` in code points of the text, a
-        ``"text"`` in it must be what stands there; ``[]`` for nothing found.
+        ``"text"`` in it must be what stands there; ``[]`` for nothing found. Multiselect: a list of options, ``[]``
+        where none applies.
 
     Raises
     ------
@@ -144,6 +146,8 @@ def value_given(f: Field, text: str, value: Any) -> Any:
         return None
     if f.type == "span":
         return _spans(f, text, value)
+    if f.type == "multiselect":
+        return _options(f, value)
     if f.type == "checkbox" and isinstance(value, bool):
         return int(value)
     fits = isinstance(value, str) or (f.type in ("checkbox", "likert") and not isinstance(value, bool))
@@ -158,6 +162,15 @@ def value_given(f: Field, text: str, value: Any) -> Any:
     if read is None:
         raise DeskError(f"'{f.name}' takes {KINDS[f.type]}. Got a blank; None takes an answer back.")
     return read
+
+
+def _options(f: Field, value: Any) -> list[str]:
+    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+        raise DeskError(f"'{f.name}' takes a list of its options, [] where none applies. Got {value!r}.")
+    try:
+        return f.chosen(list(value))
+    except ValueError as error:
+        raise DeskError(f"'{f.name}': {value!r} {error}.") from None
 
 
 def _spans(f: Field, text: str, value: Any) -> list[Span]:
@@ -210,6 +223,8 @@ def said(f: Field, value: Any) -> str:
         return "yes" if value else "no"
     if f.type == "span":
         return ", ".join(f"“{s['text']}” {s['label'] or ''}".strip() for s in value) or "nothing found"
+    if f.type == "multiselect":
+        return ", ".join(value) or "none of them"
     return str(value) if value != "" else "nothing"
 
 

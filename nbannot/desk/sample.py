@@ -149,7 +149,7 @@ def _strata(task: Task, by: str | None, run: Any) -> list[str]:
             f"the run has no answer to {plural(len(missing), 'text')} of the task: {listed(missing, 3)}.\n"
             "  Draw from the task of the run: nba.sample(run.task, ...)."
         )
-    if f.type in ("textbox", "span"):
+    if f.type in ("textbox", "span", "multiselect"):
         raise DeskError(
             f"'{f.name}' has no labels that could be strata.\n  Use a checkbox, a dropdown or a scale."
         )

@@ -146,7 +146,12 @@ def _scores(of: Scored) -> list[Block]:
     for f in of.coding.fields:
         rows += _field_rows(f, of.scores.fields[f.column], notes, who_of(of))
     header = ["field", "metric", "value", "95% interval", "baseline", "answered"]
-    return [Grid(header, rows, "llrirr", notes=[*notes.lines, BASELINE_NOTE])]
+    return [Grid(header, rows, "llrirr", notes=[*notes.lines, _baseline_note(of)])]
+
+
+def _baseline_note(of: Scored) -> str:
+    several = any(f.type == "multiselect" for f in of.coding.fields)
+    return f"{BASELINE_NOTE}; of a multiselect, always every option" if several else BASELINE_NOTE
 
 
 def _field_rows(f: Field, score: FieldScore, notes: Footnotes, who: str) -> list[Row | str]:
@@ -158,7 +163,7 @@ def _field_rows(f: Field, score: FieldScore, notes: Footnotes, who: str) -> list
         result = score.results[name]
         first = place == 0
         answered = f"{count(score.results['coverage'].n_answered)} of {count(n)}"
-        baseline = baseline_value(score, name) if f.type in LABEL_TYPES else ""
+        baseline = baseline_value(score, name) if f.type in (*LABEL_TYPES, "multiselect") else ""
         rows.append(
             [
                 Cell(f.name, "strong", title=f.column) if first else "",
@@ -168,6 +173,9 @@ def _field_rows(f: Field, score: FieldScore, notes: Footnotes, who: str) -> list
                 Cell(answered, "quiet") if first else "",
             ]
         )
+    if f.type == "multiselect":
+        of_people, of_model = (_options_spread(score, side) for side in ("support", "predicted"))
+        rows.append(f"people: {of_people} | {who}: {of_model} (texts with the option)")
     if f.type in LABEL_TYPES:
         people = [(str(entry["label"]), int(entry["support"])) for entry in score.per_class]
         model = [(str(entry["label"]), int(entry["predicted"])) for entry in score.per_class]
@@ -176,8 +184,25 @@ def _field_rows(f: Field, score: FieldScore, notes: Footnotes, who: str) -> list
     return rows
 
 
+def _options_spread(score: FieldScore, side: str) -> str:
+    """Return in how many texts each option was chosen; the rarest of many left out."""
+    counts = [(str(entry["label"]), int(entry[side])) for entry in score.per_class]
+    return options_spread(counts, n_reference(score))
+
+
+def options_spread(counts: Sequence[tuple[str, int]], total: int) -> str:
+    """Return options with the share of texts that have them on one line; the shares need not add up to 1."""
+    shown = sorted(counts, key=lambda item: -item[1])[:LABELS_ON_A_CARD]
+    more = len(counts) - len(shown)
+    words = ", ".join(f"{label}: {share(n, total)}" for label, n in counts if (label, n) in shown)
+    return f"{words}, {more} rarer ones" if more else words
+
+
 def _model_counts(of: Scored, f: Field) -> list[tuple[str, int]]:
     values = of.coding.values(f.column)
+    if f.type == "multiselect":
+        chosen = [value for value in values if value is not None]
+        return [(label, sum(label in value for value in chosen)) for label in f.options]
     return [(str(label), values.count(label)) for label in f.labels] if f.type in LABEL_TYPES else []
 
 
@@ -242,6 +267,8 @@ def values_of(f: Field) -> str:
     if f.type == "textbox":
         return "text"
     labels = ", ".join(map(str, f.labels))
+    if f.type == "multiselect":
+        return f"all that apply of: {labels}"
     return labels if f.type == "dropdown" else (f"passages: {labels}" if labels else "passages")
 
 
@@ -339,6 +366,9 @@ def _people(task: Task, f: Field) -> str:
         return NONE
     if f.type in LABEL_TYPES:
         return _spread([(str(label), values.count(label)) for label in f.labels])
+    if f.type == "multiselect":
+        chosen = [(str(label), sum(label in value for value in values)) for label in f.labels]
+        return f"{options_spread(chosen, len(values))} (of {count(len(values))} texts)"
     if f.type == "span":
         marked = sum(bool(value) for value in values)
         return f"{plural(sum(map(len, values)), 'span')} in {plural(marked, 'text')}"

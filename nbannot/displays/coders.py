@@ -74,6 +74,7 @@ def _field(agreements: Agreements, agreed: Agreement) -> list[Block]:
 MORE = {
     "krippendorff_alpha": "Krippendorff's alpha",
     "krippendorff_alpha_interval": "Krippendorff's alpha, interval",
+    "alpha_jaccard": "Krippendorff's alpha, Jaccard distance",
     "fleiss_kappa": "Fleiss' kappa",
     "scott_pi": "Scott's pi",
     "gwet_ac1": "Gwet's AC1",

@@ -80,6 +80,8 @@ def shown_value(f: Field, value: Any) -> str:
     """Return a value of a field as people read it; spans as their quotes with labels."""
     if value is None:
         return NONE
+    if f.type == "multiselect" and isinstance(value, list):
+        return ", ".join(map(str, value)) or "(none)"
     if f.type != "span" or not isinstance(value, list | tuple):
         return str(value) if value != "" else "(empty)"
     quotes = [f"“{s.get('text', '')}”" + (f" {s['label']}" if s.get("label") else "") for s in value]

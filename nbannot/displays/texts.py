@@ -134,6 +134,8 @@ def _known_label(f: Field, label: Any) -> None:
 
 
 def _is(value: Any, wanted: Any) -> bool:
+    if isinstance(value, list) and not isinstance(wanted, list):
+        return wanted is None or str(wanted) in value
     return wanted is None or (value is not None and str(value) == str(wanted))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +108,7 @@ def label_distribution(run: Scored, column: str) -> Fragment:
     ScoringError
         If the field was not asked or has no labels.
     """
-    f = field_of(run, column, LABEL_TYPES, "label_distribution")
+    f = field_of(run, column, (*LABEL_TYPES, "multiselect"), "label_distribution")
     people, model, every = distributions(run, f)
     who = who_of(run)
     scored = sum(people.values())
@@ -129,7 +129,7 @@ def label_distribution(run: Scored, column: str) -> Fragment:
     sides = 2 * bool(scored) + more
     blocks: list[Block] = [
         Heading(f"Labels: {f.name}", 1, f"{f.type}, {f.level}"),
-        Grid(header, rows, "l" + "rrl" * sides, notes=_coverage_note(run, scored, model)),
+        Grid(header, rows, "l" + "rrl" * sides, notes=_coverage(run, f, scored, model)),
     ]
     names = [str(label) for label in f.labels]
     pairs = [(people[label], (model if scored else every)[label]) for label in f.labels]
@@ -144,16 +144,27 @@ def distributions(run: Scored, f: Field) -> tuple[Counter[Any], Counter[Any], Co
     rows = list(rows_of(run, f))
     coded = [row for row in rows if row.human is not None]
     return (
-        Counter(row.human for row in coded),
-        Counter(row.model for row in coded if row.model is not None),
-        Counter(row.model for row in rows if row.model is not None),
+        _tally(row.human for row in coded),
+        _tally(row.model for row in coded if row.model is not None),
+        _tally(row.model for row in rows if row.model is not None),
     )
+
+
+def _tally(values: Iterable[Any]) -> Counter[Any]:
+    """Return how often each label was given; of sets of options, how often each option was chosen."""
+    return Counter(label for value in values for label in (value if isinstance(value, list) else [value]))
 
 
 def _bar(counts: Counter[Any], label: Any) -> list[Cell]:
     total = sum(counts.values())
     part = counts[label] / total if total else 0.0
     return [Cell(count(counts[label])), Cell(share(counts[label], total), "quiet"), Cell("", bar=part)]
+
+
+def _coverage(run: Scored, f: Field, scored: int, model: Counter[Any]) -> list[str]:
+    if f.type == "multiselect":
+        return ["Shares are of all options chosen; a text may have several, or none."]
+    return _coverage_note(run, scored, model)
 
 
 def _coverage_note(run: Scored, scored: int, model: Counter[Any]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nbannot.asking.answers import Answer
-from nbannot.asking.decisions import CLOSED, Reading, compose_questions
+from nbannot.asking.decisions import DECIDED, Reading, compose_questions
 from nbannot.asking.option_order import in_order
 from nbannot.asking.prompts import Prompt, PromptType, compose, reply_options
 from nbannot.asking.request_reply import AnswerMode
@@ -82,8 +82,8 @@ def group_for_decisions(
     together
         Whether one call asks every closed field that can be asked by then, or each has a call of its own.
     """
-    closed = [f for f in fields if f.type in CLOSED]
-    others = [f for f in fields if f.type not in CLOSED]
+    closed = [f for f in fields if f.type in DECIDED]
+    others = [f for f in fields if f.type not in DECIDED]
     groups = [
         *group_fields(codebook, closed, "all" if together else "one"),
         *group_fields(codebook, others, how),
@@ -94,7 +94,7 @@ def group_for_decisions(
 def prompt_for(job: Job, group: Sequence[Field]) -> Prompt:
     """Return the prompt for these fields: questions for a decision model, or a wording."""
     shown = [in_order(f, job.config.option_order, job.config.seed) for f in group]
-    if job.decides and group[0].type in CLOSED:
+    if job.decides and group[0].type in DECIDED:
         return compose_questions(shown)
     made = compose(job.kind, shown, use_examples=job.config.use_examples, code=job.code)
     # What is scored keeps the codebook's order, as everything does that holds a probability per label.

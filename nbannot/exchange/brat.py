@@ -26,6 +26,7 @@ from nbannot.exchange.said import (
     statements,
     words_of,
 )
+from nbannot.study.field import Field
 
 CONF, DOCUMENT = "annotation.conf", "Document"
 
@@ -140,7 +141,7 @@ def write(written: Written) -> dict[str, str]:
                 s
                 for f in codebook
                 if f.type != "span"
-                for s in statements(f, keys[f.column], values.get(f.column))
+                for s in _of_document(f, keys[f.column], values.get(f.column))
             ]
             if marks:
                 first = re.sub(r"[\r\n]", " ", text.text)
@@ -155,3 +156,10 @@ def write(written: Written) -> dict[str, str]:
                     lines.append(f"A{number}\t{s.key} T{whole} {word}")
             files[f"{base}.ann"] = "".join(line + "\n" for line in lines)
     return files
+
+
+def _of_document(f: Field, key: str, value: Any) -> list[Said]:
+    """Return a value as attributes or notes of a document; several options in one note, for want of another place."""
+    if f.type != "multiselect":
+        return statements(f, key, value)
+    return [Said("words", key, f.to_cell(value))] if value else []

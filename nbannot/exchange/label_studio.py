@@ -190,7 +190,13 @@ def _results(
 ) -> list[dict[str, Any]]:
     results: list[dict[str, Any]] = []
     for f in codebook:
-        for said in statements(f, keys[f.column], values.get(f.column)):
+        spoken = statements(f, keys[f.column], values.get(f.column))
+        if f.type == "multiselect" and spoken:  # one result holds all choices of a control
+            chosen = {"choices": [said.value for said in spoken]}
+            base = {"id": f"r{len(results) + 1}", "from_name": keys[f.column], "to_name": "text"}
+            results.append({**base, "type": "choices", "value": chosen})
+            continue
+        for said in spoken:
             kind, value = _value(f, said, text)
             base = {"id": f"r{len(results) + 1}", "from_name": said.key, "to_name": "text", "type": kind}
             results.append({**base, "value": value})
@@ -226,7 +232,7 @@ def config(codebook: Codebook) -> str:
             place = ET.SubElement(root, "View")
             if f.condition is not None:
                 parent, wanted = codebook[f.condition.column], f.condition.value
-                if parent.type in ("checkbox", "dropdown"):
+                if parent.type in ("checkbox", "dropdown", "multiselect"):
                     word = YES_NO[0 if wanted else 1] if parent.type == "checkbox" else str(wanted)
                     place.attrib.update(
                         visibleWhen="choice-selected", whenTagName=keys[parent.column], whenChoiceValue=word
@@ -244,7 +250,9 @@ def config(codebook: Codebook) -> str:
             elif f.type == "likert":
                 ET.SubElement(place, "Number", own, min=str(f.min_value), max=str(f.max_value), step="1")
             else:
-                control = ET.SubElement(place, "Choices", own, choice="single")
+                control = ET.SubElement(
+                    place, "Choices", own, choice="multiple" if f.type == "multiselect" else "single"
+                )
                 for word in YES_NO if f.type == "checkbox" else f.options:
                     ET.SubElement(control, "Choice", value=word)
     ET.indent(root)

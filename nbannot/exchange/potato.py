@@ -104,7 +104,7 @@ def write(written: Written) -> dict[str, str]:
                     elif s.kind == "words":
                         labels[t.text_id][s.key] = {"labels": {"text_box": s.value}}
                     else:
-                        labels[t.text_id][s.key] = {"labels": {str(s.value): True}}
+                        labels[t.text_id].setdefault(s.key, {"labels": {}})["labels"][str(s.value)] = True
         state = {"user_id": user, LABELS: labels, SPANS: spans}
         files[f"annotation_output/{user}/{STATE}"] = json.dumps(state, ensure_ascii=False, indent=1) + "\n"
     files["config.yaml"] = json.dumps(_config(written, keys), ensure_ascii=False, indent=1) + "\n"
@@ -122,7 +122,8 @@ def _config(written: Written, keys: Mapping[str, str]) -> dict[str, Any]:
             own |= {"annotation_type": "text"}
         else:
             labels = ["yes", "no"] if f.type == "checkbox" else [str(label) for label in f.labels]
-            own |= {"annotation_type": "radio", "labels": labels}
+            kind = "multiselect" if f.type == "multiselect" else "radio"
+            own |= {"annotation_type": kind, "labels": labels}
         schemas.append(own)
     return {
         "annotation_task_name": written.name,

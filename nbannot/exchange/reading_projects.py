@@ -129,7 +129,9 @@ class _Tables:
         self.ours: Mapping[str, Any] = ours.get("texts", {})
         self.id_column = str(ours.get("id_column") or codebook.id_column or ID)
         self.spans = [f for f in codebook if f.type == "span"]
+        self.sets = [f for f in codebook if f.type == "multiselect"]
         self.told = project.told or blank_means_no
+        self.blank_means_no = blank_means_no
         self.boxes = boxes
         self.people: dict[str, dict[str, dict[str, str]]] = {}
         self.models: dict[str, dict[str, dict[str, str]]] = {}
@@ -163,13 +165,14 @@ class _Tables:
             if any(cells.get(column) for column in columns):
                 cells.update({column: "0" for column in columns if not cells.get(column)})
         ours = self._empty(text)
-        for f in self.spans:
+        for f in (*self.spans, *self.sets):
             if f.column in cells:
                 continue
-            empty = f.column in ours[coder] if coder in ours else self.told
+            told = self.told if f.type == "span" else self.blank_means_no  # no tool proves that none applies
+            empty = f.column in ours[coder] if coder in ours else told
             cells[f.column] = "[]" if empty else ""
         values = {f.column: self._value(f.column, cells) for f in self.codebook}
-        for f in self.spans:
+        for f in (*self.spans, *self.sets):
             if cells[f.column] == "[]" and f.condition is not None and not self.codebook.applies(f, values):
                 cells[f.column] = ""
         return cells if any(cells.values()) else None

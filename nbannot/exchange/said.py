@@ -124,7 +124,9 @@ def words_of(codebook: Codebook) -> dict[str, dict[Any, str]]:
     words: dict[str, dict[Any, str]] = {}
     for f in codebook:
         name = f.name if names.count(f.name) == 1 else f.column
-        alone = f.type in ("dropdown", "span") and all(often[str(v)] == 1 for v in plain[f.column])
+        alone = f.type in ("dropdown", "span", "multiselect") and all(
+            often[str(v)] == 1 for v in plain[f.column]
+        )
         words[f.column] = {v: str(v) if alone else f"{name}: {_shown(f, v)}" for v in plain[f.column]}
     return words
 
@@ -148,6 +150,8 @@ def statements(f: Field, key: str, value: Any) -> list[Said]:
         return [Said("words", key, value)]
     if f.type == "likert":
         return [Said("number", key, value)]
+    if f.type == "multiselect":
+        return [Said("choice", key, option) for option in value]
     return [Said("choice", key, _shown(f, value))]
 
 
@@ -159,7 +163,7 @@ def flat_statements(f: Field, words: Mapping[Any, str], value: Any) -> list[Said
         return [Said("mark", "", {**s, "label": words[s.get("label") or UNLABELLED]}) for s in value]
     if f.type == "textbox":
         return [Said("words", f.column, value)]
-    return [Said("choice", "", words[value])]
+    return [Said("choice", "", words[one]) for one in (value if f.type == "multiselect" else [value])]
 
 
 class Reader:
@@ -190,6 +194,7 @@ class Reader:
     def cells(self, said: Iterable[Said], where: str) -> dict[str, str]:
         """Return column -> cell of what one coder said of one text; what fits nowhere is entered among the faults."""
         marks: dict[str, list[dict[str, Any]]] = {}
+        chosen: dict[str, list[Any]] = {}
         cells: dict[str, str] = {}
         for one in said:
             f, value = self._placed(one)
@@ -201,12 +206,15 @@ class Reader:
                 )
             elif f.type == "span":
                 marks.setdefault(f.column, []).append({**one.value, "label": value})
+            elif f.type == "multiselect":
+                chosen.setdefault(f.column, []).extend(_options(value) if one.kind == "words" else [value])
             elif cells.get(f.column, value) != value:
                 why = f"{f.column} has two values ({cells[f.column]!r} and {value!r}), and takes one"
                 self.faults.setdefault(why, []).append(where)
             else:
                 cells[f.column] = value
-        cells.update({column: json.dumps(own, ensure_ascii=False) for column, own in marks.items()})
+        for column, own in (*marks.items(), *chosen.items()):
+            cells[column] = json.dumps(own, ensure_ascii=False)
         return cells
 
     def _placed(self, one: Said) -> tuple[Field | None, Any]:
@@ -223,7 +231,7 @@ class Reader:
             return (spans[0], None) if len(spans) == 1 and not spans[0].label_options else (None, None)
         word = str(one.value)
         if f is not None and f.type != "span":
-            if f.type == "dropdown" and word not in f.options:
+            if f.type in ("dropdown", "multiselect") and one.kind != "words" and word not in f.options:
                 word = {plain: option for option, plain in slugs(f.options).items()}.get(word, word)
             return f, word
         boxes = self._by_key.get(word)
@@ -231,7 +239,7 @@ class Reader:
             return boxes, "yes"
         for g, value in self._by_word.get(word, []):
             if g.type != "span":
-                return g, g.to_cell(value)
+                return g, value if g.type == "multiselect" else g.to_cell(value)
         return None, None
 
     def refuse_faults(self, name: str) -> None:
@@ -245,6 +253,15 @@ class Reader:
                 problems(f"labels of '{name}' do not fit the codebook", lines)
                 + "\n  Correct them in the tool, or pass the codebook they were made with: codebook=..."
             )
+
+
+def _options(words: Any) -> list[Any]:
+    """Return the options that a tool without choices keeps as words: a JSON list, else the words themselves."""
+    try:
+        named = json.loads(words)
+    except (TypeError, ValueError):
+        return [words]
+    return named if isinstance(named, list) else [words]
 
 
 SECTION = "Labels"

@@ -159,7 +159,7 @@ def _written(
 
 def _sidecar(task: Task, written: Written) -> dict[str, Any]:
     """Return what the tool's files have no place for: the codebook, names, ids, and who looked and found nothing."""
-    spans = [f.column for f in task.codebook if f.type == "span"]
+    spans = [f.column for f in task.codebook if f.type in ("span", "multiselect")]
     return {
         "name": task.name,
         "id_column": task.id_source if task.id_source != "text" else None,

@@ -77,7 +77,7 @@ def calibration(
     if not isinstance(n_resamples, int) or isinstance(n_resamples, bool) or n_resamples < 100:
         raise ScoringError(f"n_resamples must be a whole number of at least 100. Got {n_resamples!r}.")
     f = field_of(run, column)
-    if f.type in ("textbox", "span"):
+    if f.type in ("textbox", "span", "multiselect"):
         raise ScoringError(
             f"'{f.name}' is a {f.type}: only checkbox, dropdown and likert have probabilities."
         )

@@ -52,6 +52,11 @@ def parsed(formula: str, task: Task) -> tuple[Side, str]:
         raise ScoringError(
             f"'{name}' is neither a field nor a column{nearest(name, known) or '.'}\n  There are: {listed(known, 12)}."
         )
+    if field is not None and field.type == "multiselect":
+        raise ScoringError(
+            f"'{name}' is a multiselect, which has several labels per text and is no outcome.\n"
+            "  Ask for the option in question as a checkbox of its own."
+        )
     value = None if left["value"] is None else _value(left["value"].strip(), field, name)
     if value is None and field is not None and field.type in ("dropdown", "textbox", "span"):
         hint = (

@@ -120,13 +120,17 @@ def field_of(corpus: Run, column: str | None) -> Field:
 
 
 def _labels(f: Field) -> tuple[str, ...]:
-    labels = (NONE_AT_ALL, ANY) if f.type in ("textbox", "span") else tuple(str(label) for label in f.labels)
+    labels = (
+        (NONE_AT_ALL, ANY)
+        if f.type in ("textbox", "span", "multiselect")
+        else tuple(str(label) for label in f.labels)
+    )
     return (*labels, NOT_APPLICABLE) if f.condition is not None else labels
 
 
 def _codes(f: Field, values: Sequence[Any], place: dict[str, int]) -> IntArray:
     """Return the position of each value, -1 for none; of texts and spans whether there is anything."""
-    if f.type in ("textbox", "span"):
+    if f.type in ("textbox", "span", "multiselect"):
         row_codes = (
             -1 if v is None else place[ANY if (v.strip() if f.type == "textbox" else v) else NONE_AT_ALL]
             for v in values

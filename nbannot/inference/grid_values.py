@@ -24,7 +24,7 @@ from nbannot.record.scoring import field_data
 from nbannot.study.field import Field
 
 FIRST_METRIC = {"checkbox": "accuracy", "dropdown": "accuracy", "likert": "quadratic_kappa",
-                "textbox": "norm_levenshtein", "span": "token_f1"}  # fmt: skip
+                "textbox": "norm_levenshtein", "span": "token_f1", "multiselect": "f1_macro"}  # fmt: skip
 SHARE = "share:"
 BLOCKS, CALLS, RUNS = 40, 100, 5
 """Blocks of texts of a jackknife; about so many calls of a slow estimator, on so many of the runs."""
@@ -74,7 +74,7 @@ def grid_values(
                 f"'{label}' is no label of {f.name}{nearest(label, known) or '.'}\n  Its labels: {listed(known)}."
             )
         per_text = np.column_stack(
-            [[float(str(v) == label) for v in run.coding.values(f.column)] for run in runs]
+            [[float(_has(v, label)) for v in run.coding.values(f.column)] for run in runs]
         )
         return over_texts(per_text, 1, clusters, f"the share of {label} in {f.name}")
     metric = statistic or FIRST_METRIC[f.type]
@@ -82,6 +82,11 @@ def grid_values(
     if metric == "accuracy" and f.type in ("checkbox", "dropdown", "likert"):
         return _accuracy(data, max(1, len(coders)), clusters, f)
     return _of_metric(data, max(1, len(coders)), metric, clusters, seed, f)
+
+
+def _has(value: Any, label: str) -> bool:
+    """Return whether a label is the one asked for; of a multiselect, whether it is among those chosen."""
+    return label in value if isinstance(value, list) else str(value) == label
 
 
 def _against(run: Run, f: Field, coder: Coder | None) -> FieldData:

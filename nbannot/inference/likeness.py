@@ -9,6 +9,7 @@ import numpy as np
 
 from nbannot.measures.accounting import FieldData, account
 from nbannot.measures.result import FloatArray
+from nbannot.measures.set_distances import jaccard_distance
 from nbannot.measures.span_field import row_statistics
 from nbannot.measures.span_metrics import COLUMNS
 from nbannot.measures.text import levenshtein_similarities
@@ -20,6 +21,7 @@ SCORES = {
     "likert": "−RMSE",
     "textbox": "mean normalised Levenshtein similarity",
     "span": "mean token F1",
+    "multiselect": "mean Jaccard similarity",
 }
 """What a coder's score against the others is, by type of field."""
 
@@ -33,7 +35,8 @@ def distances(
 ) -> FloatArray:
     """Return (n,) distances of two coders' values, ``nan`` where one of them has none.
 
-    0 or 1 for labels, the squared difference for scales, 1 - similarity for texts and spans (two empty ones: 0).
+    0 or 1 for labels, the squared difference for scales, 1 - similarity for texts, spans and sets of options (two empty
+    ones: 0).
 
     Parameters
     ----------
@@ -50,6 +53,9 @@ def distances(
         result[rows] = [float(x != y) for x, y in zip(a, b, strict=True)]
     elif f.type == "likert":
         result[rows] = (np.array(a, dtype=float) - np.array(b, dtype=float)) ** 2
+    elif f.type == "multiselect":
+        pairs = zip(a, b, strict=True)
+        result[rows] = [jaccard_distance(frozenset(x), frozenset(y)) for x, y in pairs]
     elif f.type == "textbox":
         result[rows] = 1 - levenshtein_similarities(b, a)
     else:

@@ -168,7 +168,7 @@ def _outcome(
 
 def labels_at(f: Field, m: Measured, codes: IntArray) -> list[Any]:
     """Return labels by their positions; None for none."""
-    labels: Sequence[Any] = f.labels if f.type not in ("textbox", "span") else (0, 1)
+    labels: Sequence[Any] = f.labels if f.type not in ("textbox", "span", "multiselect") else (0, 1)
     known = [*labels, NOT_APPLICABLE]
     return [known[code] if code >= 0 else None for code in codes.tolist()]
 

@@ -75,7 +75,9 @@ def distinct_sets(
             place.setdefault(one, len(place))
     values = tuple(place)
     tables = tuple(
-        np.array([[rule(a, b) for b in values] for a in values], dtype=float).reshape(len(values), len(values))
+        np.array([[rule(a, b) for b in values] for a in values], dtype=float).reshape(
+            len(values), len(values)
+        )
         for rule in rules
     )
     statistics = np.zeros((len(units), len(values) + len(rules)))

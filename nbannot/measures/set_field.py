@@ -69,7 +69,9 @@ def score_sets(data: FieldData, settings: Settings) -> FieldScore:
         bare.line(),
     ]
     intervals = replace(bare, blank=replace(bare.blank, conventions=" · ".join(conventions)))
-    small = [f"option {label} has n={s}" for label, s in zip(labels, support, strict=True) if 0 < s < SMALL_CLASS]
+    small = [
+        f"option {label} has n={s}" for label, s in zip(labels, support, strict=True) if 0 < s < SMALL_CLASS
+    ]
     warning = f"interval unreliable: {'; '.join(small)}" if small else ""
     of_label = tuple(label for label, s in zip(labels, support, strict=True) if s)
     counts = rows.counts | _more_counts(stats)
@@ -110,12 +112,15 @@ def row_statistics(data: FieldData, rows: Account) -> tuple[FloatArray, SetValue
     commonest = Counter(frozenset(one) for one in people).most_common(1)
     first = commonest[0][0] if commonest else frozenset()
     none_human, none_model = h.sum(1) == 0, m.sum(1) == 0
-    per_row = [np.ones(len(h)), yes, rows.status[rows.reference] == MISSING, equal, jaccard, np.where(answered, wrong, 1.0),
-               none_human & none_model & answered, equal, jaccard,
+    invalid, losses = rows.status[rows.reference] == MISSING, np.where(answered, wrong, 1.0)
+    neither = none_human & none_model & answered
+    per_row = [np.ones(len(h)), yes, invalid, equal, jaccard, losses, neither, equal, jaccard,
                [frozenset(one) == first for one in people], none_human, none_model & answered]  # fmt: skip
-    pairs = [(frozenset(a), frozenset(b) if ok else None) for a, b, ok in
-             zip(people, model, answered.tolist(), strict=True)]  # fmt: skip
-    sets, of_sets = distinct_sets([pair if pair[1] is not None else () for pair in pairs], tuple(DISTANCES.values()))
+    pairs = [
+        (frozenset(a), frozenset(b)) if ok else ()
+        for a, b, ok in zip(people, model, answered.tolist(), strict=True)
+    ]
+    sets, of_sets = distinct_sets(pairs, tuple(DISTANCES.values()))
     columns = np.column_stack([np.asarray(column, dtype=float) for column in per_row])
     return np.hstack([columns, h * m, h, m, h * yes[:, None], of_sets]), sets
 

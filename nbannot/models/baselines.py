@@ -22,7 +22,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -48,7 +48,7 @@ KINDS = {
     "tfidf-lr": "logistic regression on TF-IDF of words and pairs of words",
     "embed-lr": "logistic regression on sentence embeddings",
 }
-LABELLED = ("checkbox", "dropdown", "likert")
+LABELLED = ("checkbox", "dropdown", "likert", "multiselect")
 
 Learner = Callable[[Sequence[int], Sequence[int], Sequence[int]], list[int]]
 """(rows to learn from, their classes, rows to predict) -> predicted classes; a class is a position in the labels."""
@@ -76,7 +76,8 @@ class BaselineModel:
     Notes
     -----
     A baseline takes the steps of a likert scale as classes and leaves their order unused. Where several labels are
-    equally common, the first in the codebook's order counts as the commonest.
+    equally common, the first in the codebook's order counts as the commonest. Every option of a multiselect is
+    predicted for itself: yes or no.
 
     A question that no baseline can answer (textbox, span, a field without human labels) is not asked: the reply says
     why in the way in which a text says that it does not fit (``finish_reason = "context"``).
@@ -224,11 +225,17 @@ class BaselineModel:
     # ---- learning ---------------------------------------------------------------------------------------------
 
     def _classes(self, f: Field) -> dict[int, int]:
-        """Return row -> position in the labels, for the rows with a human label."""
+        """Return row -> position in the labels, for the rows with a human label; of a multiselect a bit per option."""
         assert self._task is not None
         values, applies = self._task.human(f.column), self._task.human_applies(f.column)
         position = {label: i for i, label in enumerate(f.labels)}
         pairs = enumerate(zip(values, applies, strict=True))
+        if f.type == "multiselect":
+            return {
+                row: sum(1 << position[option] for option in value)
+                for row, (value, yes) in pairs
+                if yes and value is not None
+            }
         return {row: position[value] for row, (value, yes) in pairs if yes and value is not None}
 
     def _predict(self, f: Field) -> list[Any] | str:
@@ -238,23 +245,38 @@ class BaselineModel:
         if len({texts[row] for row in known}) < 2:
             n = len(known)
             return f"a baseline learns from human labels, and '{f.column}' has {n or 'none'}: two texts are needed"
-        if self._kind == "majority":
-            return [f.labels[_commonest(list(known.values()))]] * len(texts)
         try:
-            learner = self._learner(texts)
+            learner = None if self._kind == "majority" else self._learner(texts)
         except (ImportError, OSError, ValueError) as error:
             return f"the embedding model {self._embedding} cannot be used: {str(error).strip().splitlines()[0][:200]}"
-        predicted: list[Any] = [None] * len(texts)
+        if f.type != "multiselect":
+            return [f.labels[c] for c in self._predicted_classes(known, learner)]
+        by_option = [
+            self._predicted_classes({row: bits >> place & 1 for row, bits in known.items()}, learner)
+            for place in range(len(f.options))
+        ]
+        return [
+            [option for option, yes in zip(f.options, row, strict=True) if yes]
+            for row in zip(*by_option, strict=True)
+        ]
+
+    def _predicted_classes(self, known: Mapping[int, int], learner: Learner | None) -> list[int]:
+        """Return the class of every text, of a labelled one from others' labels; without learner the commonest."""
+        assert self._task is not None
+        texts = self._task.texts
+        if learner is None:
+            return [_commonest(list(known.values()))] * len(texts)
+        predicted = [0] * len(texts)
         fold_of = folds([texts[row] for row in known], list(known.values()))
         rows = list(known)
         for fold in range(max(fold_of) + 1):
             learned = [row for row, own in zip(rows, fold_of, strict=True) if own != fold]
             held_out = [row for row, own in zip(rows, fold_of, strict=True) if own == fold]
             for row, c in zip(held_out, learner(learned, [known[r] for r in learned], held_out), strict=True):
-                predicted[row] = f.labels[c]
+                predicted[row] = c
         others = [row for row in range(len(texts)) if row not in known]
         for row, c in zip(others, learner(rows, list(known.values()), others) if others else [], strict=True):
-            predicted[row] = f.labels[c]
+            predicted[row] = c
         return predicted
 
     def _learner(self, texts: Sequence[str]) -> Learner:

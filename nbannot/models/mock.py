@@ -29,6 +29,8 @@ NOTE = "Mock model: its answers are made up for tests and demonstrations, and no
 REFUSAL = "I'm sorry, but I can't help with that."
 ABSENT_QUOTE = "a quote that stands nowhere in the text \u2620"
 PARALLEL = 32
+SUITED = 2.0
+"""A value whose score is above it (of 0 to 3) is chosen where any number of values may be."""
 
 Fault = Literal["wrong", "silent", "malformed", "refuse", "error", "truncate", "prose", "multiple"]
 FAULTS: dict[Fault, str] = {
@@ -270,6 +272,8 @@ class _Writer:
                 return self._one_of(range(low, int(schema.get("maximum", low + 9)) + 1), place)
             case "string":
                 return self._passage(place)[: schema.get("maxLength")]
+            case "array" if "enum" in schema.get("items", {}):
+                return self._some_of(schema["items"]["enum"], place)
             case "array":
                 return self._items(schema, place)
             case "null":
@@ -313,6 +317,17 @@ class _Writer:
             ]
         return values[scores.index(max(scores))]
 
+    def _some_of(self, values: Sequence[Any], place: str) -> list[Any]:
+        """Return the values that suit the text well, each judged for itself: about a quarter of them."""
+        if not self.text.strip():
+            return []
+        noise = [_uniform("choice", self.content_key, place, i) - 0.5 for i in range(len(values))]
+        return [
+            value
+            for value, drawn in zip(values, noise, strict=True)
+            if self.score(value) + self.temperature * drawn > SUITED
+        ]
+
     def _draw(self, number: int, place: str, what: str) -> int:
         return int(_uniform(what, self.content_key, place) * number)
 
@@ -322,6 +337,8 @@ def _wrong(schema: Mapping[str, Any], value: Any) -> Any:
     if isinstance(value, dict) and value:
         last = list(value)[-1]
         return {**value, last: _wrong(schema.get("properties", {}).get(last, {}), value[last])}
+    if isinstance(value, list) and "enum" in schema.get("items", {}):
+        return [*value, "none of the options"]
     if isinstance(value, list):
         return [_absent(schema.get("items", {}))]
     if "enum" in schema:

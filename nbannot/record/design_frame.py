@@ -40,7 +40,7 @@ def design_frame(run: Any, column: str | None = None, probability: str | None = 
     f = fields[0] if column is None else run.task.codebook[column]
     if f.column not in run.coding.answers:
         raise ScoringError(f"'{f.column}' was not asked in {run.run_id}.")
-    if f.type in ("textbox", "span"):
+    if f.type in ("textbox", "span", "multiselect"):
         raise ScoringError(f"'{f.column}' is a {f.type}, whose values are no labels to regress on.")
     model, human = run.coding.values(f.column), run.task.human(f.column)
     chances = _chances(run, human, probability)

@@ -211,8 +211,10 @@ def _agree(f: Field, answer: Answer, human: Any, applicable: bool) -> bool | Non
 
 def same_value(f: Field, one: Any, other: Any) -> bool:
     """Return whether two values of a field are the same; spans by offsets and labels, in any order."""
-    if f.type != "span" or one is None or other is None:
+    if one is None or other is None or f.type not in ("span", "multiselect"):
         return bool(one == other)
+    if f.type == "multiselect":
+        return set(one) == set(other)
     return {(s["start"], s["end"], s["label"]) for s in one} == {
         (s["start"], s["end"], s["label"]) for s in other
     }

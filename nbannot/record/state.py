@@ -169,7 +169,7 @@ class _Found:
             probabilities=tuple(scored) if scored else None,
             attempt=attempt,
         )
-        return answer if f.type == "span" else self._same.setdefault(answer, answer)
+        return answer if isinstance(value, list) else self._same.setdefault(answer, answer)
 
     def take(self, text_id: str, answers: Sequence[Answer]) -> None:
         """Take the answers of one call."""

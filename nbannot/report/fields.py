@@ -83,7 +83,7 @@ def _field_blocks(run: Run, f: Field) -> list[Block]:
         blocks += [class_grid(score), confusion_grid(f, score)]
     elif score.per_class:
         blocks.append(class_grid(score))
-    if f.type in ("textbox", "span"):
+    if f.type in ("textbox", "span", "multiselect"):
         blocks.append(sides_grid(f, score))
     if "accuracy_end_to_end" in score.extra:
         blocks.append(conditional_grid(score))
@@ -112,12 +112,12 @@ def where_asked(f: Field) -> str:
 def unscored_blocks(run: Run, f: Field) -> list[Block]:
     """Return what can be said of a field without human labels."""
     blocks: list[Block] = [Para("No human labels: nothing to score. What the model answered:")]
-    if f.type in LABEL_TYPES:
+    if f.type in (*LABEL_TYPES, "multiselect"):
         values = [value for value in run.coding.values(f.column) if value is not None]
         total = len(values)
         rows: list[Row] = []
         for label in f.labels:
-            n = values.count(label)
+            n = sum(label in value for value in values) if f.type == "multiselect" else values.count(label)
             rows.append(
                 [Cell(str(label)), count(n), share(n, total), Cell("", bar=n / total if total else 0)]
             )
@@ -137,7 +137,7 @@ def metric_grid(kind: str, score: FieldScore, names: Sequence[str] = ()) -> Grid
         if name in score.results and (score.results[name].defined or not _optional(name))
     ]
     answered = _shows_answered(score)
-    against = kind in LABEL_TYPES
+    against = kind in (*LABEL_TYPES, "multiselect")
     notes = Footnotes()
     rows = [
         [
@@ -204,7 +204,7 @@ def _answered_value(score: FieldScore, name: str) -> str:
 def _n_of(name: str, result: Result) -> str:
     from nbannot.measures.label_field import ANSWERED_ONLY
 
-    if name in ANSWERED_ONLY and result.n_answered < result.n:
+    if (name in ANSWERED_ONLY or name in ("alpha_masi", "alpha_jaccard")) and result.n_answered < result.n:
         return f"{count(result.n_answered)} of {count(result.n)}"
     return count(result.n)
 
@@ -223,6 +223,13 @@ def _baseline(f: Field, score: FieldScore) -> list[Block]:
             f" Baseline: always answering “{most['label']}” would reach an accuracy of "
             f"{value_of('accuracy', score.results['baseline_accuracy'])} and a macro F1 of "
             f"{value_of('f1_macro', score.results['baseline_f1_macro'])}."
+        )
+    if f.type == "multiselect":
+        sentence += (
+            " Baseline: always choosing every option would reach a macro F1 of "
+            f"{value_of('f1_macro', score.results['baseline_f1_macro'])}; always choosing people's most frequent set "
+            "of options, a subset accuracy of "
+            f"{value_of('subset_accuracy', score.results['baseline_subset_accuracy'])}."
         )
     return [Para(sentence)]
 
@@ -243,6 +250,8 @@ def class_grid(score: FieldScore) -> Grid:
     digits = decimals(n_reference(score))
     humans = sum(entry["support"] for entry in score.per_class)
     models = sum(entry["predicted"] for entry in score.per_class)
+    if "jaccard" in score.results:  # a text may have several options: shares are of texts
+        humans, models = n_reference(score), score.results["coverage"].n_answered
     rows: list[Row] = []
     for entry in score.per_class:
         remark = TOO_FEW if str(entry["reason"]).startswith("too few") else entry["reason"]
@@ -270,7 +279,7 @@ def sides_grid(f: Field, score: FieldScore) -> Grid:
     """Return how often people and model wrote or marked something at all."""
     c = score.counts
     n = n_reference(score)
-    did = "marked" if f.type == "span" else "wrote"
+    did = {"span": "marked", "multiselect": "chose"}.get(f.type, "wrote")
     rows: list[Row] = [
         [f"both {did} something", count(c["both"]), Cell(share(c["both"], n), "quiet")],
         [f"only people {did} something", count(c["human_only"]), Cell(share(c["human_only"], n), "quiet")],
@@ -381,7 +390,7 @@ def further_grid(kind: str, score: FieldScore) -> Grid:
 
 _TOLD_ELSEWHERE = (
     *(name for _, names in CONDITIONAL_VIEWS for name in names if name != "accuracy"),
-    *("baseline_accuracy", "baseline_f1_macro"),
+    *("baseline_accuracy", "baseline_f1_macro", "baseline_subset_accuracy"),
 )
 
 

@@ -208,7 +208,9 @@ def look_blocks(of: Scored) -> list[Block]:
     marks = [
         f"{mark} {words}" for mark, words in MARKS.items() if any(one.mark == mark for one in headline_rows)
     ]
-    explained = [f"{BASELINE_WORDS}; {', '.join(marks)}"] if marks else []
+    several = any(one.field.type == "multiselect" for one in headline_rows)
+    words = f"{BASELINE_WORDS}; of a multiselect, always every option" if several else BASELINE_WORDS
+    explained = [f"{words}; {', '.join(marks)}"] if marks else []
     return [Grid(header, rows, "llriirr", notes=[*notes.lines, *explained], stacked=True)]
 
 

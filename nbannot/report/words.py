@@ -62,6 +62,14 @@ METRIC_WORDS = {
     "char_iou_mean": "character overlap, mean of texts",
     "type_f1": "type F1 (any overlap, same label)",
     "token_f1_macro": "token F1, mean of labels",
+    "precision_micro": "micro precision",
+    "recall_micro": "micro recall",
+    "jaccard": "Jaccard (mean of texts)",
+    "subset_accuracy": "subset accuracy (the very same options)",
+    "hamming_loss": "Hamming loss (share of wrong options)",
+    "alpha_masi": "alpha, MASI distance",
+    "alpha_jaccard": "alpha, Jaccard distance",
+    "both_empty_share": "share of texts where neither side chose any",
 }
 """Metric on disk -> what people call it."""
 
@@ -76,6 +84,8 @@ HEADLINES: dict[str, tuple[str, ...]] = {
                 "percentage_agreement", "presence_f1"),
     "span": ("token_f1", "token_precision", "token_recall", "exact_match_f1", "partial_f1", "char_iou",
              "presence_f1"),
+    "multiselect": ("f1_macro", "f1_micro", "jaccard", "subset_accuracy", "alpha_masi", "precision_macro",
+                    "recall_macro", "hamming_loss", "both_empty_share"),
 }  # fmt: skip
 """Type -> the metrics to read, the first ones first."""
 
@@ -85,6 +95,7 @@ CARD_METRICS: dict[str, tuple[str, ...]] = {
     "likert": ("quadratic_kappa", "spearman_corr", "percentage_agreement", "bias"),
     "textbox": ("norm_levenshtein", "presence_f1"),
     "span": ("token_f1", "exact_match_f1"),
+    "multiselect": ("f1_macro", "jaccard", "subset_accuracy"),
 }
 """Type -> the few metrics that stand on a run's card."""
 
@@ -92,6 +103,7 @@ BASELINE = {
     "f1_macro": "baseline_f1_macro",
     "accuracy": "baseline_accuracy",
     "percentage_agreement": "baseline_accuracy",
+    "subset_accuracy": "baseline_subset_accuracy",
 }
 """Metric -> what always answering the most frequent human label would score."""
 
@@ -105,6 +117,8 @@ ANSWERED_TWIN = {
     "bleu": "bleu_answered",
     "token_f1": "token_f1_answered",
     "exact_match_f1": "exact_match_f1_answered",
+    "jaccard": "jaccard_answered",
+    "subset_accuracy": "subset_accuracy_answered",
 }
 """Metric -> the same number over the answered rows alone."""
 

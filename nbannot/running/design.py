@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from nbannot.asking import prompts
-from nbannot.asking.decisions import CLOSED, Reading
+from nbannot.asking.decisions import CLOSED, DECIDED, Reading
 from nbannot.asking.request_reply import AnswerMode, Model, ModelInfo
 from nbannot.engine.job import Job, group_fields, group_for_decisions, prompt_for
 from nbannot.errors import ConfigError, TaskError, listed
@@ -272,7 +272,7 @@ def design(
         calibrated=calibrated,
         decides=decides,
         reading=Reading(config.threshold, config.scale_answer, config.option_order, config.seed),
-        unasked={f.column: NOT_DECIDED for f in fields if f.type not in CLOSED} if not writes else {},
+        unasked={f.column: NOT_DECIDED for f in fields if f.type not in DECIDED} if not writes else {},
         code=prompts.text_code(task.texts, texts if config.metadata_columns else ()),
         max_tokens=config.max_tokens or _reply_tokens(model, reasons=kind.reasons or bool(config.reasoning)),
     )
@@ -340,9 +340,9 @@ def _check_decisions(config: RunConfig, fields: Sequence[Field], *, decides: boo
             f"{config.model} is a decision model, which these settings do not reach: {listed(faults, 12)}.\n"
             '  Leave them out, or name a model for texts that they are meant for, e.g. text_model = "local".'
         )
-    if not any(f.type in CLOSED for f in fields):
+    if not any(f.type in DECIDED for f in fields):
         raise ConfigError(
-            f"{config.model} answers {listed(CLOSED)} fields, and none of them is asked.\n"
+            f"{config.model} answers {listed(DECIDED)} fields, and none of them is asked.\n"
             '  Ask a language model, e.g. model = "local", or other fields.'
         )
 

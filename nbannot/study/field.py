@@ -126,8 +126,10 @@ class Field:
         if self.type == "textbox":
             return {"type": "string"}
         if self.type == "multiselect":
+            # Not uniqueItems, which OpenAI's strict mode refuses and llguidance does not know; the length is bound
+            # instead, so that a small model that repeats itself ends, and a repeated option counts once.
             one = {"type": "string", "enum": list(self.options)}
-            return {"type": "array", "items": one, "uniqueItems": True, "maxItems": len(self.options)}
+            return {"type": "array", "items": one, "maxItems": len(self.options)}
         item: dict[str, Any] = {"text": {"type": "string"}}
         if self.label_options:
             item["label"] = {"type": "string", "enum": list(self.label_options)}

@@ -276,9 +276,10 @@ class Task(Lockable, Shown):
                 applies[field.column] = [True] * len(self)
                 continue
             above, parent = applies[field.condition.column], self.human(field.condition.column)
-            wanted = field.condition.value
+            condition = field.condition
             applies[field.column] = [
-                up and (value is None or value == wanted) for up, value in zip(above, parent, strict=True)
+                up and (value is None or condition.met_by(value))
+                for up, value in zip(above, parent, strict=True)
             ]
         return applies
 

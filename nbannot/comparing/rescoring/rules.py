@@ -72,6 +72,8 @@ def explain(evidence: Evidence, metric: str, old: float) -> list[str] | None:
     If all deviations together give it: those without which they would not. Otherwise, or where these alone do not
     suffice, the fewest that do.
     """
+    if evidence.field.type == "multiselect":
+        return None  # no older program knew the type
     possible = [fault for fault in _faults(evidence, metric) if _matters(evidence, fault)]
 
     def gives(chosen: Iterable[str]) -> bool:

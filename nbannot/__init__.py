@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from nbannot.study.questions import checkbox as checkbox
     from nbannot.study.questions import dropdown as dropdown
     from nbannot.study.questions import likert as likert
+    from nbannot.study.questions import multiselect as multiselect
     from nbannot.study.questions import span as span
     from nbannot.study.questions import textbox as textbox
     from nbannot.study.task import Task as Task

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from nbannot.desk.opening import code as code
     from nbannot.desk.sample import sample as sample
     from nbannot.doors.form.configure import configure as configure
+    from nbannot.doors.form.questions_form import build_codebook as build_codebook
     from nbannot.errors import NbannotError as NbannotError
     from nbannot.exchange.reading_projects import read_project as read_project
     from nbannot.exchange.writing_projects import write_project as write_project
@@ -77,6 +78,7 @@ _PUBLIC = {
     "agreement": "comparing.reliability",
     "alt_test": "inference.alternative_annotator",
     "assign": "desk.assignment",
+    "build_codebook": "doors.form.questions_form",
     "bundled_tasks": "study.task_sources",
     "calibration": "inference.calibration",
     "checkbox": "study.questions",

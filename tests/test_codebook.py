@@ -557,7 +557,7 @@ CodebookError: codebook cannot be used: 5 problems.
   text_column is missing: name the column that holds the text
   section_1 / annotation_1 'D': a dropdown needs options
   section_1 / annotation_2 'L': min_value must be below max_value. Got 5 and 1
-  section_1 / annotation_5 'X': type must be one of checkbox, dropdown, likert, textbox, span. Got 'likrt'; did you mean 'likert'?
+  section_1 / annotation_5 'X': type must be one of checkbox, dropdown, likert, textbox, span, multiselect. Got 'likrt'; did you mean 'likert'?
   section_1 / annotation_3 and section_1 / annotation_4 have the same column 'S_C'""",
     ),
     "missing text_column": (
@@ -586,7 +586,7 @@ CodebookError: codebook cannot be used: 1 problem.
         raw({"name": "X"}),
         """\
 CodebookError: codebook cannot be used: 1 problem.
-  section_1 / annotation_1 'X': type must be one of checkbox, dropdown, likert, textbox, span. Got None""",
+  section_1 / annotation_1 'X': type must be one of checkbox, dropdown, likert, textbox, span, multiselect. Got None""",
     ),
     "scales": (
         raw(
@@ -741,7 +741,7 @@ CodebookError: codebook cannot be used: 1 problem.
         ),
         """\
 CodebookError: codebook cannot be used: 1 problem.
-  section_1 / annotation_1 'X': type must be one of checkbox, dropdown, likert, textbox, span. Got 'tickbox'; did you mean 'checkbox'?""",
+  section_1 / annotation_1 'X': type must be one of checkbox, dropdown, likert, textbox, span, multiselect. Got 'tickbox'; did you mean 'checkbox'?""",
     ),
 }
 

@@ -256,8 +256,8 @@ def test_what_it_cannot_do_it_says():
     ]
     replies = [ask(asked, question(task, 0, *columns))[0] for asked, columns in questions]
     assert [reply.error for reply in replies] == [
-        "not a label field: S_Why; a baseline predicts checkbox, dropdown, likert fields",
-        "not a label field: S_Why; a baseline predicts checkbox, dropdown, likert fields",
+        "not a label field: S_Why; a baseline predicts checkbox, dropdown, likert, multiselect fields",
+        "not a label field: S_Why; a baseline predicts checkbox, dropdown, likert, multiselect fields",
         "a baseline learns from human labels, and was given none",
         "a baseline learns from human labels, and 'S_Good' has none: two texts are needed",
         "a baseline learns from human labels, and 'S_Good' has 1: two texts are needed",
@@ -271,7 +271,7 @@ def test_what_it_cannot_do_it_says():
         fitted("tfidf-lr", made_task(20, coded=1))
     assert str(raised.value) == (
         "baseline/tfidf-lr learns from human labels, and task 'made' has none for it here.\n"
-        "  It needs at least two texts with a human label in a checkbox, dropdown, likert field."
+        "  It needs at least two texts with a human label in a checkbox, dropdown, likert, multiselect field."
     )
     with pytest.raises(ModelError) as raised:
         BaselineModel("majorty")

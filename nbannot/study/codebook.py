@@ -188,7 +188,7 @@ class Codebook(Shown):
                         (k for name, k in types.items() if parent == name or parent.endswith(f"_{name}")),
                         None,
                     )
-                    question["condition"] = (parent, _typed(kind, value))
+                    question["condition"] = (parent, condition_value(kind, value))
         faults: list[str] = []
         point_conditions(raw, faults)
         where = "the table of questions"
@@ -325,8 +325,8 @@ class Codebook(Shown):
         return f"<Codebook: {len(self.sections)} sections, {len(self.fields)} fields>"
 
 
-def _typed(kind: Any, value: str) -> int | str:
-    """Return the value of a condition as its parent has it: a number for a checkbox and a scale."""
+def condition_value(kind: Any, value: str) -> int | str:
+    """Return a value of a condition, as written, as its parent's type has it: a number for a checkbox and a scale."""
     if kind == "checkbox" and value.casefold() in ("yes", "no", "true", "false"):
         return int(value.casefold() in ("yes", "true"))
     return int(value) if kind in ("checkbox", "likert") and value.lstrip("+-").isdigit() else value

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from nbannot.errors import TaskError
 from nbannot.study.reading import read_csv
@@ -15,10 +16,21 @@ if TYPE_CHECKING:
 WORKBOOKS = (".xlsx", ".xlsm")
 
 
-def read_table(path: str | Path, *, encoding: str = "utf-8") -> pl.DataFrame:
+@overload
+def read_table(path: str | Path, *, encoding: str = "utf-8") -> pl.DataFrame: ...
+@overload
+def read_table(path: str | Path, *, encoding: str = "utf-8", sheet: Sequence[str]) -> pl.DataFrame | None: ...
+def read_table(
+    path: str | Path, *, encoding: str = "utf-8", sheet: Sequence[str] | None = None
+) -> pl.DataFrame | None:
     """Return a CSV file, or the first sheet of an Excel workbook, as a polars frame of strings.
 
     In a workbook a formula is read as the value that was saved with it, a tick as 1 or 0.
+
+    Parameters
+    ----------
+    sheet
+        Names of another sheet of a workbook, in any case of letters; ``None`` is returned where there is none.
 
     Raises
     ------
@@ -27,13 +39,13 @@ def read_table(path: str | Path, *, encoding: str = "utf-8") -> pl.DataFrame:
     """
     place = Path(path)
     return (
-        _read_workbook(place)
+        _read_workbook(place, sheet)
         if place.suffix.lower() in WORKBOOKS
         else read_csv(path, encoding=encoding, delimiter=None)
     )
 
 
-def _read_workbook(path: Path) -> pl.DataFrame:
+def _read_workbook(path: Path, named: Sequence[str] | None = None) -> pl.DataFrame | None:
     import polars as pl
 
     try:
@@ -45,25 +57,33 @@ def _read_workbook(path: Path) -> pl.DataFrame:
         ) from None
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        rows = [[_cell(value) for value in row] for row in book.worksheets[0].iter_rows(values_only=True)]
+        sheets = book.worksheets[:1] if named is None else [
+            one for one in book.worksheets[1:] if one.title.strip().casefold() in named
+        ]  # fmt: skip
+        rows = [
+            [_cell(value) for value in row] for one in sheets[:1] for row in one.iter_rows(values_only=True)
+        ]
         book.close()
     except FileNotFoundError:
         raise TaskError(f"no file {path}.") from None
     except Exception as error:  # noqa: BLE001 - openpyxl raises of many kinds for files that are no workbooks
         raise TaskError(f"{path} cannot be read as an Excel workbook: {error}.") from None
+    if named is not None and not sheets:
+        return None
+    which = "the first sheet" if named is None else f"the sheet '{sheets[0].title}'"
     rows = [row for row in rows if any(cell.strip() for cell in row)]
     if len(rows) < 2:
-        raise TaskError(f"the first sheet of {path} has no rows below a header.")
+        raise TaskError(f"{which} of {path} has no rows below a header.")
     header = [name.strip() for name in rows[0]]
     repeated = sorted({name for name in header if name and header.count(name) > 1})
     if repeated:
-        raise TaskError(f"the first sheet of {path} has two columns '{repeated[0]}'.\n  Rename one.")
+        raise TaskError(f"{which} of {path} has two columns '{repeated[0]}'.\n  Rename one.")
     width = len(header)
     unnamed = [
         n for n in range(width) if not header[n] and any(r[n : n + 1] not in ([], [""]) for r in rows[1:])
     ]
     if unnamed:
-        raise TaskError(f"column {unnamed[0] + 1} of the first sheet of {path} has cells, but no name.")
+        raise TaskError(f"column {unnamed[0] + 1} of {which} of {path} has cells, but no name.")
     rows = [row + [""] * (width - len(row)) for row in rows]
     return pl.DataFrame(
         {

@@ -16,6 +16,8 @@ from nbannot.tools.given import given_path
 
 TABLES = (".csv", ".tsv", *WORKBOOKS)
 """Endings of tables of texts."""
+QUESTIONS = ("codebook", "questions")
+"""Names of the sheet of a workbook that holds the questions about the texts of its first one."""
 
 
 def bundled_tasks() -> list[str]:
@@ -46,11 +48,12 @@ def load_task(
     ----------
     source
         A bundled name (`bundled_tasks`), a folder with ``codebook.json`` and ``ground-truth.csv``, the name of such a
-        folder below `task_root`, ``hf://datasets/<owner>/<name>``, or, with a `codebook`, a table of texts: a CSV file
-        or an Excel workbook (its first sheet).
+        folder below `task_root`, ``hf://datasets/<owner>/<name>``, or, with a codebook, a table of texts: a CSV file or
+        an Excel workbook (its first sheet).
     codebook
         The codebook of a table of texts: a `Codebook`, a dictionary, the path of a ``codebook.json``, or a table of
-        questions (``.csv``, ``.xlsx``; see `Codebook.from_table`). A folder has its own.
+        questions (``.csv``, ``.xlsx``; see `Codebook.from_table`). Left out: the sheet ``codebook`` (or ``questions``)
+        of a workbook, else a ``codebook.json`` beside the table. A folder has its own.
     encoding
         Encoding of ``ground-truth.csv``; UTF-8 with or without byte-order mark by default, UTF-16 with one.
     id_column, outside_labels, blank_means_no, cluster
@@ -90,15 +93,18 @@ def _from_table(
     encoding: str,
     options: Mapping[str, Any],
 ) -> Task:
-    if codebook is None:
-        raise TaskError(
-            f"{text} is a table of texts, and needs a codebook.\n"
-            f"  load_task('{text}', codebook='codebook.json'), or Codebook.from_table for a table of questions."
-        )
     try:
         place = given_path(text)
     except ValueError as error:
         raise TaskError(f"no task: {error}.") from None
+    if codebook is None and place.exists():
+        codebook = _beside(place)
+    if codebook is None:
+        raise TaskError(
+            f"{text} is a table of texts, and needs a codebook.\n"
+            f"  load_task('{text}', codebook='codebook.json'), or a second sheet 'codebook' of a workbook with one row "
+            "per question, or a codebook.json in its folder. nba.build_codebook() writes one."
+        )
     data = read_table(place, encoding=encoding)
     if isinstance(codebook, str | Path) and Path(codebook).suffix.lower() in TABLES:
         codebook = Codebook.from_table(codebook, encoding=encoding)
@@ -107,6 +113,14 @@ def _from_table(
     elif not isinstance(codebook, Codebook):
         codebook = Codebook.from_dict(codebook)
     return Task(data, codebook, place.stem, **options)
+
+
+def _beside(place: Path) -> Codebook | None:
+    """Return the codebook that goes with a table: a sheet in a workbook, else ``codebook.json`` beside it."""
+    if place.suffix.lower() in WORKBOOKS and (sheet := read_table(place, sheet=QUESTIONS)) is not None:
+        return Codebook.from_table(sheet)
+    own = place.with_name("codebook.json")
+    return Codebook.load(own) if own.is_file() else None
 
 
 def _find_folder(text: str, task_root: str | Path | None) -> Path:

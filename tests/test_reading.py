@@ -239,7 +239,7 @@ class TestBlankMeansNo:
 
     def test_only_fields_that_can_say_no(self):
         with pytest.raises(
-            TaskError, match="blank_means_no names 'Sides', which is no checkbox or span field"
+            TaskError, match="blank_means_no names 'Sides', which is no checkbox, multiselect or span field"
         ):
             Task(frame_of(M_Heat=["1"]), BOOK, name="demo", blank_means_no=["Angry", "Sides"])
 

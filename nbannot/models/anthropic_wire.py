@@ -188,7 +188,7 @@ def plain_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     ({'type': 'integer', 'enum': [1, 2, 3]}, {'type': 'integer'})
     """
     least, most = schema.get("minimum"), schema.get("maximum")
-    plain = {name: value for name, value in schema.items() if name not in ("minimum", "maximum")}
+    plain = {name: value for name, value in schema.items() if name not in ("minimum", "maximum", "maxItems")}
     if isinstance(least, int) and isinstance(most, int) and most - least < MOST_LEVELS:
         plain["enum"] = list(range(least, most + 1))
     if isinstance(schema.get("properties"), Mapping):

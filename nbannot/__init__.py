@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nbannot.desk.class_page import class_page as class_page
     from nbannot.desk.consensus import consensus as consensus
     from nbannot.desk.opening import code as code
+    from nbannot.desk.recheck import recheck as recheck
     from nbannot.desk.sample import sample as sample
     from nbannot.doors.form.configure import configure as configure
     from nbannot.doors.form.questions_form import build_codebook as build_codebook
@@ -106,6 +107,7 @@ _PUBLIC = {
     "plan": "running.plan",
     "prevalence": "inference.prevalence",
     "prompt_types": "asking.prompts",
+    "recheck": "desk.recheck",
     "read_project": "exchange.reading_projects",
     "regress": "inference.regression",
     "rescore": "comparing.rescoring.rescore",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nbannot.displays.coders import agreement_card as agreement_card
     from nbannot.displays.coders import class_card as class_card
     from nbannot.displays.coders import consensus_card as consensus_card
+    from nbannot.displays.coders import stale_labels_card as stale_labels_card
     from nbannot.displays.comparisons import comparison as comparison
     from nbannot.displays.cost_plots import tradeoff as tradeoff
     from nbannot.displays.findings import finding as finding
@@ -47,6 +48,7 @@ _HOME = {
     "comparison": "displays.comparisons",
     "confusion": "displays.views",
     "consensus_card": "displays.coders",
+    "stale_labels_card": "displays.coders",
     "disagreements": "displays.texts",
     "disagreements_page": "displays.texts",
     "Figure": "page.figure",

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from nbannot.page.blocks import Block, Cell, Fold, Grid, Heading, Para, Row
+from nbannot.errors import listed
+from nbannot.page.blocks import Block, Bullets, Cell, Fold, Grid, Heading, Para, Row
 from nbannot.page.digits import NONE, count, decimals, duration, interval, number
 from nbannot.page.fragment import Fragment
 from nbannot.report.words import metric_words, plural
@@ -190,6 +191,38 @@ def consensus_card(found: Any) -> Fragment:
         *(Para(note, "notice") for note in found.notes),
         Para(f"Kept in {seen_from_here(found.path)}.", "quiet"),
     ]
+    return Fragment.of(blocks)
+
+
+MOVES_SHOWN = 4
+TEXTS_SHOWN = 8
+
+
+def stale_labels_card(found: Any) -> Fragment:
+    """Return which share of the labels an edit of the codebook made stale: per field, with interval and what moved."""
+    rows: list[Row] = []
+    moved: list[Row] = []
+    for one in found.fields:
+        digits = decimals(one.asked or 1)
+        share_of = number(one.share, digits) if one.asked else NONE
+        limits = interval(one.low, one.high, digits) if one.asked else ""
+        ends = [round(end * one.labels) for end in (one.low, one.high)] if one.asked else []
+        about = " to ".join(count(end) for end in dict.fromkeys(ends)) or NONE
+        rows.append([Cell(one.field.name, "strong"), share_of, Cell(limits, "quiet"), count(one.changed),
+                     count(one.asked), count(one.labels), about])  # fmt: skip
+        for words, n in one.moves[:MOVES_SHOWN]:
+            moved.append([one.field.name, words, count(n)])
+    header = ["field", "stale", "95% interval", "changed", "of asked", "labels", "stale labels in all"]
+    blocks: list[Block] = [
+        Heading("Stale labels", 1, f"asked again: {found.who}"),
+        Bullets(found.what),
+        Grid(header, rows, "lrirrrr", caption="Labels that would be others under the codebook of today"),
+        *([Grid(["field", "was → is", "labels"], moved, "llr", caption="What moved")] if moved else []),
+    ]
+    texts = list(dict.fromkeys(found.changed["text_id"]))
+    if texts:
+        blocks.append(Para(f"Look at these texts first: {listed(texts, TEXTS_SHOWN)}."))
+    blocks += [Para(note, "quiet") for note in found.notes]
     return Fragment.of(blocks)
 
 

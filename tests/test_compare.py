@@ -19,7 +19,7 @@ from nbannot.asking.answers import Answer
 from nbannot.comparing.coder import load_coder, load_outputs
 from nbannot.comparing.comparison import compare
 from nbannot.comparing.reliability import agreement
-from nbannot.errors import ScoringError, TaskError
+from nbannot.errors import NbannotError, ScoringError, TaskError
 from nbannot.measures.paired_statistics import LOWER_IS_BETTER
 from nbannot.measures.significance import adjusted
 from nbannot.study.task import Task
@@ -169,7 +169,7 @@ def test_weights_are_those_of_the_sampling(tmp_path):
     row = compare(runs, "accuracy", weights="w", **FAST).frame().iloc[0]
     assert (row["value_a"], row["value_b"]) == pytest.approx((10 / 80, 5 / 80))
     compared = compare(runs, "accuracy", weights="w", **FAST)
-    assert compared.conventions.endswith("weighted by w")
+    assert "by the inverse of the known probabilities" in compared.conventions
     assert [own.value for own in compared.own("S_Stance", "accuracy")] == pytest.approx([10 / 80, 5 / 80])
 
 
@@ -739,10 +739,10 @@ def test_what_cannot_be_asked(tmp_path):
         (
             {"weights": "text"},
             "weights must be numbers above 0. Column 'text' has 'Text 0.', 'Text 1.', 'Text 2.', 'Text 3.'.\n"
-            "  A weight is 1 / the probability with which the text was sampled.",
+            "  A weight is 1 / the probability with which the text was drawn.",
         ),
     ):
-        with pytest.raises(ScoringError) as error:
+        with pytest.raises(NbannotError) as error:
             compare(runs, **options)
         assert str(error.value) == words
     compared = compare(runs, **FAST)

@@ -100,6 +100,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "limit": st.none() | st.integers(1, 10**12),
     "ids": st.none() | st.lists(NAMES, min_size=1, max_size=3).map(tuple),
     "split": st.none() | st.sampled_from(["dev", "test"]),
+    "cluster": st.none() | NAMES,
+    "weights": st.none() | NAMES,
     "repeat": st.integers(1, 9),
     "base_url": st.none() | ADDRESSES,
     "threads": st.none() | st.integers(1, 64),
@@ -128,6 +130,7 @@ def test_every_setting_is_known_in_all_places() -> None:
     assert unnamed == {"model", "prompt_type", "repeat"}
     assert {name for name, s in SETTINGS.items() if not s.decides} == {
         "threads", "max_parallel", "timeout_s", "budget", "prices", "country_iso_code", "output_root", "task_root",
+        "cluster", "weights",
     }  # fmt: skip
     assert RunConfig() == RunConfig.of() == RunConfig.from_toml("") == RunConfig.from_json("{}")
 

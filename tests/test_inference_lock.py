@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pandas as pd
@@ -287,6 +288,13 @@ def test_the_study_from_dev_to_a_corpus(tmp_path):
     found = nba.prevalence(corpus, "Stance", gold=final)
     assert found.frame["n_corpus"].tolist() == [150, 150]
     assert found.frame["n_gold"].tolist() == [60, 60]
+    said = "test half consulted once by 1 configuration"
+    everybody = (found, nba.multiverse([final], lambda run: 1.0),
+                 nba.regress("Stance == 'pro' ~ 1", corpus, gold=final))  # fmt: skip
+    for one in everybody:
+        assert said in one.to_latex()
+        assert set(pd.read_csv(io.StringIO(one.to_csv()))["looks"]) == {f"Locked split: {said}."}
+    assert "looks" not in nba.multiverse(runs, lambda run: 1.0).to_csv()
     with pytest.raises(ScoringError, match="shaped the prompt"):
         nba.prevalence(corpus, "Stance", gold=best)
 

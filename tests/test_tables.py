@@ -127,7 +127,13 @@ def test_the_columns_are_those_of_the_contract(tmp_path: Path) -> None:
     assert set(SETTINGS) <= set(tables.RUNS_COLUMNS)
     assert len(set(tables.RUNS_COLUMNS)) == len(tables.RUNS_COLUMNS)
     assert tables.RUNS_COLUMNS[43:47] == ("model", "backend", "top_k", "max_tokens")
-    assert tables.RUNS_COLUMNS[-4:] == ("cluster", "test_look", "test_configurations", "model_changes")
+    assert tables.RUNS_COLUMNS[-5:] == (
+        "cluster",
+        "weights",
+        "test_look",
+        "test_configurations",
+        "model_changes",
+    )
     assert ",".join(tables.CLASS_COLUMNS) == CLASSES_HEADER
     put(tmp_path, "a1b2c3d4")
     assert_whole(tmp_path, {"a1b2c3d4": 3})

@@ -11,6 +11,7 @@ from nbannot.measures.accounting import FieldData
 from nbannot.record.run import Run
 from nbannot.record.scoring import field_data
 from nbannot.study.field import Field
+from nbannot.study.sampling_weights import Weighting
 from nbannot.study.task import Task
 
 Compared = Run | Coder
@@ -134,7 +135,7 @@ def _moved(item: Compared, base: Task, columns: Sequence[str]) -> Compared:
 
 
 def aligned(
-    items: Sequence[Compared], f: Field, clusters: Sequence[str] | None, weights: Sequence[float] | None
+    items: Sequence[Compared], f: Field, clusters: Sequence[str] | None, weighting: Weighting | None
 ) -> list[FieldData]:
     """Return one field of every item, with a reference only where every person was given the question."""
     import numpy as np
@@ -143,8 +144,11 @@ def aligned(
     fields = [field_data(item.coding, f, clusters) for item in items]
     reference = field_data(replace(items[0].coding, by_person=False), f, clusters).human
     human = [value if asked else None for value, asked in zip(reference, given, strict=True)]
-    weighting = None if weights is None else np.array(weights)
-    return [replace(data, human=human, weights=weighting) for data in fields]
+    coded = [value is not None for value in human]
+    weights = None if weighting is None else weighting.on(items[0].task.ids, coded)[0]
+    return [
+        replace(data, human=human, weights=None if weights is None else np.array(weights)) for data in fields
+    ]
 
 
 def column_of(task: Task, name: str | None) -> list[str] | None:
@@ -157,24 +161,3 @@ def column_of(task: Task, name: str | None) -> list[str] | None:
             f"the data has no column '{name}'{nearest(name, columns) or '.'}\n  Its columns: {listed(columns, 12)}."
         )
     return list(task.data[name])
-
-
-def weights_of(task: Task, name: str | None) -> list[float] | None:
-    """Return a column of the data as weights: numbers above 0."""
-    cells = column_of(task, name)
-    if cells is None:
-        return None
-    weights, wrong = [], []
-    for cell in cells:
-        try:
-            weights.append(float(cell))
-        except ValueError:
-            weights.append(0.0)
-        if not 0 < weights[-1] < float("inf"):
-            wrong.append(repr(cell))
-    if wrong:
-        raise ScoringError(
-            f"weights must be numbers above 0. Column '{name}' has {listed(dict.fromkeys(wrong))}.\n"
-            "  A weight is 1 / the probability with which the text was sampled."
-        )
-    return weights

@@ -19,7 +19,6 @@ from nbannot.comparing.align import (
     on_the_same_texts,
     refuse_other_fields,
     shared_fields,
-    weights_of,
 )
 from nbannot.comparing.coder import Coder, load_coder
 from nbannot.comparing.found import Comparison, Key
@@ -79,7 +78,8 @@ def compare(
         Column of the data that says which texts belong together (document, author, thread); the task's own setting
         when left out, ``""`` for none.
     weights
-        Column of the data with one over the probability with which each text was sampled.
+        Column of the data with one over the probability with which each text was drawn; the task's own setting, or its
+        ``sample.csv``, when left out, ``""`` for none.
     margin
         How much worse, in units of the metric, is still good enough; to be declared before looking. Adds for every
         pair whether non-inferiority is shown: the interval of the difference lies within the margin.
@@ -106,7 +106,7 @@ def compare(
     chosen = _metrics(fields, metric)
     task = items[0].task
     cluster = task.cluster_column(cluster)
-    clusters, weighting = column_of(task, cluster), weights_of(task, weights)
+    clusters, weighting = column_of(task, cluster), task.weighting(weights)
     data = {f.column: aligned(items, f, clusters, weighting) for f in fields if chosen[f.column]}
     if column is None:
         data = _coded_by_all(data)
@@ -131,7 +131,13 @@ def compare(
         size = sum(not math.isnan(pair.p) for one in adjusted.values() for pair in one.pairs)
         families |= {key[0]: size for key in keys}
     corrected = {key: _corrected(scored[key], key[1], one, seed) for key, one in results.items()}
-    line = _conventions(results, families, family, adjust, weights, _missing(data))
+    weighted = [
+        words
+        for of_runs in data.values()
+        if weighting is not None
+        and (words := weighting.on(task.ids, [value is not None for value in of_runs[0].human])[1])
+    ]
+    line = _conventions(results, families, family, adjust, list(dict.fromkeys(weighted)), _missing(data))
     return Comparison(
         tuple(items),
         results,
@@ -274,7 +280,7 @@ def _conventions(
     families: Mapping[str, int],
     family: str,
     adjust: str,
-    weights: str | None,
+    weighted: Sequence[str],
     missing: Sequence[str],
 ) -> str:
     """Return the line of the paired comparison, with the size of each family."""
@@ -288,4 +294,4 @@ def _conventions(
         sizes = ", ".join(f"{size} in {column}" for column, size in families.items())
         adjusting = f"p and intervals: {words} over the comparisons of each field ({sizes})"
     counted = [f"missing answers counted {WORDS[kind]}" for kind in missing]
-    return " · ".join([how, adjusting, *counted, *([f"weighted by {weights}"] if weights else [])])
+    return " · ".join([how, adjusting, *counted, *(words.rstrip(".") for words in weighted)])

@@ -20,6 +20,7 @@ from nbannot.measures.resample import sample_cells, wilson
 from nbannot.measures.result import Result
 from nbannot.measures.set_distances import sets_agreement
 from nbannot.study.field import Field
+from nbannot.study.sampling_weights import Weighting
 from nbannot.tools.frames import make_frame
 
 if TYPE_CHECKING:
@@ -178,6 +179,7 @@ def field_agreement(
     clusters: Mapping[str, str] | None = None,
     settings: Settings = Settings(2_000),  # noqa: B008 - frozen
     level: str | None = None,
+    weighting: Weighting | None = None,
 ) -> Agreement:
     """Return how far coders agree in one field.
 
@@ -191,29 +193,38 @@ def field_agreement(
         id -> what it belongs to; ``None``: texts are independent.
     level
         Of alpha, if not that of the field's type.
+    weighting
+        What each text counts for; ``None``: all the same.
     """
+    import numpy as np
+
     ids = list(texts)
     groups = None if clusters is None else [clusters[text_id] for text_id in ids]
     is_label = f.type in LEVELS
     known: tuple[Any, ...] = f.labels if is_label else (False, True)
     codes = _codes(f, ids, values, known)
     level = level or LEVELS.get(f.type, "nominal")
+    weights, weighted = (
+        (None, "") if weighting is None else weighting.on(ids, [bool(row.max() >= 0) for row in codes])
+    )
+    per_text = None if weights is None else dict(zip(ids, weights, strict=True))
+    mass = None if weights is None else np.array(weights)
     if f.type == "multiselect":
-        results = _of_sets(ids, values, groups, settings)
+        results = _of_sets(ids, values, groups, mass, settings)
     else:
-        results = counts_agreement(_counts(codes, len(known)), known, level, groups, settings)
+        results = counts_agreement(_counts(codes, len(known)), known, level, groups, settings, mass)
     overall = {name: results[name] for name in OVERALL if name in results}
 
     def pair(a: int, b: int) -> Mapping[str, Result]:
-        return _pair(f, ids, (values[a], values[b]), texts, clusters, settings)
+        return _pair(f, ids, (values[a], values[b]), texts, clusters, per_text, settings)
 
     matrices: dict[str, FloatArray] = {}
     shared: FloatArray | None = None
     if is_label:
         points = label_values(f.labels) if f.type == "likert" else None
-        matrices, shared = pair_matrices(codes, len(known), points)
-    majority = _majority(names, codes, known, groups, settings) if is_label and len(names) > 2 else {}
-    notes = _notes(f, overall, codes, level)
+        matrices, shared = pair_matrices(codes, len(known), points, mass)
+    majority = _majority(names, codes, known, groups, mass, settings) if is_label and len(names) > 2 else {}
+    notes = (*_notes(f, overall, codes, level), *([weighted] if weighted else []))
     return Agreement(f, tuple(names), overall, Pairs(names, pair), majority, notes, matrices, shared)
 
 
@@ -221,11 +232,12 @@ def _of_sets(
     ids: Sequence[str],
     values: Sequence[Mapping[str, Any]],
     groups: Sequence[str] | None,
+    weights: FloatArray | None,
     settings: Settings,
 ) -> dict[str, Result]:
     """Return the agreement of all coders in which options apply."""
     units = [[frozenset(side[i]) for side in values if side.get(i) is not None] for i in ids]
-    results = sets_agreement(units, groups, settings)
+    results = sets_agreement(units, groups, settings, weights)
     n = results["krippendorff_alpha"]
     return results | {
         "gwet_ac1": Result(math.nan, n=n.n, n_answered=n.n_answered, reason="not for sets of options")
@@ -271,26 +283,35 @@ def _pair(
     sides: tuple[Mapping[str, Any], Mapping[str, Any]],
     texts: Mapping[str, str],
     clusters: Mapping[str, str] | None,
+    per_text: Mapping[str, float] | None,
     settings: Settings,
 ) -> dict[str, Result]:
     """Return the pairwise measures of two coders on the texts that both coded."""
+    import numpy as np
+
     both = [i for i in ids if all(side.get(i) is not None for side in sides)]
     if not both:
         return dict.fromkeys(PAIRWISE[f.type], Result(math.nan, reason="no text in common"))
     one, two = ([side[i] for i in both] for side in sides)
     groups = None if clusters is None else [clusters[i] for i in both]
+    weights = None if per_text is None else np.array([per_text[i] for i in both])
     if f.type in LEVELS:
-        return _labels(f, one, two, groups, settings)
+        return _labels(f, one, two, groups, weights, settings)
     if f.type == "span":
         one, two = ([[(s["start"], s["end"], s["label"]) for s in v] for v in side] for side in (one, two))
     where = [texts[i] for i in both] if f.type == "span" else None
-    data = FieldData(f.type, f.labels, one, two, texts=where, clusters=groups)
+    data = FieldData(f.type, f.labels, one, two, texts=where, clusters=groups, weights=weights)
     results = score_field(data, n_resamples=settings.n_resamples, seed=settings.seed).results
     return {name: results[name] for name in PAIRWISE[f.type]}
 
 
 def _labels(
-    f: Field, one: Sequence[Any], two: Sequence[Any], groups: Sequence[str] | None, settings: Settings
+    f: Field,
+    one: Sequence[Any],
+    two: Sequence[Any],
+    groups: Sequence[str] | None,
+    weights: FloatArray | None,
+    settings: Settings,
 ) -> dict[str, Result]:
     """Return kappa and agreement of two complete lists of labels."""
     import numpy as np
@@ -298,7 +319,9 @@ def _labels(
     k, n = len(f.labels), len(one)
     place = {label: i for i, label in enumerate(f.labels)}
     cells = np.array([place[a] * k + place[b] for a, b in zip(one, two, strict=True)], dtype=np.int64)
-    sample = sample_cells(cells, k * k, None if groups is None else unit_codes(groups), None, settings.seed)
+    sample = sample_cells(
+        cells, k * k, None if groups is None else unit_codes(groups), weights, settings.seed
+    )
     values = label_values(f.labels) if f.type == "likert" else None
 
     def evaluate(totals: Any) -> dict[str, Any]:
@@ -335,12 +358,13 @@ def _majority(
     codes: IntArray,
     known: Sequence[Any],
     groups: Sequence[str] | None,
+    weights: FloatArray | None,
     settings: Settings,
 ) -> dict[str, Result]:
     """Return each coder's agreement with the majority of the others; ties stay unresolved and are left out."""
-    if groups is not None:
+    if groups is not None or weights is not None:
         return {
-            name: _clustered_majority(codes, coder, len(known), groups, settings)
+            name: _resampled_majority(codes, coder, len(known), groups, weights, settings)
             for coder, name in enumerate(names)
         }
     results = {}
@@ -353,8 +377,13 @@ def _majority(
     return results
 
 
-def _clustered_majority(
-    codes: IntArray, coder: int, k: int, groups: Sequence[str], settings: Settings
+def _resampled_majority(
+    codes: IntArray,
+    coder: int,
+    k: int,
+    groups: Sequence[str] | None,
+    weights: FloatArray | None,
+    settings: Settings,
 ) -> Result:
     human, model, kept = [], [], []
     others = _counts(codes, k)
@@ -366,8 +395,15 @@ def _clustered_majority(
         if code >= 0 and most > 0 and (counts == most).sum() == 1:
             human.append(1)
             model.append(int(counts.argmax() == code))
-            kept.append(groups[row])
-    data = FieldData("checkbox", (0, 1), human, model, clusters=kept)
+            kept.append(row)
+    data = FieldData(
+        "checkbox",
+        (0, 1),
+        human,
+        model,
+        clusters=None if groups is None else [groups[row] for row in kept],
+        weights=None if weights is None else weights[kept],
+    )
     return score_field(data, n_resamples=settings.n_resamples, seed=settings.seed).results["accuracy"]
 
 

@@ -264,15 +264,25 @@ class Comparison(Shown):
         label: str | None = None,
     ) -> str:
         """Return the pairs (`frame`) or the runs (`ranking`) as a LaTeX table; see `nbannot.record.export.to_latex`."""
-        return export.to_latex(self._table(table), caption, label, note=self._looks)
+        return export.to_latex(self._table(table), caption, label, note=self._note)
 
     def to_markdown(self, table: Literal["pairs", "ranking"] = "pairs") -> str:
         """Return the pairs (`frame`) or the runs (`ranking`) as a Markdown table."""
-        return export.to_markdown(self._table(table), note=self._looks)
+        return export.to_markdown(self._table(table), note=self._note)
 
     def to_csv(self, table: Literal["pairs", "ranking"] = "pairs") -> str:
-        """Return the pairs (`frame`) or the runs (`ranking`) as CSV, every digit."""
-        return export.to_csv(self._table(table))
+        """Return the pairs (`frame`) or the runs (`ranking`) as CSV, every digit; looks at a test half are a column."""
+        return export.to_csv(self._table(table), looks=self._looks)
+
+    @property
+    def _note(self) -> str:
+        """What must stand below a table wherever it is carried: looks at the test half, and what texts count for."""
+        weighted = [
+            f"{part}."
+            for part in self.conventions.split(" · ")
+            if part.startswith(("Weighted by", "Not weighted"))
+        ]
+        return " ".join(filter(None, [self._looks, *weighted]))
 
     @property
     def _looks(self) -> str:

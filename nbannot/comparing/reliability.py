@@ -29,6 +29,7 @@ from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
 from nbannot.study.field import Field
 from nbannot.study.reading import read_csv
+from nbannot.study.sampling_weights import Weighting
 from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
 from nbannot.tools.memory import no_search_for_cycles
@@ -159,6 +160,7 @@ def agreement(
     codebook: Codebook | None = None,
     level: Level = "nominal",
     cluster: str | None = None,
+    weights: str | None = None,
     n_resamples: int = 2_000,
     seed: int = 1,
     output_root: str | Path = OUTPUT_ROOT,
@@ -189,6 +191,9 @@ def agreement(
         Of tables without a codebook: nominal, or, for numbers, ordinal, interval, ratio.
     cluster
         Column of the data that says which texts belong together (the task's own when left out).
+    weights
+        Column of the data with one over the probability with which each text was drawn; the task's own, or its
+        ``sample.csv``, when left out, ``""`` for none.
     n_resamples, seed
         Of the intervals, which resample texts. Those of a pair are made when it is looked at.
 
@@ -204,16 +209,16 @@ def agreement(
     """
     settings = Settings(n_resamples, seed)
     if isinstance(source, Run | Coder) or _are_compared(source):
-        return _of_compared(source, column, cluster, settings)
+        return _of_compared(source, column, cluster, weights, settings)
     if isinstance(source, str | Path) and str(source).endswith(".csv"):
         source = read_csv(Path(source).expanduser(), delimiter=None)
     if isinstance(source, Task | str | Path):
         task = as_task(source, RunConfig())
         chosen = [runs] if isinstance(runs, Run) else list(runs)
-        return _of_task(task, column, coders, chosen, cluster, settings, output_root)
-    if cluster is not None:
+        return _of_task(task, column, coders, chosen, cluster, weights, settings, output_root)
+    if named := "cluster" if cluster is not None else "weights" if weights is not None else "":
         raise ScoringError(
-            "cluster= names a column of a task's data.\n  Give the task: agreement(task, cluster=...)."
+            f"{named}= names a column of a task's data.\n  Give the task: agreement(task, {named}=...)."
         )
     people = labels_in_tables(source, coder=coder, coders=coders, id_column=id_column, column=column)
     _refuse_few(people)
@@ -242,17 +247,22 @@ def _are_compared(source: Any) -> bool:
 
 
 def _of_compared(
-    coders: Sequence[Compared], column: str | None, cluster: str | None, settings: Settings
+    coders: Sequence[Compared],
+    column: str | None,
+    cluster: str | None,
+    weights: str | None,
+    settings: Settings,
 ) -> Agreement:
     coders = given_items(coders)
     _refuse_few(coders)
     refuse_other_fields(coders)
     f = shared_field(coders, column, "not every coder coded")
     cluster = coders[0].task.cluster_column(cluster)
+    weighting = coders[0].task.weighting(weights)
     texts, groups = _texts(coders, cluster)
     values = [dict(zip(_joined(c), c.coding.values(f.column), strict=True)) for c in coders]
     names = [c.run_id for c in coders]
-    agreed = field_agreement(f, names, values, texts, groups if cluster else None, settings)
+    agreed = field_agreement(f, names, values, texts, groups if cluster else None, settings, None, weighting)
     left_out = [f"{c.run_id}: {c.left_out}, left out." for c in coders if isinstance(c, Coder) and c.left_out]
     return replace(agreed, notes=(*agreed.notes, *left_out))
 
@@ -263,6 +273,7 @@ def _of_task(
     coders: Sequence[str] | None,
     runs: Sequence[Run],
     cluster: str | None,
+    weights: str | None,
     settings: Settings,
     output_root: str | Path,
 ) -> Agreements:
@@ -279,7 +290,7 @@ def _of_task(
     texts = {i: text for i, text in zip(task.ids, task.texts, strict=True) if i in coded}
     clusters = dict(zip(task.ids, groups, strict=True)) if groups is not None else None
     with no_search_for_cycles():
-        agreed = _agreed(used, people, texts, clusters, settings, None)
+        agreed = _agreed(used, people, texts, clusters, settings, None, task.weighting(weights))
     told = {
         name: told_by_log(path.with_name(f"{name}{LOG}"))
         for name, path in coder_files(task, output_root).items()
@@ -311,12 +322,13 @@ def _agreed(
     clusters: Mapping[str, str] | None,
     settings: Settings,
     level: str | None,
+    weighting: Weighting | None = None,
 ) -> dict[str, Agreement]:
     agreements = {}
     for f in fields:
         labels = _by_coder(people, f.column)
         agreements[f.column] = field_agreement(
-            f, list(labels), list(labels.values()), texts, clusters, settings, level
+            f, list(labels), list(labels.values()), texts, clusters, settings, level, weighting
         )
     return agreements
 

@@ -11,11 +11,11 @@ from importlib import resources
 from pathlib import Path
 
 from nbannot.errors import ScoringError, listed
+from nbannot.study.sampling_weights import SAMPLE as SAMPLE
 from nbannot.study.task import Task
 
 CODERS = "coders"
 ASSIGNMENT = "assignment.csv"
-SAMPLE = "sample.csv"
 ADJUDICATION = "adjudication.jsonl"
 CONSENSUS = "consensus.csv"
 LOG = ".log.jsonl"

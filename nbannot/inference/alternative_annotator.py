@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nbannot.comparing.align import Compared, given_items, refuse_other_fields, shared_field
 from nbannot.errors import ScoringError, listed
 from nbannot.inference.alternative_page import Against, AltTest
+from nbannot.inference.finding import looks_at, not_weighted
 from nbannot.report.words import plural
 from nbannot.tools.imports import load
 
@@ -120,7 +121,11 @@ def alt_test(
         ceiling_high=ceiling[1],
         n=table.n,
         measure=table.measure,
-        notes=_notes(table, coders_found, cluster, expert),
+        notes=(
+            *_notes(table, coders_found, cluster, expert),
+            *not_weighted(candidate.task, "this test"),
+            *looks_at(candidate.task),
+        ),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from nbannot.asking.answers import batch_offset, calibrate
 from nbannot.errors import ScoringError, listed
 from nbannot.inference.calibration_page import Bin, Calibrated, Calibration
-from nbannot.inference.finding import in_range
+from nbannot.inference.finding import in_range, looks_at, not_weighted
 from nbannot.inference.gold import ASKED_ALIKE, field_of
 from nbannot.measures import calibration as measure
 from nbannot.measures.resample import wilson
@@ -84,7 +84,8 @@ def calibration(
     if dev is not None:
         _refuse_other_dev(run, dev, f)
     notes: list[str] = []
-    told = told_of(_opened(run, reason), f, notes)
+    opened = _opened(run, reason)
+    told = told_of(opened, f, notes)
     make = _Maker(f, level, n_resamples, seed)
     made = [make.form(AS_TOLD, told)]
     temperature = threshold = math.nan
@@ -107,6 +108,7 @@ def calibration(
         notes.append(
             "These probabilities are batch-calibrated already, on texts of the run and without labels."
         )
+    notes += [*not_weighted(opened.task, "calibration"), *looks_at(opened.task)]
     forms, bins = zip(*made, strict=True)
     return Calibration(
         f,

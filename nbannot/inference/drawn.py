@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nbannot.comparing.align import column_of, weights_of
-from nbannot.comparing.study_folder import SAMPLE as SAMPLE_FILE
+from nbannot.comparing.align import column_of
 from nbannot.comparing.study_folder import study_folders
 from nbannot.errors import ScoringError, listed
 from nbannot.measures.result import FloatArray, IntArray
 from nbannot.report.words import plural
 from nbannot.study.field import Field
-from nbannot.study.reading import read_csv
+from nbannot.study.sampling_weights import SAMPLE as SAMPLE_FILE
+from nbannot.study.sampling_weights import Weighting, number_of, sample_file, weighting_of
 from nbannot.study.task import Task
 
 NOT_APPLICABLE = "not applicable"
@@ -57,6 +57,11 @@ class Measured:
     notes: tuple[str, ...]
 
     @property
+    def stratum(self) -> IntArray:
+        """(N,) the model's label, and one after the last where it gave no valid answer."""
+        return np.where(self.model < 0, len(self.labels), self.model)
+
+    @property
     def gold(self) -> IntArray:
         """Positions of the texts with a human label."""
         return np.flatnonzero(self.human >= 0)
@@ -80,8 +85,18 @@ def sample_weights(
             "weights= and probability= say the same (weight = 1 / probability): give one of them."
         )
     gold = np.flatnonzero(human >= 0)
+    stored = None
     if probability is None and weights is None:
-        stored = _sample_file(task)
+        kept = task.weights
+        weights = kept if isinstance(kept, str) else None
+        stored = (
+            {i: 1 / w for i, w in kept.of.items()}
+            if isinstance(kept, Weighting)
+            else None
+            if weights == ""
+            else sample_file(study_folders(task), task.ids)
+        )
+    if probability is None and not weights:
         if stored is None:
             return np.ones(len(human)), sampled
         outside = [row for row in gold.tolist() if task.ids[row] not in stored]
@@ -103,17 +118,23 @@ def sample_weights(
         probabilities = np.array([stored.get(i, 1.0) for i in task.ids])
         notes.append(f"Sampling probabilities from {SAMPLE_FILE}.")
         return 1 / probabilities, "known"
-    if weights is not None:
-        chosen = task.select(ids=[task.ids[row] for row in gold.tolist()])
+    if weights:
+        of = weighting_of(task.data[gold.tolist()], [task.ids[row] for row in gold.tolist()], weights).of
+        blank = [task.ids[row] for row in gold.tolist() if task.ids[row] not in of]
+        if blank:
+            raise ScoringError(
+                f"{plural(len(blank), 'text')} with a human label have no weight in '{weights}': {listed(blank, 3)}.\n"
+                "  A coded text needs 1 / the probability with which it was drawn."
+            )
         probabilities = np.ones(len(human))
-        probabilities[gold] = np.array(weights_of(chosen, weights))
+        probabilities[gold] = [of[task.ids[row]] for row in gold.tolist()]
         notes.append(f"Weights (1 / probability of being sampled) from the column '{weights}'.")
         return probabilities, "known"
     cells = column_of(task, probability) or []
     probabilities = np.ones(len(human))
     wrong = []
     for row in gold.tolist():
-        value = _float(cells[row])
+        value = number_of(cells[row])
         if not 0 < value <= 1:
             wrong.append(repr(cells[row]))
         probabilities[row] = 1 / value if value else math.inf
@@ -123,37 +144,6 @@ def sample_weights(
         )
     notes.append(f"Sampling probabilities from the column '{probability}'.")
     return probabilities, "known"
-
-
-def _sample_file(task: Task) -> dict[str, float] | None:
-    """Return id -> probability of the sample of this task that was drawn for people; None without one."""
-    path = next((p for folder in study_folders(task) if (p := folder / SAMPLE_FILE).exists()), None)
-    if path is None:
-        return None
-    table = read_csv(path)
-    if not {"text_id", "probability"} <= set(table.columns):
-        raise ScoringError(
-            f"{path} needs the columns text_id and probability. It has {listed(table.columns)}."
-        )
-    ids = set(task.ids)
-    probabilities = {
-        i: _float(p) for i, p in zip(table["text_id"], table["probability"], strict=True) if i in ids
-    }
-    if not probabilities:  # the sample of another corpus of this name
-        return None
-    wrong = [i for i, p in probabilities.items() if not 0 < p <= 1]
-    if wrong:
-        raise ScoringError(
-            f"{path}: probabilities must be above 0 and at most 1. Wrong at {listed(wrong, 3)}."
-        )
-    return probabilities
-
-
-def _float(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return math.nan
 
 
 def weighted_by_label(labels: Measured, groups: str | None) -> Measured:
@@ -168,11 +158,10 @@ def weighted_by_label(labels: Measured, groups: str | None) -> Measured:
 def _cells(labels: Measured, groups: str | None) -> tuple[IntArray, int, int]:
     """Return each text's cell of group and model label, how many cells there are, and how many per group."""
     k = len(labels.labels) + 1
-    stratum = np.where(labels.model < 0, k - 1, labels.model)
     if groups is None:
-        return stratum, k, k
+        return labels.stratum, k, k
     codes, names = group_codes(labels.column(groups))
-    return codes * k + stratum, k * len(names), k
+    return codes * k + labels.stratum, k * len(names), k
 
 
 def checked(labels: Measured, groups: str | None, *, declared: bool) -> str:
@@ -232,7 +221,11 @@ def group_codes(names: Sequence[str]) -> tuple[IntArray, list[str]]:
     """Return each text's group as a position, and the groups in order: numbers by size, words by alphabet."""
     known = sorted(
         set(names),
-        key=lambda n: (math.isnan(_float(n)), _float(n) if n and not math.isnan(_float(n)) else 0, n),
+        key=lambda n: (
+            math.isnan(number_of(n)),
+            number_of(n) if n and not math.isnan(number_of(n)) else 0,
+            n,
+        ),
     )
     place = {name: code for code, name in enumerate(known)}
     return np.fromiter((place[n] for n in names), dtype=np.int64, count=len(names)), known

@@ -11,6 +11,7 @@ from nbannot.page.blocks import Block
 from nbannot.page.digits import NONE, number
 from nbannot.page.shown import Shown
 from nbannot.record import export
+from nbannot.study.task import Task
 from nbannot.tools.frames import Frame
 
 Drawn = tuple[str, Sequence[tuple[str, float, float, float]]]
@@ -60,8 +61,25 @@ class Finding(Shown):
         return export.to_markdown(self.frame, note=self._looks)
 
     def to_csv(self) -> str:
-        """Return the frame as CSV, every digit."""
-        return export.to_csv(self.frame)
+        """Return the frame as CSV, every digit; how often a test half was consulted is a column of it."""
+        return export.to_csv(self.frame, looks=self._looks)
+
+
+def looks_at(*tasks: Task) -> list[str]:
+    """Return how often the opened test halves of these tasks were consulted, for the notes of a finding."""
+    locks = [task.split_lock for task in tasks if task.split_lock is not None and task.split_lock.opened]
+    return list(dict.fromkeys(f"{LOCKED}{lock.words}." for lock in locks))
+
+
+def not_weighted(task: Task, what: str) -> list[str]:
+    """Return the sentence of a finding that counts all texts alike though they were drawn with different chances."""
+    weighting = task.weighting()
+    if weighting is None or len({round(w, 9) for w in weighting.of.values()}) < 2:
+        return []
+    return [
+        f"Texts were drawn with different probabilities ({weighting.source}); {what} counts each of them alike, and "
+        "describes these texts."
+    ]
 
 
 def p_text(p: float) -> str:

@@ -24,7 +24,7 @@ from nbannot.inference.drawn import (
     sample_weights,
     weighted_by_label,
 )
-from nbannot.inference.finding import LOCKED
+from nbannot.inference.finding import looks_at
 from nbannot.measures.result import IntArray
 from nbannot.record.run import Run
 from nbannot.report.words import plural
@@ -183,6 +183,7 @@ def _joined(corpus: Run, gold: Any, f: Field, notes: list[str]) -> Run:
     if book.hash != corpus.task.codebook.hash:
         raise ScoringError("gold and corpus have different codebooks; their labels do not mean the same.")
     if not isinstance(gold, Run):
+        notes += looks_at(gold if isinstance(gold, Task) else gold.task)
         return corpus
     if gold.config.get("split") == "dev":
         raise ScoringError(
@@ -196,6 +197,7 @@ def _joined(corpus: Run, gold: Any, f: Field, notes: list[str]) -> Run:
             f"({gold.run_id}, {corpus.run_id}).\n  Its errors there say nothing about its errors here: annotate the "
             "corpus with gold.config."
         )
+    notes += looks_at(gold.task)
     notes.append("Model, prompt and settings are the same on gold and corpus (compared by their hashes).")
     known = set(corpus.task.ids)
     rows = [row for row, i in enumerate(gold.task.ids) if i not in known]
@@ -248,7 +250,7 @@ def _usable(task: Task, human: IntArray, notes: list[str]) -> IntArray:
                 f"{plural(int(dev.sum()), 'text')} of dev, which shaped the prompt: their labels are left out."
             )
         human = np.where(dev, -1, human)
-        notes.append(f"{LOCKED}{lock.words}.")
+        notes += [note for note in looks_at(task) if note not in notes]
     examples = {e.text.strip() for f in task.codebook for e in f.examples if e.text.strip()}
     if not examples:
         return human

@@ -92,13 +92,17 @@ def _has(value: Any, label: str) -> bool:
 def _against(run: Run, f: Field, coder: Coder | None) -> FieldData:
     """Return a field of a run beside the task's labels, or beside one person's."""
     if coder is None:
-        return field_data(run.coding, f)
+        return field_data(run.coding, f, weighting=run.task.weighting())
     data = field_data(run.coding, f)
     labels = dict(
         zip(coder.task.ids, field_data(replace(coder.coding, by_person=True), f).model, strict=True)
     )
     human = [labels.get(i) for i in run.task.ids]
-    return replace(data, human=human, human_applies=None)
+    weighting = run.task.weighting()
+    weights = None if weighting is None else weighting.on(run.task.ids, [h is not None for h in human])[0]
+    return replace(
+        data, human=human, human_applies=None, weights=None if weights is None else np.array(weights)
+    )
 
 
 def _accuracy(data: Sequence[FieldData], k: int, clusters: Sequence[str] | None, f: Field) -> Values:
@@ -109,22 +113,31 @@ def _accuracy(data: Sequence[FieldData], k: int, clusters: Sequence[str] | None,
     right = [[float(h == m) for h, m in zip(one.human, one.model, strict=True)] for one in data]
     per_text = np.array(right).T[used]
     groups = None if clusters is None else [c for c, u in zip(clusters, used.tolist(), strict=True) if u]
-    return over_texts(per_text, k, groups, f"accuracy in {f.name}")
+    weights = None if data[0].weights is None else np.asarray(data[0].weights)[used]
+    return over_texts(per_text, k, groups, f"accuracy in {f.name}", weights)
 
 
-def over_texts(per_text: FloatArray, k: int, clusters: Sequence[str] | None, name: str) -> Values:
-    """Return a statistic that is a mean over texts: its variance is known without resampling."""
+def over_texts(
+    per_text: FloatArray,
+    k: int,
+    clusters: Sequence[str] | None,
+    name: str,
+    weights: FloatArray | None = None,
+) -> Values:
+    """Return a statistic that is a (weighted) mean over texts: its variance is known without resampling."""
     n = len(per_text)
     if n < 2:
         raise ScoringError("two texts at least are needed for an error over texts.")
-    apart = per_text.mean(1) - per_text.mean()
+    w = np.ones(n) if weights is None else weights / weights.mean()
+    mean = w @ per_text / n
+    apart = w * (per_text.mean(1) - mean.mean())
     if clusters is None:
         variance, df = float((apart**2).sum()) / (n * (n - 1)), float(n - 1)
     else:
         sums = np.bincount(unit_codes(clusters), apart)
         g = len(sums)
         variance, df = float((sums**2).sum()) / n**2 * g / max(1, g - 1), float(max(1, g - 1))
-    return Values(per_text.mean(0).reshape(-1, k), variance, df, name, (0.0, 1.0))
+    return Values(mean.reshape(-1, k), variance, df, name, (0.0, 1.0))
 
 
 def _of_metric(
@@ -168,7 +181,7 @@ def _rows(data: FieldData, rows: Sequence[int]) -> FieldData:
     return replace(
         data, human=of(data.human), model=of(data.model), human_applies=of(data.human_applies),
         model_applies=of(data.model_applies), gate_unanswered=of(data.gate_unanswered), texts=of(data.texts),
-        missing_reason=of(data.missing_reason), unaligned=of(data.unaligned),
+        missing_reason=of(data.missing_reason), unaligned=of(data.unaligned), weights=of(data.weights),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbannot.comparing.names import names_of
 from nbannot.errors import NbannotError
-from nbannot.inference.finding import Drawn, Finding, plain
+from nbannot.inference.finding import Drawn, Finding, looks_at, plain
 from nbannot.page.blocks import Block, Bullets, Cell, Grid, Heading, Para, Row
 from nbannot.page.digits import interval, share
 from nbannot.report.words import plural
@@ -43,6 +43,7 @@ class Multiverse(Finding):
     names: tuple[str, ...]
     estimates: tuple[Estimate, ...]
     gold: Estimate | None
+    notes: tuple[str, ...] = ()
 
     @property
     def known(self) -> list[Estimate]:
@@ -143,7 +144,7 @@ class Multiverse(Finding):
             Heading("The same estimate under every run", 1, plural(len(self.runs), "run")),
             Para(sentence, "notice"),
             Grid(["run", "estimate", "95%", "says"], rows, "lril"),
-            Bullets(LIMITS, "quiet"),
+            Bullets((*self.notes, *LIMITS), "quiet"),
         ]
 
     def __repr__(self) -> str:
@@ -185,5 +186,5 @@ def multiverse(runs: Sequence[Run], estimator: Estimator, *, gold: Any = None) -
     names = names_of(items)
     return Multiverse(
         tuple(items), tuple(names[run.run_id] for run in items), tuple(estimates),
-        None if gold is None else read_estimate(gold),
+        None if gold is None else read_estimate(gold), tuple(looks_at(*(run.task for run in items))),
     )  # fmt: skip

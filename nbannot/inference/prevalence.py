@@ -137,7 +137,7 @@ def _table(labels: Measured, groups: Any, n_groups: int) -> GoldTable:
 
     x = len(labels.labels)
     k = x + 1
-    stratum = np.where(labels.model < 0, x, labels.model)
+    stratum = labels.stratum
     corpus = np.bincount(groups * k + stratum, minlength=n_groups * k).reshape(n_groups, k).astype(float)
     gold = labels.gold
     cell = (groups[gold] * x + labels.human[gold]) * k + stratum[gold]
@@ -162,25 +162,34 @@ def _shares(
     table = _table(labels, groups, len(names))
     estimate = post_stratified(table, population=population, ordered=labels.field.type == "likert")
     x = len(labels.labels)
-    tails = [normal_quantile(1 - (1 - level) / 2 / m) for m in (1, x if x > 2 else 1)]
-    quantiles = np.tile(tails, (len(names), 1))
+    sides = [1 - (1 - level) / 2 / m for m in (1, x if x > 2 else 1)]
+    quantiles = np.tile([normal_quantile(side) for side in sides], (len(names), 1))
     se, clusters = estimate.se, None
     if cluster is not None:
         gold = labels.gold
         units = unit_codes(labels.column(cluster))[gold]
-        stratum = np.where(labels.model < 0, x, labels.model)[gold]
         se, clusters = clustered_se(
-            estimate, table, groups[gold], labels.human[gold], stratum, labels.weights[gold], units
+            estimate,
+            table,
+            groups[gold],
+            labels.human[gold],
+            labels.stratum[gold],
+            labels.weights[gold],
+            units,
         )
         for g, n_clusters in enumerate(clusters.tolist()):
             if n_clusters > 1:
-                sides = [1 - (1 - level) / 2 / m for m in (1, x if x > 2 else 1)]
                 quantiles[g] = [t_quantile(side, n_clusters - 1) for side in sides]
     shape = estimate.value.shape
     counted, positives = table.counts.sum(2), table.weight.sum(2)
     n_gold = np.broadcast_to(table.counts.sum((1, 2))[:, None], shape)
     mass = np.broadcast_to(positives.sum(1)[:, None], shape)
     n_eff = n_gold if table.equal else np.nan_to_num(ratio(mass**2, table.weight2.sum((1, 2))[:, None]))
+    with_label, without = counted, n_gold - counted
+    if not table.equal:
+        squares = table.weight2.sum(2)
+        with_label = np.nan_to_num(ratio(positives**2, squares))
+        without = np.nan_to_num(ratio((mass - positives) ** 2, squares.sum(1, keepdims=True) - squares))
     hits, called = np.einsum("gxx->gx", table.weight[:, :, :x]), table.weight[:, :, :x].sum(1)
     only = ratio(positives, mass)
     wrong, missed = ratio(called - hits, mass - positives), ratio(positives - hits, positives)
@@ -197,9 +206,9 @@ def _shares(
         "se": se,
         "se_classical": estimate.se_classical,
         "false_positive_rate": wrong,
-        **_wilson("false_positive", wrong, n_gold - counted, level),
+        **_wilson("false_positive", wrong, without, level),
         "false_negative_rate": missed,
-        **_wilson("false_negative", missed, counted, level),
+        **_wilson("false_negative", missed, with_label, level),
     }
     for name, tuned in (("ppi", False), ("ppi_tuned", True)):
         numbers |= dict(

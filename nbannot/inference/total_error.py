@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbannot.errors import ScoringError, listed
-from nbannot.inference.finding import MANY, Drawn, Finding, plain
+from nbannot.inference.finding import MANY, Drawn, Finding, looks_at, plain
 from nbannot.page.blocks import Block, Bullets, Cell, Grid, Heading, Para, Row
 from nbannot.page.digits import count, interval, share
 from nbannot.report.words import plural
@@ -267,6 +267,7 @@ def _result(
         )
     holds = sorted(held) or ["nothing"]
     notes.append(f"Holds fixed: {listed(holds)}. The grid is taken as crossed; repeats are what is left.")
+    notes += looks_at(*(run.task for run in runs))
     designs = _designs(parts, mean, kept, estimate, runs)
     return TotalError(
         name=name,

@@ -17,7 +17,7 @@ from nbannot.comparing.comparison import HEADLINE
 from nbannot.comparing.names import names_of
 from nbannot.comparing.took import energy_of, seconds_of
 from nbannot.errors import ScoringError
-from nbannot.inference.finding import Drawn, Finding, plain
+from nbannot.inference.finding import Drawn, Finding, looks_at, plain
 from nbannot.inference.gold import field_of
 from nbannot.page.blocks import Block, Bullets, Cell, Grid, Heading, Para, Row
 from nbannot.page.digits import count, interval
@@ -64,6 +64,7 @@ class Understudy(Finding):
     level: float
     final: str
     candidates: tuple[Candidate, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def frame(self) -> Frame:
@@ -100,7 +101,7 @@ class Understudy(Finding):
             Heading("Understudy", 1, f"{self.field.name}, margin ±{self.margin:g}"),
             Para(sentence, "notice"),
             Grid(header, rows, "lrrilr"),
-            Bullets(LIMITS, "quiet"),
+            Bullets((*self.notes, *LIMITS), "quiet"),
         ]
 
     def __repr__(self) -> str:
@@ -157,7 +158,8 @@ def understudy(
     items = on_the_same_texts(items, [f])
     from nbannot.measures.paired import compare_two
 
-    data = aligned(items, f, column_of(items[0].task, items[0].task.cluster_column(cluster)), None)
+    weighting = items[0].task.weighting()
+    data = aligned(items, f, column_of(items[0].task, items[0].task.cluster_column(cluster)), weighting)
     name = metric or HEADLINE[f.type]
     names = names_of(items)
     rates = []
@@ -171,5 +173,10 @@ def understudy(
                 seconds_of(item), energy_of(item), pair.reason,
             )
         )  # fmt: skip
+    notes = looks_at(final.task)
+    if weighting is not None and (
+        words := weighting.on(final.task.ids, [h is not None for h in data[0].human])[1]
+    ):
+        notes.append(words)
     rates.sort(key=lambda one: (not one.equivalent, -one.value if one.value == one.value else 0.0))
-    return Understudy(f, name, float(margin), 1 - 2 * alpha, names[final.run_id], tuple(rates))
+    return Understudy(f, name, float(margin), 1 - 2 * alpha, names[final.run_id], tuple(rates), tuple(notes))

@@ -185,8 +185,12 @@ def counts_agreement(
     level: str = "nominal",
     clusters: Sequence[Hashable] | None = None,
     settings: Settings = Settings(),  # noqa: B008 - frozen
+    weights: FloatArray | None = None,
 ) -> dict[str, Result]:
-    """Return the same as `coder_agreement` from the (units, q) table of how many coders gave each of `known`."""
+    """Return the same as `coder_agreement` from the (units, q) table of how many coders gave each of `known`.
+
+    With `weights`, one per unit (1 on average), every unit's coincidences and shares count as often.
+    """
     numeric = level != "nominal" and all(isinstance(value, int | float) for value in known)
 
     def evaluate(totals: FloatArray) -> Mapping[str, FloatArray]:
@@ -203,7 +207,7 @@ def counts_agreement(
         return values
 
     sample = sample_rows(
-        unit_statistics(counts), None if clusters is None else unit_codes(clusters), seed=settings.seed
+        unit_statistics(counts), None if clusters is None else unit_codes(clusters), weights, settings.seed
     )
     n_pairable = int((counts.sum(1) > 1).sum())
     labels = tuple(str(value) for value in known)
@@ -227,7 +231,7 @@ def counts_agreement(
     }
     for name, result in values.items():
         if result.defined:
-            alpha = package_alpha(counts, levels[name], known) if name in levels else None
+            alpha = package_alpha(counts, levels[name], known) if name in levels and weights is None else None
             values[name] = replace(
                 result, value=result.value if alpha is None else alpha, se=intervals.error(name)
             )

@@ -16,7 +16,10 @@ def label_planes(codes: IntArray, k: int) -> FloatArray:
 
 
 def pair_matrices(
-    codes: IntArray, k: int, values: Sequence[float] | FloatArray | None = None
+    codes: IntArray,
+    k: int,
+    values: Sequence[float] | FloatArray | None = None,
+    weights: FloatArray | None = None,
 ) -> tuple[dict[str, FloatArray], FloatArray]:
     """Return measure -> (coders, coders) matrix over the units that both coded, and the numbers of those units.
 
@@ -24,6 +27,7 @@ def pair_matrices(
     ----------
     codes : (units, coders) labels as 0 … k-1, -1 for none.
     values : the scale points in the order of the labels, for the quadratic kappa as well.
+    weights : (units,) what each unit counts for; None: all 1. The numbers of units are not weighted.
 
     Returns
     -------
@@ -32,6 +36,10 @@ def pair_matrices(
     """
     planes = label_planes(codes, k)
     rated = planes.sum(0)
+    shared = rated.T @ rated
+    if weights is not None:  # each product of two coders' columns holds a unit's weight once
+        planes = planes * np.sqrt(weights)[:, None]
+        rated = planes.sum(0)
     n = rated.T @ rated
     agreed = np.einsum("kua,kub->ab", planes, planes, optimize=True)
     shares = np.stack([plane.T @ rated for plane in planes])  # label counts of a on what b coded, too
@@ -49,7 +57,7 @@ def pair_matrices(
         apart = mean_square + mean_square.T - 2 * ratio(x.T @ x, n)
         expected = mean_square + mean_square.T - 2 * mean * mean.T
         matrices["quadratic_kappa"] = 1 - ratio(apart, np.where(expected > 1e-12, expected, 0.0))
-    return matrices, n
+    return matrices, shared
 
 
 def against_majority(codes: IntArray, k: int) -> tuple[IntArray, IntArray]:

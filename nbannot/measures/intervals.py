@@ -147,7 +147,10 @@ class Intervals:
         if zero_width(low, high):
             if proportion_of is None:
                 return NAN, NAN, "", SAME_VALUE
-            units = self.sample.n_units
+            units = float(self.sample.n_units)
+            if self.sample.n_effective is not None:
+                proportion_of *= self.sample.n_effective / max(1, self.blank.n)
+            units = min(units, proportion_of)
             return *wilson(value * units, units, level), "Wilson on units", few
         doubts = [few]
         if share < 1 - UNDEFINED_SHARE:
@@ -169,8 +172,11 @@ class Intervals:
         """Return how the intervals were made, for the line of conventions."""
         s = self.settings
         unit = "row" if self.sample.n_clusters is None else f"cluster ({self.sample.n_clusters})"
+        n = self.sample.n_effective
+        weighted = "" if n is None else f"weighted by 1/π (effective n {n:,.0f}) · "
         return (
-            f"{s.level:.0%} {self.sample.method}, B={s.n_resamples:,}, seed {s.seed}, resampling unit={unit}; "
+            f"{weighted}{s.level:.0%} {self.sample.method}, B={s.n_resamples:,}, seed {s.seed}, "
+            f"resampling unit={unit}; "
             f"proportions: {'Wilson' if self.sample.simple else 'the same'}"
         )
 

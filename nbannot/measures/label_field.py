@@ -115,7 +115,6 @@ def _headline(data: FieldData, rows: Account, settings: Settings) -> tuple[Inter
         f"macro over {used_labels}/{k} codebook classes with human labels",
         f"alpha {'ordinal' if values is not None else 'nominal'}, answered rows",
         *(["rank and distance metrics: answered rows, full scale"] if values is not None else []),
-        *(["weighted by 1/π"] if data.weights is not None else []),
         bare.line(),
     ]
     return Intervals(sample, evaluate, settings, replace(blank, conventions=" · ".join(parts))), classes

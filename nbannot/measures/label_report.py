@@ -91,7 +91,10 @@ def class_rows(
                 "recall": headline.share(recall, support, no_instance),
                 "f1": headline.share(f1, 0, neither),
             }
-        yield class_row(label, parts, support, predicted)
+        row = class_row(label, parts, support, predicted)
+        if data.weights is not None:
+            row["weights"] = float(counts.row[index]), float(counts.col[index])
+        yield row
 
 
 def notes_of(

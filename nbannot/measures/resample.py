@@ -46,7 +46,7 @@ class Sample:
     width : number of additive statistics d that a metric expects.
     n_clusters : number of clusters; None for independent rows.
     grouped : True when the units are random groups of rows, made for speed.
-    weighted : True when rows carry unequal weights.
+    n_effective : how many rows of equal weight say as much (Kish 1965: (sum w)² / sum w²); None: weights are equal.
     """
 
     stats: FloatArray | None
@@ -55,7 +55,7 @@ class Sample:
     width: int
     n_clusters: int | None = None
     grouped: bool = False
-    weighted: bool = False
+    n_effective: float | None = None
 
     @property
     def n_units(self) -> int:
@@ -65,7 +65,7 @@ class Sample:
     @property
     def simple(self) -> bool:
         """True for independent rows of equal weight, where Wilson limits hold."""
-        return self.n_clusters is None and not self.weighted
+        return self.n_clusters is None and self.n_effective is None
 
     @property
     def method(self) -> str:
@@ -140,12 +140,12 @@ def sample_cells(
         if _affordable(len(pairs), len(cells), len(columns)):
             stats = np.zeros((len(pairs), len(columns)))
             stats[np.arange(len(pairs)), pairs // len(levels)] = levels[pairs % len(levels)]
-            return Sample(stats, counts.astype(np.int64), columns, width, weighted=True)
+            return Sample(stats, counts.astype(np.int64), columns, width, n_effective=_effective(weights))
     units, n_clusters, grouped = _units(len(cells), len(columns), clusters, seed)
     n_units = int(units.max()) + 1 if len(units) else 0
     sums = np.zeros((n_units, len(columns)))
     np.add.at(sums, (units, position), value)
-    return _distinct(sums, columns, width, n_clusters, grouped, weighted=weights is not None)
+    return _distinct(sums, columns, width, n_clusters, grouped, _effective(weights))
 
 
 def sample_observed(
@@ -168,7 +168,7 @@ def sample_rows(
     value = stats if weights is None else stats * np.asarray(weights, dtype=float)[:, None]
     width = stats.shape[1]
     if clusters is None:
-        rows = _distinct(value, None, width, None, grouped=False, weighted=weights is not None)
+        rows = _distinct(value, None, width, None, grouped=False, n_effective=_effective(weights))
         if _affordable(len(rows.counts), len(value), width):
             return rows
     units, n_clusters, grouped = _units(len(value), width, clusters, seed)
@@ -176,7 +176,14 @@ def sample_rows(
     sums = np.zeros((n_units, width))
     for column in range(width):
         sums[:, column] = np.bincount(units, weights=value[:, column], minlength=n_units)
-    return _distinct(sums, None, width, n_clusters, grouped, weighted=weights is not None)
+    return _distinct(sums, None, width, n_clusters, grouped, _effective(weights))
+
+
+def _effective(weights: FloatArray | None) -> float | None:
+    if weights is None:
+        return None
+    w = np.asarray(weights, dtype=float)
+    return float(w.sum() ** 2 / (w**2).sum()) if len(w) else 0.0
 
 
 def _many(width: int) -> int:
@@ -208,7 +215,7 @@ def _distinct(
     width: int,
     n_clusters: int | None,
     grouped: bool,
-    weighted: bool,
+    n_effective: float | None,
 ) -> Sample:
     """Return the sample with equal units merged.
 
@@ -220,7 +227,7 @@ def _distinct(
     _, first, unit_of, repeats = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
     if (stats == stats[first[unit_of]]).all():
         stats, counts = stats[first], repeats.astype(np.int64)
-    return Sample(stats, counts, columns, width, n_clusters, grouped, weighted)
+    return Sample(stats, counts, columns, width, n_clusters, grouped, n_effective)
 
 
 def bootstrap(sample: Sample, evaluate: Evaluate, n_resamples: int, seed: int) -> dict[str, FloatArray]:

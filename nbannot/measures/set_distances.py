@@ -106,6 +106,7 @@ def sets_agreement(
     units: Sequence[Sequence[Options]],
     clusters: Sequence[Hashable] | None = None,
     settings: Settings = Settings(),  # noqa: B008 - frozen
+    weights: FloatArray | None = None,
 ) -> dict[str, Result]:
     """Return how far coders of sets agree: ``krippendorff_alpha`` (MASI), ``alpha_jaccard``, ``percent_agreement``.
 
@@ -113,6 +114,7 @@ def sets_agreement(
     ----------
     units : per text the sets that its coders gave.
     clusters : per text what it belongs to; None: texts are independent.
+    weights : (texts,) what each counts for, 1 on average; None: all 1.
 
     Returns
     -------
@@ -136,7 +138,7 @@ def sets_agreement(
 
     n_paired = int((m > 1).sum())
     blank = Result(NAN, n=len(units), n_answered=n_paired, conventions="alpha with MASI distance")
-    sample = sample_rows(stats, None if clusters is None else unit_codes(clusters), seed=settings.seed)
+    sample = sample_rows(stats, None if clusters is None else unit_codes(clusters), weights, settings.seed)
     intervals = Intervals(sample, evaluate, settings, blank)
     return with_errors(
         intervals,

@@ -65,7 +65,6 @@ def score_sets(data: FieldData, settings: Settings) -> FieldScore:
         f"macro over {supported}/{k} options that people chose",
         "two empty sets agree (Jaccard 1)",
         "alpha with MASI or Jaccard distance, answered rows",
-        *(["weighted by 1/π"] if data.weights is not None else []),
         bare.line(),
     ]
     intervals = replace(bare, blank=replace(bare.blank, conventions=" · ".join(conventions)))

@@ -52,7 +52,7 @@ _FIRST = (
 MORE_SETTINGS = tuple(
     name
     for name in dict.fromkeys((*_FIRST, *SETTINGS))
-    if name in SETTINGS and name not in (*_CONTRACT_COLUMNS, "model")
+    if name in SETTINGS and name not in (*_CONTRACT_COLUMNS, "model", "cluster", "weights")
 )
 """The settings behind the columns of the contract, in its order; new ones come last."""
 
@@ -60,7 +60,7 @@ RUNS_COLUMNS = (
     *_CONTRACT_COLUMNS,
     *("model", "backend", *MORE_SETTINGS),
     *("cost", "energy_wh_per_valid_label", "energy_wh_per_correct_label"),
-    *("cluster", "test_look", "test_configurations"),
+    *("cluster", "weights", "test_look", "test_configurations"),
     "model_changes",
 )
 

@@ -18,8 +18,8 @@ def design_frame(run: Any, column: str | None = None, probability: str | None = 
     column
         A field (name or column); may be left out where only one was asked.
     probability
-        Column of the data with the probability with which each text was drawn for coding; the share of coded texts
-        (a simple random sample) when left out.
+        Column of the data with the probability with which each text was drawn for coding; when left out, as the task's
+        `weights` or its ``sample.csv`` say, else the share of coded texts (a simple random sample).
 
     Returns
     -------
@@ -83,6 +83,16 @@ def _chances(run: Any, human: list[Any], probability: str | None) -> list[float]
     coded = sum(value is not None for value in human)
     if not coded:
         raise ScoringError(f"no text of {run.run_id} has a human label in this field.")
+    weighting = run.task.weighting() if probability is None else None
+    if weighting is not None:
+        drawn = [weighting.of.get(i) for i in run.task.ids]
+        missing = sum(w is None and v is not None for w, v in zip(drawn, human, strict=True))
+        if missing:
+            raise ScoringError(
+                f"{missing:,} texts with a human label are not in {weighting.source}: nobody knows how probable "
+                'they were.\n  Name a column that says it: probability="column".'
+            )
+        return [math.nan if w is None else 1 / w for w in drawn]
     if probability is None:
         return [coded / len(human)] * len(human)
     if probability not in run.task.data.columns:

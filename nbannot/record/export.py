@@ -38,6 +38,8 @@ BLANKS = " \t\r\n\x0b\x0c\xa0\u200b\ufeff'\""
 NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?")
 AUTOLINK = re.compile(r"((?:https?|ftp|mailto|xmpp|www))([:.])", re.IGNORECASE)
 """What GitHub turns into a link by itself."""
+LOOKS = "looks"
+"""The column of a CSV that says how often the test half was consulted."""
 
 
 class Grid(NamedTuple):
@@ -125,7 +127,7 @@ def to_markdown(frame: Any, *, digits: Digits = 3, note: str = "") -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows) + below
 
 
-def to_csv(frame: Any, *, for_spreadsheet: bool = False) -> str:
+def to_csv(frame: Any, *, for_spreadsheet: bool = False, looks: str = "") -> str:
     r"""Return a frame as CSV: RFC 4180 quoting, ``\n`` line ends, every digit, blanks where a value is missing.
 
     Parameters
@@ -134,11 +136,15 @@ def to_csv(frame: Any, *, for_spreadsheet: bool = False) -> str:
         Whether a spreadsheet is to open it: a text that it would run as a formula gets an apostrophe in front (see
         `defused`), so that it is no longer, character by character, what the model or the data said. For reading it
         back, and for every other program, leave this out.
+    looks
+        How often the test half on which the numbers were made was consulted: a last column, ``looks``, in every row.
 
     >>> to_csv([{"text": "a, b", "value": 0.1}, {"text": None, "value": 2}])
     'text,value\n"a, b",0.1\n,2\n'
     """
     grid = grid_of(frame)
+    if looks:
+        grid = Grid([*grid.names, LOOKS], [[*row, looks] for row in grid.rows])
     rows = [
         grid.names,
         *([shown_as(name, value, None) for name, value in _cells(grid, row)] for row in grid.rows),

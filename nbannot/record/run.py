@@ -22,6 +22,7 @@ from nbannot.record.state import state_of_folder
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import settings_in
 from nbannot.study.reading import read_csv
+from nbannot.study.sampling_weights import KEPT_WEIGHTS, Weighting, number_of
 from nbannot.study.settings import SETTINGS
 from nbannot.study.task import Task
 from nbannot.study.task_sources import load_task
@@ -120,12 +121,17 @@ class Run(Scored, Shown):
 
     @property
     def scoring(self) -> dict[str, Any]:
-        """How the run was scored last, where that was chosen: the column whose texts belong together."""
+        """How the run was scored last, where that was chosen: what belongs together, and what texts count for."""
         kept = self.config.get("scoring")
-        if not isinstance(kept, dict) or (kept.get("of_task") and self.task.cluster):
+        if not isinstance(kept, dict):
             return {}
-        cluster = kept.get("cluster")
-        return {"cluster": cluster} if cluster == "" or cluster in self.task.data.columns else {}
+        chosen = {}
+        for name, of_task in (("cluster", "of_task"), ("weights", "weights_of_task")):
+            column = kept.get(name)
+            by_task = kept.get(of_task) and getattr(self.task, name) is not None
+            if not by_task and (column == "" or column in self.task.data.columns):
+                chosen[name] = column
+        return chosen
 
     def probabilities(self, *, wide: bool = False) -> Frame:
         """Return the probability of every option, as far as the model gave them.
@@ -190,6 +196,7 @@ class Run(Scored, Shown):
             "output_tokens": chars.get("output_tokens"),
             "wall_time_s": timing.get("wall_time"),
             "cluster": self.scores.settings.get("cluster") or None,
+            "weights": self.scores.settings.get("weights") or None,
             **self._look(),
             **{
                 name: config.get(name)
@@ -276,6 +283,8 @@ def load_run(place: str | Path, *, task: Task | None = None) -> Run:
         object.__setattr__(
             whole, "cluster", kept["cluster"]
         )  # a setting of the task, which its files do not hold
+    if isinstance(kept, dict) and kept.get("weights") and whole.weighting() is None:
+        whole = with_kept_weights(whole, path, kept["weights"])
     # A task that is read from the run's folder holds the selected texts only; half of them is no half of the whole.
     whole_again = whole.path is None and task is None
     chosen = whole.selected({**config, "split": None} if whole_again else config)
@@ -290,6 +299,17 @@ def load_run(place: str | Path, *, task: Task | None = None) -> Run:
     if state.calls:
         config = {**config, "status": status_of(state.coding)}
     return Run(path, config, chosen, state.coding, calls=state.calls, unfitting=state.unfitting)
+
+
+def with_kept_weights(task: Task, path: Path, source: str) -> Task:
+    """Return a task that does not know it with what its texts counted for when a run was last scored."""
+    labels = folder.HUMAN_LABELS
+    if source in task.data.columns:
+        return task.scored_by(weights=source)
+    if not (path / labels).exists() or KEPT_WEIGHTS not in (table := read_csv(path / labels)).columns:
+        return task
+    cells = zip(table["text_id"], table[KEPT_WEIGHTS], strict=True)
+    return task.scored_by(weights=Weighting({i: number_of(cell) for i, cell in cells if cell}, source))
 
 
 def status_of(coding: Coding) -> str:
@@ -331,7 +351,7 @@ def task_in_folder(path: Path, config: Mapping[str, Any]) -> Task:
     output = read_csv(path / folder.OUTPUT)
     data = output.drop([f.column for f in codebook if f.column in output.columns])
     if (path / folder.HUMAN_LABELS).exists():
-        labels = read_csv(path / folder.HUMAN_LABELS).drop("text_id")
+        labels = read_csv(path / folder.HUMAN_LABELS).drop("text_id", KEPT_WEIGHTS, strict=False)
         data = data.hstack(labels)
     task = Task(data, codebook, config["task_name"], path=None, rows=tuple(range(data.height)))
     # The folder holds the selected texts only: selecting again must find them all.

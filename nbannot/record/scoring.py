@@ -7,7 +7,7 @@ always beside them. The numbers come from `nbannot.measures`; here they get thei
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from nbannot.errors import ScoringError, listed, nearest
 from nbannot.record.coding import Coding, probability_of
 from nbannot.record.looks import Looks
 from nbannot.study.field import Field
+from nbannot.study.sampling_weights import Weighting
 from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
 from nbannot.tools.imports import load
@@ -220,7 +221,9 @@ def same_value(f: Field, one: Any, other: Any) -> bool:
     }
 
 
-def field_data(coding: Coding, f: Field, clusters: Sequence[Any] | None = None) -> FieldData:
+def field_data(
+    coding: Coding, f: Field, clusters: Sequence[Any] | None = None, weighting: Weighting | None = None
+) -> FieldData:
     """Return one field of a coding beside the human labels, row by row."""
     load(*SCORING)
     import numpy as np
@@ -233,6 +236,8 @@ def field_data(coding: Coding, f: Field, clusters: Sequence[Any] | None = None) 
     human = [v if g else None for v, g in zip(task.human(f.column), given, strict=True)]
     applies = [a or not g for a, g in zip(task.human_applies(f.column), given, strict=True)]
     model = [answer.value for answer in answers]
+    coded = [value is not None for value in human]
+    weights = None if weighting is None else weighting.on(task.ids, coded)[0]
     if f.type == "span":
         human, model = [_triples(v) for v in human], [_triples(v) for v in model]
     return FieldData(
@@ -246,6 +251,7 @@ def field_data(coding: Coding, f: Field, clusters: Sequence[Any] | None = None) 
         texts=task.texts if f.type == "span" else None,
         missing_reason=[_why_missing(a.status, a.reason) for a in answers],
         clusters=clusters,
+        weights=None if weights is None else np.array(weights),
         unaligned=[list(a.unaligned) for a in answers] if f.type == "span" else None,
     )
 
@@ -275,6 +281,7 @@ def score(
     coding: Coding,
     *,
     cluster: str | None = None,
+    weights: str | None = None,
     n_resamples: int = 10_000,
     seed: int = 1,
     extras: bool | TextExtras = True,
@@ -286,6 +293,9 @@ def score(
     cluster
         Column of the data that says which texts belong together (document, author, thread): they are resampled
         together for the intervals. The task's own setting when left out, ``""`` for none.
+    weights
+        Column of the data with one over the probability with which each text was drawn; the task's own setting, or its
+        ``sample.csv``, when left out, ``""`` for none.
     n_resamples, seed
         Of the bootstrap.
     extras
@@ -300,6 +310,7 @@ def score(
     load("nbannot.measures.field")
     from nbannot.measures.field import score_field
 
+    weighting = coding.task.weighting(weights)
     asked, cluster = cluster, coding.task.cluster_column(cluster)
     clusters = None
     if cluster is not None:
@@ -312,9 +323,32 @@ def score(
         clusters = list(coding.task.data[cluster])
     fields = {
         f.column: score_field(
-            field_data(coding, f, clusters), n_resamples=n_resamples, seed=seed, extras=extras
+            field_data(coding, f, clusters, weighting), n_resamples=n_resamples, seed=seed, extras=extras
         )
         for f in coding.fields
     }
     used = asked if asked == "" else cluster
-    return Scores(coding, fields, {"n_resamples": n_resamples, "seed": seed, "cluster": used})
+    counted = weights if weighting is None else weighting.source
+    return Scores(
+        coding,
+        fields,
+        {
+            "n_resamples": n_resamples,
+            "seed": seed,
+            "cluster": used,
+            "weights": counted,
+            "weighted": list(dict.fromkeys(_weighting_words(coding, weighting))),
+        },
+    )
+
+
+def _weighting_words(coding: Coding, weighting: Weighting | None) -> Iterator[str]:
+    """Yield how each field was weighted, in words; nothing where every text counts alike."""
+    for f in coding.fields if weighting is not None else ():
+        coded = [
+            v is not None and g
+            for v, g in zip(coding.task.human(f.column), coding.given(f.column), strict=True)
+        ]
+        words = weighting.on(coding.task.ids, coded)[1] if weighting is not None else ""
+        if words:
+            yield words

@@ -105,7 +105,12 @@ def dealt_out(score: FieldScore, n: int) -> float:
 
     With s texts of a class among n and p predictions of it, s * p / n are right by chance: F1 = 2sp / (n (s + p)).
     """
-    classes = [(int(row["support"]), int(row["predicted"])) for row in score.per_class if row["support"]]
+    classes = [
+        row.get("weights", (int(row["support"]), int(row["predicted"])))
+        for row in score.per_class
+        if row["support"]
+    ]
+    n = sum(s for s, _ in classes) if any("weights" in row for row in score.per_class) else n
     return sum(2 * s * p / (n * (s + p)) for s, p in classes) / len(classes) if classes else 0.0
 
 
@@ -211,7 +216,8 @@ def look_blocks(of: Scored) -> list[Block]:
     several = any(one.field.type == "multiselect" for one in headline_rows)
     words = f"{BASELINE_WORDS}; of a multiselect, always every option" if several else BASELINE_WORDS
     explained = [f"{words}; {', '.join(marks)}"] if marks else []
-    return [Grid(header, rows, "llriirr", notes=[*notes.lines, *explained], stacked=True)]
+    weighted = of.scores.settings.get("weighted") or ()
+    return [Grid(header, rows, "llriirr", notes=[*notes.lines, *explained, *weighted], stacked=True)]
 
 
 def _against(one: Headline) -> Cell:

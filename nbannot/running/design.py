@@ -168,6 +168,10 @@ def as_task(
     codebook: Codebook | Mapping[str, Any] | str | Path | None = None,
 ) -> Task:
     """Return what `run` was given as a `Task`."""
+    own = {name: column for name in ("cluster", "weights") if (column := getattr(config, name)) is not None}
+    if own and not (codebook is not None and isinstance(task, Task | str | Path)):
+        whole = as_task(task, config.change(cluster=None, weights=None), codebook)
+        return whole if all(getattr(whole, n) == c for n, c in own.items()) else whole.scored_by(**own)
     if codebook is not None and isinstance(task, Task | str | Path):
         raise TaskError(
             "codebook= goes with a DataFrame; a task or a folder has a codebook of its own.\n"

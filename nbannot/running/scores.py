@@ -9,6 +9,7 @@ from nbannot.record import folder, tables
 from nbannot.record.run import Run, load_run, task_in_folder
 from nbannot.report.report import report_text
 from nbannot.running.standard_files import output_text
+from nbannot.study.sampling_weights import KEPT_WEIGHTS
 from nbannot.study.task import Task
 from nbannot.tools.files import csv_text, read_json, write_atomic, write_json
 
@@ -30,7 +31,9 @@ def scores_are_saved(run: Run) -> bool:
         return False
     kept = run.folder / folder.HUMAN_LABELS
     before = kept.read_bytes() if kept.exists() else b""
-    if run.task.label_columns and before != labels_text(run.task).encode("utf-8", "surrogatepass"):
+    if run.task.label_columns and before != labels_text(run.task, run.scoring.get("weights")).encode(
+        "utf-8", "surrogatepass"
+    ):
         return False
     rows = tables.rows_of(run.metrics_dir, run.task.name, run.run_id)
     saved = run.config.get(SAVED)
@@ -40,6 +43,8 @@ def scores_are_saved(run: Run) -> bool:
     if not isinstance(scoring, dict) or scoring.get("of") != _scored_content(run):
         return False
     if run.task.cluster and scoring.get("cluster") != run.scoring.get("cluster", run.task.cluster):
+        return False
+    if run.scoring.get("weights", _weights_of_task(run)) != scoring.get("weights"):
         return False
     return saved.get("report") == _digest(report) and saved.get("tables") == _of_rows(rows)
 
@@ -66,13 +71,20 @@ def save_scores(run: Run) -> None:
     report = report_text(run)
     write_atomic(run.folder / folder.REPORT, report)
     if run.task.label_columns:
-        write_atomic(run.folder / folder.HUMAN_LABELS, labels_text(run.task))
+        write_atomic(run.folder / folder.HUMAN_LABELS, labels_text(run.task, run.scoring.get("weights")))
     saved = {
         "report": _digest(report.encode("utf-8", "surrogatepass")),
         "tables": _of_rows(tables.rows_of(run.metrics_dir, run.task.name, run.run_id)),
     }
     cluster = run.scores.settings.get("cluster")
-    scoring = {"cluster": cluster, "of_task": bool(cluster) and cluster == run.task.cluster, "of": of}
+    weights = run.scores.settings.get("weights")
+    scoring = {
+        "cluster": cluster,
+        "of_task": bool(cluster) and cluster == run.task.cluster,
+        "weights": weights,
+        "weights_of_task": bool(weights) and weights == run.task.weights,
+        "of": of,
+    }
     config = read_json(run.folder / folder.CONFIG)
     write_json(run.folder / folder.CONFIG, config | {SAVED: saved, SCORING: scoring})
 
@@ -116,8 +128,21 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def labels_text(task: Task) -> str:
-    """Return the human labels of a task as they stand in its data, one row per text, as CSV."""
+def _weights_of_task(run: Run) -> str | None:
+    weighting = run.task.weighting()
+    return None if weighting is None else weighting.source
+
+
+def labels_text(task: Task, weights: str | None = None) -> str:
+    """Return the human labels of a task as they stand in its data, one row per text, as CSV.
+
+    Where texts count for different numbers of others, that is the last column.
+    """
     header = ["text_id", *task.label_columns]
-    rows = zip(task.ids, *(list(task.data[name]) for name in task.label_columns), strict=True)
+    columns = [list(task.data[name]) for name in task.label_columns]
+    weighting = task.weighting(weights)
+    if weighting is not None:
+        header.append(KEPT_WEIGHTS)
+        columns.append([str(weighting.of.get(i, "")) for i in task.ids])
+    rows = zip(task.ids, *columns, strict=True)
     return csv_text(header, [list(row) for row in rows])

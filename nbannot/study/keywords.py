@@ -40,6 +40,8 @@ class Settings(TypedDict, total=False):
     limit: int | None
     ids: Sequence[str] | None
     split: Literal["dev", "test"] | None
+    cluster: str | None
+    weights: str | None
     repeat: int
     base_url: str | None
     threads: int | None
@@ -88,6 +90,8 @@ class Grid(TypedDict, total=False):
     limit: int | Sequence[int | None] | None
     ids: Sequence[str] | Sequence[Sequence[str] | None] | None
     split: Literal["dev", "test"] | Sequence[Literal["dev", "test"] | None] | None
+    cluster: str | Sequence[str | None] | None
+    weights: str | Sequence[str | None] | None
     repeat: int | Sequence[int]
     base_url: str | Sequence[str | None] | None
     threads: int | Sequence[int | None] | None

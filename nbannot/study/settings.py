@@ -241,6 +241,21 @@ class SettingFields:
         optional=True,
         values=SPLITS,
     )
+    cluster: str | None = setting(
+        None,
+        word,
+        "column that says which texts belong together (document, author, speaker): intervals resample them together",
+        decides=False,
+        optional=True,
+    )
+    weights: str | None = setting(
+        None,
+        word,
+        "column with one over the probability with which each text was drawn for people: scores are weighted by it; "
+        "unset: as `sample.csv` says, where the task has one",
+        decides=False,
+        optional=True,
+    )
     repeat: int = setting(1, number(1, 1_000_000, whole=True), "counts repetitions of the same settings")
     base_url: str | None = setting(None, address, "address of a model server", short="url", optional=True)
     threads: int | None = setting(

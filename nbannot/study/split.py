@@ -167,7 +167,7 @@ def _blanked(data: Any, hidden: Sequence[bool], columns: Sequence[str]) -> Any:
 
 def places_of(path: Path | None, name: str, output_root: str | Path = OUTPUTS) -> list[Path]:
     """Return where a split may lie: where it may be made, and where a signpost below the usual outputs points to."""
-    return [*_makeable(path, name, output_root), *map(Path, _signposted(name))]
+    return [*own_places(path, name, output_root), *map(Path, _signposted(name))]
 
 
 def _signposted(name: str) -> list[str]:
@@ -183,8 +183,8 @@ def put_signpost(place: Path, name: str, output_root: str | Path) -> None:
         write_json(usual / SIGNPOST, {"folders": [*known, *({str(place)} - set(known))]})
 
 
-def _makeable(path: Path | None, name: str, output_root: str | Path) -> list[Path]:
-    """Return the own folder of a task, unless it is the package's or the Hub's; the outputs."""
+def own_places(path: Path | None, name: str, output_root: str | Path = OUTPUTS) -> list[Path]:
+    """Return where what people do on a task is kept: its folder, unless that is of the package or the Hub; outputs."""
     elsewhere = Path(output_root).expanduser().absolute() / name
     if path is None:
         return [elsewhere]
@@ -195,7 +195,7 @@ def _makeable(path: Path | None, name: str, output_root: str | Path) -> list[Pat
 
 def place_of(path: Path | None, name: str, output_root: str | Path = OUTPUTS) -> Path:
     """Return where a task's split is made: its own folder if that can be written to, else below the outputs."""
-    places = _makeable(path, name, output_root)
+    places = own_places(path, name, output_root)
     try:
         writable = bool(places[0].stat().st_mode & 0o222) and os.access(places[0], os.W_OK)
     except OSError:

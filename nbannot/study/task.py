@@ -26,7 +26,8 @@ from nbannot.study.locked import Lockable
 from nbannot.study.notices import UNNAMED, id_faults, notices_of, unused_ids
 from nbannot.study.reading import as_text
 from nbannot.study.sampling import sampled
-from nbannot.study.split import Lock
+from nbannot.study.sampling_weights import SAMPLE, Weighting, sample_file, weighting_of
+from nbannot.study.split import Lock, own_places
 from nbannot.study.survey_lines import without_foreign_lines
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ class Task(Lockable, Shown):
     cluster
         Column of the data that says which texts belong together (document, author, speaker): the setting that scores,
         comparisons, agreement and findings of this task use unless they are told otherwise.
+    weights
+        Column of the data with one over the probability with which each text was drawn for people (blank: not drawn):
+        every metric and interval is weighted by it. Where none is named, the ``sample.csv`` of `nbannot.sample` says
+        it, if it has all coded texts.
     rows
         The positions, in the data that the first task was made from, of the texts that were kept; set by `select`, and
         where lines that are no texts are left out (header lines of survey tools, empty rows). Data given with it are
@@ -95,6 +100,7 @@ class Task(Lockable, Shown):
     blank_means_no: bool | str | Sequence[str] = False
     split_lock: Lock | None = None
     cluster: str | None = None
+    weights: str | Weighting | None = None
 
     def __post_init__(self) -> None:
         codebook: Any = self.codebook
@@ -119,6 +125,8 @@ class Task(Lockable, Shown):
                 f"the data has no column '{self.cluster}' (cluster){nearest(self.cluster, self.other_columns) or '.'}\n"
                 f"  Its columns: {listed(self.other_columns, 12)}."
             )
+        if isinstance(self.weights, str) and self.weights:
+            weighting_of(self.data, list(map(str, range(len(self)))), self.weights)
         self.__dict__["_folder"] = self.path
         self._take_lines_out()
         self._fill_blanks()
@@ -215,6 +223,43 @@ class Task(Lockable, Shown):
     def cluster_column(self, asked: str | None = None) -> str | None:
         """Return the column whose texts belong together: the one asked for, else the task's own; none for ``""``."""
         return (self.cluster if asked is None else asked) or None
+
+    def scored_by(self, **changes: Any) -> Task:
+        """Return the task with other columns as its `cluster` or `weights`, and with other `data` if given.
+
+        Raises
+        ------
+        TaskError
+            If the data has no such column, or it holds no weights.
+        """
+        rows = tuple(range(len(self))) if self.rows is None else self.rows
+        other = replace(self, rows=rows, **changes)
+        for name in ("_identified", "_reading_notices", "_is_part", "_folder"):
+            if name in self.__dict__:
+                other.__dict__[name] = self.__dict__[name]
+        return other
+
+    def weighting(self, asked: str | None = None) -> Weighting | None:
+        """Return what each text counts for: by the column asked for, else the task's own, else ``sample.csv``.
+
+        None for ``""``, and where nothing says it.
+
+        Raises
+        ------
+        TaskError
+            If there is no such column, or its cells or the file's are no weights.
+        """
+        column = self.weights if asked is None else asked
+        if isinstance(column, Weighting):
+            return column
+        if column == "":
+            return None
+        if column is not None:
+            return weighting_of(self.data, self.ids, column)
+        probabilities = sample_file(own_places(self._origin, self.name), self.ids)
+        if probabilities is None:
+            return None
+        return Weighting({i: 1 / p for i, p in probabilities.items()}, SAMPLE)
 
     @property
     def label_columns(self) -> list[str]:

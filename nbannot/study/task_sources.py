@@ -41,6 +41,7 @@ def load_task(
     blank_means_no: bool | str | Sequence[str] = False,
     task_root: str | Path | None = None,
     cluster: str | None = None,
+    weights: str | None = None,
 ) -> Task:
     """Return the task of this name or place.
 
@@ -56,7 +57,7 @@ def load_task(
         of a workbook, else a ``codebook.json`` beside the table. A folder has its own.
     encoding
         Encoding of ``ground-truth.csv``; UTF-8 with or without byte-order mark by default, UTF-16 with one.
-    id_column, outside_labels, blank_means_no, cluster
+    id_column, outside_labels, blank_means_no, cluster, weights
         As in `Task`.
 
     Raises
@@ -70,6 +71,7 @@ def load_task(
         "outside_labels": outside_labels,
         "blank_means_no": blank_means_no,
         "cluster": cluster,
+        "weights": weights,
     }
     if Path(text).suffix.lower() in TABLES:
         return _from_table(text, codebook, encoding, options)

@@ -211,6 +211,7 @@ def rescore(
     metrics_dir: str | Path | None = None,
     extras: bool | TextExtras = False,
     cluster: str | None = None,
+    weights: str | None = None,
     n_resamples: int = 10_000,
     seed: int = 1,
 ) -> Rescored:
@@ -230,6 +231,9 @@ def rescore(
         Also fetch the weights of optional text metrics that are not on this machine; what is here is computed anyway.
     cluster
         Column of the data that says which texts belong together; as at the last scoring when left out, "" for none.
+    weights
+        Column of the data with one over the probability with which each text was drawn; as at the last scoring when
+        left out, "" for none.
     n_resamples, seed
         Of the intervals.
 
@@ -247,6 +251,7 @@ def rescore(
     options = {
         "extras": TextExtras() if extras is True else extras or True,
         "cluster": cluster,
+        "weights": weights,
         "n_resamples": n_resamples,
         "seed": seed,
     }
@@ -258,7 +263,8 @@ def rescore(
 
 def _ours(place: Path, task: Task | None, options: Mapping[str, Any]) -> Rescored:
     run = load_run(place, task=task)
-    options = {**options, **(run.scoring if options["cluster"] is None else {})}
+    kept = {name: column for name, column in run.scoring.items() if options[name] is None}
+    options = {**options, **kept}
     scores = score(run.coding, **options)
     run.__dict__["scores"] = scores
     old = old_values(run.metrics_dir, run.task.name, run.run_id)

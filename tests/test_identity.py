@@ -64,6 +64,8 @@ WITHOUT = {
     "country_iso_code": ["DEU"],
     "output_root": ["elsewhere"],
     "task_root": ["tasks"],
+    "cluster": ["author"],
+    "weights": ["year"],
     "base_url": ["http://one.example.org:2/v1", "http://one.example.org:1", "https://one.example.org/v1/"],
 }
 

@@ -269,9 +269,12 @@ def test_contradictions() -> None:
         '  calibration = "batch" needs scored answers. Got answer_mode = "generate".'
     )
     assert letter(RunConfig, answer_mode="score", prompt_type="CoT", fields_per_query="all") == (
-        "2 settings need a change.\n"
-        '  answer_mode = "score" leaves no room to reason. Got prompt_type = "CoT".\n'
-        '  answer_mode = "score" needs fields_per_query = "one". Got \'all\'.'
+        "1 setting needs a change.\n"
+        '  answer_mode = "score" leaves no room to reason. Got prompt_type = "CoT".'
+    )
+    assert letter(RunConfig, calibration="batch", fields_per_query="all") == (
+        "1 setting needs a change.\n"
+        '  calibration = "batch" with fields_per_query = \'all\' needs answer_mode = "score".'
     )
     assert letter(RunConfig, calibration="batch", prompt_type="CoT") == (
         "1 setting needs a change.\n"

@@ -452,7 +452,7 @@ def test_settings_that_would_change_the_name_and_no_answer_are_refused(tmp_path)
         for writer in ("decide/sparrow", "baseline/majority"):
             with pytest.raises(ConfigError, match=rf"text_model = '{writer}' writes no texts"):
                 run_at(server, task_of(1, codebook_of(TERM, QUOTE)), tmp_path, text_model=writer)
-    with pytest.raises(ConfigError, match=r"threshold = 0.7: only a decision model has this"):
+    with pytest.raises(ConfigError, match=r"threshold = 0.7: only scored answers have probabilities"):
         nbannot.run(task, model="mock", threshold=0.7, output_root=str(tmp_path))
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from nbannot.asking.answers import Answer
+from nbannot.asking.answers import Answer, calibrate
 from nbannot.asking.option_order import OptionOrder, as_in_codebook, in_order
 from nbannot.asking.prompts import Prompt
 from nbannot.asking.reply_parts import shortened
@@ -42,7 +42,7 @@ class Reading:
     Attributes
     ----------
     threshold
-        A checkbox is ticked from this probability of yes on.
+        A checkbox is ticked from this probability of yes on, as it is after calibration.
     scale
         The answer to a likert question: the most probable level (``"modal"``), or the expected one, rounded half up
         (``"rounded"``).
@@ -55,6 +55,9 @@ class Reading:
     scale: Literal["modal", "rounded"] = "modal"
     order: OptionOrder = "codebook"
     seed: int | None = None
+
+
+PLAIN = Reading()
 
 
 def typed_question(field: Field, name: str) -> Question:
@@ -245,6 +248,40 @@ def _answer(field: Field, made: Decision | None, reading: Reading, attempt: int)
     if shares is not None and shown is not field:
         shares = as_in_codebook(field, shares, reading.order, reading.seed)
     return Answer(field.column, "ok", value, probabilities=shares, attempt=attempt)
+
+
+def label_of(field: Field, shares: Sequence[float], reading: Reading, best: Any) -> Any:
+    """Return the label that a language model's probabilities mean; `best` where the settings say nothing else.
+
+    Parameters
+    ----------
+    best
+        The most probable label.
+    """
+    if field.type == "checkbox" and reading.threshold != PLAIN.threshold:
+        return field.labels[int(shares[1] >= reading.threshold)]
+    if field.type == "likert" and reading.scale == "rounded":
+        return field.labels[min(len(field.labels) - 1, math.floor(expected(shares) + 0.5))]
+    return best
+
+
+def relabelled(field: Field, answer: Answer, reading: Reading) -> Answer:
+    """Return a scored answer with the label that its probabilities mean; any other as it is."""
+    if answer.status != "ok" or answer.probabilities is None:
+        return answer
+    value = label_of(field, answer.probabilities, reading, answer.value)
+    return answer if value == answer.value else replace(answer, value=value)
+
+
+def calibrated_answer(
+    field: Field, answer: Answer, offset: Sequence[float] | None, reading: Reading
+) -> Answer:
+    """Return a scored answer after batch calibration; any other, or without an offset, as it is."""
+    if answer.status != "ok" or answer.probabilities is None or offset is None:
+        return answer
+    best, probabilities = calibrate(field, answer.probabilities, offset)
+    value = label_of(field, probabilities, reading, best)
+    return Answer(field.column, "ok", value, probabilities=probabilities, attempt=answer.attempt)
 
 
 def _position(field: Field, made: Decision, reading: Reading) -> int | None:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nbannot.asking.request_reply import Question
+from nbannot.asking.request_reply import Ending, Question
 from nbannot.errors import ConfigError, listed, nearest
 from nbannot.study.field import Field
 
@@ -196,6 +196,13 @@ def answer_format(group: Sequence[Field], *, reasons: bool) -> str:
     return f"Respond with one JSON object and nothing else: {answer_object(group, reasons=reasons)}"
 
 
+def one_at_a_time(field: Field | None = None) -> str:
+    """Return how a prompt that several questions share names the one to answer; what it says of that where none is."""
+    if field is None:
+        return 'Respond with one JSON object and nothing else, to the question that is named: {"response": …}'
+    return f"\n\nAnswer to [{field.column}] alone."
+
+
 def answer_object(group: Sequence[Field], *, reasons: bool) -> str:
     """Return how the JSON answer must look, with a placeholder for each value."""
     first = '"reasoning": "…", ' if reasons else ""
@@ -248,7 +255,7 @@ def reply_text(field: Field, value: Any) -> str:
     return json.dumps({"response": field.to_json(value)}, ensure_ascii=False)
 
 
-def _examples(group: Sequence[Field]) -> str:
+def _examples(group: Sequence[Field], *, apart: bool = False) -> str:
     blocks = []
     for field in group:
         for example in field.examples:
@@ -256,14 +263,23 @@ def _examples(group: Sequence[Field]) -> str:
                 blocks.append(example.raw)
                 continue
             answer = reply_text(field, example.response)
-            if len(group) > 1:
+            named = one_at_a_time(field) if apart else ""
+            if len(group) > 1 and not apart:
                 answer = json.dumps({field.column: field.to_json(example.response)}, ensure_ascii=False)
-            blocks.append(f"Text:\n{example.text}\n\nResponse:\n{answer}")
+            blocks.append(f"Text:\n{example.text}{named}\n\nResponse:\n{answer}")
     return "\n\n---\n\n".join(blocks)
 
 
-def core_prompt(group: Sequence[Field], *, use_examples: bool, reasons: bool, fenced: bool = False) -> str:
-    """Return everything the codebook says about the questions of one call, and what a fenced text is."""
+def core_prompt(
+    group: Sequence[Field], *, use_examples: bool, reasons: bool, fenced: bool = False, apart: bool = False
+) -> str:
+    """Return everything the codebook says about the questions of one call, and what a fenced text is.
+
+    Parameters
+    ----------
+    apart
+        Whether the questions are answered one at a time after the same beginning.
+    """
     parts: list[str] = []
     section = None
     for field in group:
@@ -271,9 +287,9 @@ def core_prompt(group: Sequence[Field], *, use_examples: bool, reasons: bool, fe
             section = field.section
             parts.append(f"{field.section}\n{field.instruction}".strip())
         shown = question(field)
-        parts.append(shown if len(group) == 1 else f"[{field.column}]\n{shown}")
-    parts.append(answer_format(group, reasons=reasons))
-    examples = _examples(group) if use_examples else ""
+        parts.append(shown if len(group) == 1 and not apart else f"[{field.column}]\n{shown}")
+    parts.append(one_at_a_time() if apart else answer_format(group, reasons=reasons))
+    examples = _examples(group, apart=apart) if use_examples else ""
     if examples:
         lead = "Examples (the responses alone, without reasoning):" if reasons else "Examples:"
         parts.append(f"{lead}\n\n{examples}")
@@ -294,6 +310,8 @@ class Prompt:
         The code of the marks that fence a text; "" for no fence.
     questions
         The same as typed questions, for a decision model (see `nbannot.asking.decisions`).
+    endings
+        What asks each question in turn, where several are scored after the same beginning.
     """
 
     before: str
@@ -302,6 +320,7 @@ class Prompt:
     options: tuple[str, ...]
     code: str = ""
     questions: tuple[Question, ...] = ()
+    endings: tuple[Ending, ...] = ()
 
     def about(self, text: str) -> str:
         """Return the user message for one text."""
@@ -324,6 +343,22 @@ def compose(kind: PromptType, group: Sequence[Field], *, use_examples: bool, cod
     options = reply_options(group[0]) if len(group) == 1 and not kind.reasons else ()
     schema = reply_schema(group, reasons=kind.reasons)
     return Prompt(filled, after.rstrip("\n") + "\n", schema, options, code)
+
+
+def compose_apart(kind: PromptType, group: Sequence[Field], *, use_examples: bool, code: str = "") -> Prompt:
+    """Return the `Prompt` of closed fields that are scored one by one: all questions, the text, then which one it is.
+
+    Everything up to the end of the text is the same for all of them, and is read once by a model that keeps it.
+    """
+    core = core_prompt(group, use_examples=use_examples, reasons=False, fenced=bool(code), apart=True)
+    place = next(match for match in PLACE.finditer(kind.template) if match[1] == "text")
+    before = PLACE.sub(lambda match: core, kind.template[: place.start()])
+    after = kind.template[place.end() :].rstrip("\n") + "\n"
+    endings = tuple(
+        Ending(f.column, one_at_a_time(f) + after, reply_schema([f], reasons=False), reply_options(f))
+        for f in group
+    )
+    return Prompt(before, "", reply_schema(group, reasons=False), (), code, endings=endings)
 
 
 def text_code(texts: Sequence[str], further: Sequence[str] = ()) -> str:
@@ -373,6 +408,7 @@ def prompt_hash(kind: PromptType, prompts: Sequence[Prompt]) -> str:
         kind.hash,
         *(
             f"{p.before}\x1f{bool(p.code)}\x1f{p.after}\x1f{json.dumps(p.schema, sort_keys=True)}"
+            + "".join(f"\x1f{ending.text}" for ending in p.endings)
             for p in prompts
         ),
     ]

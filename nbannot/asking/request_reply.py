@@ -43,6 +43,24 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of a prompt that asks a language model one of several closed questions about the same text.
+
+    Attributes
+    ----------
+    text
+        What follows the last message of the request.
+    schema, options
+        As in `Request`, for this question alone.
+    """
+
+    column: str
+    text: str
+    schema: Mapping[str, Any]
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What a decision model made of one question.
 
@@ -92,6 +110,11 @@ class Request:
     questions
         For a decision model: the closed questions about the text, which is the rest of the last message after
         `shared`; otherwise empty.
+    endings
+        For closed questions that are scored one by one after the same beginning (see `nbannot.models.together`).
+    shared_by_text
+        How many characters at the start of the last message are the same for every question about this text; 0 where
+        that is not known.
     """
 
     key: str
@@ -108,6 +131,8 @@ class Request:
     max_tokens: int = 512
     reasoning: bool | str | None = None
     questions: tuple[Question, ...] = ()
+    endings: tuple[Ending, ...] = ()
+    shared_by_text: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +165,7 @@ class Reply:
         How often the request was sent before on a connection that the server closed without a reply: it may have
         worked on it.
     decisions
-        For a decision model: column -> `Decision`, for every question of the request.
+        For a decision model, and where a request has `endings`: column -> `Decision`, for every question of it.
     """
 
     text: str = ""

@@ -189,7 +189,9 @@ class Engine:
             temperature = config.retry_temperature
         if seed is not None:
             seed = (seed + 1_000_003 * (config.repeat - 1) + attempt - 1) % 2**32
-        scored = bool(prompt.questions) or (bool(prompt.options) and self.job.answer_mode == "score")
+        scored = bool(prompt.questions or prompt.endings) or (
+            bool(prompt.options) and self.job.answer_mode == "score"
+        )
         return Request(
             key=f"{self.job.ids[row]}|{'+'.join(columns)}|{attempt}",
             messages=(*history, {"role": "user", "content": content}),
@@ -205,6 +207,7 @@ class Engine:
             max_tokens=self.job.max_tokens,
             reasoning=config.reasoning,
             questions=prompt.questions,
+            endings=tuple(e for e in prompt.endings if e.column in columns),
         )
 
     async def ask(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from nbannot.asking.answers import Answer
 from nbannot.asking.decisions import DECIDED, Reading, compose_questions
 from nbannot.asking.option_order import in_order
-from nbannot.asking.prompts import Prompt, PromptType, compose, reply_options
+from nbannot.asking.prompts import Prompt, PromptType, compose, compose_apart, reply_options
 from nbannot.asking.request_reply import AnswerMode
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
@@ -32,8 +32,10 @@ class Job:
         The code of the marks between which every text stands.
     decides
         Whether closed fields go to a decision model.
+    together
+        Whether the closed fields of a call are scored one by one after the same beginning.
     reading
-        How the probabilities of a decision model become labels.
+        How probabilities become labels.
     unasked
         column -> why a field is not asked of any text.
     """
@@ -50,6 +52,7 @@ class Job:
     max_tokens: int
     code: str = ""
     decides: bool = False
+    together: bool = False
     reading: Reading = field(default_factory=Reading)
     unasked: Mapping[str, str] = field(default_factory=dict)
 
@@ -70,22 +73,20 @@ def group_fields(codebook: Codebook, fields: Sequence[Field], how: str) -> tuple
     return tuple(tuple(group) for _, group in sorted(grouped.items(), key=lambda item: item[0][1]))
 
 
-def group_for_decisions(
-    codebook: Codebook, fields: Sequence[Field], how: str, *, together: bool
+def group_apart(
+    codebook: Codebook, fields: Sequence[Field], how: str, closed_how: str
 ) -> tuple[tuple[Field, ...], ...]:
-    """Return the fields grouped by call where a decision model answers the closed ones.
+    """Return the fields grouped by call where closed fields have calls of their own.
 
     Parameters
     ----------
-    how
-        How the other fields, which another model answers, are grouped.
-    together
-        Whether one call asks every closed field that can be asked by then, or each has a call of its own.
+    how, closed_how
+        How the other fields and the closed ones are grouped (see `group_fields`).
     """
     closed = [f for f in fields if f.type in DECIDED]
     others = [f for f in fields if f.type not in DECIDED]
     groups = [
-        *group_fields(codebook, closed, "all" if together else "one"),
+        *group_fields(codebook, closed, closed_how),
         *group_fields(codebook, others, how),
     ]
     return tuple(sorted(groups, key=lambda group: codebook.depth(group[0])))
@@ -96,6 +97,8 @@ def prompt_for(job: Job, group: Sequence[Field]) -> Prompt:
     shown = [in_order(f, job.config.option_order, job.config.seed) for f in group]
     if job.decides and group[0].type in DECIDED:
         return compose_questions(shown)
+    if job.together and group[0].type in CLOSED:
+        return compose_apart(job.kind, shown, use_examples=job.config.use_examples, code=job.code)
     made = compose(job.kind, shown, use_examples=job.config.use_examples, code=job.code)
     # What is scored keeps the codebook's order, as everything does that holds a probability per label.
     return replace(made, options=reply_options(group[0])) if made.options else made

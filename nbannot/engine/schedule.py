@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from nbannot.asking.answers import Answer, batch_offset, calibrate
+from nbannot.asking.answers import Answer, batch_offset
+from nbannot.asking.decisions import calibrated_answer
 from nbannot.asking.ledger import Ledger
 from nbannot.asking.prompts import Prompt
 from nbannot.asking.request_reply import Reply
@@ -60,8 +61,8 @@ class Schedule:
         self.out = 0
         for number, group in enumerate(self.groups):
             prompt = engine.prompt(group)
-            if engine.job.calibrated and (prompt.options or len(prompt.questions) == 1):
-                self.pilots[number] = Pilot(group[0])
+            if engine.job.calibrated and (prompt.options or prompt.endings or len(prompt.questions) == 1):
+                self.pilots[number] = Pilot(group)
         for number in range(len(self.groups)):
             if not self.parents[number]:
                 for row in range(n):
@@ -102,7 +103,7 @@ class Schedule:
         return True
 
     def start_pilot(self, number: int) -> None:
-        """Start calibrating a field once it is known to which texts it applies."""
+        """Start calibrating the fields of a group once it is known to which texts they apply."""
         pilot = self.pilots[number]
         decided = all(self.open[parent] == 0 for parent in self.parents[number])
         reached = len(pilot.waiting) + (len(self.engine.job.ids) - self.open[number])
@@ -110,12 +111,16 @@ class Schedule:
             return
         pilot.started = True
         pilot.waiting.sort()
-        if len(pilot.waiting) < CALIBRATION_TEXTS:
+        for f in self.groups[number]:
+            asked = [row for row in pilot.waiting if f in self.asked.get((number, row), self.groups[number])]
+            if len(asked) >= CALIBRATION_TEXTS:
+                pilot.of[f.column] = asked[:CALIBRATION_TEXTS]
+        pilot.rows = sorted({row for rows in pilot.of.values() for row in rows})
+        if pilot.rows:
+            self.ready[number].extend(pilot.rows)
+        else:
             self.ready[number].extend(pilot.waiting)
             del self.pilots[number]
-        else:
-            pilot.rows = pilot.waiting[:CALIBRATION_TEXTS]
-            self.ready[number].extend(pilot.rows)
         self.news.set()
 
     def answered(self, number: int, row: int, answers: dict[str, Answer], reply: Reply) -> None:
@@ -124,7 +129,7 @@ class Schedule:
         pilot = self.pilots.get(number)
         if pilot is None:
             self.take(number, row, answers)
-        elif pilot.offset is not None:
+        elif pilot.offsets:
             self.take(number, row, self.calibrated(pilot, answers))
         else:
             pilot.found[row] = answers
@@ -135,33 +140,37 @@ class Schedule:
     def freeze(self, number: int) -> None:
         """Fix the calibration from the pilot texts, then let the other texts go."""
         pilot = self.pilots[number]
-        column = pilot.asked.column
-        known = [pilot.found[row][column].probabilities for row in pilot.rows]
-        pilot.offset = (
-            batch_offset([p for p in known if p]) if any(known) else tuple(0.0 for _ in pilot.asked.labels)
-        )
-        self.engine.offsets[column] = pilot.offset
+        for f in pilot.fields:
+            if f.column in pilot.of:
+                self.measure(f, pilot)
+        for row in pilot.rows:
+            self.take(number, row, self.calibrated(pilot, pilot.found.pop(row)))
+        begun = set(pilot.rows)
+        self.ready[number].extend(row for row in pilot.waiting if row not in begun)
+
+    def measure(self, f: Field, pilot: Pilot) -> None:
+        """Fix the calibration of one field, and write it down."""
+        rows = pilot.of[f.column]
+        known = [pilot.found[row][f.column].probabilities for row in rows]
+        offset = batch_offset([p for p in known if p]) if any(known) else tuple(0.0 for _ in f.labels)
+        pilot.offsets[f.column] = self.engine.offsets[f.column] = offset
         note = {
-            "calibration": column,
-            "labels": list(pilot.asked.labels),
-            "offset": list(pilot.offset),
-            "text_ids": [self.engine.job.ids[row] for row in pilot.rows],
+            "calibration": f.column,
+            "labels": list(f.labels),
+            "offset": list(offset),
+            "text_ids": [self.engine.job.ids[row] for row in rows],
         }
         if note not in self.engine.ledger.notes:
             self.engine.ledger.note(**note)
-        for row in pilot.rows:
-            self.take(number, row, self.calibrated(pilot, pilot.found.pop(row)))
-        self.ready[number].extend(pilot.waiting[CALIBRATION_TEXTS:])
 
     def calibrated(self, pilot: Pilot, answers: dict[str, Answer]) -> dict[str, Answer]:
-        answer = answers[pilot.asked.column]
-        if answer.status != "ok" or answer.probabilities is None or pilot.offset is None:
-            return answers
-        value, probabilities = calibrate(pilot.asked, answer.probabilities, pilot.offset)
+        """Return the answers of one text with the calibration of their fields."""
         return {
-            answer.column: Answer(
-                answer.column, "ok", value, probabilities=probabilities, attempt=answer.attempt
+            f.column: calibrated_answer(
+                f, answers[f.column], pilot.offsets.get(f.column), self.engine.job.reading
             )
+            for f in pilot.fields
+            if f.column in answers
         }
 
     def lost(self) -> None:
@@ -200,11 +209,20 @@ class Schedule:
 
 @dataclass
 class Pilot:
-    """The calibration of one field: the texts waiting for it, those it is measured on, and the offset once fixed."""
+    """The calibration of the fields of one call.
 
-    asked: Field
+    Attributes
+    ----------
+    waiting, rows
+        The texts that wait for it, and those that go first: of each field the first 32 to which it applies.
+    of, offsets
+        column -> the texts it is measured on, and its offset once fixed; a field of fewer texts has neither.
+    """
+
+    fields: tuple[Field, ...]
     waiting: list[int] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
     found: dict[int, dict[str, Answer]] = field(default_factory=dict)
-    offset: tuple[float, ...] | None = None
+    of: dict[str, list[int]] = field(default_factory=dict)
+    offsets: dict[str, tuple[float, ...]] = field(default_factory=dict)
     started: bool = False

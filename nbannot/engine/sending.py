@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from nbannot.asking.answers import Answer, read_reply
-from nbannot.asking.decisions import Reading, read_decisions
+from nbannot.asking.decisions import PLAIN, Reading, read_decisions, relabelled
 from nbannot.asking.ledger import Ledger, Tally
 from nbannot.asking.request_reply import Model, Reply, Request
 from nbannot.engine.job import Job, Progress
@@ -23,7 +23,6 @@ from nbannot.errors import NbannotError
 from nbannot.models.keys import known_secrets, scrubbed
 from nbannot.study.field import Field
 
-PLAIN = Reading()
 SEND_TRIES = 5
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
@@ -285,12 +284,13 @@ def read_safely(
     Parameters
     ----------
     reading
-        How the probabilities of a decision model become labels.
+        How probabilities become labels.
     """
     try:
         if reply.error is None and reply.decisions is not None:
             return read_decisions(group, reply.decisions, reading, attempt)
-        return read_reply(group, text, reply, attempt)
+        answers = read_reply(group, text, reply, attempt)
+        return {f.column: relabelled(f, answers[f.column], reading) for f in group}
     except Exception as error:  # noqa: BLE001 - one reply must not end a run
         reason = f"the reply could not be read: {type(error).__name__}"
         return {f.column: Answer(f.column, "invalid", reason=reason, attempt=attempt) for f in group}

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbannot.asking.answers import Answer, calibrate
+from nbannot.asking.answers import Answer
 from nbannot.asking.applies import NOT_REACHED, why_not_asked
+from nbannot.asking.decisions import Reading, calibrated_answer
 from nbannot.asking.ledger_lines import read_calls, read_lines
-from nbannot.asking.option_order import OptionOrder, as_in_codebook
+from nbannot.asking.option_order import as_in_codebook
 from nbannot.engine.schedule import CALIBRATION_TEXTS
 from nbannot.errors import RunError
 from nbannot.record.coding import NOT_CALIBRATED, Coding, from_output
@@ -64,7 +65,12 @@ def read_state(task: Task, ledger: Path, config: Mapping[str, Any], coder: str =
         If the ledger was changed by something else.
     """
     reading = _Found(task, config["columns_asked"], int(config.get("retries") or 0) + 1, ledger)
-    reading.order = config.get("option_order", "codebook"), config.get("seed")
+    reading.how = Reading(
+        config.get("threshold", 0.5),
+        config.get("scale_answer", "modal"),
+        config.get("option_order", "codebook"),
+        config.get("seed"),
+    )
     scored = config.get("answer_mode_used") == "score"
     calibrated = config.get("calibration_used") == "batch"
     for text_id, given in reading.whole_lines() if scored or calibrated else reading.heads():
@@ -78,7 +84,8 @@ def read_state(task: Task, ledger: Path, config: Mapping[str, Any], coder: str =
             answers[f.column], n = _settled(f, task, reading.of[f.column], above, never)
             unfitting += n
             if calibrated and f.labels:
-                answers[f.column] = _calibrated(f, answers[f.column], reading.offsets.get(f.column))
+                offset = reading.offsets.get(f.column)
+                answers[f.column] = _calibrated(f, answers[f.column], offset, reading.how)
     coding = Coding(task, {f.column: answers[f.column] for f in task.codebook if f.column in answers}, coder)
     return State(coding, reading.offsets, reading.calls, unfitting)
 
@@ -117,7 +124,7 @@ class _Found:
             f.column: [None] * len(task) for f in task.codebook if f.column in columns
         }
         self.offsets: dict[str, tuple[float, ...]] = {}
-        self.order: tuple[OptionOrder, int | None] = "codebook", None
+        self.how = Reading()
         self.calls = 0
         self._rows = {text_id: row for row, text_id in enumerate(task.ids)}
         self._same: dict[Any, Answer] = {}
@@ -144,8 +151,8 @@ class _Found:
                 shares = whole.get("probabilities")
                 if isinstance(decisions, Mapping):
                     shares = decisions.get(f.column, {}).get("probabilities")
-                    if len(shares or ()) == len(f.labels) and self.order[0] != "codebook":
-                        shares = as_in_codebook(f, shares, *self.order)
+                    if len(shares or ()) == len(f.labels) and self.how.order != "codebook":
+                        shares = as_in_codebook(f, shares, self.how.order, self.how.seed)
                 answers.append(self._answer(f, stored, call["attempt"], shares))
         return answers
 
@@ -218,7 +225,9 @@ def _settled(
     return answers, unfitting
 
 
-def _calibrated(f: Field, answers: list[Answer], offset: Sequence[float] | None) -> list[Answer]:
+def _calibrated(
+    f: Field, answers: list[Answer], offset: Sequence[float] | None, how: Reading
+) -> list[Answer]:
     """Return the answers with the calibration of their field; with a word where it is still to come."""
     n_asked = sum(a.status != "not_applicable" and a.reason != "the text is blank" for a in answers)
     if offset is None and n_asked < CALIBRATION_TEXTS:
@@ -226,12 +235,13 @@ def _calibrated(f: Field, answers: list[Answer], offset: Sequence[float] | None)
     calibrated = []
     for answer in answers:
         if answer.status == "ok" and answer.probabilities is not None:
-            value, probabilities, why = answer.value, answer.probabilities, NOT_CALIBRATED
-            if offset is not None:
-                value, probabilities = calibrate(f, answer.probabilities, tuple(offset))
-                why = ""
             answer = Answer(
-                f.column, "ok", value, reason=why, probabilities=probabilities, attempt=answer.attempt
+                f.column,
+                "ok",
+                answer.value,
+                reason=NOT_CALIBRATED if offset is None else "",
+                probabilities=answer.probabilities,
+                attempt=answer.attempt,
             )
-        calibrated.append(answer)
+        calibrated.append(calibrated_answer(f, answer, offset, how))
     return calibrated

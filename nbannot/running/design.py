@@ -13,11 +13,12 @@ from typing import Any, cast
 from nbannot.asking import prompts
 from nbannot.asking.decisions import CLOSED, DECIDED, Reading
 from nbannot.asking.request_reply import AnswerMode, Model, ModelInfo
-from nbannot.engine.job import Job, group_fields, group_for_decisions, prompt_for
+from nbannot.engine.job import Job, group_apart, group_fields, prompt_for
 from nbannot.errors import ConfigError, TaskError, listed
 from nbannot.models.addresses import served_from
 from nbannot.models.pair import Pair
 from nbannot.models.registry import get_model
+from nbannot.models.together import Together
 from nbannot.record import tables
 from nbannot.record.folder import METRICS
 from nbannot.study.codebook import Codebook
@@ -94,9 +95,9 @@ class Design:
         }
 
     def _decided_by(self) -> dict[str, Any]:
-        """Return what further decides the answers where a decision model gives them; nothing for other models."""
+        """Return what further decides the answers where they are decisions, or are read as no most probable label."""
         if not self.job.decides:
-            return {}
+            return {name: getattr(self.config, name) for name in changed(self.config, *READING)}
         reading, second = self.job.reading, self.info.details.get("text_model")
         decided = {"threshold": reading.threshold, "scale_answer": reading.scale}
         if second:
@@ -153,8 +154,8 @@ RESOLVED = {
     "sample": "the rows, in the hash of the data",
     "sample_by": "the rows, in the hash of the data",
     "sample_seed": "the rows, in the hash of the data",
-    "threshold": "how probabilities become labels, where a decision model gives them",
-    "scale_answer": "how probabilities become labels, where a decision model gives them",
+    "threshold": "how probabilities become labels, where a decision model gives them or it is not the default",
+    "scale_answer": "how probabilities become labels, where a decision model gives them or it is not the default",
     "text_model": "its full name and the digest of its weights",
     "option_order": "the wording, in the hash of the prompt, where a dropdown is asked",
     "base_url": "the host and its path: the same model on another port is the same model",
@@ -251,6 +252,12 @@ def design(
         model = Pair(model, _writer(config, say))
     info = model.info()
     mode, calibrated = _answering(config, kind, model, info, fields)
+    together = mode == "score" and not decides and config.fields_per_query != "one"
+    if together and not isinstance(model, Together):
+        model = Together(model)
+    closed_how = config.fields_per_query
+    if decides:
+        closed_how = "one" if config.calibration == "batch" else "all"
     missing = [name for name in config.metadata_columns or () if name not in task.other_columns]
     if missing:
         raise ConfigError(
@@ -267,14 +274,13 @@ def design(
         ids=chosen.ids,
         texts=texts,
         originals=chosen.texts,
-        groups=group_for_decisions(
-            task.codebook, fields, config.fields_per_query, together=config.calibration != "batch"
-        )
-        if decides
+        groups=group_apart(task.codebook, fields, config.fields_per_query, closed_how)
+        if decides or together
         else group_fields(task.codebook, fields, config.fields_per_query),
         answer_mode=mode,
         calibrated=calibrated,
         decides=decides,
+        together=together,
         reading=Reading(config.threshold, config.scale_answer, config.option_order, config.seed),
         unasked={f.column: NOT_DECIDED for f in fields if f.type not in DECIDED} if not writes else {},
         code=prompts.text_code(task.texts, texts if config.metadata_columns else ()),
@@ -315,30 +321,31 @@ NOT_DECIDED = "a decision model answers no open questions, and the run has no te
 UNHEARD = ("temperature", "top_p", "top_k", "max_tokens", "reasoning", "prompt_type", "fields_per_query")
 """Settings that a decision model knows nothing of; a second model for texts does."""
 
-DECISIVE = ("threshold", "scale_answer", "text_model")
-"""Settings that only a decision model knows."""
+READING = ("threshold", "scale_answer")
+"""Settings by which probabilities become labels."""
+
+
+def changed(config: RunConfig, *names: str) -> dict[str, Any]:
+    """Return those of the settings that are not at their default."""
+    return {name: getattr(config, name) for name in names if getattr(config, name) != DEFAULTS[name]}
+
+
+def _told(config: RunConfig, *names: str) -> list[str]:
+    return [f"{name} = {value!r}" for name, value in changed(config, *names).items()]
 
 
 def _check_decisions(config: RunConfig, fields: Sequence[Field], *, decides: bool, writes: bool) -> None:
     """Refuse settings that would change the run's name and not one of its answers."""
-
-    def changed(*names: str) -> list[str]:
-        return [
-            f"{name} = {getattr(config, name)!r}" for name in names if getattr(config, name) != DEFAULTS[name]
-        ]
-
     if not decides:
-        if given := changed(*DECISIVE):
+        if given := _told(config, "text_model"):
             raise ConfigError(
                 f"{listed(given)}: only a decision model has this, and {config.model} is none.\n"
                 '  Name one, e.g. model = "decide/sparrow", or leave the setting out.'
             )
         return
-    faults = changed("chat_mode") + ([] if writes else changed(*UNHEARD))
+    faults = _told(config, "chat_mode") + ([] if writes else _told(config, *UNHEARD))
     if config.answer_mode == "generate":
-        faults += changed("answer_mode")
-    if config.calibration == "batch" and config.threshold != DEFAULTS["threshold"]:
-        faults += [f"{changed('threshold')[0]} with calibration = 'batch'"]
+        faults += _told(config, "answer_mode")
     if faults:
         raise ConfigError(
             f"{config.model} is a decision model, which these settings do not reach: {listed(faults, 12)}.\n"
@@ -371,6 +378,11 @@ def _answering(
     if config.calibration == "batch" and not scored:
         raise ConfigError(
             f'calibration = "batch" needs scored answers; {info.full_name} answers with "{mode}".'
+        )
+    if mode != "score" and (given := _told(config, *READING)):
+        raise ConfigError(
+            f"{listed(given)}: only scored answers have probabilities, and {info.full_name} writes its answers.\n"
+            '  Add answer_mode = "score", or leave the setting out.'
         )
     wanted = config.calibration == "batch" if decides else config.calibration != "none"
     return mode, scored and config.chat_mode == "per_query" and wanted

@@ -57,6 +57,14 @@ def load_of(job: Job, still_open: Open) -> Load:
     prompts = [prompt_for(job, group) for group in job.groups]
     counted = _alone if job.config.chat_mode == "per_query" else _in_conversation
     chars, size = counted(job, prompts, still_open)
+    for prompt, rows in zip(
+        prompts, still_open, strict=True
+    ):  # what comes once more with every further question
+        if prompt.endings:
+            again_chars, again_size = counted(job, [prompt], [rows])
+            further, ends = len(prompt.endings) - 1, "".join(ending.text for ending in prompt.endings)
+            chars += further * again_chars + sum(rows) * len(ends)
+            size += further * again_size + sum(rows) * (_bytes(ends) + further * MESSAGE_TOKENS)
     calls = [sum(rows) for rows in still_open]
     schemas = sum(n * len(json.dumps(prompt.schema)) for n, prompt in zip(calls, prompts, strict=True))
     attempts = job.config.retries + 1

@@ -104,8 +104,8 @@ def _contradictions(values: Mapping[str, Any]) -> Iterable[Fault]:
     name = "answer_mode" if scored else "calibration"
     if (scored or calibrated) and values["prompt_type"] == "CoT":
         yield name, f'{name} = "{values[name]}" leaves no room to reason. Got prompt_type = "CoT".'
-    if (scored or calibrated) and together in FIELDS_PER_QUERY and together != "one":
-        yield name, f'{name} = "{values[name]}" needs fields_per_query = "one". Got {together!r}.'
+    if calibrated and not scored and together in FIELDS_PER_QUERY and together != "one":
+        yield name, f'calibration = "batch" with fields_per_query = {together!r} needs answer_mode = "score".'
 
 
 def settings_error(faults: Sequence[str]) -> ConfigError:

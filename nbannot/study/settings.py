@@ -134,7 +134,8 @@ class SettingFields:
     fields_per_query: str = setting(
         "one",
         one_of(*FIELDS_PER_QUERY),
-        "how many fields one call asks",
+        "how many fields one call asks; where answers are scored, its closed fields are asked one after the other "
+        "behind the same beginning, which is read once",
         short="fpq",
         values=FIELDS_PER_QUERY,
     )
@@ -167,14 +168,15 @@ class SettingFields:
     threshold: float = setting(
         0.5,
         number(0, 1),
-        "a decision model's probability of yes from which on a checkbox is ticked",
+        'where answers have probabilities (decision models, `answer_mode = "score"`): that of yes from which on a '
+        "checkbox is ticked",
         short="threshold",
     )
     scale_answer: Literal["modal", "rounded"] = setting(
         "modal",
         one_of(*SCALE_ANSWERS),
-        "a decision model's answer to a likert question: the most probable level (`modal`) or the expected level, "
-        "rounded (`rounded`)",
+        "where answers have probabilities: the answer to a likert question is the most probable level (`modal`) or the "
+        "expected level, rounded (`rounded`)",
         short="scale",
         values=SCALE_ANSWERS,
     )

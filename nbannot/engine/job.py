@@ -74,21 +74,18 @@ def group_fields(codebook: Codebook, fields: Sequence[Field], how: str) -> tuple
 
 
 def group_apart(
-    codebook: Codebook, fields: Sequence[Field], how: str, closed_how: str
+    codebook: Codebook, fields: Sequence[Field], types: Sequence[str], how: str, others_how: str
 ) -> tuple[tuple[Field, ...], ...]:
-    """Return the fields grouped by call where closed fields have calls of their own.
+    """Return the fields grouped by call where those of some types have calls of their own.
 
     Parameters
     ----------
-    how, closed_how
-        How the other fields and the closed ones are grouped (see `group_fields`).
+    how, others_how
+        How the fields of these types and the others are grouped (see `group_fields`).
     """
-    closed = [f for f in fields if f.type in DECIDED]
-    others = [f for f in fields if f.type not in DECIDED]
-    groups = [
-        *group_fields(codebook, closed, closed_how),
-        *group_fields(codebook, others, how),
-    ]
+    these = [f for f in fields if f.type in types]
+    others = [f for f in fields if f.type not in types]
+    groups = [*group_fields(codebook, these, how), *group_fields(codebook, others, others_how)]
     return tuple(sorted(groups, key=lambda group: codebook.depth(group[0])))
 
 

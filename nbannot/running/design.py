@@ -274,7 +274,9 @@ def design(
         ids=chosen.ids,
         texts=texts,
         originals=chosen.texts,
-        groups=group_apart(task.codebook, fields, config.fields_per_query, closed_how)
+        groups=group_apart(
+            task.codebook, fields, DECIDED if decides else CLOSED, closed_how, config.fields_per_query
+        )
         if decides or together
         else group_fields(task.codebook, fields, config.fields_per_query),
         answer_mode=mode,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nbannot.asking.answers import Answer
-from nbannot.asking.decisions import DECIDED, Reading, compose_questions
+from nbannot.asking.decisions import CLOSED, DECIDED, Reading, compose_questions
 from nbannot.asking.option_order import in_order
 from nbannot.asking.prompts import Prompt, PromptType, compose, compose_apart, reply_options
 from nbannot.asking.request_reply import AnswerMode

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from nbannot.inference.tipping_point import tipping_point as tipping_point
     from nbannot.inference.total_error import total_error as total_error
     from nbannot.inference.understudy import understudy as understudy
+    from nbannot.record.batches import batches as batches
     from nbannot.record.run import Run as Run
     from nbannot.record.run import load_run as load_run
     from nbannot.record.views import joined as joined
@@ -79,6 +80,7 @@ _PUBLIC = {
     "agreement": "comparing.reliability",
     "alt_test": "inference.alternative_annotator",
     "assign": "desk.assignment",
+    "batches": "record.batches",
     "build_codebook": "doors.form.questions_form",
     "bundled_tasks": "study.task_sources",
     "calibration": "inference.calibration",

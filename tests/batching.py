@@ -480,6 +480,8 @@ class Provider:
         names = [batch["id"] for batch in batches]
         start = names.index(query[after][0]) + 1 if after in query else 0
         size = int(query.get("limit", ["20"])[0])
+        for batch in batches:
+            batch["looks"] += 1
         page = [self._shown(batch) for batch in batches[start : start + size]]
         return {
             "object": "list",

@@ -106,6 +106,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "base_url": st.none() | ADDRESSES,
     "threads": st.none() | st.integers(1, 64),
     "max_parallel": st.none() | st.integers(1, 64),
+    "delivery": st.sampled_from(["now", "batch"]),
+    "batch_wait": st.floats(0, 100_000),
     "timeout_s": st.floats(0.001, 86_400),
     "budget": st.none() | amounts("calls", "tokens", "money", "minutes", "kwh"),
     "prices": st.none() | amounts("input", "output"),
@@ -129,8 +131,8 @@ def test_every_setting_is_known_in_all_places() -> None:
     unnamed = {name for name, s in SETTINGS.items() if s.decides and not s.short}
     assert unnamed == {"model", "prompt_type", "repeat"}
     assert {name for name, s in SETTINGS.items() if not s.decides} == {
-        "threads", "max_parallel", "timeout_s", "budget", "prices", "country_iso_code", "output_root", "task_root",
-        "cluster", "weights",
+        "threads", "max_parallel", "delivery", "batch_wait", "timeout_s", "budget", "prices", "country_iso_code",
+        "output_root", "task_root", "cluster", "weights",
     }  # fmt: skip
     assert RunConfig() == RunConfig.of() == RunConfig.from_toml("") == RunConfig.from_json("{}")
 

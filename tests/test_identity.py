@@ -58,6 +58,8 @@ OF_DECISIONS = {"threshold", "scale_answer", "text_model"}
 WITHOUT = {
     "threads": [2],
     "max_parallel": [3],
+    "delivery": ["batch"],
+    "batch_wait": [5.0],
     "timeout_s": [5.0],
     "budget": [{"calls": 5}],
     "prices": [{"input": 1.0}],
@@ -102,7 +104,7 @@ def identified(digest="sha256:1", decides=False, **settings):
         given["answer_mode"] = None
     config = RunConfig(**given)
     model = Still(config.model.partition("/")[2], digest)
-    model.decides = decides
+    model.decides, model.batches = decides, None
     return design(task, config, model)[0].run_id
 
 

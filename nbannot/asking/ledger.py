@@ -7,6 +7,7 @@ is ignored on reading and cut off before the next line is written.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from array import array
@@ -39,7 +40,8 @@ class Tally:
     """What all calls of a run add up to, over every session: counts, characters, tokens, seconds.
 
     Tokens are ``None`` while no reply has told them. `served` counts the answers by what they say of the model and the
-    configuration that made them, `by_model` parts calls, tokens and seconds by what they say of the model.
+    configuration that made them, `by_model` parts calls, tokens and seconds by what they say of the model. Calls that
+    came in a batch have no time of their own; they and their tokens are counted apart too.
     """
 
     calls: int = 0
@@ -51,6 +53,9 @@ class Tally:
     evaluated_tokens: int | None = None
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
+    batched: int = 0
+    batch_input_tokens: int = 0
+    batch_output_tokens: int = 0
     seconds: array[float] = field(default_factory=lambda: array("d"))
     first: str = ""
     last: str = ""
@@ -75,7 +80,12 @@ class Tally:
             self.cached_tokens = (self.cached_tokens or 0) + tokens
         if (tokens := record.get("cache_write_tokens")) is not None:
             self.cache_write_tokens = (self.cache_write_tokens or 0) + tokens
-        self.seconds.append(record.get("seconds") or 0.0)
+        if record.get("batch"):
+            self.batched += 1
+            self.batch_input_tokens += record.get("input_tokens") or 0
+            self.batch_output_tokens += record.get("output_tokens") or 0
+        else:
+            self.seconds.append(record.get("seconds") or 0.0)
         if (model := record.get("model")) is not None:
             own = self.by_model.setdefault(
                 model, {"calls": 0, "input_tokens": 0, "output_tokens": 0, "seconds": 0.0}
@@ -184,8 +194,14 @@ class Ledger:
         repeat: int,
         answers: Sequence[Mapping[str, Any]],
         time: str,
+        batch: str | None = None,
     ) -> None:
         """Write one call; on return the line is with the operating system.
+
+        Parameters
+        ----------
+        batch
+            The mark of the batch that it came in.
 
         Raises
         ------
@@ -216,6 +232,8 @@ class Ledger:
         for name in ("cached_tokens", "cache_write_tokens"):
             if (tokens := getattr(reply, name)) is not None:
                 record[name] = tokens
+        if batch is not None:
+            record["batch"] = batch
         if reply.decisions is not None:
             record["decisions"] = decisions_kept(reply.decisions)
         if reply.model is not None:
@@ -225,9 +243,18 @@ class Ledger:
         self._write(record)
         self.tally.add(record)
 
-    def note(self, **content: Any) -> None:
-        """Write a line that is no call, e.g. the calibration of a field."""
+    def note(self, *, for_good: bool = False, **content: Any) -> None:
+        """Write a line that is no call, e.g. the calibration of a field.
+
+        Parameters
+        ----------
+        for_good
+            Return only when the line, and all before it, is on the disk: what follows cannot be taken back.
+        """
         self._write(content)
+        if for_good:
+            with contextlib.suppress(OSError):  # not every place can promise it
+                os.fsync(self._file)
 
     def _shortened(self, request: Request) -> list[dict[str, str]]:
         messages: list[dict[str, str]] = [dict(message) for message in request.messages]

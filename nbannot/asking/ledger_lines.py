@@ -81,6 +81,14 @@ def read_calls(path: Path, read: Callable[[Mapping[str, Any]], Found]) -> Iterat
         yield text_id, head_read
 
 
+def read_notes(path: Path, first: str) -> Iterator[dict[str, Any]]:
+    """Yield the lines whose first member has this name, in order; the others, all calls, are not taken apart."""
+    begin = tuple(packed({first: ""})[:-3] + blank for blank in (b"", b" "))
+    for number, line in _whole_lines(path):
+        if line.startswith(begin):
+            yield _record(path, number, line)
+
+
 def _head(head: bytes) -> dict[str, Any] | None:
     """Return columns, attempt and answers of a line, ``None`` if they cannot be read by themselves."""
     try:

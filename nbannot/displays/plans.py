@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nbannot.displays.cards import settings_line
+from nbannot.models.batch_offers import READ
 from nbannot.models.registry import key_goes
 from nbannot.page.blocks import Block, Cell, Facts, Fold, Grid, Heading, Para, Row, Verbatim
 from nbannot.page.digits import NONE, count, duration
@@ -48,6 +49,7 @@ def plan_card(plan: Plan) -> Fragment:
                     if plan.money_at_most is None
                     else [("money", money_words(plan.money, plan.money_at_most))]
                 ),
+                *([("as a batch", words)] if (words := batch_words(plan)) else []),
                 ("texts go", where_texts_go(where)),
                 *([("key", key)] if (key := key_goes(config)) else []),
                 ("settings", settings_line(config.to_dict())),
@@ -130,6 +132,19 @@ def money_words(about: float | None, at_most: float) -> str:
     if about is None:
         return f"at most {at_most:.4g}; a pilot says about how much"
     return f"about {about:.4g}; at most {at_most:.4g}"
+
+
+def batch_words(plan: Plan) -> str:
+    """Return what a batch of the provider costs and where that is said; "" where there is nothing to say."""
+    offer, chosen = plan.offer, plan.design.config.delivery == "batch"
+    if offer is None or (offer.price is None and not chosen):
+        return ""
+    how = "the labels come later" if chosen else 'the labels come later, with delivery = "batch"'
+    if offer.price is None:
+        return f"at what price is not known here; {how}"
+    said = f"{100 * offer.price:g} % of the price, says {offer.name} ({READ}: {offer.source}); {how}"
+    at_most = plan.batch_money(plan.money_at_most)
+    return said if at_most is None else f"{money_words(plan.batch_money(plan.money), at_most)}; {said}"
 
 
 def _unreached(plan: Plan) -> str:

@@ -1,4 +1,4 @@
-"""The command line's door: ``nbannot run | plan | score | compare | list | models | tasks | doctor``.
+"""The command line's door: ``nbannot run | plan | score | compare | list | batches | models | tasks | doctor``.
 
 Results go to stdout; progress and remarks to stderr.
 """
@@ -195,6 +195,32 @@ def do_list(arguments: argparse.Namespace) -> int:
     return COMPLETE
 
 
+def do_batches(arguments: argparse.Namespace) -> int:
+    """Print the batches that are out, oldest run first."""
+    from nbannot.record.batches import batch_rows
+
+    rows = batch_rows(arguments.output_root, arguments.task, ended=arguments.ended)
+    if arguments.json:
+        write(as_json(rows))
+    elif rows:
+        columns = (
+            "run_id",
+            "task",
+            "model_id",
+            "batch",
+            "requests",
+            "state",
+            "answered",
+            "submitted",
+            "where",
+        )
+        write(table(rows, columns))
+        write("to collect: the same cell again, or nbannot run FOLDER/config.json", file=sys.stderr)
+    else:
+        write(f"no batch is out in {arguments.output_root}", file=sys.stderr)
+    return COMPLETE
+
+
 def do_models(arguments: argparse.Namespace) -> int:
     """Print the backends and what can be used here."""
     from nbannot.doors.doctor import available
@@ -271,6 +297,7 @@ DEEDS = {
     "score": do_score,
     "compare": do_compare,
     "list": do_list,
+    "batches": do_batches,
     "models": do_models,
     "tasks": do_tasks,
     "doctor": do_doctor,

@@ -16,18 +16,19 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from nbannot.asking.answers import Answer
 from nbannot.asking.applies import why_not_asked
 from nbannot.asking.ledger import Ledger
 from nbannot.asking.prompts import Prompt, reply_text, reprompt
 from nbannot.asking.request_reply import Message, Model, Reply, Request
+from nbannot.engine.batch import BatchSender, Parked, deliver
 from nbannot.engine.drive import Tick, drive
 from nbannot.engine.job import Job, Outcome, Progress, group_fields, prompt_for
 from nbannot.engine.pace import Halted, handed_out, pool
 from nbannot.engine.schedule import Schedule
-from nbannot.engine.sending import Sender, ServerGone, read_safely
+from nbannot.engine.sending import ASK_AGAIN, Sender, ServerGone, read_safely
 from nbannot.errors import NbannotError, RunError
 from nbannot.models.endings import is_refused
 from nbannot.study.field import Field
@@ -35,12 +36,6 @@ from nbannot.study.field import Field
 __all__ = ["Engine", "Job", "Outcome", "Progress", "Tick", "annotate", "group_fields"]
 
 NO_REPLY = Reply()
-ASK_AGAIN = {
-    "reprompt": ("invalid", "refused"),
-    "identical": ("invalid", "refused"),
-    "temperature": ("invalid", "refused", "truncated"),
-}
-"""Retry strategy -> statuses that are asked again. What ran on to max_tokens runs on again unless it is warmer."""
 
 
 class Engine:
@@ -63,14 +58,17 @@ class Engine:
         progress.total = len(job.ids) * len(job.fields)
         self.ask_again, self.ready = ask_again, ready
         self.digest: str | None = None
-        self.sender = Sender(job, model, ledger, progress, kwh)
+        kind = BatchSender if job.config.delivery == "batch" else Sender
+        self.sender = kind(job, model, ledger, progress, kwh)
 
     async def run(self) -> None:
         """Ask everything that is not answered yet."""
         await asyncio.gather(self.model.open(), asyncio.to_thread(self.ready))
         self.progress.asking_since = time.monotonic()
         try:
-            if self.job.config.chat_mode == "per_query":
+            if isinstance(self.sender, BatchSender):
+                await deliver(self, self.sender, self._passes())
+            elif self.job.config.chat_mode == "per_query":
                 plan = Schedule(self)
                 await pool(plan.next, self._question, self.sender.pace)
             elif self.job.config.chat_mode == "per_text":
@@ -83,6 +81,31 @@ class Engine:
         finally:
             self.digest = await self._digest_now()
             await self.model.close()
+
+    def _passes(self) -> Callable[[], Awaitable[None]]:
+        """Return what asks every question that is open, for delivery by batch; each call goes on from the last one."""
+        if self.job.config.chat_mode == "per_query":
+            plan = Schedule(self)
+
+            async def questions() -> None:
+                plan.resume()
+                await pool(plan.next, self._question, self.sender.pace)
+
+            return questions
+        open_rows = list(range(len(self.job.ids)))
+
+        async def conversations() -> None:
+            rows, open_rows[:] = list(open_rows), []
+
+            async def one(row: int) -> None:
+                try:
+                    await self._conversation(row)
+                except Parked:
+                    open_rows.append(row)
+
+            await pool(handed_out(iter(rows)), one, self.sender.pace)
+
+        return conversations
 
     async def _digest_now(self) -> str | None:
         """Return what identifies the weights now, where the model's server can be asked again."""
@@ -103,6 +126,9 @@ class Engine:
         group = plan.applicable(number, row)
         try:
             answers, reply = await self.ask(row, group, ())
+        except Parked:
+            plan.park(number, row, group)
+            return
         except BaseException:
             plan.lost()
             raise
@@ -156,7 +182,9 @@ class Engine:
 
     def put(self, row: int, answer: Answer) -> None:
         """Take an answer into the sheet."""
-        self.answers[answer.column][row] = answer
+        before, self.answers[answer.column][row] = self.answers[answer.column][row], answer
+        if before is not None:
+            return  # a conversation that was taken up again
         self.progress.done += 1
         self.progress.not_ok += answer.status not in ("ok", "not_applicable")
 
@@ -227,7 +255,7 @@ class Engine:
                 if before is None or not self.ask_again:
                     break
                 allowed = attempt + self.job.config.retries
-            self.progress.retries += attempt > 1 and stored is None
+            self.progress.retries += attempt > 1 and stored is None and self.job.config.delivery == "now"
             reply, answers = await self._one_call(row, left, columns, request, attempt, stored)
             read.update(answers)
             left = [f for f in left if answers[f.column].status in ASK_AGAIN[self.job.config.retry_strategy]]
@@ -304,6 +332,8 @@ def annotate(
     outcome = Outcome(engine.answers, progress, offsets=engine.offsets)
     error = drive(engine.run, engine.sender.halt, progress, tick, stop, every_s, grace_s, outcome)
     outcome.digest = engine.digest
+    if isinstance(engine.sender, BatchSender):
+        outcome.out = engine.sender.n_out
     if isinstance(error, ServerGone | Halted):
         outcome.stopped = str(error)
     elif isinstance(error, NbannotError):

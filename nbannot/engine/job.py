@@ -148,6 +148,8 @@ class Outcome:
         Why it ended early; "" when everything was asked.
     offsets
         column -> calibration offset per label.
+    out
+        How many requests are with a provider that delivers by batch.
     digest
         What identifies the weights at the end of the session, where the server tells it.
     energy_problem
@@ -162,5 +164,6 @@ class Outcome:
     interrupted: bool = False
     offsets: dict[str, tuple[float, ...]] = field(default_factory=dict)
     raised: BaseException | None = None
+    out: int = 0
     digest: str | None = None
     energy_problem: str = ""

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from nbannot.asking.answers import Answer, batch_offset
 from nbannot.asking.decisions import calibrated_answer
@@ -59,6 +59,7 @@ class Schedule:
         self.pilots: dict[int, Pilot] = {}
         self.news = asyncio.Event()
         self.out = 0
+        self.parked: list[tuple[int, int]] = []
         for number, group in enumerate(self.groups):
             prompt = engine.prompt(group)
             if engine.job.calibrated and (prompt.options or prompt.endings or len(prompt.questions) == 1):
@@ -154,7 +155,7 @@ class Schedule:
         known = [pilot.found[row][f.column].probabilities for row in rows]
         offset = batch_offset([p for p in known if p]) if any(known) else tuple(0.0 for _ in f.labels)
         pilot.offsets[f.column] = self.engine.offsets[f.column] = offset
-        note = {
+        note: dict[str, Any] = {
             "calibration": f.column,
             "labels": list(f.labels),
             "offset": list(offset),
@@ -172,6 +173,19 @@ class Schedule:
             for f in pilot.fields
             if f.column in answers
         }
+
+    def park(self, number: int, row: int, group: Sequence[Field]) -> None:
+        """Put a question aside whose answer comes later; see `resume`."""
+        if len(group) < len(self.groups[number]):
+            self.asked[number, row] = tuple(group)
+        self.parked.append((number, row))
+        self.lost()
+
+    def resume(self) -> None:
+        """Take up again what was put aside."""
+        parked, self.parked = sorted(self.parked), []
+        for number, row in parked:
+            self.ready[number].append(row)
 
     def lost(self) -> None:
         """A question came to no answer: whoever waits for one must look again."""

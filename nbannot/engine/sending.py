@@ -23,6 +23,12 @@ from nbannot.errors import NbannotError
 from nbannot.models.keys import known_secrets, scrubbed
 from nbannot.study.field import Field
 
+ASK_AGAIN = {
+    "reprompt": ("invalid", "refused"),
+    "identical": ("invalid", "refused"),
+    "temperature": ("invalid", "refused", "truncated"),
+}
+"""Retry strategy -> statuses that are asked again. What ran on to max_tokens runs on again unless it is warmer."""
 SEND_TRIES = 5
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
@@ -75,6 +81,7 @@ class Sender:
         self._tokens_before = _tokens(ledger.tally)
         self._secrets: Sequence[str] | None = None
         self._halted = ""
+        self.batch: str | None = None
 
     async def send(
         self, row: int, group: Sequence[Field], columns: tuple[str, ...], request: Request, attempt: int
@@ -161,7 +168,8 @@ class Sender:
                 attempt=attempt,
                 repeat=self.job.config.repeat,
                 answers=[_plain(answer) for answer in kept.values()],
-                time=_now(),
+                time=now(),
+                batch=self.batch,
             )
         return clean, answers
 
@@ -302,7 +310,7 @@ def _status(reply: Reply) -> int:
     return int(match[1]) if match else 0
 
 
-def _now() -> str:
+def now() -> str:
     """Return the time in UTC, ISO 8601 with milliseconds."""
     now = time.time()
     return f"{_second(int(now))}.{int(now % 1 * 1000):03d}+00:00"

@@ -58,11 +58,13 @@ def checked_address(address: str, source: str) -> str:
 def joined(address: str, path: str) -> str:
     """Return an address with a path added in front of its query.
 
-    >>> joined("https://host/v1", "/models"), joined("https://host/x?api-version=1", "/chat/completions")
-    ('https://host/v1/models', 'https://host/x/chat/completions?api-version=1')
+    >>> joined("https://host/v1", "/models"), joined("https://host/x?api-version=1", "/files?limit=2")
+    ('https://host/v1/models', 'https://host/x/files?api-version=1&limit=2')
     """
-    base, mark, query = address.partition("?")
-    return f"{base}{path}{mark}{query}"
+    base, _, query = address.partition("?")
+    path, _, further = path.partition("?")
+    queries = "&".join(filter(None, (query, further)))
+    return f"{base}{path}{'?' if queries else ''}{queries}"
 
 
 def served_from(address: str) -> str:

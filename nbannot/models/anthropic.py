@@ -10,7 +10,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
@@ -21,6 +21,9 @@ from nbannot.models.chat import failed_reply, too_long
 from nbannot.models.exchange import Exchange
 from nbannot.models.http import TIMEOUT_S, Pool, at_once, parallel_for
 from nbannot.models.keys import OWN_KEY, key_for, key_name
+
+if TYPE_CHECKING:
+    from nbannot.models.batch_messages import MessageBatches
 
 DEFAULT_URL = "https://api.anthropic.com"
 ADDRESS_VARIABLE = "ANTHROPIC_BASE_URL"
@@ -198,6 +201,12 @@ class AnthropicModel:
         if exchange.status == 413:
             return too_long(None, None, exchange.error or "")
         return failed_reply(exchange)
+
+    def batches(self) -> MessageBatches:
+        """Return the batches of this model: requests that are answered later, at a lower price."""
+        from nbannot.models.batch_messages import MessageBatches
+
+        return MessageBatches(self)
 
     # ---- key and words ----------------------------------------------------------------------------------------
 

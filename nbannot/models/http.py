@@ -20,7 +20,7 @@ import zlib
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -173,6 +173,48 @@ class Pool:
                     yield self._read(response, line, time.perf_counter() - start)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             yield self._broken(error, start, None)
+
+    async def transfer(
+        self,
+        method: str,
+        path: str,
+        *,
+        data: Any = None,
+        size: int | None = None,
+        form: aiohttp.FormData | None = None,
+        to: IO[bytes] | None = None,
+    ) -> Exchange:
+        """Send once, on a connection of its own, and return how it went: what it starts must not start twice.
+
+        Parameters
+        ----------
+        data, form
+            What is sent: bytes or an open file of this size, or the parts of a form.
+        to
+            Takes the reply of a request that went well, of whatever size.
+        """
+        assert self._anew is not None, "the pool is not open"
+        headers = {"Accept-Encoding": "identity"}
+        if form is not None:
+            data = form()
+            headers["Content-Type"] = data.content_type
+        elif size is not None:
+            headers["Content-Length"] = str(size)
+        start = time.perf_counter()
+        try:
+            async with self._anew.request(
+                method, joined(self.address, path), data=data, headers=headers, allow_redirects=False
+            ) as response:
+                if response.status == 200 and to is not None:
+                    async for block in response.content.iter_any():
+                        to.write(block)
+                    return Exchange(200, seconds=time.perf_counter() - start)
+                raw = await _body(response)
+                if response.status in (201, 202) and (made := parsed(raw)) is not None:
+                    return Exchange(200, made, seconds=time.perf_counter() - start)
+                return self._read(response, raw, time.perf_counter() - start)
+        except (aiohttp.ClientError, OSError, ValueError, zlib.error) as error:
+            return self._broken(error, start, None)
 
     async def get(self, path: str) -> Exchange:
         """Ask for a path and return how it went; nothing but a cancellation is raised."""

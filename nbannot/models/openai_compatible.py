@@ -16,7 +16,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
@@ -29,6 +29,9 @@ from nbannot.models.exchange import Exchange
 from nbannot.models.http import TIMEOUT_S, Pool, at_once, parallel_for
 from nbannot.models.keys import OWN_KEY, key_for, key_name
 from nbannot.models.logprobs import NoScore, option_probabilities
+
+if TYPE_CHECKING:
+    from nbannot.models.batch_files import FileBatches
 
 DEFAULT_URL = "https://api.openai.com/v1"
 ADDRESS_VARIABLE = "OPENAI_BASE_URL"
@@ -87,11 +90,11 @@ class OpenAIModel:
         self.key = key_for(self.address, *KEY_VARIABLES)
         self._is_openai = urlsplit(self.address).hostname == urlsplit(DEFAULT_URL).hostname
         if self._is_openai:
-            self._dialect = Dialect("max_completion_tokens", "reasoning_effort")
+            self.dialect = Dialect("max_completion_tokens", "reasoning_effort")
         else:
-            self._dialect = Dialect()
+            self.dialect = Dialect()
         self._thought = False
-        self._pool = self._new_pool(timeout_s)
+        self._pool = self.new_pool(timeout_s)
         self._info: ModelInfo | None = None
 
     # ---- what it is -------------------------------------------------------------------------------------------
@@ -111,10 +114,10 @@ class OpenAIModel:
     @property
     def capabilities(self) -> dict[str, Any]:
         """What the server takes, as far as its replies have told: format, parameters left out, thinking seen."""
-        return {**self._dialect.told(), "reasoning_seen": self._thought}
+        return {**self.dialect.told(), "reasoning_seen": self._thought}
 
     async def _ask_about(self) -> ModelInfo:
-        pool = self._new_pool(INFO_TIMEOUT_S)
+        pool = self.new_pool(INFO_TIMEOUT_S)
         await pool.open()
         try:
             models = await self._models(pool)
@@ -200,7 +203,7 @@ class OpenAIModel:
 
     async def _server(self, pool: Pool) -> str | None:
         """Return name and version of a server on this machine, where it has a place that tells them."""
-        root = self._new_pool(INFO_TIMEOUT_S)
+        root = self.new_pool(INFO_TIMEOUT_S)
         root.address = without_end(self.address, "/v1")
         await root.open()
         try:
@@ -227,7 +230,11 @@ class OpenAIModel:
         """Send one request and return its reply; failures are in the reply, never raised."""
         if not self._pool.is_open:
             await self._pool.open()
-        exchange = await self._dialect.exchange(request, self.body, lambda body: self._pool.post(CHAT, body))
+        exchange = await self.dialect.exchange(request, self.body, lambda body: self._pool.post(CHAT, body))
+        return self.reply(request, exchange)
+
+    def reply(self, request: Request, exchange: Exchange) -> Reply:
+        """Return the reply to a request, from how its exchange went."""
         if exchange.error is not None:
             return self._failed(exchange)
         reply = replace(read_completion(exchange), unanswered=exchange.unanswered)
@@ -236,11 +243,18 @@ class OpenAIModel:
 
     def body(self, request: Request) -> bytes:
         """Return what is sent for a request, with what has been learned so far."""
-        return self._dialect.body(request, self.name)
+        return self.dialect.body(request, self.name)
+
+    def batches(self) -> FileBatches:
+        """Return the batches of this model: requests that are answered later, at a lower price."""
+        from nbannot.models.batch_files import FileBatches
+
+        return FileBatches(self)
 
     # ---- key and words ----------------------------------------------------------------------------------------
 
-    def _new_pool(self, timeout_s: float) -> Pool:
+    def new_pool(self, timeout_s: float) -> Pool:
+        """Return connections to the server, with the key that goes there."""
         return Pool(self.address, key=self.key.key, timeout_s=timeout_s)
 
     def _failed(self, exchange: Exchange) -> Reply:

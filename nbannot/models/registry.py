@@ -13,6 +13,7 @@ from typing import Any
 
 from nbannot.asking.request_reply import Model, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, NbannotError, listed, nearest
+from nbannot.models.batch_offers import Offer, offer_of
 from nbannot.models.keys import KeyChoice
 from nbannot.study.config import RunConfig
 
@@ -80,6 +81,18 @@ def get_model(config: RunConfig, say: Callable[[str], None] | None = None) -> Mo
             f'  pip install "nbannot[{backend}]"'
         ) from None
     return model
+
+
+def batch_offer(config: RunConfig) -> Offer | None:
+    """Return what the provider of a config's model says of its batches; ``None`` where the model has none.
+
+    Nothing is contacted.
+    """
+    try:
+        model = get_model(config)
+    except NbannotError:
+        return None
+    return offer_of(getattr(model, "address", None)) if hasattr(model, "batches") else None
 
 
 def key_goes(config: RunConfig) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nbannot.engine import energy
 from nbannot.engine.job import Outcome, Progress
 from nbannot.errors import NbannotError, RunError, ScoringError
+from nbannot.models.batch_offers import offer_of
 from nbannot.page.shown import Shown, show
 from nbannot.record import folder, tables
 from nbannot.record.coding import Coding
@@ -166,7 +167,7 @@ class Run(Scored, Shown):
                 if name in SETTINGS
             },
             "backend": config["model_info"].get("backend"),
-            "cost": _cost(settings.get("prices"), chars),
+            "cost": _cost(settings.get("prices"), chars, config["model_info"].get("endpoint")),
             "model_changes": "; ".join(config.get("model_changes") or ()) or None,
             **self._energy_per_label(energy_kwh),
             "run_id": self.run_id,
@@ -248,11 +249,21 @@ class Run(Scored, Shown):
         return f"<Run {self.run_id} of '{self.task.name}': {self.model_id}, {self.status}>"
 
 
-def _cost(prices: Mapping[str, float] | None, chars: Mapping[str, Any]) -> float | None:
-    """Return what the tokens of a run cost at its prices per million; ``None`` where either is not known."""
+def _cost(
+    prices: Mapping[str, float] | None, chars: Mapping[str, Any], endpoint: str | None = None
+) -> float | None:
+    """Return what the tokens of a run cost at its prices per million; ``None`` where either is not known.
+
+    Those that came in a batch cost what the provider says of its batches, or as much as any where that is not known.
+    """
     if not prices or any(chars.get(f"{side}_tokens") is None for side in prices):
         return None
-    return float(sum(chars[f"{side}_tokens"] * price / 1e6 for side, price in prices.items()))
+    share = offer_of(endpoint).price
+    off = 1 - (1.0 if share is None else share)
+    tokens = {
+        side: chars[f"{side}_tokens"] - off * (chars.get(f"batch_{side}_tokens") or 0) for side in prices
+    }
+    return float(sum(tokens[side] * price / 1e6 for side, price in prices.items()))
 
 
 def load_run(place: str | Path, *, task: Task | None = None) -> Run:
@@ -298,6 +309,8 @@ def load_run(place: str | Path, *, task: Task | None = None) -> Run:
     state = state_of_folder(chosen, path, config)
     if state.calls:
         config = {**config, "status": status_of(state.coding)}
+    if config.get("out") and config.get("status") == FAILED:
+        config = {**config, "status": PARTIAL}  # nothing has come back so far
     return Run(path, config, chosen, state.coding, calls=state.calls, unfitting=state.unfitting)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nbannot.errors import ScoringError, listed
 from nbannot.page.blocks import Block, Bullets, Facts, Heading, Para, Section, page_text
 from nbannot.page.digits import count, duration, emissions, energy
+from nbannot.record import folder
 from nbannot.report.fields import field_section
 from nbannot.report.headline import look_blocks, verdict, without_any_answer
 from nbannot.report.looks import test_half_blocks
@@ -22,6 +23,7 @@ from nbannot.report.words import (
     where_texts_went,
     why_failed,
 )
+from nbannot.tools.files import read_json
 
 if TYPE_CHECKING:
     from nbannot.record.run import Run
@@ -156,8 +158,11 @@ def cost_facts(run: Run) -> list[tuple[str, str]]:
     """Return where the texts went, and the time and energy it took."""
     timing, spent = run.timing, run.energy
     n = timing.get("inference_count") or 0
+    batched = read_json(run.folder / folder.CHARS).get("batch_calls") or 0
     calls = f"{plural(n, 'call')} in {duration(timing.get('wall_time'))}"
-    if n:
+    if batched:
+        calls = f"{plural(n, 'call')}, {count(batched)} of them by batch, which has no time of its own"
+    if n and timing.get("total_inference_time") is not None:
         calls += f", {duration(timing['total_inference_time'] / n)} each"
     if timing.get("retry_count"):
         calls += f", {plural(timing['retry_count'], 'retry', 'retries')}"

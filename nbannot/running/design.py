@@ -250,6 +250,7 @@ def design(
     _check_decisions(config, fields, decides=decides, writes=writes)
     if decides and config.text_model and not isinstance(model, Pair):
         model = Pair(model, _writer(config, say))
+    _check_delivery(config, model)
     info = model.info()
     mode, calibrated = _answering(config, kind, model, info, fields)
     together = mode == "score" and not decides and config.fields_per_query != "one"
@@ -317,6 +318,22 @@ def _writer(config: RunConfig, say: Say | None) -> Model:
             '  Name a language model, e.g. text_model = "local".'
         )
     return writer
+
+
+def _check_delivery(config: RunConfig, model: Model) -> None:
+    """Refuse delivery by batch where there are no batches, or each request would wait for the one before it."""
+    if config.delivery != "batch":
+        return
+    if not hasattr(model, "batches"):
+        raise ConfigError(
+            f'delivery = "batch" is for models of providers that have batches. Got {config.model}.\n'
+            '  Name one, e.g. model = "openai/…" or "anthropic/…", or leave delivery out.'
+        )
+    if config.chat_mode == "continuous":
+        raise ConfigError(
+            'delivery = "batch" cannot go with chat_mode = "continuous": every question would wait a day for the one '
+            'before it.\n  Use chat_mode = "per_query", or leave delivery out.'
+        )
 
 
 NOT_DECIDED = "a decision model answers no open questions, and the run has no text_model"

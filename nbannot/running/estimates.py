@@ -196,6 +196,6 @@ def earlier_pace(config: RunConfig, task_name: str, answer_mode: str | None, pro
             continue
         timing = read_json(place / folder.TIMING)
         calls = timing.get("inference_count")
-        if calls and timing.get("wall_time"):
+        if calls and timing.get("wall_time") and timing.get("total_inference_time") is not None:
             return Pace.of(timing["wall_time"], calls, read_json(place / folder.CHARS))
     return None

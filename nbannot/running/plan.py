@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack, overload
 from nbannot.asking.request_reply import AnswerMode, Message, ModelInfo, Reply, Request
 from nbannot.engine.job import prompt_for
 from nbannot.errors import ModelError
-from nbannot.models.registry import backends, get_model, split_name
+from nbannot.models.batch_offers import Offer
+from nbannot.models.registry import backends, batch_offer, get_model, split_name
 from nbannot.page.shown import Shown
 from nbannot.record import folder
 from nbannot.record.run import COMPLETE
@@ -51,6 +52,9 @@ class Plan(Shown):
         About, from input and output tokens and the setting `prices`; ``None`` without prices or output tokens.
     money_at_most
         The bound that belongs to the bounds of the tokens; ``None`` without prices.
+    offer
+        What the provider says of its batches; ``None`` where the model has none. `money` is that of requests that are
+        answered at once, see `batch_money`.
     unreached
         Why the model could not be asked what it is, e.g. that its server is off; "" when it was. Id and state of the
         run are then those of a model that tells no digest.
@@ -77,6 +81,12 @@ class Plan(Shown):
     pilot_texts: int
     first_messages: dict[str, list[Message]]
     unreached: str = ""
+    offer: Offer | None = None
+
+    def batch_money(self, money: float | None) -> float | None:
+        """Return what this much costs by batch, where the provider says; `money` or `money_at_most` is asked about."""
+        share = self.offer.price if self.offer is not None else None
+        return None if share is None or money is None else share * money
 
     @property
     def run_id(self) -> str:
@@ -223,6 +233,7 @@ def _plan_of(whole: Task, chosen: Design, unreached: str, pilot: int) -> Plan:
             for group, prompt in zip(groups, prompts, strict=True)
         },
         unreached=unreached,
+        offer=batch_offer(config),
     )
 
 
@@ -276,6 +287,9 @@ class _Unreached:
         mode: AnswerMode = "score" if config.answer_mode == "score" else "generate"
         self.answer_modes: tuple[AnswerMode, ...] = (mode,)
         self.decides = info.backend == "decide"
+        kind = backends().get(info.backend)
+        if kind is not None and config.delivery == "batch" and hasattr(kind.load(), "batches"):
+            self.batches = None
 
     def info(self) -> ModelInfo:
         return self._info

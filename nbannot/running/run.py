@@ -16,6 +16,7 @@ from typing import Any, Literal, Unpack
 
 from nbannot import __version__
 from nbannot.asking import ledger
+from nbannot.asking.batch_lines import batches_in
 from nbannot.asking.request_reply import Model
 from nbannot.engine import energy
 from nbannot.engine.drive import Tick
@@ -26,7 +27,7 @@ from nbannot.errors import GO_ON, ConfigError, NbannotError, RunError, RunInterr
 from nbannot.page.shown import watching
 from nbannot.record import folder
 from nbannot.record.probabilities import save_probabilities
-from nbannot.record.run import COMPLETE, RUNNING, Run, load_run, status_of
+from nbannot.record.run import COMPLETE, PARTIAL, RUNNING, Run, load_run, status_of
 from nbannot.record.scoring import SCORING
 from nbannot.record.state import read_state
 from nbannot.running.design import NOT_DECIDED, Design, Say, as_task, design, dev_by_default
@@ -112,7 +113,9 @@ def run(
             return finished
         if not read_json(plan.folder / folder.CONFIG):
             _begin(plan)
-        done = _work(plan, model, tick, stop, say, ask_again=retry == "invalid", reason=reason)
+        done = _work(
+            plan, model, tick, stop, say, ask_again=retry == "invalid", again=retry == "failed", reason=reason
+        )
     if done.outcome is not None and done.outcome.raised is not None:
         raise done.outcome.raised
     if done.outcome is not None and done.outcome.interrupted:
@@ -213,9 +216,12 @@ def _work(
     say: Say | None,
     *,
     ask_again: bool,
+    again: bool = False,
     reason: str | None = None,
 ) -> Run:
     book = ledger.Ledger(plan.folder / folder.LEDGER)
+    if plan.config.delivery == "now" and not again:
+        _refuse_what_is_out(plan, book)
     if say:
         for line in plan.info.notes:
             say(line)
@@ -234,7 +240,9 @@ def _work(
         record = meter.stop()
         outcome.energy_problem = meter.problem
         book.close()
-        scored = plan if outcome.interrupted else _opened(plan, reason)
+        if say and outcome.out and not outcome.interrupted:
+            say(outcome.stopped)
+        scored = plan if outcome.interrupted or outcome.out else _opened(plan, reason)
         return _finish(scored, model, outcome, book.tally, record, time.monotonic() - started)
 
     try:
@@ -275,6 +283,17 @@ def _work(
         book.let_go()
 
 
+def _refuse_what_is_out(plan: Design, book: ledger.Ledger) -> None:
+    """Refuse to ask at once what a provider is still working on in a batch: it would be paid for twice."""
+    out = [batch for batch in batches_in(book.notes).values() if batch.is_out]
+    if out:
+        book.let_go()
+        raise RunError(
+            f"{sum(len(batch.names) for batch in out):,} requests of this run may still be out in a batch.\n"
+            '  Run it with delivery = "batch" to collect them; retry = "failed" asks them now all the same.'
+        )
+
+
 def _opened(plan: Design, reason: str | None) -> Design:
     """Return the plan with the labels of a locked test half, which are about to be scored: a look that is counted."""
     if plan.config.split != "test" or plan.task.split_lock is None:
@@ -305,7 +324,7 @@ def _finish(
     place = plan.folder
     config = _config(plan, RUNNING)
     state = read_state(plan.task, place / folder.LEDGER, config, plan.run_id)
-    status = status_of(state.coding)
+    status = PARTIAL if outcome.out else status_of(state.coding)
     if record is not None:
         path = place / folder.EMISSIONS
         earlier = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -318,6 +337,7 @@ def _finish(
     details = {
         "status": status,
         "stopped": outcome.stopped,
+        "out": outcome.out,
         "capabilities": _capabilities(place, model, outcome.progress),
         "calibration_offsets": {k: list(v) for k, v in state.offsets.items()},
         "served_by": served_by(tally.served),

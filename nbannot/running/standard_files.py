@@ -51,6 +51,15 @@ def write_counts(place: Path, tally: Tally, *, cached: int | None = None, wall_t
                 for name in ("cached_tokens", "cache_write_tokens")
                 if (tokens := getattr(tally, name)) is not None
             },
+            **(
+                {
+                    "batch_calls": tally.batched,
+                    "batch_input_tokens": tally.batch_input_tokens,
+                    "batch_output_tokens": tally.batch_output_tokens,
+                }
+                if tally.batched
+                else {}
+            ),
             **({"by_model": tally.by_model} if len(tally.by_model) > 1 else {}),
         },
     )
@@ -65,10 +74,10 @@ def _stored(path: Path) -> dict[str, Any]:
 
 def _timing(tally: Tally, cached: int | None) -> dict[str, Any]:
     seconds = sorted(tally.seconds)
-    total = sum(seconds)
+    total = None if tally.batched else sum(seconds)  # a call in a batch has no time of its own
     return {
         "total_inference_time": total,
-        "avg_inference_time": total / len(seconds) if seconds else 0.0,
+        "avg_inference_time": None if total is None else total / len(seconds) if seconds else 0.0,
         "inference_count": tally.calls,
         "wall_time": None,
         "retry_count": tally.retries,

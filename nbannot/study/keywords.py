@@ -46,6 +46,8 @@ class Settings(TypedDict, total=False):
     base_url: str | None
     threads: int | None
     max_parallel: int | None
+    delivery: Literal["now", "batch"]
+    batch_wait: float
     timeout_s: float
     budget: Mapping[str, float] | None
     prices: Mapping[str, float] | None
@@ -96,6 +98,8 @@ class Grid(TypedDict, total=False):
     base_url: str | Sequence[str | None] | None
     threads: int | Sequence[int | None] | None
     max_parallel: int | Sequence[int | None] | None
+    delivery: Literal["now", "batch"] | Sequence[Literal["now", "batch"]]
+    batch_wait: float | Sequence[float]
     timeout_s: float | Sequence[float]
     budget: Mapping[str, float] | Sequence[Mapping[str, float] | None] | None
     prices: Mapping[str, float] | Sequence[Mapping[str, float] | None] | None

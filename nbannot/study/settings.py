@@ -31,6 +31,7 @@ SCALE_ANSWERS = ("modal", "rounded")
 OPTION_ORDERS = ("codebook", "reversed", "random")
 RETRY_STRATEGIES = ("reprompt", "identical", "temperature")
 FIELDS_PER_QUERY = ("one", "section", "all")
+DELIVERIES = ("now", "batch")
 SPLITS = ("dev", "test")
 BUDGETS = ("calls", "tokens", "money", "minutes", "kwh")
 COUNTRY_VARIABLE = "NBANNOT_COUNTRY"
@@ -269,6 +270,20 @@ class SettingFields:
     )
     max_parallel: int | None = setting(
         None, number(1, 4096, whole=True), "most requests in flight", decides=False, optional=True
+    )
+    delivery: Literal["now", "batch"] = setting(
+        "now",
+        one_of(*DELIVERIES),
+        "`batch` submits the requests as a batch of the provider, at a lower price: the labels come later, and the "
+        "same run collects them",
+        decides=False,
+        values=DELIVERIES,
+    )
+    batch_wait: float = setting(
+        0.0,
+        number(0, 100_000),
+        "how long a call waits for its batches before it returns, in minutes; they go on without it",
+        decides=False,
     )
     timeout_s: float = setting(
         120.0, number(0.001, 86_400), "longest wait for one reply, in seconds", decides=False

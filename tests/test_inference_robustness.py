@@ -171,6 +171,45 @@ def test_a_finding_with_measured_rates(tmp_path):
         nba.tipping_point("Kind == 'yes' ~ party", many)
 
 
+def test_the_tipping_point_of_a_coefficient(tmp_path):
+    left = corpus_of([[85, 15], [10, 40]], [600, 400], tmp_path)
+    right = corpus_of([[80, 16], [12, 42]], [480, 520], tmp_path)
+    model = [a.value for run in (left, right) for a in run.coding.answers["S_Kind"]]
+    human = [v or "" for run in (left, right) for v in run.task.human("S_Kind")]
+    party = ["left"] * 1000 + ["right"] * 1000
+    year = [str(2000 + (7 * i) % 20) for i in range(2000)]
+    run = run_of(model, human, tmp_path, ("no", "yes"), party=party, year=year)
+    exact = nba.tipping_point("Kind == 'yes' ~ party", run)
+    drawn = nba.tipping_point("Kind == 'yes' ~ party", run, term="party[T.right]", draws=8)
+    # With one term of two values, the regression is the difference of two shares: the closed form is its limit.
+    assert drawn.naive == pytest.approx(exact.naive)
+    assert drawn.difference == pytest.approx(exact.difference, abs=0.03)
+    want, tips = (one.frame.set_index(["scenario", "what"])["tips_at"] for one in (exact, drawn))
+    for scenario in ("sensitivity apart", "specificity apart"):
+        key = (scenario, "the sign changes")
+        assert tips[key] == pytest.approx(want[key], rel=0.25), key
+        assert tips[scenario, "the interval reaches 0"] < tips[key]
+    again = nba.tipping_point("Kind == 'yes' ~ party", run, term="party[T.right]", draws=8)
+    assert again.frame.equals(drawn.frame)
+    both = nba.tipping_point("Kind == 'yes' ~ party + year", run, family="logit", draws=3)
+    assert both.term == "party[T.right]"
+    said = " ".join(str(both).split())
+    assert "The coefficient of party[T.right] is" in said
+    assert "seed 1" in said
+    with pytest.raises(ScoringError, match="did you mean 'party"):
+        nba.tipping_point("Kind == 'yes' ~ party + year", run, term="party[T.rigt]")
+
+
+def test_rates_of_a_sample_drawn_by_label_are_weighted(tmp_path):
+    """100 of 900 and 100 of 100 texts coded: 10 and 90 are so. Sensitivity is 90 / (90 + 10 * 9), not 90 / 100."""
+    run = corpus_of([[90, 10], [10, 90]], [900, 100], tmp_path)
+    model = [a.value for a in run.coding.answers["S_Kind"]]
+    human = [v or "" for v in run.task.human("S_Kind")]
+    two = run_of(model * 2, human * 2, tmp_path, ("no", "yes"), party=["a"] * 1000 + ["b"] * 1000)
+    found = nba.tipping_point("Kind == 'yes' ~ party", two, sampled="by label")
+    assert [one.sensitivity for one in found.rates] == pytest.approx([90 / 180, 90 / 180])
+
+
 def test_multiverse_keeps_every_run(tmp_path):
     runs = grid(tmp_path, prompts=4, models=1)
 

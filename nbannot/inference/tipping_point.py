@@ -4,157 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from nbannot.errors import ScoringError, listed
-from nbannot.inference.finding import Drawn, Finding, in_range, plain
-from nbannot.page.blocks import Block, Bullets, Grid, Heading, Para, Row
-from nbannot.page.digits import NONE, count, interval, number
+from nbannot.inference.finding import in_range
+from nbannot.inference.tipping_page import Rates, Tip, TippingPoint
 from nbannot.record.run import Run
-from nbannot.tools.frames import Frame, make_frame
 from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
     from nbannot.comparing.coder import Coder
     from nbannot.study.task import Task
 
-COLUMNS = ("scenario", "what", "tips_at", "higher_in", "measured", "measured_low", "measured_high", "reason")
 STEPS = 80
-LIMITS = (
-    "The rates are taken to be those of people's labels, apart by so much around what was measured; the intervals of "
-    "the difference cover the sampling of texts at these rates, not how well the rates are known.",
-    "A tipping point far outside the measured interval speaks for the finding; it does not show that it is true.",
-)
-
-
-@dataclass(frozen=True)
-class Rates:
-    """How often the model is right in one group: of what people call so (sensitivity), and of the rest."""
-
-    group: str
-    n: int
-    called: float
-    sensitivity: float
-    sensitivity_low: float
-    sensitivity_high: float
-    specificity: float
-    specificity_low: float
-    specificity_high: float
-    n_positive: int
-    n_negative: int
-
-
-@dataclass(frozen=True)
-class Tip:
-    """Where the finding tips: how far apart the rates, in which group the higher one; ``nan`` where nothing does it.
-
-    `measured` is the second group's rate minus the first's, with its interval.
-    """
-
-    scenario: str
-    what: str
-    tips_at: float
-    higher_in: str = ""
-    measured: float = math.nan
-    measured_low: float = math.nan
-    measured_high: float = math.nan
-    reason: str = ""
-
-
-@dataclass(frozen=True, repr=False)
-class TippingPoint(Finding):
-    """The result of `tipping_point`.
-
-    Attributes
-    ----------
-    difference
-        Between the groups (second minus first), corrected with the rates measured over both; with its interval.
-    naive
-        The difference of the model's shares.
-    tips
-        One `Tip` per scenario and change.
-    rates
-        The measured rates of each group.
-    """
-
-    outcome: str
-    by: str
-    groups: tuple[str, str]
-    naive: float
-    difference: float
-    low: float
-    high: float
-    tips: tuple[Tip, ...]
-    rates: tuple[Rates, ...]
-    level: float
-    notes: tuple[str, ...]
-
-    @property
-    def frame(self) -> Frame:
-        """One row per scenario and change: how far the rates have to be apart, and how far they were measured to be."""
-        return make_frame([vars(one) for one in self.tips], COLUMNS)
-
-    def forests(self) -> list[Drawn]:
-        """Return the measured rates of both groups with their intervals."""
-        rows = [
-            (
-                f"{one.group}: {name}",
-                getattr(one, name),
-                getattr(one, f"{name}_low"),
-                getattr(one, f"{name}_high"),
-            )
-            for name in ("sensitivity", "specificity")
-            for one in self.rates
-        ]
-        return [("measured rate", rows)]
-
-    def blocks(self) -> list[Block]:
-        """Return the page: the finding, what would tip it beside what was measured, the rates."""
-        rows: list[Row] = [
-            [
-                one.scenario,
-                one.what,
-                one.reason
-                or number(one.tips_at, 3) + (f", higher in {one.higher_in}" if one.higher_in else ""),
-                plain(one.measured, 3) if not math.isnan(one.measured) else NONE,
-                interval(one.measured_low, one.measured_high, 3),
-            ]
-            for one in self.tips
-        ]
-        rates: list[Row] = [
-            [
-                one.group,
-                number(one.called, 3),
-                number(one.sensitivity),
-                interval(one.sensitivity_low, one.sensitivity_high),
-                number(one.specificity),
-                interval(one.specificity_low, one.specificity_high),
-                f"{count(one.n_positive)} + {count(one.n_negative)}",
-            ]
-            for one in self.rates
-        ]
-        first, second = self.groups
-        inside = f"{self.level:.0%}"
-        return [
-            Heading(f"What would tip {self.outcome} by {self.by}", 1, f"{second} minus {first}"),
-            Para(
-                f"The model's labels differ by {plain(self.naive, 3)}; with the measured rates, the same in both "
-                f"groups, the difference is {plain(self.difference, 3)} {interval(self.low, self.high, 3)}.",
-                "notice",
-            ),
-            Grid(
-                ["how wrong", "what changes", "tips from", f"{second} minus {first}, measured", inside],
-                rows,
-                "lllri",
-            ),
-            Grid(["", "called so", "sensitivity", inside, "specificity", inside, "coded"], rates, "lrririr"),
-            *([Bullets(self.notes)] if self.notes else []),
-            Bullets(LIMITS, "quiet"),
-        ]
-
-    def __repr__(self) -> str:
-        return f"<TippingPoint of {self.outcome} by {self.by}: difference {self.difference:.3f}>"
 
 
 def corrected_difference(
@@ -204,19 +66,34 @@ def tipping_point(
     *,
     gold: Run | Task | Coder | None = None,
     sampled: Literal["random", "by label"] | None = None,
+    term: str | None = None,
+    family: Literal["ols", "logit", "poisson"] = "ols",
+    cluster: str | None = None,
+    weights: str | None = None,
+    probability: str | None = None,
     reason: str | None = None,
     level: float = 0.95,
+    draws: int = 5,
+    seed: int = 1,
 ) -> TippingPoint:
     """Return how wrong, and how differently wrong between two groups, the model would have to be to change a finding.
 
     Parameters
     ----------
     formula
-        ``"Stance == 'pro' ~ party"``: an outcome of 0 or 1, and one column with two groups.
-    corpus, gold, sampled, reason
+        ``"Stance == 'pro' ~ party"``: an outcome of 0 or 1, and one column with two groups; with more terms, another
+        `family` or a `term`, the regression of `regress`, of which one coefficient is asked about.
+    term
+        Which coefficient, as `regress` names it; the first one when left out. The rates may differ between the texts
+        that it sets apart: those of its two values, else above and up to its median.
+    family, cluster
+        As in `regress`.
+    corpus, gold, sampled, weights, probability, reason
         As in `prevalence`; the coded texts give the error rates in each group.
     level
         Of the intervals.
+    draws, seed
+        Of the outcomes that are drawn at other rates for a regression; the same draws at every rate.
 
     Raises
     ------
@@ -227,10 +104,18 @@ def tipping_point(
     -----
     Rogan & Gladen (1978) in each group. Three scenarios: sensitivities apart, specificities apart (both half each way
     around the rate measured over both groups), and both rates of both groups worse by the same amount, from the rates
-    measured in each.
+    measured in each. For a regression the outcome of every text is drawn given the model's label, at the rates in
+    question, and the coefficient estimated again; the distance of the rates is found by bisection.
     """
     in_range("level", level, 0, 1)
     load("numpy", "scipy.stats")
+    if not isinstance(draws, int) or isinstance(draws, bool) or draws < 2:
+        raise ScoringError(f"draws must be a whole number of at least 2. Got {draws!r}.")
+    design: dict[str, Any] = {
+        "gold": gold, "sampled": sampled, "weights": weights, "probability": probability, "reason": reason,
+    }  # fmt: skip
+    if term is not None or family != "ols" or cluster is not None or not _two_groups(formula, corpus.task):
+        return _of_regression(formula, corpus, term, family, cluster, level, draws, seed, design)
     import numpy as np
 
     from nbannot.inference.drawn import group_codes
@@ -242,7 +127,7 @@ def tipping_point(
     by = by.strip("`")
     if side.field is None:
         raise ScoringError(f"'{side.column}' is no field: there is no label of the model in this finding.")
-    labels = measured(corpus, side.field.column, gold=gold, sampled=sampled, reason=reason)
+    labels = measured(corpus, side.field.column, **design)
     codes, names = group_codes(labels.column(by))
     if len(names) != 2:
         raise ScoringError(
@@ -255,35 +140,120 @@ def tipping_point(
         raise ScoringError(f"the outcome must be 0 or 1: compare {side.field.name} with one label.")
     rows = [known & (codes == g) for g in (0, 1)]
     rates = (
-        _rates(names[0], y[rows[0]], human[rows[0]], level),
-        _rates(names[1], y[rows[1]], human[rows[1]], level),
+        _rates(names[0], y[rows[0]], human[rows[0]], labels.weights[rows[0]], level),
+        _rates(names[1], y[rows[1]], human[rows[1]], labels.weights[rows[1]], level),
     )
-    missing = [one.group for one in rates if not one.n_positive or not one.n_negative]
-    if missing:
-        raise ScoringError(
-            f"no rates can be measured in {listed(missing)}: texts that people call so, and others, must be coded."
-        )
+    _refuse_unmeasured(rates)
     notes = list(labels.notes)
     if unanswered := int((~known).sum()):
         notes.append(f"{unanswered:,} texts without a valid answer of the model are left out.")
     return _tipped(side.text, by, (names[0], names[1]), rates, level, notes)
 
 
-def _rates(group: str, y: Any, human: Any, level: float) -> Rates:
+def _two_groups(formula: str, task: Task) -> bool:
+    """Return whether a formula compares the groups of one column, and does nothing else."""
+    from nbannot.inference.formula import parsed
+
+    return parsed(formula, task)[1].strip("`") in task.data.columns
+
+
+def _of_regression(
+    formula: str,
+    corpus: Run,
+    term: str | None,
+    family: Literal["ols", "logit", "poisson"],
+    cluster: str | None,
+    level: float,
+    draws: int,
+    seed: int,
+    design: dict[str, Any],
+) -> TippingPoint:
+    from nbannot.inference.formula import parsed
+    from nbannot.inference.moments import fit
+    from nbannot.inference.regression_data import regression_data
+    from nbannot.inference.tipping_regression import answered_outcome, coefficient, people
+    from nbannot.measures.resample import normal_quantile
+
+    side, _ = parsed(formula, corpus.task)
+    if side.field is None:
+        raise ScoringError(f"'{side.column}' is no field: there is no label of the model in this finding.")
+    data = regression_data(formula, corpus, cluster=corpus.task.cluster_column(cluster), **design)
+    y = answered_outcome(data)
+    one, names = coefficient(data, family, term, draws, seed)
+    human, used = people(data), data.answered
+    weight = _with_ones(data)
+    rates = tuple(
+        _rates(names[g], data.y[rows], human[rows], weight[rows], level)
+        for g in (0, 1)
+        if (rows := used & (one.group == g)).any()
+    )
+    _refuse_unmeasured(rates)
+    groups = None if data.clusters is None else data.clusters[used]
+    naive = fit(family, data.x[used], y, clusters=None if groups is None else _codes(groups))
+    notes = [
+        *data.notes,
+        f"Outcomes drawn {draws} times at every rate (seed {seed}); the rates depend on the model's label and on the "
+        "two groups alone.",
+    ]
+    at = one.at(normal_quantile((1 + level) / 2))
+    name = data.terms[one.place]
+    return _tipped(
+        side.text, name, names, (rates[0], rates[1]), level, notes, at, float(naive.beta[one.place]), name
+    )
+
+
+def _codes(groups: Any) -> Any:
+    import numpy as np
+
+    return np.unique(groups, return_inverse=True)[1]
+
+
+def _with_ones(data: Any) -> Any:
+    """Return (N,) the weights of the coded texts, 1 elsewhere."""
+    import numpy as np
+
+    weight = np.ones(len(data.y))
+    weight[data.rows] = data.weight
+    return weight
+
+
+def _refuse_unmeasured(rates: Sequence[Rates]) -> None:
+    missing = [one.group for one in rates if not one.n_positive or not one.n_negative]
+    if missing or len(rates) < 2:
+        raise ScoringError(
+            f"no rates can be measured in {listed(missing)}: texts that people call so, and others, must be coded."
+        )
+
+
+def _rates(group: str, y: Any, human: Any, weight: Any, level: float) -> Rates:
+    """Return the rates of a group, its coded texts weighted; intervals have their effective n."""
     from nbannot.measures.resample import wilson
 
+    def right(rows: Any, hits: Any) -> tuple[float, float, float]:
+        w = weight[rows]
+        if not len(w):
+            return math.nan, math.nan, math.nan
+        value = float((w * hits[rows]).sum() / w.sum())
+        n = float(w.sum() ** 2 / (w**2).sum())
+        return value, *wilson(value * n, n, level)
+
     positive, negative = human == 1, human == 0
-    hits, rejected = float(y[positive].sum()), float((1 - y[negative]).sum())
-    n_pos, n_neg = int(positive.sum()), int(negative.sum())
     return Rates(
-        group, len(y), float(y.mean()) if len(y) else math.nan,
-        hits / n_pos if n_pos else math.nan, *wilson(hits, n_pos, level),
-        rejected / n_neg if n_neg else math.nan, *wilson(rejected, n_neg, level), n_pos, n_neg,
+        group, len(y), float(y.mean()) if len(y) else math.nan, *right(positive, y), *right(negative, 1 - y),
+        int(positive.sum()), int(negative.sum()),
     )  # fmt: skip
 
 
 def _tipped(
-    outcome: str, by: str, groups: tuple[str, str], rates: tuple[Rates, Rates], level: float, notes: list[str]
+    outcome: str,
+    by: str,
+    groups: tuple[str, str],
+    rates: tuple[Rates, Rates],
+    level: float,
+    notes: list[str],
+    drawn: Callable[[Sequence[float], Sequence[float]], tuple[float, float]] | None = None,
+    naive: float = math.nan,
+    term: str = "",
 ) -> TippingPoint:
     from nbannot.measures.resample import normal_quantile
 
@@ -298,7 +268,9 @@ def _tipped(
         )
 
     def at(se_pair: Sequence[float], sp_pair: Sequence[float]) -> tuple[float, float]:
-        """Return the difference and its half-width at these rates."""
+        """Return the difference (or coefficient) and its half-width at these rates."""
+        if drawn is not None:
+            return drawn(se_pair, sp_pair)
         d = corrected_difference(called, se_pair, sp_pair)
         variance = sum(
             q * (1 - q) / one.n / (a + b - 1) ** 2
@@ -315,9 +287,12 @@ def _tipped(
     ):
         own = [getattr(one, name) for one in rates]
         limits = _newcombe(rates, name)
-        to_zero = differential(called, se, sp, name)  # type: ignore[arg-type]
         clear = abs(base) > half
-        to_unsure = _first(apart, at, to_zero, rate, base) if clear else 0.0
+        if drawn is None:
+            to_zero = differential(called, se, sp, name)  # type: ignore[arg-type]
+            to_unsure = _first(apart, at, to_zero, rate, base) if clear else 0.0
+        else:
+            to_unsure, to_zero = _crossings(apart, at, 2 * min(rate, 1 - rate))
         for what, d in (("the interval reaches 0", to_unsure), ("the sign changes", to_zero)):
             no = "none within [0, 1]" if math.isnan(d) else ""
             side = groups[int(d > 0)] if d else ""
@@ -325,13 +300,22 @@ def _tipped(
             if not no and clear and d * apart_already > 0 and abs(apart_already) >= abs(d):
                 notes.append(f"As measured, the two {name[:-1]}ies are apart by more than it takes: {what}.")
             tips.append(Tip(f"{name} apart", what, abs(d), "" if no else side, own[1] - own[0], *limits, no))
-    worse = _common(rates, at)
+    worse = _common(rates, at, 1000 if drawn is None else 24)
     for what, c in worse.items():
         tips.append(Tip("both worse in both", what, c, reason="none within [0, 1]" if math.isnan(c) else ""))
     return TippingPoint(
-        outcome, by, groups, called[1] - called[0], base, base - half, base + half, tuple(tips), rates, level,
-        tuple(notes),
+        outcome, by, groups, naive if term else called[1] - called[0], base, base - half, base + half, tuple(tips),
+        rates, level, tuple(notes), term,
     )  # fmt: skip
+
+
+def _crossings(
+    apart: Callable[[float], Any], at: Callable[..., tuple[float, float]], most: float
+) -> tuple[float, float]:
+    from nbannot.inference.tipping_regression import crossings
+
+    found = crossings(lambda d: at(*apart(d)), most)
+    return found["the interval reaches 0"], found["the sign changes"]
 
 
 def _newcombe(rates: tuple[Rates, Rates], name: str) -> tuple[float, float]:
@@ -370,13 +354,15 @@ def _first(
     return high
 
 
-def _common(rates: tuple[Rates, Rates], at: Callable[..., tuple[float, float]]) -> dict[str, float]:
+def _common(
+    rates: tuple[Rates, Rates], at: Callable[..., tuple[float, float]], steps: int
+) -> dict[str, float]:
     """Return by how much both rates of both groups have to fall for the interval to reach 0, and for another sign."""
     first = at([one.sensitivity for one in rates], [one.specificity for one in rates])
     points = {"the interval reaches 0": math.nan, "the sign changes": math.nan}
     most = min((one.sensitivity + one.specificity - 1) / 2 for one in rates)
-    for step in range(1001):
-        c = most * step / 1000
+    for step in range(steps + 1):
+        c = most * step / steps
         value, half = at([one.sensitivity - c for one in rates], [one.specificity - c for one in rates])
         if math.isnan(value):
             break

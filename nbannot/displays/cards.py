@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nbannot.comparing.ceiling import bands_of
 from nbannot.displays.rows import shown_value, who_of
 from nbannot.page.blocks import Block, Bullets, Cell, Facts, Fold, Footnotes, Grid, Heading, Para, Row
 from nbannot.page.digits import NONE, count, share
 from nbannot.page.fragment import Fragment
 from nbannot.page.widths import clipped
 from nbannot.report.fields import LABEL_TYPES, baseline_value, n_reference, reasons_of, value_cells
-from nbannot.report.headline import look_blocks, verdict, without_any_answer
+from nbannot.report.headline import look_blocks, more_labels, verdict, without_any_answer
 from nbannot.report.report import cost_facts, model_name, model_words, status_blocks
 from nbannot.report.words import (
     CARD_METRICS,
@@ -52,7 +53,7 @@ def run_card(run: Run) -> Fragment:
             Para(verdict(run), "verdict"),
             *(Para(notice, "notice") for notice in run.task.notices),
             *status_blocks(run),
-            *look_blocks(run),
+            *look_blocks(run, bands_of(run)),
             _all_numbers(run),
             Fold(
                 f"Settings, time, energy, folder: run {run.run_id}",
@@ -76,10 +77,16 @@ def run_card(run: Run) -> Fragment:
 
 
 def _all_numbers(run: Run) -> Fold:
-    answers = Facts([("answers", _answers(run))])
+    answers = Facts([("answers", _answers(run)), *_more(run)])
     if without_any_answer(run):
         return Fold("Answers", [answers])
     return Fold("All metrics, labels and answers", [answers, *_scores(run)])
+
+
+def _more(run: Run) -> list[tuple[str, str]]:
+    """Return what more human labels would bring."""
+    more = more_labels(run) if run.task.has_human_labels and not without_any_answer(run) else ""
+    return [("more labels", more)] if more else []
 
 
 def _badges(run: Run) -> str:

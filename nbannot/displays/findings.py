@@ -18,6 +18,9 @@ BEFORE_THE_PLOT = 2
 def finding(found: Finding) -> Fragment:
     """Return a finding: what it says, its forest plots, its tables, and what limits it."""
     blocks: list[Block] = found.blocks()
-    figures = [forest_figure([Point(*row) for row in rows], metric=axis) for axis, rows in found.forests()]
+    figures = [
+        forest_figure([Point(*row) for row in rows], metric=axis, band=band)
+        for (axis, rows), band in zip(found.forests(), found.bands(), strict=True)
+    ]
     own = [block for block in blocks if isinstance(block, Figure)]
     return Fragment.of([*blocks[:BEFORE_THE_PLOT], *figures, *blocks[BEFORE_THE_PLOT:]], *figures, *own)

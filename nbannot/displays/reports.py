@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nbannot.comparing.ceiling import bands_of
 from nbannot.page.fragment import Fragment
 from nbannot.report.report import report_blocks
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def report(run: Run, field: str | None = None) -> Fragment:
     """Return the report on a run, or on one field: scores against the human labels, per label, with the errors."""
-    return Fragment.of(report_blocks(run, field))
+    return Fragment.of(report_blocks(run, field, bands_of(run)))
 
 
 def rescored(found: Rescored) -> Fragment:

@@ -104,6 +104,7 @@ def alt_test(
     rho, ceiling = table.intervals(kept, n_resamples, seed)
     over = {e: _winning_rate(tested) for e, tested in by_epsilon.items()}
     people, model, difference = table.agreement()
+    scores = table.against_the_others(n_resamples, seed)
     return AltTest(
         field=f,
         candidate=_name(candidate),
@@ -126,6 +127,7 @@ def alt_test(
             *not_weighted(candidate.task, "this test"),
             *looks_at(candidate.task),
         ),
+        scores=tuple((name, *one) for name, one in zip([_name(candidate), *names], scores, strict=True)),
     )
 
 

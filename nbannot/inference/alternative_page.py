@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nbannot.inference.finding import Finding, p_text
+from nbannot.inference.finding import Drawn, Finding, p_text
 from nbannot.page.blocks import Block, Bullets, Cell, Grid, Heading, Para, Row
 from nbannot.page.digits import count, decimals, interval, number
 from nbannot.study.field import Field
@@ -69,6 +69,8 @@ class AltTest(Finding):
     human_agreement, candidate_agreement
         Mean score of people against each other, and of the candidate against people, on the same texts; with the
         paired interval of the difference it says how far the candidate is from the human ceiling.
+    scores
+        Name, mean score against the other coders, and its 95% limits: of the candidate, then of every coder.
     """
 
     field: Field
@@ -88,6 +90,7 @@ class AltTest(Finding):
     n: int
     measure: str
     notes: tuple[str, ...]
+    scores: tuple[tuple[str, float, float, float], ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -121,6 +124,15 @@ class AltTest(Finding):
             f"{number(self.advantage, digits)} {interval(self.advantage_low, self.advantage_high, digits)} of the "
             "texts it agrees with the others as well as a coder does, or better."
         )
+
+    def forests(self) -> list[Drawn]:
+        """Return the candidate and the coders, each against the others."""
+        return [(self.measure, list(self.scores))] if len(self.scores) > 1 else []
+
+    def bands(self) -> list[tuple[float, float] | None]:
+        """Return the human ceiling: from where to where the coders' own scores lie."""
+        people = [value for _, value, *_ in self.scores[1:] if not math.isnan(value)]
+        return [(min(people), max(people)) if len(people) > 1 else None]
 
     def blocks(self) -> list[Block]:
         """Return the page: verdict, coders, sensitivity, ceiling, limits."""

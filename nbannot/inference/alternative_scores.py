@@ -93,6 +93,28 @@ class Table:
         rho, ceiling = (percentile_limits(drawn[name], 0.95)[:2] for name in ("rho", "ceiling"))
         return rho, ceiling
 
+    def against_the_others(self, n_resamples: int, seed: int) -> list[tuple[float, float, float]]:
+        """Return the mean score of the candidate, then of each coder, against the others, with its 95% limits.
+
+        The candidate's is the mean over the coders that it takes the place of, on the texts of each.
+        """
+        given = ~np.isnan(self.coder)
+        m = given.shape[1]
+        stats = np.hstack(
+            [np.where(given, self.candidate, 0.0), np.where(given, self.coder, 0.0), given.astype(float)]
+        )
+
+        def evaluate(totals: FloatArray) -> dict[str, FloatArray]:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                n = totals[:, 2 * m :]
+                model, people = totals[:, :m] / n, totals[:, m : 2 * m] / n
+            return {"all": np.column_stack([np.nanmean(model, axis=1), people])}
+
+        sample = sample_rows(stats, self.clusters, seed=seed)
+        values = evaluate(sample.totals()[None])["all"][0]
+        drawn = bootstrap(sample, evaluate, n_resamples, seed)["all"]
+        return [(float(v), *percentile_limits(drawn[:, i], 0.95)[:2]) for i, v in enumerate(values)]
+
     def agreement(self) -> tuple[float, float, float]:
         """Return the score of people against each other, of the candidate against people, and the difference."""
         paired = ~np.isnan(self.human_distance)

@@ -43,6 +43,10 @@ class Finding(Shown):
         """Return the forest plots of the page."""
         return []
 
+    def bands(self) -> list[tuple[float, float] | None]:
+        """Return per forest plot from where to where people's own values lie, behind the others."""
+        return [None] * len(self.forests())
+
     def _repr_html_(self) -> str:
         html: str = self._fragment().html
         return html

@@ -133,7 +133,7 @@ def how_many(
     if phi is not None or corpus is not None:
         return _with_model(p, half, phi, corpus, level)
     n = _smallest(lambda m: _wilson_half(p, m, level) <= half)
-    aim = f"a share of about {p:g} to ±{half:g}"
+    aim = f"a share of about {p:.3g} to ±{half:.3g}"
     return Plan(n, float(n), aim, f"simple random sample, {level:.0%} Wilson interval", "share")
 
 
@@ -174,7 +174,7 @@ def _kappa(table: Sequence[Sequence[float]], half: float, level: float) -> Plan:
     error = kappa_error(counts, level=level)
     exact = float(counts.sum()) * (normal_quantile((1 + level) / 2) * error.se / half) ** 2
     return Plan(
-        max(2, math.ceil(exact - 1e-9)), exact, f"a kappa of about {error.kappa:.2f} to ±{half:g}",
+        max(2, math.ceil(exact - 1e-9)), exact, f"a kappa of about {error.kappa:.2f} to ±{half:.3g}",
         f"{level:.0%} interval, the table of {int(counts.sum())} texts that was given", "kappa",
     )  # fmt: skip
 
@@ -190,7 +190,7 @@ def _difference(
     in_range("power", power, 0, 1)
     n = texts_to_detect(difference, discordant, power, 1 - level)
     return Plan(
-        n, float(n), f"a difference of {difference:g} in accuracy is found with a power of {power:.0%}",
+        n, float(n), f"a difference of {difference:.3g} in accuracy is found with a power of {power:.0%}",
         f"the runs differ on {discordant:.0%} of the texts, test at {1 - level:.0%}", "difference",
     )  # fmt: skip
 
@@ -211,7 +211,7 @@ def _with_model(p: float, half: float, phi: float | None, corpus: int | None, le
         low, high = (n, high) if alone * (1 - phi**2 * corpus / (corpus + n)) > n else (low, n)
     exact = (low + high) / 2
     return Plan(
-        max(1, math.ceil(exact - 1e-9)), exact, f"a share of about {p:g} to ±{half:g}, with the model's labels",
-        f"phi {phi:g}, {corpus:,} texts labelled by the model, {level:.0%} interval", "with model",
+        max(1, math.ceil(exact - 1e-9)), exact, f"a share of about {p:.3g} to ±{half:.3g}, with the model's labels",
+        f"phi {phi:.3g}, {corpus:,} texts labelled by the model, {level:.0%} interval", "with model",
         math.ceil(alone - 1e-9),
     )  # fmt: skip

@@ -6,6 +6,7 @@ blocks as HTML. So the two renderings cannot say different things.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ class Scale:
         The limits of its interval; ``nan`` where there is none.
     tick
         The baseline; ``None`` where there is none.
+    band
+        From where to where people lie with each other; ``None`` where that is not known.
     """
 
     low: float
@@ -72,6 +75,7 @@ class Scale:
     value: float
     interval: tuple[float, float]
     tick: float | None = None
+    band: tuple[float, float] | None = None
 
     def at(self, value: float, steps: int) -> int | None:
         """Return on which of so many steps a value stands, the ends for what lies beyond; ``None`` for ``nan``."""
@@ -81,15 +85,16 @@ class Scale:
         return min(steps - 1, max(0, int(share * steps)))
 
     def plain(self) -> str:
-        """Return the scale as characters: ``·`` scale, ``━`` interval, ``●`` value, ``|`` baseline.
+        """Return the scale as characters: ``·`` scale, ``░`` people, ``━`` interval, ``●`` value, ``|`` baseline.
 
         >>> Scale(0, 1, 0.5, (0.25, 0.75), 0.1).plain()
         '··|··━━━━━●━━━━━·····'
         """
         signs = ["·"] * SCALE_WIDTH
-        first, last = (self.at(limit, SCALE_WIDTH) for limit in self.interval)
-        if first is not None and last is not None:
-            signs[first : last + 1] = "━" * (last + 1 - first)
+        for limits, sign in ((self.band or (math.nan, math.nan), "░"), (self.interval, "━")):
+            first, last = (self.at(limit, SCALE_WIDTH) for limit in limits)
+            if first is not None and last is not None:
+                signs[first : last + 1] = sign * (last + 1 - first)
         for value, sign in ((self.tick, "|"), (self.value, "●")):
             if value is not None and (place := self.at(value, SCALE_WIDTH)) is not None:
                 signs[place] = sign

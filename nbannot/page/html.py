@@ -8,6 +8,7 @@ page around (``--jp-*``, ``--vscode-*``, else inherited), tints are transparent,
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import singledispatch
@@ -250,16 +251,17 @@ def _cell(name: str, cell: Cell, align: str) -> str:
 
 
 SCALE_PIXELS = 150
-INSIDE, VALUE, TICK, SCALE = "#2e86c173", "#2e86c1", "#de6e1e", "#80808029"
+INSIDE, VALUE, TICK, SCALE, BAND = "#2e86c173", "#2e86c1", "#de6e1e", "#80808029", "#8080806e"
 """Colours of a scale, which are `AGREEMENT` and `ERROR` in fewer letters: a card has many of these cells."""
 
 
 def _scale(scale: Scale, words: str) -> str:
     """Return a scale as a row of coloured cells: what is left of a style in a notebook that is not trusted."""
     colours = [""] * SCALE_PIXELS
-    first, last = (scale.at(limit, SCALE_PIXELS) for limit in scale.interval)
-    if first is not None and last is not None:
-        colours[first : last + 1] = [INSIDE] * (last + 1 - first)
+    for limits, colour in ((scale.band or (math.nan, math.nan), BAND), (scale.interval, INSIDE)):
+        first, last = (scale.at(limit, SCALE_PIXELS) for limit in limits)
+        if first is not None and last is not None:
+            colours[first : last + 1] = [colour] * (last + 1 - first)
     for value, colour, half in ((scale.value, VALUE, 2), (scale.tick, TICK, 1)):
         if value is not None and (place := scale.at(value, SCALE_PIXELS)) is not None:
             begin, end = max(0, place - half), min(SCALE_PIXELS, place + half)

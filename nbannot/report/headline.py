@@ -6,7 +6,9 @@ Every door says it with these words: the card's title, the first table of a repo
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from nbannot.asking.applies import NOT_REACHED
@@ -20,6 +22,20 @@ if TYPE_CHECKING:
     from nbannot.record.scoring import Scored
     from nbannot.study.field import Field
 
+MORE_LABELS = 200
+"""So many more human labels are told to narrow the intervals."""
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """From where to where pairs of people lie in a metric, and how many pairs there are."""
+
+    low: float
+    high: float
+    pairs: int
+
+
+NO_BANDS: Mapping[str, Band] = MappingProxyType({})
 FROM_CHANCE = frozenset({"cohen_kappa", "quadratic_kappa", "krippendorff_alpha", "spearman_corr"})
 """Metrics of which 0 is what answering without looking comes to."""
 MARKS = {
@@ -177,8 +193,14 @@ def scale_of(rows: list[Headline]) -> tuple[float, float]:
     return (-1.0 if least < -0.5 else -0.5 if least < 0 else 0.0), 1.0
 
 
-def look_blocks(of: Scored) -> list[Block]:
-    """Return the table that comes first: per field the headline metric beside its baseline, and what was answered."""
+def look_blocks(of: Scored, bands: Mapping[str, Band] = NO_BANDS) -> list[Block]:
+    """Return the table that comes first: per field the headline metric beside its baseline, and what was answered.
+
+    Parameters
+    ----------
+    bands
+        column -> what people reach with each other.
+    """
     if not of.task.has_human_labels or without_any_answer(of):
         return []
     headline_rows = headlines(of)
@@ -191,10 +213,13 @@ def look_blocks(of: Scored) -> list[Block]:
             rows.append([name, Cell("no human labels", "quiet"), "", "", "", "", ""])
             continue
         value, limits = value_cells(one.metric, one.result, notes)
-        drawn = Scale(*scale, one.result.value, (one.result.ci_low, one.result.ci_high), one.baseline)
+        band = bands.get(one.field.column)
+        people = None if band is None else (band.low, band.high)
+        drawn = Scale(*scale, one.result.value, (one.result.ci_low, one.result.ci_high), one.baseline, people)
         words = f"{value.text} {limits.text}" + (
             "" if one.baseline is None else f", baseline {one.baseline:.2f}"
         )
+        words += "" if band is None else f", people with each other {band.low:.2f} to {band.high:.2f}"
         given = f"{count(one.answered)} of {count(one.n)}"
         rows.append(
             [
@@ -216,8 +241,36 @@ def look_blocks(of: Scored) -> list[Block]:
     several = any(one.field.type == "multiselect" for one in headline_rows)
     words = f"{BASELINE_WORDS}; of a multiselect, always every option" if several else BASELINE_WORDS
     explained = [f"{words}; {', '.join(marks)}"] if marks else []
-    weighted = of.scores.settings.get("weighted") or ()
-    return [Grid(header, rows, "llriirr", notes=[*notes.lines, *explained, *weighted], stacked=True)]
+    explained += [*people_words(headline_rows, bands), *(of.scores.settings.get("weighted") or ())]
+    return [Grid(header, rows, "llriirr", notes=[*notes.lines, *explained], stacked=True)]
+
+
+def people_words(rows: Sequence[Headline], bands: Mapping[str, Band]) -> list[str]:
+    """Return what the grey band is: what two people reach with each other, per field."""
+    known = [(one.field.name, band) for one in rows if (band := bands.get(one.field.column)) is not None]
+    if not known:
+        return []
+    told = "; ".join(
+        f"{name} {band.low:.2f}" + ("" if band.pairs == 1 else f" to {band.high:.2f}")
+        + f" ({plural(band.pairs, 'pair')})"
+        for name, band in known
+    )  # fmt: skip
+    return [f"░ people with each other, scored in the same way: {told}"]
+
+
+def more_labels(of: Scored) -> str:
+    """Return what so many more human labels would make of the headline intervals; "" where there are none.
+
+    Half-widths fall with the root of the number of texts, as long as the new ones are drawn like the old.
+    """
+    told = []
+    for one in headlines(of):
+        half = (one.result.ci_high - one.result.ci_low) / 2 if one.result is not None else math.nan
+        if math.isnan(half) or not one.n:
+            continue
+        narrower = half * math.sqrt(one.n / (one.n + MORE_LABELS))
+        told.append(f"{one.field.name} from ±{half:.2f} to about ±{narrower:.2f}")
+    return f"{MORE_LABELS} more human labels would narrow {'; '.join(told)}" if told else ""
 
 
 def _against(one: Headline) -> Cell:

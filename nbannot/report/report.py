@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nbannot.errors import ScoringError, listed
@@ -12,7 +13,7 @@ from nbannot.page.blocks import Block, Bullets, Facts, Heading, Para, Section, p
 from nbannot.page.digits import count, duration, emissions, energy
 from nbannot.record import folder
 from nbannot.report.fields import field_section
-from nbannot.report.headline import look_blocks, verdict, without_any_answer
+from nbannot.report.headline import NO_BANDS, Band, look_blocks, more_labels, verdict, without_any_answer
 from nbannot.report.looks import test_half_blocks
 from nbannot.report.words import (
     model_notes,
@@ -36,13 +37,15 @@ def report_text(run: Run) -> str:
     return page_text(report_blocks(run))
 
 
-def report_blocks(run: Run, field: str | None = None) -> list[Block]:
+def report_blocks(run: Run, field: str | None = None, bands: Mapping[str, Band] = NO_BANDS) -> list[Block]:
     """Return what there is to say of a run: what it comes to, one section per field, the intervals, how it was made.
 
     Parameters
     ----------
     field
         Name or column of the one field to report on; every field that was asked if ``None``.
+    bands
+        column -> what people reach with each other.
     """
     shown = run.coding.fields if field is None else [asked_field(run, field)]
     if without_any_answer(run):  # tables of zeros would look like scores
@@ -54,7 +57,7 @@ def report_blocks(run: Run, field: str | None = None) -> list[Block]:
         *(Para(note, "notice") for note in model_notes(run.config)),
         *(Para(notice, "notice") for notice in run.task.notices),
         *status_blocks(run),
-        *(look_blocks(run) if field is None else []),
+        *(look_blocks(run, bands) if field is None else []),
         *(field_section(run, f, opened=place == 0) for place, f in enumerate(shown)),
         *(test_half_blocks(run) if field is None and shown else []),
         *([Section("What the intervals cover", [Bullets(covered(run), "quiet")])] if labelled else []),
@@ -94,6 +97,7 @@ def covered(run: Run) -> list[str]:
         "in the model or the wording of the prompt (repeat the run, vary the prompt), nor errors in the human labels.",
         "They hold for a corpus only if the labelled texts are a random sample of it; otherwise they describe these "
         f"texts only. {together}",
+        *([f"{more}, drawn like these."] if (more := more_labels(run)) else []),
         "A run that was chosen because it scored best on these texts scores too well here: judge it on texts that "
         "played no part in the choice.",
     ]

@@ -187,14 +187,42 @@ def test_fragment_bundle_and_saving(tmp_path):
     assert page.startswith("<!doctype html>")
     assert fragment.html in page
     assert fragment.save(tmp_path / "a.txt").read_text() == "<b>\n"
-    assert fragment.save(tmp_path / "a.md").read_text() == "```text\n<b>\n```\n"
+    assert fragment.save(tmp_path / "a.md").read_text() == "\\<b>\n"
+
+
+def test_a_report_as_markdown_and_for_word_has_its_tables(run, tmp_path):
+    docx = pytest.importorskip("docx", reason="python-docx is optional")
+    report = run.report()
+    markdown = report.save(tmp_path / "a.md").read_text(encoding="utf-8")
+    assert "| **Stance** | macro F1 | **0.61** | \\[0.36, 0.81\\]¹ | 0.45 ≈ | 18 of 20 |" in markdown
+    assert "\n## Stance (dropdown, nominal)\n" in markdown
+    document = docx.Document(str(report.save(tmp_path / "a.docx")))
+    first = [[cell.text for cell in row.cells] for row in document.tables[0].rows]
+    assert first[:2] == [
+        ["field", "metric", "value", "95% interval", "baseline", "answered"],
+        ["Stance", "macro F1", "0.61", "[0.36, 0.81]¹", "0.45 ≈", "18 of 20"],
+    ]
+    assert {"Stance (dropdown, nominal)", "How the run was made"} <= {p.text for p in document.paragraphs}
+    hostile = displays.forest([(HOSTILE[3], 0.5, 0.4, 0.6), (HOSTILE[4], 0.6)], title=HOSTILE[0])
+    drawn = docx.Document(str(hostile.save(tmp_path / "b.docx")))
+    assert HOSTILE[0] in {p.text for p in drawn.paragraphs}
+
+
+def test_without_word_or_a_browser_the_letter_says_what_to_do(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "docx", None)
+    with pytest.raises(NbannotError, match=r"pip install 'nbannot\[word\]'"):
+        run.report().save(tmp_path / "a.docx")
+    monkeypatch.setenv("CHROMIUM", str(tmp_path / "none"))
+    with pytest.raises(NbannotError, match=r"save\('….html'\) and print that from any browser"):
+        run.report().save(tmp_path / "a.pdf")
+    assert not (tmp_path / "a.pdf").exists()
 
 
 def test_saving_as_something_else_says_what_is_possible(tmp_path):
     with pytest.raises(NbannotError) as caught:
         displays.forest([("a", 0.5)]).save(tmp_path / "a.png")
     assert str(caught.value) == (
-        "a display is saved as .html, .txt, .md. Got 'a.png'.\n"
+        "a display is saved as .html, .txt, .md, .docx, .pdf. Got 'a.png'.\n"
         "  Write save('a.html'). A plot is saved by .figure.save(path)."
     )
     with pytest.raises(NbannotError, match="cannot write"):

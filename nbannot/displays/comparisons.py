@@ -173,7 +173,7 @@ def _pairs_grid(
     rest = len(result.pairs) - len(rows)
     p = "p (Holm)" if compared.adjust == "holm" else "p (BH)"
     header = [
-        f"A ({heading})" if heading else "A",
+        "A",
         "",
         "B",
         "",
@@ -185,7 +185,8 @@ def _pairs_grid(
     ]
     more = [f"… and {plural(rest, 'more pair')}: see frame()."] if rest > 0 else []
     detectable = "detectable: the smallest true difference that so many texts would find with a power of 80%."
-    return Grid(header, rows, "lrlrrirrr", notes=[*notes.lines, detectable, *more])
+    caption = f"Pairs of runs, by {heading}" if heading else ""
+    return Grid(header, rows, "lrlrrirrr", caption, [*notes.lines, detectable, *more])
 
 
 def _p(p: float) -> str:

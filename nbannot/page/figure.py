@@ -20,6 +20,7 @@ from typing import Any, Literal
 from nbannot.errors import NbannotError
 from nbannot.page.blocks import WIDTH, Block
 from nbannot.page.html import as_html, element, escape
+from nbannot.page.markdown import as_markdown, markdown_text
 from nbannot.page.widths import wide
 from nbannot.tools.files import write_for_user
 from nbannot.tools.given import path_or
@@ -162,9 +163,12 @@ class Figure:
                 f"a figure is saved as {', '.join(SAVED_AS)}. Got '{target.name}'.\n"
                 f"  Write save('{target.stem}.svg')."
             )
-        content = self.svg().encode("utf-8", "replace") if kind == ".svg" else self._by_matplotlib(kind[1:])
-        write_for_user(target, content)
+        write_for_user(target, self.content(kind[1:]))
         return target
+
+    def content(self, kind: str) -> bytes:
+        """Return the drawing as the content of a file of this kind: svg, png or pdf."""
+        return self.svg().encode("utf-8", "replace") if kind == "svg" else self._by_matplotlib(kind)
 
     def _by_matplotlib(self, kind: str) -> bytes:
         try:
@@ -193,6 +197,11 @@ class Figure:
     def lines(self, width: int = WIDTH) -> list[str]:
         """Return the twin in plain text, if there is one."""
         return self.twin.lines(width) if self.twin is not None else []
+
+
+@as_markdown.register
+def _(block: Figure) -> str:
+    return "\n\n".join([f"*{markdown_text(block.says)}*", *([as_markdown(block.twin)] if block.twin else [])])
 
 
 @as_html.register

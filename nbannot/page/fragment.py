@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from nbannot.errors import NbannotError, listed
 from nbannot.page.blocks import Block, page_text
 from nbannot.page.figure import Figure
 from nbannot.page.html import page_html
+from nbannot.page.markdown import page_markdown
 from nbannot.tools.files import write_for_user
 from nbannot.tools.given import path_or
 
@@ -19,7 +20,7 @@ PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <title>{title}</title>
 <style>:root{{color-scheme:light dark}}body{{margin:2em auto;max-width:66em;padding:0 1em;background:Canvas;
-color:CanvasText}}</style></head>
+color:CanvasText}}@page{{size:A4;margin:15mm}}@media print{{body{{margin:0;max-width:none}}}}</style></head>
 <body>{body}</body></html>
 """
 
@@ -36,11 +37,14 @@ class Fragment:
         Its twin in plain text.
     figures
         The plots in it, each to be saved as SVG, PNG or PDF.
+    blocks
+        What both are made of.
     """
 
     html: str
     text: str
     figures: tuple[Figure, ...] = ()
+    blocks: tuple[Block, ...] = field(default=(), compare=False)
 
     @property
     def figure(self) -> Figure | None:
@@ -51,7 +55,7 @@ class Fragment:
     def of(cls, blocks: Iterable[Block], *figures: Figure, styled: bool = True) -> Fragment:
         """Return the fragment that shows these blocks; without the style sheet where that is not worth its size."""
         blocks = list(blocks)
-        return cls(page_html(blocks, styled=styled), page_text(blocks), figures)
+        return cls(page_html(blocks, styled=styled), page_text(blocks), figures, tuple(blocks))
 
     def bundle(self) -> dict[str, str]:
         """Return both renderings by MIME type, as a notebook wants them."""
@@ -67,32 +71,49 @@ class Fragment:
         return self.text
 
     def save(self, path: str | Path) -> Path:
-        """Write the display to a file: a page (``.html``), plain text (``.txt``) or Markdown (``.md``).
+        """Write the display to a file, by its ending.
+
+        ``.html``
+            A page; printed from a browser, every section is open.
+        ``.pdf``
+            That page, printed by a browser of the Chromium family that is on this machine.
+        ``.docx``
+            A Word document with real tables (``pip install 'nbannot[word]'``).
+        ``.md``, ``.txt``
+            Markdown with real tables, plain text.
 
         Raises
         ------
         NbannotError
-            If the file name ends in something else, or cannot be written.
+            If the file name ends in something else, what the format needs is missing, or it cannot be written.
         """
         target = path_or(NbannotError, path)
-        contents = {
-            ".html": PAGE.format(title=html.escape(target.stem), body=self.html),
-            ".txt": self.text,
-            ".md": f"{_fence(self.text)}text\n{self.text}{_fence(self.text)}\n",
+        writers: dict[str, Callable[[], str | bytes]] = {
+            ".html": lambda: self._page(target.stem),
+            ".txt": lambda: self.text,
+            ".md": lambda: page_markdown(self.blocks),
+            ".docx": lambda: self._docx(target.stem),
+            ".pdf": lambda: self._pdf(target.stem),
         }
-        if target.suffix.lower() not in contents:
+        if target.suffix.lower() not in writers:
             hint = " A plot is saved by .figure.save(path)." if self.figure is not None else ""
             raise NbannotError(
-                f"a display is saved as {listed(contents)}. Got '{target.name}'.\n"
+                f"a display is saved as {listed(writers)}. Got '{target.name}'.\n"
                 f"  Write save('{target.stem}.html').{hint}"
             )
-        write_for_user(target, contents[target.suffix.lower()].encode("utf-8", "replace"))
+        content = writers[target.suffix.lower()]()
+        write_for_user(target, content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
         return target
 
+    def _page(self, title: str) -> str:
+        return PAGE.format(title=html.escape(title), body=self.html)
 
-def _fence(text: str) -> str:
-    """Return a Markdown fence that does not occur in the text."""
-    fence = "```"
-    while fence in text:
-        fence += "`"
-    return fence
+    def _docx(self, title: str) -> bytes:
+        from nbannot.page.word import page_docx
+
+        return page_docx(self.blocks, title)
+
+    def _pdf(self, title: str) -> bytes:
+        from nbannot.page.printed import pdf_of
+
+        return pdf_of(self._page(title))

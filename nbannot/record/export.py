@@ -14,6 +14,7 @@ from numbers import Integral, Real
 from typing import Any, NamedTuple, TypeAlias
 
 from nbannot.errors import TableError, harmless
+from nbannot.page.markdown import markdown_text
 from nbannot.record.cells import cell_text, csv_record
 
 Digits: TypeAlias = int | Mapping[str, int] | None
@@ -36,8 +37,6 @@ FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 BLANKS = " \t\r\n\x0b\x0c\xa0\u200b\ufeff'\""
 """What some spreadsheets skip in front of one."""
 NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?")
-AUTOLINK = re.compile(r"((?:https?|ftp|mailto|xmpp|www))([:.])", re.IGNORECASE)
-"""What GitHub turns into a link by itself."""
 LOOKS = "looks"
 """The column of a CSV that says how often the test half was consulted."""
 
@@ -116,14 +115,14 @@ def to_markdown(frame: Any, *, digits: Digits = 3, note: str = "") -> str:
     """
     grid = grid_of(frame)
     rows = [
-        [_markdown_text(name) for name in grid.names],
+        [markdown_text(name) for name in grid.names],
         ["---:" if right else "---" for right in _right_aligned(grid)],
         *(
-            [_markdown_text(shown_as(name, value, digits)) for name, value in _cells(grid, row)]
+            [markdown_text(shown_as(name, value, digits)) for name, value in _cells(grid, row)]
             for row in grid.rows
         ),
     ]
-    below = f"\n{_markdown_text(note)}\n" if note else ""
+    below = f"\n{markdown_text(note)}\n" if note else ""
     return "".join(f"| {' | '.join(row)} |\n" for row in rows) + below
 
 
@@ -264,13 +263,3 @@ def _latex_cell(name: str, value: object, digits: Digits) -> str:
 
 def _latex_text(text: str) -> str:
     return re.sub(r"-(?=-)", "-{}", harmless(" ".join(text.split())).translate(LATEX))
-
-
-def _markdown_text(text: str) -> str:
-    """Return text that a Markdown table shows as it is: marks of Markdown, HTML and mathematics are escaped.
-
-    So are words that would become links by themselves, and characters that steer a terminal are taken out.
-    """
-    escaped = re.sub(r"[\\|*`<&\[\]~$@]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", harmless(text))
-    escaped = AUTOLINK.sub(r"\g<1>\\\g<2>", escaped)
-    return "<br>".join(escaped.splitlines())

@@ -75,6 +75,17 @@ def faults(page: Any) -> list[str]:
     ]
 
 
+def test_a_report_is_printed_as_pdf(chromium, shown: dict[str, Fragment], tmp_path, monkeypatch):
+    import os
+    import shutil
+
+    monkeypatch.setenv("CHROMIUM", os.environ.get("CHROMIUM") or str(shutil.which("chromium")))
+    pdf = shown["report"].save(tmp_path / "report.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF")
+    closed = pdf.count(b"/Type /Page\n") or pdf.count(b"/Type /Page")
+    assert closed > 3, "every section is open"
+
+
 @pytest.mark.parametrize("theme", THEMES)
 def test_axe_finds_no_fault_and_nothing_is_cut(chromium, shown: dict[str, Fragment], theme):
     light, paper, ink = THEMES[theme]

@@ -9,6 +9,9 @@ import numpy as np
 from nbannot.measures.classification import ratio
 from nbannot.measures.result import FloatArray, IntArray
 
+EXACT = 2**24
+"""Single precision counts exactly up to here, in half the time."""
+
 
 def label_planes(codes: IntArray, k: int) -> FloatArray:
     """Return (k, units, coders) planes of zeros and ones: who gave which label; `codes` is -1 for none."""
@@ -35,14 +38,17 @@ def pair_matrices(
     where a pair shares no unit or does not vary.
     """
     planes = label_planes(codes, k)
-    rated = planes.sum(0)
-    shared = rated.T @ rated
+    counted = planes.astype(np.float32) if len(codes) < EXACT else planes
+    rated = counted.sum(0)
+    shared = (rated.T @ rated).astype(np.float64)
     if weights is not None:  # each product of two coders' columns holds a unit's weight once
-        planes = planes * np.sqrt(weights)[:, None]
-        rated = planes.sum(0)
-    n = rated.T @ rated
-    agreed = np.einsum("kua,kub->ab", planes, planes, optimize=True)
-    shares = np.stack([plane.T @ rated for plane in planes])  # label counts of a on what b coded, too
+        counted = planes = planes * np.sqrt(weights)[:, None]
+        rated = counted.sum(0)
+    n = (rated.T @ rated).astype(np.float64)
+    stacked = counted.reshape(-1, codes.shape[1])
+    agreed = (stacked.T @ stacked).astype(np.float64)
+    # Label counts of a on what b coded, too.
+    shares = np.matmul(counted.transpose(0, 2, 1), rated).astype(np.float64)
     chance = ratio((shares * shares.transpose(0, 2, 1)).sum(0), n * n)
     observed = ratio(agreed, n)
     matrices = {

@@ -49,7 +49,8 @@ found = nba.agreement({folder!r})
 read = time.perf_counter() - wall, time.process_time() - cpu
 str(found)
 shown = time.perf_counter() - wall, time.process_time() - cpu
-print(f"  import and agreement {{read[0]:.2f}} s ({{read[1]:.2f}} s of CPU), until shown {{shown[0]:.2f}} s ({{shown[1]:.2f}} s)")
+print(f"  import and agreement {{read[0]:.2f}} s ({{read[1]:.2f}} s of CPU),", end=" ")
+print(f"until shown {{shown[0]:.2f}} s ({{shown[1]:.2f}} s of CPU)")
 """
 
 

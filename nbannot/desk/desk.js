@@ -308,17 +308,17 @@ function render({ model, el }) {
   function drawPanel() {
     const parts = [];
     if (view.after) {
-      parts.push(...view.after.tables.map(t => make("div", {}, make("h4", {}, t.title), make("table", {}, ...t.rows.map(r => make("tr", {}, make("th", {}, r[0]), make("td", {}, r[1])))), t.words ? make("p", {}, t.words) : null)));
+      parts.push(...view.after.tables.map(t => make("div", {}, make("div", { class: "nba-h" }, t.title), make("table", {}, ...t.rows.map(r => make("tr", {}, make("th", {}, r[0]), make("td", {}, r[1])))), t.words ? make("p", {}, t.words) : null)));
       parts.push(...(view.after.reasons ?? []).map((words, i) => make("label", { style: reason === i ? "font-weight:600" : "", onclick: () => { reason = i; draw(); } }, make("kbd", {}, String(i + 1)), ` ${words} `)));
       parts.push(make("p", { class: "nba-quiet" }, view.after.hint));
     }
     if (panel === "help") parts.push(help());
     if (panel === "memo") parts.push(entry("Memo on this text", view.memo ?? "", words => send("memo", { words })));
     if (panel === "search") parts.push(entry("Search the texts (or: flagged, changed)", "", words => send("search", { words })));
-    if (panel === "found") parts.push(make("h4", {}, `${view.found.n} found: ${view.found.words}`), ...view.found.places.map(([place, start]) => make("div", {}, make("button", { onclick: () => { panel = null; send("go", { place }); root.focus(); } }, `${place + 1}`), ` ${start}`)));
+    if (panel === "found") parts.push(make("div", { class: "nba-h" }, `${view.found.n} found: ${view.found.words}`), ...view.found.places.map(([place, start]) => make("div", {}, make("button", { onclick: () => { panel = null; send("go", { place }); root.focus(); } }, `${place + 1}`), ` ${start}`)));
     if (below.dataset.panel === panel && below.querySelector("textarea, input[type=text]") && (panel === "memo" || panel === "search")) return;
     below.dataset.panel = panel ?? "";
-    below.replaceChildren(...(parts.length ? [make("div", { class: "nba-panel" }, ...parts)] : []));
+    below.replaceChildren(...(parts.length ? [make("div", { class: "nba-panel", tabindex: "0", role: "region", "aria-label": "More about this text" }, ...parts)] : []));
   }
 
   function entry(label, before, done) {
@@ -342,8 +342,8 @@ function render({ model, el }) {
     const keys = [["digits, letters", "choose an answer (of several: also take it back); with a passage marked: its label"], ["Enter", "keep it and go on"], ["Backspace", "back"], ["↑ ↓", "another question of this text"],
       ["← → Home End", "move in the text (Ctrl: by words)"], ["Shift and these", "mark a passage"], ["x, Delete", "take away the mark at the caret"], ["u", "undo the last answer"], ["m", "memo"], ["f", "flag: come back to this"],
       ["o", "next open text"], [", .", "text before, text after"], ["/", "search"], ["v", "one question at a time, or all"], ["Esc", "leave a box"]];
-    return make("div", {}, make("h4", {}, "Keys"), make("table", {}, ...keys.map(([k, w]) => make("tr", {}, make("th", {}, make("kbd", {}, k)), make("td", {}, w)))),
-      make("h4", {}, "Codebook"), ...book.order.map(c => { const f = book.fields[c]; return make("div", {}, make("h4", {}, f.name, f.when ? ` (where ${f.when})` : ""), make("p", {}, [f.instruction, f.guidance].filter(Boolean).join(" ")),
+    return make("div", {}, make("div", { class: "nba-h" }, "Keys"), make("table", {}, ...keys.map(([k, w]) => make("tr", {}, make("th", {}, make("kbd", {}, k)), make("td", {}, w)))),
+      make("div", { class: "nba-h" }, "Codebook"), ...book.order.map(c => { const f = book.fields[c]; return make("div", {}, make("div", { class: "nba-h" }, f.name, f.when ? ` (where ${f.when})` : ""), make("p", {}, [f.instruction, f.guidance].filter(Boolean).join(" ")),
         make("ul", {}, ...f.labels.map((l, i) => f.described[i] ? make("li", {}, `${l}: ${f.described[i]}`) : null)), ...f.examples.map(e => make("pre", {}, e))); }));
   }
 

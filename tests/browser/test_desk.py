@@ -406,3 +406,107 @@ def test_a_page_that_is_loaded_again_and_a_second_tab_go_on_together(
     expect(other.locator(".nba-status")).not_to_contain_text("NOT KEPT")
     expect(other.locator(".nba-field").first).to_contain_text("✓")
     assert list(labels(tmp_path)) == ["ps001", "ps002", "ps003"]
+
+
+EVERY = """
+import nbannot as nba, pandas as pd
+book = nba.Codebook.build(text_column="text", sections={{"S": [
+    nba.multiselect("Topics", "What is it about?", options={{"war": "armed conflict", "tax": "", "road": ""}}),
+    nba.checkbox("Judges", "Does it judge?", condition=("Topics", "tax")),
+    nba.dropdown("Side", options=["for", "against"]),
+    nba.likert("Force", min_value=1, max_value=5),
+    nba.span("Who", label_options=["person", "group"]),
+    nba.textbox("Why"),
+]}})
+texts = pd.DataFrame({{"id": ["a", "b", "c"], "text": ["War and tax 😀", "Roads.", "Nothing of these."]}})
+nba.code(nba.Task(texts, book, name="every"), coder="anna", output_root={root!r}, order="file")
+"""
+
+
+def test_all_that_apply_by_keyboard_and_a_screen_reader_can_follow(
+    open_notebook: Any, tmp_path: Path
+) -> None:
+    base = pytest.importorskip("axe_playwright_python.base", reason="axe-playwright-python is not installed")
+    page = start(open_notebook, tmp_path, EVERY)
+    status = page.locator(".nba-status")
+
+    def faults(where: str) -> list[str]:
+        page.evaluate(Path(base.AXE_FILE_PATH).read_text(encoding="utf-8"))
+        found = page.evaluate("where => axe.run(where)", where)["violations"]
+        return [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
+
+    assert page.get_by_role("group", name="Topics: all that apply").get_by_role("checkbox").count() == 3
+    for key in ["1", "3", "2", "3"]:  # the same key takes an option back
+        page.keyboard.press(key)
+    expect(page.locator(".nba-field.active .nba-quiet").first).to_have_text("2 chosen")
+    page.keyboard.press("Enter")
+    expect(status).to_contain_text("kept · “Topics”: war, tax")
+    expect(page.locator(".nba-field.active legend")).to_contain_text("Judges")  # asked, as tax is among them
+    assert labels(tmp_path)["a"] == {"Topics": ["war", "tax"]}
+    assert faults(".nba-desk") == []
+    for key in ["1", "Enter", "2", "Enter", "3", "Enter"]:
+        page.keyboard.press(key)
+    expect(page.locator(".nba-field.active legend")).to_contain_text("Who")
+    page.keyboard.press("Shift+Control+ArrowRight")
+    page.keyboard.press("1")
+    assert faults(".nba-desk") == []
+    for key in ["Enter", "Enter"]:
+        page.keyboard.press(key)
+    expect(page.locator(".nba-head")).to_contain_text("text 2 of 3")
+    page.keyboard.press("Enter")  # nothing chosen: none applies
+    expect(status).to_contain_text("kept · “Topics”: none of them")
+    assert labels(tmp_path)["b"] == {"Topics": []}
+    page.get_by_label("road").check()  # by mouse, after the fact
+    page.keyboard.press("Enter")
+    expect(status).to_contain_text("kept · “Topics”: road")
+    for panel in ("?", "m", "/"):
+        page.locator(".nba-root").focus()
+        page.keyboard.press(panel)
+        page.locator(".nba-panel").wait_for()
+        assert faults(".nba-desk") == [], panel
+        page.keyboard.press("Escape")
+    page.set_viewport_size({"width": 400, "height": 900})
+    open_notebook.dark(page)
+    assert faults(".nba-desk") == []
+    assert labels(tmp_path)["b"] == {"Topics": ["road"]}
+
+
+WIDER = """e => [...e.querySelectorAll('*')].filter(i => !i.closest('table') && i.getBoundingClientRect().right >
+  e.getBoundingClientRect().right + 1).map(i => i.outerHTML.slice(0, 120))"""
+"""What of a form sticks out of it, tables aside, which scroll."""
+
+
+def test_a_codebook_is_typed_beside_its_card(open_notebook: Any, tmp_path: Path) -> None:
+    base = pytest.importorskip("axe_playwright_python.base", reason="axe-playwright-python is not installed")
+    place = tmp_path / "codebook.json"
+    page = open_notebook(f"import nbannot as nba\nform = nba.build_codebook(path={str(place)!r})\nform")
+    form = page.locator(".nbannot-form")
+    form.wait_for()
+    form.get_by_label("Question", exact=True).fill("Topics")
+    form.get_by_label("Answer").select_option(label="all options that apply (multiselect)")
+    form.get_by_label("Options").fill("war = armed\ntax")
+    card = form.locator(".nbannot")
+    expect(card).to_contain_text("all that apply of: war, tax")
+    form.get_by_label("Guidance").fill("What is it <b>about</b>?")
+    expect(card).to_contain_text("Topics: guidance")
+    form.get_by_role("button", name="Add").click()
+    expect(form.get_by_role("alert")).to_contain_text("has no name")
+    form.get_by_label("Question", exact=True).fill("Force")
+    form.get_by_label("Answer").select_option(label="a point on a scale (likert)")
+    form.get_by_label("from").fill("1")
+    form.get_by_label("to", exact=True).fill("5")
+    form.get_by_label("Only if").fill("Topics = war")
+    expect(card).to_contain_text("where Topics = war")
+    page.evaluate(Path(base.AXE_FILE_PATH).read_text(encoding="utf-8"))
+    rules = "{ rules: { 'heading-order': { enabled: false } } }"  # the headings of the page around it are not known
+    found = page.evaluate(f"() => axe.run('.nbannot-form', {rules})")["violations"]
+    assert [(one["id"], [n["html"][:160] for n in one["nodes"]]) for one in found] == []
+    form.get_by_role("button", name="Save").click()
+    expect(form.get_by_role("status")).to_contain_text("Saved")
+    assert [f["type"] for f in json.loads(place.read_text())["section_1"]["annotations"].values()] == [
+        "multiselect",
+        "likert",
+    ]
+    page.set_viewport_size({"width": 400, "height": 900})
+    open_notebook.dark(page)
+    assert form.evaluate(WIDER) == []

@@ -163,16 +163,20 @@ class CodebookForm:
         self._scale = scale
         left = widgets.VBox(
             [self._list, widgets.HBox(buttons).add_class("nbannot-row"), *shown],
-            layout={"flex": "1 1 24em", "min_width": "min(22em,100%)"},
-        )
+            layout={"flex": "1 1 24em", "min_width": "min(22em,100%)", "max_width": "100%"},
+        ).add_class("nbannot-field")
         save = self._button("Save", "write codebook.json", self._save)
         save.button_style = "primary"
-        right = widgets.VBox([self._card], layout={"flex": "1.2 1 26em", "min_width": "min(22em,100%)"})
+        right = widgets.VBox(
+            [self._card], layout={"flex": "1.2 1 26em", "min_width": "min(22em,100%)", "max_width": "100%"}
+        )
         top = widgets.HBox([self._column, self._place, save]).add_class("nbannot-row")
         both = widgets.HBox([left, right], layout={"flex_flow": "row wrap", "grid_gap": "1em"})
         self._listen()
-        return widgets.VBox([widgets.HTML(f"<style>{CSS}</style>"), top, self._said, both]).add_class(
-            "nbannot-form"
+        return (
+            widgets.VBox([widgets.HTML(f"<style>{CSS}</style>"), top, self._said, both])
+            .add_class("nbannot-form")
+            .add_class("nbannot-questions")
         )
 
     def _button(self, label: str, tip: str, act: Callable[[], object]) -> Any:

@@ -26,6 +26,9 @@ white-space:normal}
 outline-offset:1px}
 .nbannot-form .nbannot-prompt pre{max-height:15em;margin:2px 0;word-break:normal}
 .nbannot-form textarea{font-family:var(--jp-code-font-family,monospace);white-space:pre}
+.nbannot-form.nbannot-questions textarea{font-family:inherit;white-space:pre-wrap}
+.nbannot-form.nbannot-questions .nbannot-field select[size]{height:auto;min-height:6em}
+.nbannot-form.nbannot-questions .widget-html-content{max-width:100%;overflow-wrap:anywhere}
 .jp-CodeCell.jp-mod-outputsScrolled .jp-Cell-outputArea:has(.nbannot-form){max-height:none}
 .jp-CodeCell.jp-mod-outputsScrolled .jp-Cell-outputArea:has(.nbannot-form)::after{display:none}
 """

@@ -24,6 +24,7 @@ import nbannot as nba
 from nbannot.asking.answers import Answer
 from nbannot.inference.grid import components
 from nbannot.inference.grid_values import over_texts
+from nbannot.inference.hierarchical import hierarchical
 from nbannot.inference.moments import Sampled, fit
 from nbannot.inference.shares import GoldTable, post_stratified, ppi
 from nbannot.inference.total_error import Component, whole_limits
@@ -169,23 +170,30 @@ def whole_error(replications: int = 1_000) -> None:
     print(f"\nThe whole error: prompts with a sd of .03 around .8, 200 texts, {replications:,} replications")
     rng = np.random.default_rng(4)
     for prompts in (5, 7, 10):
-        whole = texts = 0
+        whole = texts = drawn = 0
         for _ in range(replications):
             accuracy = np.clip(0.8 + rng.normal(0, 0.03, prompts), 0, 1)
             hard = rng.random(200)
             mixed = np.where(rng.random((200, prompts)) < 0.7, hard[:, None], rng.random((200, prompts)))
             right = (mixed < accuracy).astype(float)
-            values, variance, df, *_ = over_texts(right, 1, None, "")
+            values, variance, df, _, _, residuals = over_texts(right, 1, None, "")
             names = [str(i) for i in range(prompts)]
             _, _, rest, _ = components(values.ravel(), {"prompt": names})
             parts = [Component("texts", 200, df, variance), Component("prompt", prompts, prompts - 1, rest)]
             mean = float(values.mean())
-            low, high, _ = whole_limits(mean, [variance, rest / prompts], [one.df for one in parts])
+            low, high, freedom = whole_limits(mean, [variance, rest / prompts], [one.df for one in parts])
             whole += low <= 0.8 <= high
+            boot = hierarchical(values.ravel(), {"prompt": names}, residuals, variance, freedom, 1, 1_000)
+            drawn += boot.low <= 0.8 <= boot.high
             one = float(values[0, 0])
             half = Z * np.sqrt(one * (1 - one) / 200)
             texts += one - half <= 0.8 <= one + half
-        line(f"{prompts} prompts", whole=whole / replications, one_run_texts_only=texts / replications)
+        line(
+            f"{prompts} prompts",
+            whole=whole / replications,
+            bootstrap=drawn / replications,
+            one_run_texts_only=texts / replications,
+        )
 
 
 def manifesto(replications: int = 1_000) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 
 import numpy as np
@@ -89,7 +91,26 @@ def test_one_facet_by_hand(tmp_path):
     assert found.df == pytest.approx(df)
     assert found.high - found.estimate == pytest.approx(stats.t.ppf(0.975, df) * math.sqrt(total))
     assert found.texts_high < found.high < found.one_run_high
+    # The hierarchical bootstrap has the same spread where one facet is crossed with texts, and t where it is short.
+    assert found.bootstrap_high - found.estimate == pytest.approx(found.half_width, rel=0.15)
+    assert "t with" in str(found)
+    many = nba.total_error(grid(tmp_path, prompts=8, models=1))
+    assert many.bootstrap_high - many.bootstrap_low == pytest.approx(many.high - many.low, rel=0.25)
+    assert "percentiles, 2,000 draws" in " ".join(str(many).split())
+    assert [words for *_, words in found.designs] == ["30 labels by people, 150 calls", "120 calls"]
+    priced = [
+        dataclasses.replace(run, config={**run.config, "prices": {"input": 1000.0, "output": 0.0}})
+        for run in runs
+    ]
+    for run in priced:
+        (run.folder / "char_counts.json").write_text(json.dumps({"input_tokens": 240, "output_tokens": 5}))
+    at = nba.total_error(priced, label_price=0.5)
+    assert [words for *_, words in at.designs] == [
+        "30 labels by people (15.00 at 0.5 each), 150 calls (0.30 at 0.002 each)",
+        "120 calls (0.24 at 0.002 each)",
+    ]
     held = nba.total_error(runs, fixed="prompt")
+    assert held.bootstrap_high - held.bootstrap_low == pytest.approx(held.high - held.low, rel=0.1)
     assert (held.low, held.high) == pytest.approx((held.texts_low, held.texts_high))
     assert "Holds fixed: prompt" in str(held)
     only = nba.total_error(runs, fixed="model")  # there is one model: holding it changes nothing

@@ -35,7 +35,8 @@ QUICK = 0.002
 class Values(NamedTuple):
     """(runs, coders) values of a statistic, the variance of their mean over texts, its degrees of freedom, a name.
 
-    `bounds` is the range of the statistic, where it is known.
+    `bounds` is the range of the statistic, where it is known; `residuals` are by how much a text, or cluster, moves
+    each of the raveled values when it is drawn once more, where they are means over texts.
     """
 
     values: FloatArray
@@ -43,6 +44,7 @@ class Values(NamedTuple):
     df: float
     name: str
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    residuals: FloatArray | None = None
 
 
 def grid_values(
@@ -130,14 +132,19 @@ def over_texts(
         raise ScoringError("two texts at least are needed for an error over texts.")
     w = np.ones(n) if weights is None else weights / weights.mean()
     mean = w @ per_text / n
+    residuals = w[:, None] * (per_text - mean) / n
     apart = w * (per_text.mean(1) - mean.mean())
     if clusters is None:
         variance, df = float((apart**2).sum()) / (n * (n - 1)), float(n - 1)
     else:
-        sums = np.bincount(unit_codes(clusters), apart)
+        codes = unit_codes(clusters)
+        sums = np.bincount(codes, apart)
+        of_clusters = np.zeros((len(sums), residuals.shape[1]))
+        np.add.at(of_clusters, codes, residuals)
+        residuals = of_clusters
         g = len(sums)
         variance, df = float((sums**2).sum()) / n**2 * g / max(1, g - 1), float(max(1, g - 1))
-    return Values(mean.reshape(-1, k), variance, df, name, (0.0, 1.0))
+    return Values(mean.reshape(-1, k), variance, df, name, (0.0, 1.0), residuals)
 
 
 def _of_metric(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nbannot.errors import ScoringError, listed
@@ -65,6 +65,8 @@ class TotalError(Finding):
         Degrees of freedom of the whole interval (Satterthwaite 1946).
     half_width
         Half of the whole interval, before it is cut at the range of the statistic.
+    bootstrap_low, bootstrap_high
+        The whole interval by a hierarchical bootstrap: levels of every facet that is not held fixed, then texts.
     """
 
     name: str
@@ -82,6 +84,8 @@ class TotalError(Finding):
     half_width: float
     designs: tuple[tuple[str, float, str], ...]
     notes: tuple[str, ...]
+    bootstrap_low: float
+    bootstrap_high: float
 
     @property
     def frame(self) -> Frame:
@@ -109,6 +113,7 @@ class TotalError(Finding):
                 [
                     ("texts alone", self.estimate, self.texts_low, self.texts_high),
                     ("the whole error", self.estimate, self.low, self.high),
+                    ("by bootstrap", self.estimate, self.bootstrap_low, self.bootstrap_high),
                     ("of a single run", self.estimate, self.one_run_low, self.one_run_high),
                 ],
             )
@@ -137,7 +142,8 @@ class TotalError(Finding):
             ),
             Para(
                 f"{plain(self.estimate, 3)}: over other texts alone {interval(self.texts_low, self.texts_high, 3)}, "
-                f"over everything that is not held fixed {interval(self.low, self.high, 3)}; a single run "
+                f"over everything that is not held fixed {interval(self.low, self.high, 3)} (by a hierarchical "
+                f"bootstrap {interval(self.bootstrap_low, self.bootstrap_high, 3)}); a single run "
                 f"{interval(self.one_run_low, self.one_run_high, 3)}.",
                 "notice",
             ),
@@ -160,6 +166,7 @@ def total_error(
     fixed: str | Sequence[str] = (),
     coders: Sequence[Coder] = (),
     cluster: str | None = None,
+    label_price: float | None = None,
     seed: int = 1,
 ) -> TotalError:
     """Split the variance of a number over texts, prompts, models, repeats and coders, and give its whole interval.
@@ -181,8 +188,11 @@ def total_error(
         People, each of whom in turn is the reference of the metric: a facet of its own.
     cluster
         Column of the data that says which texts belong together (the task's own when left out).
+    label_price
+        What one label by people costs, in the money of the runs' `prices`: what would narrow the interval is told with
+        its price. Calls are told with theirs where the runs know their cost.
     seed
-        Of the random blocks of texts of the jackknife.
+        Of the random blocks of texts of the jackknife, and of the bootstrap.
 
     Raises
     ------
@@ -192,12 +202,14 @@ def total_error(
     Notes
     -----
     Variance components by REML (in a balanced grid: analysis of variance), the error over texts by a jackknife with all
-    runs paired, the whole interval with Student's t at Satterthwaite's degrees of freedom. Messing, arXiv 2604.11581;
+    runs paired, the whole interval with Student's t at Satterthwaite's degrees of freedom; beside it a hierarchical
+    bootstrap, which assumes no normal distribution and counts interactions rather too high. Messing, arXiv 2604.11581;
     Brennan, Generalizability Theory, 2001.
     """
     load("numpy", "scipy.stats")
     from nbannot.inference.grid import components, facets_of, given_runs, same_texts
     from nbannot.inference.grid_values import grid_values
+    from nbannot.inference.hierarchical import hierarchical
 
     items = given_runs(runs, 2)
     same_texts(items)
@@ -225,7 +237,39 @@ def total_error(
         estimated.append(Component(facet, n_levels, df[facet], variance, all(part in held for part in parts)))
     rest_name, rest_fixed = _rest(nested, len(y), held, "repeat" in cells)
     estimated.append(Component(rest_name, len(y), max(1, len(y) - 1 - sum(df.values())), rest, rest_fixed))
-    return _result(given.name, float(y.mean()), estimated, given.bounds, negative, items, held)
+    prices = _Prices(label_price, _call_price(items))
+    found = _result(given.name, float(y.mean()), estimated, given.bounds, negative, items, held, prices)
+    free = {facet: of for facet, of in cells.items() if facet not in held}
+    drawn = hierarchical(y, free, given.residuals, given.variance, found.df, seed)
+    low, high = (min(max(v, given.bounds[0]), given.bounds[1]) for v in (drawn.low, drawn.high))
+    notes = (*found.notes, f"Hierarchical bootstrap: {drawn.how}.")
+    return replace(found, bootstrap_low=low, bootstrap_high=high, notes=notes)
+
+
+@dataclass(frozen=True)
+class _Prices:
+    """What a label by people, and a call of a model on one text, costs; None where that is not known."""
+
+    label: float | None
+    call: float | None
+
+    def words(self, labels: int, calls: int) -> str:
+        """Return so many labels and calls in words, with their price."""
+        told = []
+        for n, words, each in (
+            (labels, plural(labels, "label by people", "labels by people"), self.label),
+            (calls, plural(calls, "call"), self.call),
+        ):
+            if n:
+                told.append(words + ("" if each is None else f" ({n * each:,.2f} at {each:.2g} each)"))
+        return ", ".join(told)
+
+
+def _call_price(runs: Sequence[Run]) -> float | None:
+    """Return the mean cost of a run per text, where all of them know it."""
+    costs = [run.cost for run in runs]
+    known = [cost / max(1, len(run.task)) for cost, run in zip(costs, runs, strict=True) if cost is not None]
+    return sum(known) / len(known) if len(known) == len(runs) else None
 
 
 def _rest(nested: Mapping[str, Sequence[str]], n: int, held: set[str], repeated: bool) -> tuple[str, bool]:
@@ -249,6 +293,7 @@ def _result(
     negative: Sequence[str],
     runs: Sequence[Run],
     held: set[str],
+    prices: _Prices,
 ) -> TotalError:
     texts = parts[0]
     mean = [one.variance / (1 if one is texts else one.levels) for one in parts]
@@ -268,7 +313,7 @@ def _result(
     holds = sorted(held) or ["nothing"]
     notes.append(f"Holds fixed: {listed(holds)}. The grid is taken as crossed; repeats are what is left.")
     notes += looks_at(*(run.task for run in runs))
-    designs = _designs(parts, mean, kept, estimate, runs)
+    designs = _designs(parts, mean, kept, estimate, runs, prices)
     return TotalError(
         name=name,
         estimate=estimate,
@@ -285,6 +330,8 @@ def _result(
         half_width=high - estimate,
         designs=tuple(designs),
         notes=tuple(notes),
+        bootstrap_low=math.nan,
+        bootstrap_high=math.nan,
     )
 
 
@@ -308,13 +355,14 @@ def _designs(
     kept: Sequence[int],
     estimate: float,
     runs: Sequence[Run],
+    prices: _Prices,
 ) -> list[tuple[str, float, str]]:
     """Return what one more level of each facet, and a quarter more texts, would make of the half-width."""
     n_texts = parts[0].levels
     more_texts = max(20, n_texts // 4)
     options: list[tuple[str, dict[str, float], str]] = [
         (f"{more_texts} more human labels", {TEXTS: n_texts / (n_texts + more_texts)},
-         f"{more_texts} labels by people, {more_texts * len(runs):,} calls")
+         prices.words(more_texts, more_texts * len(runs)))
     ]  # fmt: skip
     per_level: dict[str, int] = {
         name: one.levels
@@ -326,7 +374,7 @@ def _designs(
         touched = [one for one in parts[1:] if name in re.split(" × |, ", one.name) or one is parts[-1]]
         factors = {one.name: k / (k + 1) for one in touched}
         calls = n_texts * max(1, len(runs) // max(1, k))
-        price = "one more person's labels" if name == CODERS else f"{calls:,} calls"
+        price = prices.words(n_texts, 0) if name == CODERS else prices.words(0, calls)
         options.append((f"one more {name}", factors, price))
     designs = []
     *_, at_least = whole_limits(estimate, [mean[i] for i in kept], [parts[i].df for i in kept])

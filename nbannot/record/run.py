@@ -149,6 +149,13 @@ class Run(Scored, Shown):
         """Where the task's tidy tables are."""
         return self.folder.parent.parent / "metrics"
 
+    @property
+    def cost(self) -> float | None:
+        """What the tokens of the run cost at its prices; ``None`` where that is not known."""
+        prices = settings_in(self.config).get("prices")
+        endpoint = (self.config.get("model_info") or {}).get("endpoint")
+        return _cost(prices, read_json(self.folder / folder.CHARS), endpoint)
+
     def table_row(self) -> dict[str, Any]:
         """Return the run's row of the runs table."""
         config, timing = self.config, self.timing
@@ -167,7 +174,7 @@ class Run(Scored, Shown):
                 if name in SETTINGS
             },
             "backend": config["model_info"].get("backend"),
-            "cost": _cost(settings.get("prices"), chars, config["model_info"].get("endpoint")),
+            "cost": self.cost,
             "model_changes": "; ".join(config.get("model_changes") or ()) or None,
             **self._energy_per_label(energy_kwh),
             "run_id": self.run_id,

@@ -117,6 +117,10 @@ class Provider:
 
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
+        self.close()
+
+    def close(self) -> None:
+        """Give back the port."""
         self._server.server_close()
 
     @property

@@ -35,7 +35,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("NBANNOT_API_KEY", "ANTHROPIC_", "OPENAI_")):
             monkeypatch.delenv(name)
-    monkeypatch.setattr("nbannot.engine.batch.LATE_S", 0.3)
+    monkeypatch.setattr("nbannot.engine.outbox.LATE_S", 0.3)
     monkeypatch.setattr("nbannot.engine.batch.FIRST_LOOK_S", 0.02)
 
 
@@ -194,6 +194,14 @@ def test_a_parameter_that_is_refused_is_left_out_of_the_next_wave(tmp_path):
     assert set(run.config["capabilities"]["dropped"]) >= {"temperature", "json_schema"}
 
 
+def test_what_a_model_does_not_take_is_known_to_the_sessions_that_follow(tmp_path):
+    """Else each wave of each session would come back refused before it is answered, a day later."""
+    with Provider(sampling=False) as server:
+        finished(server, tmp_path, "messages")
+        sent = ["temperature" in batch["requests"][0][1] for batch in server.batches.values()]
+    assert sent == [True, False, False]
+
+
 def test_conversations_and_calibration_come_wave_by_wave(tmp_path):
     with Provider() as server:
         run = finished(server, tmp_path, "messages", chat_mode="per_text", limit=5)
@@ -255,6 +263,35 @@ def test_a_plan_shows_both_prices_and_what_is_out_is_listed(tmp_path, monkeypatc
     assert "of them by batch" in str(done.report())
 
 
+def test_files_are_written_for_work_elsewhere_and_results_read_when_they_are_whole(tmp_path):
+    """As `vllm run-batch` takes and writes them."""
+    given = {"model": "openai/tiny", "delivery": "file", "output_root": str(tmp_path), "limit": 12}
+    with Provider() as server:
+        for wave in (24, 6):
+            run = nba.run(texts(), **given)
+            assert run.config["out"] == wave
+            source = Path(run.config["stopped"].partition("run-batch -i ")[2].split()[0])
+            results = source.with_suffix(".results.jsonl")
+            assert str(results) in run.config["stopped"]
+            lines = [json.loads(line) for line in source.read_bytes().splitlines()]
+            assert len(lines) == wave
+            made = [
+                {"id": f"vllm-{n}", "custom_id": line["custom_id"], "error": None,
+                 "response": {"status_code": 200, "request_id": "x", "body": server.completion(line["body"])}}
+                for n, line in enumerate(reversed(lines))
+            ]  # fmt: skip
+            results.write_text("".join(json.dumps(one) + "\n" for one in made[:-1]) + '{"id": "half')
+            assert nba.run(texts(), **given).config["out"] == wave
+            results.write_text("".join(json.dumps(one) + "\n" for one in made))
+        run = nba.run(texts(), **given)
+        now = go(server, tmp_path / "now", delivery="now")
+        assert not server.submitted
+    assert run.status == "complete"
+    assert labels(run) == labels(now)
+    with pytest.raises(ConfigError, match=r"for models behind OpenAI's interface\. Got anthropic"):
+        nba.run(texts(), **{**given, "model": "anthropic/x"})
+
+
 # ---- what is broken off -------------------------------------------------------------------------------------------
 
 
@@ -299,9 +336,9 @@ DRIVER = """
 import json, sys
 import polars as pl
 import nbannot as nba
-import nbannot.engine.batch as batch
+from nbannot.engine import batch, outbox
 from nbannot.models import batch_offers
-batch.LATE_S, batch.FIRST_LOOK_S, batch.LONGEST_LOOK_S = 0.2, 0.02, 0.05
+outbox.LATE_S, batch.FIRST_LOOK_S, batch.LONGEST_LOOK_S = 0.2, 0.02, 0.05
 url, model, place, texts, most = json.loads(sys.argv[1])
 batch_offers.UNKNOWN = batch_offers.Offer("x", (), None, most, 100_000_000)
 frame = pl.DataFrame({"sample_id": [f"t{n}" for n in range(texts)], "text": [f"Text {n}." for n in range(texts)]})

@@ -106,7 +106,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "base_url": st.none() | ADDRESSES,
     "threads": st.none() | st.integers(1, 64),
     "max_parallel": st.none() | st.integers(1, 64),
-    "delivery": st.sampled_from(["now", "batch"]),
+    "delivery": st.sampled_from(["now", "batch", "file"]),
     "batch_wait": st.floats(0, 100_000),
     "timeout_s": st.floats(0.001, 86_400),
     "budget": st.none() | amounts("calls", "tokens", "money", "minutes", "kwh"),

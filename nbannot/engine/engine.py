@@ -58,7 +58,7 @@ class Engine:
         progress.total = len(job.ids) * len(job.fields)
         self.ask_again, self.ready = ask_again, ready
         self.digest: str | None = None
-        kind = BatchSender if job.config.delivery == "batch" else Sender
+        kind = Sender if job.config.delivery == "now" else BatchSender
         self.sender = kind(job, model, ledger, progress, kwh)
 
     async def run(self) -> None:
@@ -333,7 +333,7 @@ def annotate(
     error = drive(engine.run, engine.sender.halt, progress, tick, stop, every_s, grace_s, outcome)
     outcome.digest = engine.digest
     if isinstance(engine.sender, BatchSender):
-        outcome.out = engine.sender.n_out
+        outcome.out = len(engine.sender.outbox.out)
     if isinstance(error, ServerGone | Halted):
         outcome.stopped = str(error)
     elif isinstance(error, NbannotError):

@@ -169,6 +169,16 @@ class Dialect:
             return False
         return True
 
+    def lessons(self) -> dict[str, Any]:
+        """Return what was learned, for `recall` in another session."""
+        return {"form": self.form, "thinks": self.thinks, "dropped": dict(self.dropped)}
+
+    def recall(self, lessons: Mapping[str, Any]) -> None:
+        """Take up what an earlier session learned."""
+        self.form, self.thinks = lessons.get("form", self.form), lessons.get("thinks", self.thinks)
+        self.dropped |= lessons.get("dropped") or {}
+        self._bodies.forget()
+
     def told(self, *, seeded: bool, thought: bool) -> dict[str, Any]:
         """Return what was learned, as plain data."""
         dropped = dict(self.dropped)

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from nbannot.asking.batch_lines import SentBatch
 from nbannot.asking.request_reply import Reply, Request
+from nbannot.models.addresses import served_from
 from nbannot.models.anthropic_wire import read_message
 from nbannot.models.batch_offers import offer_of
 from nbannot.models.batch_service import PAGES, TRANSFER_S, BatchLook, CannotTell, Note, line_of, shown
@@ -54,6 +55,7 @@ class MessageBatches:
     def __init__(self, model: AnthropicModel) -> None:
         self.model = model
         self.pool = model.new_pool(TRANSFER_S)
+        self.where = served_from(model.address)
         offer = offer_of(model.address)
         self.requests, self.size = offer.requests, offer.size
         model.dialect.lasting = True  # a batch takes longer than the five minutes that a cache usually keeps
@@ -160,6 +162,18 @@ class MessageBatches:
     def learn(self, request: Request, exchange: Exchange) -> bool:
         """Leave out what the model refuses of a request."""
         return self.model.dialect.learn(request, exchange)
+
+    def how(self, marks: Collection[str]) -> str:
+        """Return nothing: the provider does it."""
+        return ""
+
+    def lessons(self) -> dict[str, Any]:
+        """Return what refusals have taught, as plain data."""
+        return self.model.dialect.lessons()
+
+    def recall(self, lessons: Mapping[str, Any]) -> None:
+        """Take up what an earlier session was taught."""
+        self.model.dialect.recall(lessons)
 
 
 class _Beginning(io.BytesIO):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
@@ -56,11 +56,14 @@ class BatchService(Protocol):
     ----------
     requests, size
         Most requests and bytes of one batch.
+    where
+        Where it is, for people.
     frame
         What stands before, between and behind the requests in what is uploaded.
     """
 
     pool: Pool
+    where: str
     requests: int
     size: int
     frame: tuple[bytes, bytes, bytes]
@@ -107,6 +110,15 @@ class BatchService(Protocol):
 
     def learn(self, request: Request, exchange: Exchange) -> bool:
         """Leave out what the provider refuses of a request; return whether it is worth submitting it again."""
+
+    def how(self, marks: Collection[str]) -> str:
+        """Return what is to be done about batches that are out, besides coming back; "" for nothing."""
+
+    def lessons(self) -> dict[str, Any]:
+        """Return what refusals have taught, as plain data, for another session."""
+
+    def recall(self, lessons: Mapping[str, Any]) -> None:
+        """Take up what an earlier session was taught."""
 
 
 def shown(words: str) -> str:

@@ -25,6 +25,7 @@ FORMATS = ("json_schema", "json_object", "text")
 TOP_LOGPROBS = 20
 MAY_BE_DROPPED = ("seed", "temperature", "top_p", "top_k")
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
+LESSONS = ("token_limit", "switch", "most_tokens")
 SWITCHES = ("chat_template_kwargs", "reasoning_effort")
 REFUSED = (400, 404, 415, 422, 501)
 """HTTP statuses with which servers refuse a request for what it holds."""
@@ -91,16 +92,17 @@ class Bodies:
 class Formats:
     """How JSON of each schema is asked for: as strictly as the server allows.
 
-    It is kept per schema, so that all texts are asked the same question in the same way.
+    It is kept per schema, so that all texts are asked the same question in the same way; `first` is where others begin.
     """
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Any, str]] = {}
+        self.first = FORMATS[0]
 
     def of(self, schema: Mapping[str, Any]) -> str:
         """Return one of `FORMATS`."""
         kept = self._known.get(id(schema))
-        return kept[1] if kept is not None and kept[0] is schema else FORMATS[0]
+        return kept[1] if kept is not None and kept[0] is schema else self.first
 
     def step_down(self, schema: Mapping[str, Any]) -> bool:
         """Ask for this schema in a less strict way from now on; return whether there is one."""
@@ -111,7 +113,7 @@ class Formats:
 
     def told(self) -> dict[str, Any]:
         """Return the least strict format in use, and how many schemas were refused."""
-        used = [form for _, form in self._known.values()] or [FORMATS[0]]
+        used = [form for _, form in self._known.values()] or [self.first]
         return {"response_format": max(used, key=FORMATS.index), "schemas_refused": len(self._known)}
 
 
@@ -261,6 +263,23 @@ class Dialect:
             return {"chat_template_kwargs": {"enable_thinking": wanted}}
         word = {True: "medium", False: "none"}[wanted] if isinstance(wanted, bool) else wanted
         return {"reasoning_effort": word}
+
+    def lessons(self) -> dict[str, Any]:
+        """Return what was learned, for `recall` in another session."""
+        told = {name: getattr(self, name) for name in LESSONS}
+        return {
+            **told,
+            "dropped": dict(self.dropped),
+            "response_format": self.formats.told()["response_format"],
+        }
+
+    def recall(self, lessons: Mapping[str, Any]) -> None:
+        """Take up what an earlier session learned."""
+        for name in LESSONS:
+            setattr(self, name, lessons.get(name, getattr(self, name)))
+        self.dropped |= lessons.get("dropped") or {}
+        self.formats.first = lessons.get("response_format", self.formats.first)
+        self._bodies.forget()
 
     def told(self) -> dict[str, Any]:
         """Return what was learned, as plain data."""

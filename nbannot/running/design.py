@@ -17,7 +17,7 @@ from nbannot.engine.job import Job, group_apart, group_fields, prompt_for
 from nbannot.errors import ConfigError, TaskError, listed
 from nbannot.models.addresses import served_from
 from nbannot.models.pair import Pair
-from nbannot.models.registry import get_model
+from nbannot.models.registry import get_model, split_name
 from nbannot.models.together import Together
 from nbannot.record import tables
 from nbannot.record.folder import METRICS
@@ -251,7 +251,7 @@ def design(
     if decides and config.text_model and not isinstance(model, Pair):
         model = Pair(model, _writer(config, say))
     _check_delivery(config, model)
-    info = model.info()
+    info = _written_only(config) if config.delivery == "file" else model.info()
     mode, calibrated = _answering(config, kind, model, info, fields)
     together = mode == "score" and not decides and config.fields_per_query != "one"
     if together and not isinstance(model, Together):
@@ -320,10 +320,24 @@ def _writer(config: RunConfig, say: Say | None) -> Model:
     return writer
 
 
+def _written_only(config: RunConfig) -> ModelInfo:
+    """Return what is known of a model whose requests are written to files: nobody is asked."""
+    backend, name = split_name(config.model)
+    note = "Requests are written to files in the run's folder; nothing is sent from here."
+    return ModelInfo(
+        name, backend, endpoint=config.base_url, is_local=True, energy_measured=False, notes=(note,)
+    )
+
+
 def _check_delivery(config: RunConfig, model: Model) -> None:
     """Refuse delivery by batch where there are no batches, or each request would wait for the one before it."""
-    if config.delivery != "batch":
+    if config.delivery == "now":
         return
+    if config.delivery == "file" and split_name(config.model)[0] != "openai":
+        raise ConfigError(
+            f'delivery = "file" is for models behind OpenAI\'s interface. Got {config.model}.\n'
+            '  Name one, e.g. model = "openai/Qwen/Qwen3-8B", or leave delivery out.'
+        )
     if not hasattr(model, "batches"):
         raise ConfigError(
             f'delivery = "batch" is for models of providers that have batches. Got {config.model}.\n'
@@ -331,8 +345,8 @@ def _check_delivery(config: RunConfig, model: Model) -> None:
         )
     if config.chat_mode == "continuous":
         raise ConfigError(
-            'delivery = "batch" cannot go with chat_mode = "continuous": every question would wait a day for the one '
-            'before it.\n  Use chat_mode = "per_query", or leave delivery out.'
+            f'delivery = "{config.delivery}" cannot go with chat_mode = "continuous": every question would wait a day '
+            'for the one before it.\n  Use chat_mode = "per_query", or leave delivery out.'
         )
 
 

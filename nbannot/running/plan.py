@@ -288,7 +288,7 @@ class _Unreached:
         self.answer_modes: tuple[AnswerMode, ...] = (mode,)
         self.decides = info.backend == "decide"
         kind = backends().get(info.backend)
-        if kind is not None and config.delivery == "batch" and hasattr(kind.load(), "batches"):
+        if kind is not None and config.delivery != "now" and hasattr(kind.load(), "batches"):
             self.batches = None
 
     def info(self) -> ModelInfo:

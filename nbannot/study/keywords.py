@@ -46,7 +46,7 @@ class Settings(TypedDict, total=False):
     base_url: str | None
     threads: int | None
     max_parallel: int | None
-    delivery: Literal["now", "batch"]
+    delivery: Literal["now", "batch", "file"]
     batch_wait: float
     timeout_s: float
     budget: Mapping[str, float] | None
@@ -98,7 +98,7 @@ class Grid(TypedDict, total=False):
     base_url: str | Sequence[str | None] | None
     threads: int | Sequence[int | None] | None
     max_parallel: int | Sequence[int | None] | None
-    delivery: Literal["now", "batch"] | Sequence[Literal["now", "batch"]]
+    delivery: Literal["now", "batch", "file"] | Sequence[Literal["now", "batch", "file"]]
     batch_wait: float | Sequence[float]
     timeout_s: float | Sequence[float]
     budget: Mapping[str, float] | Sequence[Mapping[str, float] | None] | None

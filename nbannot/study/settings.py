@@ -31,7 +31,7 @@ SCALE_ANSWERS = ("modal", "rounded")
 OPTION_ORDERS = ("codebook", "reversed", "random")
 RETRY_STRATEGIES = ("reprompt", "identical", "temperature")
 FIELDS_PER_QUERY = ("one", "section", "all")
-DELIVERIES = ("now", "batch")
+DELIVERIES = ("now", "batch", "file")
 SPLITS = ("dev", "test")
 BUDGETS = ("calls", "tokens", "money", "minutes", "kwh")
 COUNTRY_VARIABLE = "NBANNOT_COUNTRY"
@@ -271,11 +271,11 @@ class SettingFields:
     max_parallel: int | None = setting(
         None, number(1, 4096, whole=True), "most requests in flight", decides=False, optional=True
     )
-    delivery: Literal["now", "batch"] = setting(
+    delivery: Literal["now", "batch", "file"] = setting(
         "now",
         one_of(*DELIVERIES),
         "`batch` submits the requests as a batch of the provider, at a lower price: the labels come later, and the "
-        "same run collects them",
+        "same run collects them; `file` writes them into the run's folder, e.g. for `vllm run-batch`",
         decides=False,
         values=DELIVERIES,
     )

@@ -1,0 +1,288 @@
+"""The batches of a run at its provider: found again, looked at, fetched, settled, submitted, noted in the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import tempfile
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO, Any
+
+from nbannot.asking.batch_lines import SentBatch, batches_in, request_name
+from nbannot.asking.ledger import Ledger
+from nbannot.engine.job import Progress
+from nbannot.engine.pace import Halted
+from nbannot.engine.sending import now
+from nbannot.models.batch_service import BatchLook, BatchService, CannotTell, line_of
+from nbannot.models.exchange import Exchange
+from nbannot.tools.json_bytes import unpacked
+
+LATE_S = 60.0
+"""How long after a broken submission a batch may still appear at the provider."""
+SUBMIT_TRIES = 4
+MARK = 12
+"""Characters of a batch's own mark, with which the names of its requests begin."""
+
+
+class BatchesOut(Halted):
+    """Requests are with the provider and their answers come later, or it does not take them."""
+
+
+@dataclass
+class Part:
+    """A file of requests that is filled: one batch to be."""
+
+    mark: str
+    path: Path
+    file: IO[bytes]
+    names: list[str] = field(default_factory=list)
+    size: int = 0
+
+
+class Outbox:
+    """What has been submitted, and what is about to be.
+
+    Attributes
+    ----------
+    out
+        Name of a request -> mark of the batch that it is in.
+    left
+        Names of requests that a batch brought back unanswered: another session submits them again.
+    results
+        Name of a request -> mark of its batch, the file of results, and the place in it.
+    waiting
+        Names of requests that are collected for the next batch.
+    learned
+        How many refusals have taught what to leave out.
+    learned_before
+        Mark of a batch of this session -> how many had when it was submitted.
+    """
+
+    def __init__(self, service: BatchService, ledger: Ledger, progress: Progress) -> None:
+        self.service, self.ledger, self.progress = service, ledger, progress
+        self.address = service.pool.address
+        self.batches = batches_in(ledger.notes)
+        self.out = {n: b.mark for b in self.batches.values() if b.is_out for n in b.names}
+        if self.out:  # a session that was killed in the middle may have taken a part of the results
+            for (text_id, columns, attempt), record in ledger.answered.items():
+                self.out.pop(request_name(text_id, columns, attempt, str(record.get("messages_hash"))), None)
+        self.left: set[str] = set()
+        self.why_left: list[str] = []
+        self.results: dict[str, tuple[str, IO[bytes], int]] = {}
+        self.waiting: set[str] = set()
+        self.learned = 0
+        self.learned_before: dict[str, int] = {}
+        self._parts: list[Part] = []
+        for line in ledger.notes:
+            if "batch" in line and isinstance(line.get("lessons"), dict):
+                service.recall(line["lessons"])
+
+    def add(self, name: str, line: bytes) -> None:
+        """Put a request among those of the next batch."""
+        size = len(line) + MARK + 2
+        before, between, after = self.service.frame
+        part = self._parts[-1] if self._parts else None
+        room = self.service.size - len(before) - len(after)
+        if part is None or len(part.names) >= self.service.requests or part.size + size > room:
+            handle, path = tempfile.mkstemp(prefix=f".{self.ledger.path.name}.", dir=self.ledger.path.parent)
+            part = Part(secrets.token_hex(MARK // 2), Path(path), os.fdopen(handle, "wb"))
+            self._parts.append(part)
+            part.file.write(before)
+        elif part.names:
+            part.file.write(between)
+        part.file.write(line.replace(name.encode(), f"{part.mark}-{name}".encode(), 1))
+        part.names.append(name)
+        part.size += size
+        self.waiting.add(name)
+
+    async def recover(self) -> None:
+        """Find out what became of batches whose submission was broken off, before anything is submitted."""
+        for batch in list(self.batches.values()):
+            if batch.state == "intended":
+                await self._recovered(batch)
+
+    async def _recovered(self, batch: SentBatch) -> bool:
+        """Return whether a batch is known to be out, or not to be; else it stays as it is."""
+        known = {b.provider_id for b in self.batches.values() if b.provider_id}
+        late = datetime.fromisoformat(batch.intended) + timedelta(seconds=LATE_S)
+        try:
+            found = await self.service.find(batch, known)
+            if not found and (wait := (late - datetime.now(UTC)).total_seconds()) > 0:
+                await asyncio.sleep(min(wait, LATE_S))
+                found = await self.service.find(batch, known)
+        except CannotTell as why:
+            self.progress.message = str(why)
+            return False
+        self._step(batch, **({"state": "out", "id": found} if found else {"state": "withdrawn"}))
+        if not found:
+            self._freed(batch)
+        return True
+
+    def _step(self, batch: SentBatch, **step: Any) -> None:
+        """Write a step of a batch down, for good."""
+        line = {"batch": batch.mark, **step, "time": now()}
+        self.ledger.note(for_good=True, **line)
+        batch.took(line)
+
+    def _freed(self, batch: SentBatch) -> None:
+        for name in batch.names:
+            if self.out.get(name) == batch.mark:
+                del self.out[name]
+
+    async def collect(self) -> dict[str, tuple[SentBatch, BatchLook, IO[bytes]]]:
+        """Return the batches that have ended, their results fetched and ready to be taken."""
+        ended: dict[str, tuple[SentBatch, BatchLook, IO[bytes]]] = {}
+        for batch in list(self.batches.values()):
+            if batch.state == "intended" and not await self._recovered(batch):
+                continue
+            if batch.state != "out":
+                continue
+            look = await self.service.look(batch.provider_id)
+            if look.state == "unknown":
+                self.progress.message = (
+                    f"{self.service.where} does not say how the batch stands: {look.words}"
+                )
+            if look.state not in ("ended", "gone"):
+                continue
+            file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed when its results have been taken
+                prefix=f".{self.ledger.path.name}.", dir=self.ledger.path.parent
+            )
+            fetched = await self.service.fetch(look, file) if look.results else Exchange(200)
+            if fetched.error is not None and fetched.status not in (404, 410):
+                self.progress.message = f"the results cannot be fetched: {line_of(fetched)}"
+                file.close()
+                continue
+            if fetched.error is not None:
+                look = replace(look, state="gone", outcome="gone", words=line_of(fetched))
+            self._index(batch, file)
+            ended[batch.mark] = batch, look, file
+        return ended
+
+    def _index(self, batch: SentBatch, file: IO[bytes]) -> None:
+        """Remember where in a file of results each request has its own; an answer goes before an error."""
+        names, good = set(batch.names), set()
+        place = 0
+        file.seek(0)
+        for line in file:
+            start, place = place, place + len(line)
+            if not line.strip():
+                continue
+            try:
+                full, exchange = self.service.read(unpacked(line))
+            except (ValueError, TypeError, KeyError, AttributeError):
+                continue  # no line of a result
+            mark, _, name = full.partition("-")
+            if mark != batch.mark or name not in names or name in good or self.out.get(name) != batch.mark:
+                continue
+            self.results[name] = batch.mark, file, start
+            if exchange is not None and exchange.error is None:
+                good.add(name)
+
+    def settle(self, ended: dict[str, tuple[SentBatch, BatchLook, IO[bytes]]]) -> None:
+        """Write down the end of batches whose results have been taken."""
+        for batch, look, file in ended.values():
+            unread = [name for name in batch.names if self.results.get(name, ("",))[0] == batch.mark]
+            for name in unread:  # of questions that are no longer asked
+                del self.results[name]
+                self.out.pop(name, None)
+            missing = [name for name in batch.names if self.out.get(name) == batch.mark]
+            self.left.update(missing)
+            n_left = len(self.left.intersection(batch.names))
+            if n_left:
+                words = f" ({look.words})" if look.words else ""
+                self.why_left.append(
+                    f"{n_left:,} came back unanswered from a batch that {_ended(look)}{words}"
+                )
+            further: dict[str, Any] = {"unread": len(unread)} if unread else {}
+            if self.learned:
+                further["lessons"] = self.service.lessons()
+            self._step(
+                batch, state="ended", outcome=look.outcome, answered=len(batch.names) - n_left, **further
+            )
+            self._freed(batch)
+            file.close()
+
+    async def submit(self) -> None:
+        """Submit what has been collected, a batch for each file.
+
+        Raises
+        ------
+        BatchesOut
+            If the provider does not take it.
+        """
+        parts, self._parts = self._parts, []
+        try:
+            for part in parts:
+                part.file.write(self.service.frame[2])
+                part.file.close()
+                await self._submitted(part)
+        finally:
+            self.waiting.clear()
+            for part in parts:
+                part.file.close()
+                with contextlib.suppress(OSError):
+                    part.path.unlink()
+
+    async def _submitted(self, part: Part) -> None:
+        mark = part.mark
+        self.learned_before[mark] = self.learned
+        for number in range(1, SUBMIT_TRIES + 1):
+            batch = SentBatch(mark, tuple(part.names), self.service.where, intended=now())
+            self.ledger.note(
+                for_good=True, batch=mark, state="intended", time=batch.intended, where=batch.where, names=part.names
+            )  # fmt: skip
+            self.batches[mark] = batch
+            self.out.update(dict.fromkeys(part.names, mark))
+            provider_id, made = await self.service.submit(
+                batch, part.path, lambda batch=batch, **step: self._step(batch, **step)
+            )
+            if provider_id:
+                self._step(batch, state="out", id=provider_id)
+                return
+            if 400 <= made.status < 500 or (made.status and not made.retriable):
+                self._step(batch, state="withdrawn")  # the provider has said no
+                self._freed(batch)
+            elif not await self._recovered(batch) or batch.state == "out":
+                return  # it is out, or it cannot be told: the next session looks again
+            if not made.retriable or number == SUBMIT_TRIES:
+                raise BatchesOut(
+                    f"{self.service.where} does not take the batch of {len(part.names):,} requests: "
+                    f"{line_of(made)}"
+                )
+            wait = made.retry_after_s
+            await asyncio.sleep(2.0 ** (number - 1) if wait is None else wait)
+
+    def drop(self) -> None:
+        """Remove what was collected and not submitted."""
+        for part in self._parts:
+            part.file.close()
+            with contextlib.suppress(OSError):
+                part.path.unlink()
+        self._parts = []
+
+    def words(self) -> str:
+        """Return what is out, and what came back unanswered, and how to go on."""
+        said = []
+        if self.out:
+            marks = set(self.out.values())
+            batches = "1 batch" if len(marks) == 1 else f"{len(marks)} batches"
+            said.append(
+                f"{len(self.out):,} requests are out in {batches} with {self.service.where}; the labels come "
+                "later: run the same again to collect them (nbannot batches lists what is out)"
+            )
+            if how := self.service.how(sorted(marks)):
+                said.append(how)
+        said += self.why_left
+        if self.left:
+            said.append("the same run submits them again")
+        return "; ".join(said)
+
+
+def _ended(look: BatchLook) -> str:
+    return {"completed": "is complete", "gone": "the provider no longer has"}.get(
+        look.outcome, look.outcome or "ended"
+    )

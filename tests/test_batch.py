@@ -20,6 +20,7 @@ from batching import Provider
 
 import nbannot as nba
 from nbannot.asking.batch_lines import batches_in
+from nbannot.asking.ledger import Ledger
 from nbannot.asking.ledger_lines import read_lines
 from nbannot.doors import cli
 from nbannot.errors import ConfigError, RunError
@@ -317,6 +318,43 @@ def test_a_submission_that_is_broken_off_is_looked_for_before_anything_is_sent_a
         finished(server, tmp_path, kind, fields=["Explicit evaluation"])
         assert broken
         assert len(server.batches) == 1
+        assert sent_once(server)
+
+
+@pytest.mark.parametrize("kind", ["files", "messages"], indirect=True)
+def test_a_session_that_ends_at_any_step_of_a_batch_submits_nothing_twice(kind, tmp_path, monkeypatch):
+    """It dies just before, or just after, each line that the ledger has of a batch."""
+    noted = Ledger.note
+
+    class Died(BaseException):
+        pass
+
+    def dying(at: int, written: bool) -> Any:
+        count = iter(range(1000))
+
+        def note(self: Ledger, **content: Any) -> None:
+            dies = "batch" in content and next(count) == at
+            if written or not dies:
+                noted(self, **content)
+            if dies:
+                raise Died
+
+        return note
+
+    with Provider() as server:
+        for at in range(4 if kind == "files" else 3):
+            for written in (False, True):
+                place = tmp_path / f"{at}{written}"
+                with monkeypatch.context() as patch:
+                    patch.setattr(Ledger, "note", dying(at, written))
+                    with pytest.raises(BaseException, match="Died"):
+                        finished(server, place, kind, limit=3, fields=["Explicit evaluation"])
+                batches, names = len(server.batches), set(server.submitted)
+                run = finished(server, place, kind, limit=3, fields=["Explicit evaluation"])
+                out_before = at >= (2 if kind == "files" else 1)
+                assert len(server.batches) - batches == (0 if out_before else 1), (at, written)
+                assert run.coding.count() == {"ok": 3}
+                assert len(set(server.submitted) - names) == (0 if out_before else 3)
         assert sent_once(server)
 
 

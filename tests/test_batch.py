@@ -93,7 +93,9 @@ def test_waves_are_submitted_left_and_collected_and_give_the_labels_that_asking_
         assert "24 requests are out in 1 batch" in said[-1]
         assert "run the same again to collect them" in said[-1]
         assert nba.load_run(first.folder).status == "partial"
-        run = finished(server, tmp_path, kind)
+        (tmp_path / "elsewhere").mkdir()
+        first.folder.parent.rename(tmp_path / "elsewhere" / first.folder.parent.name)
+        run = finished(server, tmp_path / "elsewhere", kind)
         assert len(server.batches) == 2, "conditional fields wait for the answers that they depend on"
         assert sent_once(server)
         assert not server.calls, "nothing was asked at once"
@@ -103,6 +105,7 @@ def test_waves_are_submitted_left_and_collected_and_give_the_labels_that_asking_
     lines = list(read_lines(run.folder / "responses.jsonl"))
     calls = [line for line in lines if "text_id" in line]
     assert {line["batch"] for line in calls} == set(batches_in(lines))
+    assert {line["seconds"] for line in calls} == {None}
     assert run.timing["total_inference_time"] is None
     assert run.timing["inference_count"] == len(calls) == len(server.submitted)
     assert sorted(p.name for p in run.folder.iterdir() if p.name.startswith(".")) in ([], [".lock"])

@@ -222,7 +222,7 @@ class Ledger:
             "input_tokens": reply.input_tokens,
             "output_tokens": reply.output_tokens,
             "evaluated_tokens": reply.evaluated_tokens,
-            "seconds": round(reply.seconds, 6),
+            "seconds": None if batch is not None else round(reply.seconds, 6),
             "input_chars": sum(len(message["content"]) for message in request.messages),
             "error": reply.error,
             "time": time,

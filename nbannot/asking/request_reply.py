@@ -230,6 +230,7 @@ class Model(Protocol):
     Optional members: ``reply_tokens`` (the longest reply to allow where `max_tokens` is unset),
     ``fit(task, fields)`` (learn from the human labels of the task before it is asked; for supervised baselines),
     ``digest_now()`` (a coroutine: the digest of the weights that the server has now, asked at the end of a session)
+    ``batches()`` (the provider's batches: `nbannot.models.batch_service.BatchService`, for ``delivery = "batch"``),
     ``key`` (which key goes where: `nbannot.models.keys.KeyChoice`) and ``decides`` (true for a decision model, which is
     sent `Request.questions` and replies with `Reply.decisions`) with ``writes`` (true if it nevertheless answers
     textbox and span fields).

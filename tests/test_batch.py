@@ -93,6 +93,7 @@ def test_waves_are_submitted_left_and_collected_and_give_the_labels_that_asking_
         assert "24 requests are out in 1 batch" in said[-1]
         assert "run the same again to collect them" in said[-1]
         assert nba.load_run(first.folder).status == "partial"
+        assert not (tmp_path / "metrics").exists(), "nothing came back, and nothing is scored as wrong"
         (tmp_path / "elsewhere").mkdir()
         first.folder.parent.rename(tmp_path / "elsewhere" / first.folder.parent.name)
         run = finished(server, tmp_path / "elsewhere", kind)

@@ -123,7 +123,8 @@ def do_run(arguments: argparse.Namespace) -> int:
         write(as_json(printed if many else printed[0]))
     else:
         for one in runs:
-            write(short(one) if many or one.status == "failed" else f"{one.report()}\n{recipe.summary(one)}")
+            brief = many or not one.coding.count().get("ok")
+            write(short(one) if brief else f"{one.report()}\n{recipe.summary(one)}")
     complete = not failures and all(one.status == "complete" for one in runs)
     return COMPLETE if complete else UNFINISHED
 

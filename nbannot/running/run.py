@@ -360,6 +360,10 @@ def _finish(
         state.calls,
         state.unfitting,
     )
+    if outcome.out and not state.coding.count().get("ok"):
+        return (
+            done  # nothing has come back so far: there is nothing to score, and nothing to enter into tables
+        )
     save_scores(done)
     written = dataclasses.replace(done, config=read_json(place / folder.CONFIG))
     if (

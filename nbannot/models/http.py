@@ -201,9 +201,16 @@ class Pool:
         elif size is not None:
             headers["Content-Length"] = str(size)
         start = time.perf_counter()
+        moved = data is not None or to is not None
+        limit = self._limit(self.timeout_s if moved else min(self.timeout_s, TIMEOUT_S))
         try:
             async with self._anew.request(
-                method, joined(self.address, path), data=data, headers=headers, allow_redirects=False
+                method,
+                joined(self.address, path),
+                data=data,
+                headers=headers,
+                allow_redirects=False,
+                timeout=limit,
             ) as response:
                 if response.status == 200 and to is not None:
                     async for block in response.content.iter_any():

@@ -775,8 +775,13 @@ def test_tables_for_a_paper(tmp_path):
     assert (
         compared.to_csv().splitlines()[0].startswith("column,metric,run_a,run_b,value_a,value_b,diff,ci_low")
     )
-    assert r"S\_Stance & accuracy" in compared.to_latex()
-    assert r"\caption{Two runs}" in compared.to_latex("ranking", caption="Two runs")
+    assert r"S\_Stance & accuracy" in compared.to_latex(machine=True)
+    pairs = compared.to_latex()
+    assert r"\caption{Stance, accuracy" in pairs
+    assert r"A & B & A $-$ B & 95\% interval & p (Holm) & texts that decide & detectable \\" in pairs
+    ranked = compared.to_latex("ranking", caption="Two runs")
+    assert r"\caption{Two runs}" in ranked
+    assert r" & accuracy & 95\% interval & baseline & to the best & 95\% interval & p (Holm) \\" in ranked
     assert compared.to_markdown("ranking").count("\n") == 4
     assert compared.frame().to_polars().height == 1
 

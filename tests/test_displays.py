@@ -208,6 +208,17 @@ def test_a_report_as_markdown_and_for_word_has_its_tables(run, tmp_path):
     assert HOSTILE[0] in {p.text for p in drawn.paragraphs}
 
 
+def test_a_report_in_latex_is_what_a_journal_takes(run, tmp_path):
+    assert r"Stance & macro F1 & 0.61 & [0.36, 0.81]$^{1}$ & 0.45 $\approx$ & 18 of 20 \\" in run.to_latex()
+    tables = run.to_latex("Stance", label="tab:stance").split(r"\begin{table}")[1:]
+    assert all(len(table.split(r"\begin{tabular}{")[1].split("}")[0]) <= 7 for table in tables)
+    assert r"\label{tab:stance}" in tables[0]
+    assert r"\caption{Stance: Per label (support: human labels; predicted: the model's)}" in tables[1]
+    assert r"] & 12 (60\%) & 12 (67\%) \\" in tables[1]
+    wide = Grid(["human", *"abcdefghi"], [["a", *[Cell("1", tint=0.5)] * 9]], "l" + "r" * 9)
+    assert "{lrrrrrrrrr}" in Fragment.of([wide]).to_latex(), "no label of a matrix is left out"
+
+
 def test_without_word_or_a_browser_the_letter_says_what_to_do(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "docx", None)
     with pytest.raises(NbannotError, match=r"pip install 'nbannot\[word\]'"):

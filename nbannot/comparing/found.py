@@ -20,6 +20,9 @@ from nbannot.measures.missing_answers import answered_rows
 from nbannot.measures.pair_result import ManyResult, PairResult
 from nbannot.measures.paired_statistics import LOWER_IS_BETTER
 from nbannot.measures.result import FieldScore, Result
+from nbannot.page.blocks import Grid, Heading
+from nbannot.page.figure import Figure
+from nbannot.page.latex import tables_latex
 from nbannot.page.shown import Shown
 from nbannot.record import export
 from nbannot.report.headline import baseline_of
@@ -262,9 +265,36 @@ class Comparison(Shown):
         table: Literal["pairs", "ranking"] = "pairs",
         caption: str | None = None,
         label: str | None = None,
+        *,
+        machine: bool = False,
     ) -> str:
-        """Return the pairs (`frame`) or the runs (`ranking`) as a LaTeX table; see `nbannot.record.export.to_latex`."""
-        return export.to_latex(self._table(table), caption, label, note=self._note)
+        """Return the pairs or the runs as LaTeX for a journal: a table per field and metric.
+
+        Parameters
+        ----------
+        table
+            ``"pairs"``: both runs with their values, difference, interval, p. ``"ranking"``: each run with its value
+            and interval, baseline, difference to the best with interval and p.
+        caption, label
+            Of the first table; the others are called by field and metric.
+        machine
+            One table with every column of `frame` or `ranking` under its name instead.
+
+        Raises
+        ------
+        ScoringError
+            If there is no such table.
+        """
+        frame = self._table(table)
+        if machine:
+            return export.to_latex(frame, caption, label, note=self._note)
+        kept = [
+            block
+            for block in self._fragment().blocks
+            if isinstance(block, Heading)
+            or (isinstance(block, Grid) if table == "pairs" else isinstance(block, Figure))
+        ]
+        return tables_latex(kept, caption, label, self._note)
 
     def to_markdown(self, table: Literal["pairs", "ranking"] = "pairs") -> str:
         """Return the pairs (`frame`) or the runs (`ranking`) as a Markdown table."""

@@ -21,6 +21,8 @@ from nbannot.errors import ScoringError, listed
 from nbannot.measures.intervals import Settings
 from nbannot.measures.resample import wilson
 from nbannot.measures.result import Result
+from nbannot.page.blocks import Grid
+from nbannot.page.latex import grid_latex
 from nbannot.page.shown import Shown
 from nbannot.record import export
 from nbannot.record.run import Run
@@ -140,9 +142,12 @@ class Agreements(Shown):
             rows.append(dict(zip(columns, values, strict=True)))
         return make_frame(rows, columns)
 
-    def to_latex(self, caption: str | None = None, label: str | None = None) -> str:
-        """Return `summary` as a LaTeX table."""
-        return export.to_latex(self.summary, caption, label)
+    def to_latex(self, caption: str | None = None, label: str | None = None, *, machine: bool = False) -> str:
+        """Return the table of all fields as LaTeX for a journal; with `machine` every column of `summary`."""
+        if machine:
+            return export.to_latex(self.summary, caption, label)
+        [grid] = [block for block in self._fragment().blocks if isinstance(block, Grid)][:1]
+        return grid_latex(grid, caption or f"Agreement of {len(self.coders)} coders: {self.name}", label)
 
     def __repr__(self) -> str:
         alphas = [f"{a.field.name} {a.overall['krippendorff_alpha'].value:.2f}" for a in self.fields.values()]

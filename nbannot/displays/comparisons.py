@@ -100,6 +100,7 @@ def _forest(
             differences.append(Point(point.name, -pair.diff, -pair.ci_high, -pair.ci_low))
     order = order_of(values, lower_is_better=key[1] in LOWER_IS_BETTER, best=best)
     against = any(not math.isnan(v.baseline) for v in values)
+    p_of = {run: pair.p_adjusted for run, pair in to_best.items()}
     rows: list[Row] = [
         [
             values[i].name,
@@ -108,12 +109,14 @@ def _forest(
             *([number(values[i].baseline, digits)] if against else []),
             "best" if i == best else signed(differences[i].value, digits),
             "" if i == best else interval(differences[i].ci_low, differences[i].ci_high, digits),
+            "" if i == best else _p(p_of.get(compared.runs[i].run_id, math.nan)),
         ]
         for i in order
     ]
     of_difference = _interval_words(compared, key[0])
+    p_name = "p (Holm)" if compared.adjust == "holm" else "p (BH)"
     header = [heading or "run", words, "95% interval", *(["baseline"] if against else [])]
-    twin = Grid([*header, "to the best", of_difference], rows, "lri" + "r" * against + "ri")
+    twin = Grid([*header, "to the best", of_difference, p_name], rows, "lri" + "r" * against + "rir")
     paired = [differences[i] for i in order] if best is not None else []
     drawn = forest_figure(
         [values[i] for i in order], paired, metric=words, reference="the best", band=compared.ceiling(*key),

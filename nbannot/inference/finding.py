@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from nbannot.errors import ScoringError
 from nbannot.page.blocks import Block
 from nbannot.page.digits import NONE, number
+from nbannot.page.latex import tables_latex
 from nbannot.page.shown import Shown
 from nbannot.record import export
 from nbannot.study.task import Task
@@ -56,9 +57,19 @@ class Finding(Shown):
         notes: Sequence[str] = getattr(self, "notes", ())
         return next((note for note in notes if note.startswith(LOCKED)), "")
 
-    def to_latex(self, caption: str | None = None, label: str | None = None) -> str:
-        """Return the frame as a LaTeX table; see `nbannot.record.export.to_latex`."""
-        return export.to_latex(self.frame, caption, label, note=self._looks)
+    def to_latex(self, caption: str | None = None, label: str | None = None, *, machine: bool = False) -> str:
+        """Return the tables of the page as LaTeX for a journal, each with a caption and at most seven columns.
+
+        Parameters
+        ----------
+        caption, label
+            Of the first table.
+        machine
+            The whole `frame` instead, every column under its name.
+        """
+        if machine:
+            return export.to_latex(self.frame, caption, label, note=self._looks)
+        return tables_latex(self.blocks(), caption, label, self._looks)
 
     def to_markdown(self) -> str:
         """Return the frame as a Markdown table."""

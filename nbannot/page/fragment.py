@@ -12,6 +12,7 @@ from nbannot.errors import NbannotError, listed
 from nbannot.page.blocks import Block, page_text
 from nbannot.page.figure import Figure
 from nbannot.page.html import page_html
+from nbannot.page.latex import tables_latex
 from nbannot.page.markdown import page_markdown
 from nbannot.tools.files import write_for_user
 from nbannot.tools.given import path_or
@@ -104,6 +105,10 @@ class Fragment:
         content = writers[target.suffix.lower()]()
         write_for_user(target, content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
         return target
+
+    def to_latex(self, caption: str | None = None, label: str | None = None) -> str:
+        """Return every table of the display as LaTeX for a journal; see `nbannot.page.latex.tables_latex`."""
+        return tables_latex(self.blocks, caption, label)
 
     def _page(self, title: str) -> str:
         return PAGE.format(title=html.escape(title), body=self.html)

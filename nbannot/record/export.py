@@ -13,24 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, NamedTuple, TypeAlias
 
-from nbannot.errors import TableError, harmless
+from nbannot.errors import TableError
+from nbannot.page.latex import latex_row, latex_text
 from nbannot.page.markdown import markdown_text
 from nbannot.record.cells import cell_text, csv_record
 
 Digits: TypeAlias = int | Mapping[str, int] | None
-
-LATEX = str.maketrans(
-    {
-        **{character: f"\\{character}" for character in "{}&%$#_"},
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-    }
-)
-
 
 FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 """What a spreadsheet takes for the beginning of a formula, also in full width."""
@@ -87,17 +75,17 @@ def to_latex(
     lines = [
         rf"\begin{{tabular}}{{{''.join('r' if right else 'l' for right in _right_aligned(grid))}}}",
         r"\toprule",
-        _latex_row(_latex_text(name) for name in grid.names),
+        latex_row(latex_text(name) for name in grid.names),
         r"\midrule",
-        *(_latex_row(_latex_cell(*cell, digits) for cell in _cells(grid, row)) for row in grid.rows),
+        *(latex_row(_latex_cell(*cell, digits) for cell in _cells(grid, row)) for row in grid.rows),
         r"\bottomrule",
         r"\end{tabular}",
     ]
     if note:
-        lines += ["", rf"\smallskip {{\footnotesize {_latex_text(note)}}}"]
+        lines += ["", rf"\smallskip {{\footnotesize {latex_text(note)}}}"]
     if caption is not None or label is not None:
         head = [r"\begin{table}", r"\centering"]
-        head += [] if caption is None else [rf"\caption{{{_latex_text(caption)}}}"]
+        head += [] if caption is None else [rf"\caption{{{latex_text(caption)}}}"]
         head += [] if label is None else [rf"\label{{{label}}}"]
         lines = [*head, *lines, r"\end{table}"]
     return "\n".join(lines) + "\n"
@@ -245,21 +233,11 @@ def _decimal(number: float, digits: int | None) -> str:
     return f"{number:.{max(digits, 1)}g}" if number else fixed.lstrip("-")
 
 
-def _latex_row(cells: Iterable[str]) -> str:
-    r"""Return one row; ``[`` and ``*`` at its start are kept from being read as an option of the ``\\`` before."""
-    row = " & ".join(cells)
-    return rf"{{{row[0]}}}{row[1:]} \\" if row.startswith(("[", "*")) else rf"{row} \\"
-
-
 def _latex_cell(name: str, value: object, digits: Digits) -> str:
     shown = shown_as(name, value, digits)
     if not is_number(value):
-        return _latex_text(shown)
+        return latex_text(shown)
     if (power := re.fullmatch(r"(.+)e([+-]\d+)", shown)) is not None:
         return rf"${power[1]} \times 10^{{{int(power[2])}}}$"
     shown = shown.replace("inf", r"\infty")
     return f"${shown}$" if shown.startswith(("-", "\\")) else shown
-
-
-def _latex_text(text: str) -> str:
-    return re.sub(r"-(?=-)", "-{}", harmless(" ".join(text.split())).translate(LATEX))

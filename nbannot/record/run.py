@@ -13,6 +13,8 @@ from nbannot.engine import energy
 from nbannot.engine.job import Outcome, Progress
 from nbannot.errors import NbannotError, RunError, ScoringError
 from nbannot.models.batch_offers import offer_of
+from nbannot.page.blocks import Grid
+from nbannot.page.latex import tables_latex
 from nbannot.page.shown import Shown, show
 from nbannot.record import folder, tables
 from nbannot.record.coding import Coding
@@ -109,6 +111,21 @@ class Run(Scored, Shown):
             If the codebook has no such field, or it was not asked.
         """
         return show("report", self, field)
+
+    def to_latex(self, field: str | None = None, caption: str | None = None, label: str | None = None) -> str:
+        """Return the first table of the report as LaTeX for a journal; with `field`, every table on that field.
+
+        Parameters
+        ----------
+        caption, label
+            Of the first table.
+        """
+        fragment = self.report(field)
+        if field is not None:
+            return fragment.to_latex(caption, label)
+        tables = [block for block in fragment.blocks if isinstance(block, Grid)][:1]
+        said = f"{self.task.name}, {self.model_id}: labels of the model against those of people"
+        return tables_latex(tables, caption or said, label)
 
     def show(self, text_id: str) -> Fragment:
         """Return one text: both labels of every field, the probability, and below it every message and reply.

@@ -596,6 +596,29 @@ def test_long_names_stand_above_their_dots_so_that_the_plot_stays_narrow():
     assert dots[0] < at < dots[1]
 
 
+def test_intervals_narrow_with_the_texts_measured_and_expected(tmp_path):
+    people = ["pro", "anti", "neutral"] * 40
+    answers = [label if i % 4 else "pro" for i, label in enumerate(people)]
+    run = made_run(
+        made_task([f"t{i}" for i in range(120)], STANCE, Stance=people), {"Stance": answers}, tmp_path
+    )
+    fragment = run.intervals("Stance")
+    read(fragment)
+    rows = re.findall(r"^(\S[\d,a-z ]+?)  +(\S+) +\[(\S+), (\S+)\] ", fragment.text, re.MULTILINE)
+    assert [name for name, *_ in rows] == [
+        "25 texts", "50 texts", "100 texts", "all 120 texts", "240, expected", "480, expected",
+    ]  # fmt: skip
+    widths = {name: float(high) - float(low) for name, _, low, high in rows}
+    score = run.scores.fields["S_Stance"].results["f1_macro"]
+    assert widths["all 120 texts"] == pytest.approx(score.ci_high - score.ci_low, abs=0.011)
+    assert widths["480, expected"] == pytest.approx((score.ci_high - score.ci_low) / 2, abs=0.011)
+    assert widths["25 texts"] > widths["100 texts"]
+    read(run.forest())
+    assert re.search(r"Stance, macro F1 +0\.8\d +\[.*?\] +0\.3\d", run.forest().text)
+    shares = run.confusion("Stance", share=True).text
+    assert re.search(r"anti +25% +75% +· +40", shares)
+
+
 def test_pareto_set_and_tradeoff():
     rows = [
         ("cheap", 0.31, None, None, 0.02),

@@ -23,13 +23,14 @@ from nbannot.measures.result import FieldScore, Result
 from nbannot.page.blocks import Grid, Heading
 from nbannot.page.figure import Figure
 from nbannot.page.latex import tables_latex
-from nbannot.page.shown import Shown
+from nbannot.page.shown import Shown, show
 from nbannot.record import export
 from nbannot.report.headline import baseline_of
 from nbannot.study.field import Field
 from nbannot.tools.frames import make_frame
 
 if TYPE_CHECKING:
+    from nbannot.page.fragment import Fragment
     from nbannot.tools.frames import Frame
 
 PAIR_COLUMNS = ("column", "metric", "run_a", "run_b", "value_a", "value_b", "diff", "ci_low", "ci_high", "ci_method",
@@ -243,6 +244,60 @@ class Comparison(Shown):
     def figures(self) -> dict[Key, Any]:
         """(column, metric) -> its forest plot; ``figures[key].save("name.pdf")`` writes it (.svg, .png, .pdf)."""
         return dict(zip(self.results, self._fragment().figures, strict=True))
+
+    def forest(self, column: str | None = None, metric: str | None = None) -> Any:
+        """Return the forest plot of a field and metric, the first ones when left out; ``.save("name.pdf")`` keeps it.
+
+        Raises
+        ------
+        ScoringError
+            If that was not compared.
+        """
+        return self.figures[self._key(column, metric)]
+
+    def cost(
+        self,
+        column: str | None = None,
+        metric: str | None = None,
+        *,
+        per: Literal["time", "tokens", "energy"] = "time",
+    ) -> Fragment:
+        """Return the plot of quality against what it costs: model seconds, tokens or kWh of each run.
+
+        Raises
+        ------
+        ScoringError
+            If that was not compared, or `per` is something else.
+        """
+        costs = {
+            "time": ("model time, s", seconds_of),
+            "tokens": ("tokens", tokens_of),
+            "energy": ("energy, kWh", energy_of),
+        }
+        if per not in costs:
+            raise ScoringError(f"per must be one of {listed(costs)}. Got {per!r}.")
+        key = self._key(column, metric)
+        words, cost_of = costs[per]
+        own = zip(self.runs, self.own(*key), strict=True)
+        rows = [
+            {
+                "name": self.names[run.run_id],
+                "value": r.value,
+                "ci_low": r.ci_low,
+                "ci_high": r.ci_high,
+                "cost": cost_of(run),
+            }
+            for run, r in own
+        ]
+        return show("costs_of", rows, self.field(key[0]).name, key[1], words)
+
+    def _key(self, column: str | None, metric: str | None) -> Key:
+        wanted = None if column is None else self.field(column).column
+        for key in self.results:
+            if wanted in (None, key[0]) and metric in (None, key[1]):
+                return key
+        compared = (f"{self.field(c).name} {m}" for c, m in self.results)
+        raise ScoringError(f"'{column}' {metric or ''} was not compared.\n  Compared: {listed(compared)}.")
 
     def as_good_as_best(self, column: str | None = None) -> list[Compared]:
         """Return the runs that cannot be told from the best one in a field (the first one when left out).

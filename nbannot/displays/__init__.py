@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nbannot.displays.coders import consensus_card as consensus_card
     from nbannot.displays.coders import stale_labels_card as stale_labels_card
     from nbannot.displays.comparisons import comparison as comparison
+    from nbannot.displays.cost_plots import costs_of as costs_of
     from nbannot.displays.cost_plots import tradeoff as tradeoff
     from nbannot.displays.findings import finding as finding
     from nbannot.displays.plans import plan_card as plan_card
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from nbannot.displays.progress_line import progress as progress
     from nbannot.displays.reports import report as report
     from nbannot.displays.reports import rescored as rescored
+    from nbannot.displays.run_plots import fields_forest as fields_forest
+    from nbannot.displays.run_plots import intervals as intervals
     from nbannot.displays.single_text import one_text as one_text
     from nbannot.displays.spans import span_view as span_view
     from nbannot.displays.tables import metric_table as metric_table
@@ -49,12 +52,15 @@ _HOME = {
     "confusion": "displays.views",
     "consensus_card": "displays.coders",
     "stale_labels_card": "displays.coders",
+    "costs_of": "displays.cost_plots",
     "disagreements": "displays.texts",
     "disagreements_page": "displays.texts",
+    "fields_forest": "displays.run_plots",
     "Figure": "page.figure",
     "finding": "displays.findings",
     "forest": "displays.plots",
     "Fragment": "page.fragment",
+    "intervals": "displays.run_plots",
     "label_distribution": "displays.views",
     "likert_view": "displays.views",
     "metric_table": "displays.tables",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +12,10 @@ from nbannot.page.blocks import Block, Cell, Grid, Heading
 from nbannot.page.digits import NONE, number
 from nbannot.page.figure import BLUE, INK, PAPER, QUIET, Dot, Figure, Line, Mark, Words
 from nbannot.page.fragment import Fragment
+from nbannot.report.words import metric_words
 
+WIDE, NARROW = 460.0, 240.0
+"""Pixels of the axis of costs, also on a phone."""
 LOG_FROM = 30.0
 """Costs that differ by more than this factor are drawn on a logarithmic axis."""
 
@@ -74,8 +77,20 @@ def tradeoff(
     return Fragment.of(blocks, figure)
 
 
+def costs_of(rows: Sequence[Mapping[str, Any]], field: str, metric: str, cost: str) -> Fragment:
+    """Return quality against cost of the runs of a comparison."""
+    words = metric_words(metric)
+    return tradeoff(rows, title=f"{field}: {words} against {cost.split(',')[0]}", metric=words, cost=cost)
+
+
 def tradeoff_figure(
-    rows: Sequence[Point], best: Sequence[bool], *, title: str = "", metric: str = "value", cost: str = "cost"
+    rows: Sequence[Point],
+    best: Sequence[bool],
+    *,
+    title: str = "",
+    metric: str = "value",
+    cost: str = "cost",
+    width: float = WIDE,
 ) -> Figure:
     """Return the drawing of `tradeoff`; rows without value or cost are not in it."""
     drawn = [(i, p) for i, p in enumerate(rows) if not (math.isnan(p.value) or math.isnan(p.cost))]
@@ -83,8 +98,12 @@ def tradeoff_figure(
     costs = [p.cost for _, p in drawn] or [0.0, 1.0]
     up = nice_ticks(min(values), max(values))
     logarithmic = min(costs) > 0 and max(costs) / min(costs) > LOG_FROM
-    along = _powers(min(costs), max(costs)) if logarithmic else nice_ticks(0.0, max(costs))
-    left, top, width, height = 64.0, 40.0, 460.0, 280.0
+    along = (
+        _powers(min(costs), max(costs))
+        if logarithmic
+        else nice_ticks(0.0, max(costs), 5 if width == WIDE else 3)
+    )
+    left, top, height = 64.0, 40.0, 280.0 if width == WIDE else 220.0
 
     def x(value: float) -> float:
         low, high = along[0], along[-1]
@@ -116,7 +135,10 @@ def tradeoff_figure(
         marks.append(Dot(x(p.cost), y(p.value), 9, color, filled=best[i]))
         marks.append(Words(x(p.cost), y(p.value), str(i + 1), "middle", 10, PAPER if best[i] else INK, True))
     says = f"{title or 'Quality against cost'}: {metric} against {cost} of {len(drawn)} runs"
-    return Figure(left + width + 24, top + height + 52, marks, says)
+    small = None
+    if width == WIDE:
+        small = tradeoff_figure(rows, best, title=title, metric=metric, cost=cost, width=NARROW)
+    return Figure(left + width + 24, top + height + 52, marks, says, narrow=small)
 
 
 def cost_text(cost: float) -> str:

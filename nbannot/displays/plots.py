@@ -17,6 +17,8 @@ NAN = math.nan
 NAME_CHARS = 44
 NAMES_WIDEST = 150.0
 """Where a name takes more pixels, names stand above their dots, not beside them: the plot stays narrow."""
+NAMES_WIDEST_ALONE = 320.0
+"""The same of a plot with one panel, which has more room."""
 ROW = 26.0
 NAMED_ROW = 42.0
 PANEL = 220.0
@@ -153,7 +155,8 @@ def forest_figure(
     panels = [_Panel(rows, metric, BLUE, band=band)]
     panels += [_Panel(paired, axis, ORANGE, zero=True, best=best)] if paired else []
     names = [clipped(p.name, NAME_CHARS) for p in rows]
-    beside = max([text_width(name) for name in names] or [0.0]) <= NAMES_WIDEST
+    widest = max([text_width(name) for name in names] or [0.0])
+    beside = widest <= (NAMES_WIDEST if paired else NAMES_WIDEST_ALONE)
     says = f"{title or 'Forest plot'}: {metric} with 95% intervals of {len(rows)} rows"
     says += f"; highest marked: {names[best]}" if best is not None else ""
     says += "; a tick at each baseline" if any(not math.isnan(p.baseline) for p in rows) else ""
@@ -252,13 +255,14 @@ class _Panel:
                     )
                 )
                 continue
-            if math.isnan(p.value):
+            if math.isnan(p.value) and math.isnan(p.ci_low):
                 marks.append(Words(left + 6, y, "not defined", "start", 11, QUIET))
                 continue
             if not (math.isnan(p.ci_low) or math.isnan(p.ci_high)):
                 marks.append(Line(x(p.ci_low), y, x(p.ci_high), y, self.color, 2))
                 marks += [Line(x(end), y - 4, x(end), y + 4, self.color, 2) for end in (p.ci_low, p.ci_high)]
-            marks.append(Dot(x(p.value), y, 4.5, self.color))
+            if not math.isnan(p.value):
+                marks.append(Dot(x(p.value), y, 4.5, self.color))
         return marks
 
 

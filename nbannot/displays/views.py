@@ -13,7 +13,7 @@ from nbannot.page.digits import count, share, value_of
 from nbannot.page.figure import BLUE, INK, ORANGE, QUIET, RULE, Box, Figure, Line, Mark, Words, text_width
 from nbannot.page.fragment import Fragment
 from nbannot.page.widths import clipped
-from nbannot.report.confusion import MATRIX_AT_MOST, confusion_grid, error_pairs, matrix_grid
+from nbannot.report.confusion import MATRIX_AT_MOST, error_pairs, matrix_grid
 from nbannot.report.fields import LABEL_TYPES, metric_grid, n_reference
 from nbannot.report.words import plural
 from nbannot.study.field import Field
@@ -29,11 +29,16 @@ ROW_HEIGHT = 26.0
 HALF_WIDTH = 190.0
 
 
-def confusion(run: Scored, column: str) -> Fragment:
+def confusion(run: Scored, column: str, share_of_row: bool = False) -> Fragment:
     """Return the confusion matrix of a checkbox, dropdown or likert field as a heat map.
 
     Cells are tinted by their share of the row: blue where model and people agree, orange where they do not. With
     more than 12 labels the most frequent confusions stand below the image, with more than 100 instead of it.
+
+    Parameters
+    ----------
+    share_of_row
+        Whether the cells are shares of their row, in percent, instead of texts.
 
     Raises
     ------
@@ -55,19 +60,27 @@ def confusion(run: Scored, column: str) -> Fragment:
     )
     if len(labels) > FIGURE_AT_MOST:
         return Fragment.of([*head, error_pairs(labels, score.confusion, PAIRS, who_of(run)), caption])
-    figure = heat_map(labels, score.confusion.tolist(), f"Confusion matrix of {f.name}", who_of(run))
+    table = score.confusion.tolist()
+    figure = heat_map(labels, table, f"Confusion matrix of {f.name}", who_of(run), share_of_row)
     if len(labels) <= MATRIX_AT_MOST:
         return Fragment.of(
-            [*head, replace(confusion_grid(f, score, who_of(run)), caption=""), caption], figure
+            [*head, replace(matrix_grid(labels, table, who_of(run), share_of_row), caption=""), caption],
+            figure,
         )
     return Fragment.of(
         [*head, figure, error_pairs(labels, score.confusion, PAIRS, who_of(run)), caption], figure
     )
 
 
-def heat_map(labels: Sequence[str], table: Sequence[Sequence[int]], says: str, who: str = "model") -> Figure:
+def heat_map(
+    labels: Sequence[str],
+    table: Sequence[Sequence[int]],
+    says: str,
+    who: str = "model",
+    share_of_row: bool = False,
+) -> Figure:
     """Return a confusion matrix as a figure; the labels of the columns are numbered where there are many."""
-    grid = matrix_grid(labels, table)
+    grid = matrix_grid(labels, table, share_of_row=share_of_row)
     rows = [
         [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
         for row in grid.rows

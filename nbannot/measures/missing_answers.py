@@ -58,7 +58,7 @@ def answered_rows(data: FieldData) -> tuple[BoolArray, BoolArray]:
 def answered_by_all(runs: Sequence[FieldData]) -> list[FieldData]:
     """Return the runs with a reference only in the rows to which all of them gave a valid answer."""
     kept = np.logical_and.reduce([answered_rows(run)[1] for run in runs])
-    return [_with_reference(run, kept) for run in runs]
+    return [with_reference(run, kept) for run in runs]
 
 
 def counted_as_wrong(data: FieldData, metric: str) -> FieldData:
@@ -84,7 +84,8 @@ def counted_as_wrong(data: FieldData, metric: str) -> FieldData:
     return _wrong_spans(data, missing, metric)
 
 
-def _with_reference(data: FieldData, kept: BoolArray) -> FieldData:
+def with_reference(data: FieldData, kept: BoolArray) -> FieldData:
+    """Return the rows with human labels only where they are kept."""
     if data.human_codes is not None:
         return replace(data, human_codes=np.where(kept, data.human_codes, np.int32(-1)))
     human = [value if used else None for value, used in zip(data.human, kept.tolist(), strict=True)]

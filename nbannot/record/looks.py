@@ -94,9 +94,23 @@ class Looks:
         show("disagreements_page", browser)  # what does not exist is said here, not when it is looked at
         return browser
 
-    def confusion(self, column: str) -> Fragment:
-        """Return the confusion matrix of a field: people's labels in rows, the coder's in columns."""
-        return show("confusion", self, column)
+    def confusion(self, column: str, *, share: bool = False) -> Fragment:
+        """Return the confusion matrix of a field: people's labels in rows, the coder's in columns.
+
+        Parameters
+        ----------
+        share
+            Whether the cells are shares of their row, in percent, instead of texts.
+        """
+        return show("confusion", self, column, share)
+
+    def forest(self) -> Fragment:
+        """Return the plot of every field's headline metric: value, interval, and a tick at the baseline."""
+        return show("fields_forest", self)
+
+    def intervals(self, column: str) -> Fragment:
+        """Return the plot of how a field's interval narrows with more human labels: measured, and to be expected."""
+        return show("intervals", self, column)
 
     def distribution(self, column: str) -> Fragment:
         """Return how often people and the coder gave each label of a field."""

@@ -41,8 +41,10 @@ def confusion_grid(f: Field, score: FieldScore, who: str = "model") -> Grid:
     return matrix_grid(labels, score.confusion.tolist(), who)
 
 
-def matrix_grid(labels: Sequence[str], table: Sequence[Sequence[int]], who: str = "model") -> Grid:
-    """Return a confusion matrix whose cells are tinted by their share of the row.
+def matrix_grid(
+    labels: Sequence[str], table: Sequence[Sequence[int]], who: str = "model", share_of_row: bool = False
+) -> Grid:
+    """Return a confusion matrix whose cells are tinted by their share of the row, which they may also say.
 
     The last row and column (the field does not apply; no label) are left out where they are empty.
     """
@@ -57,10 +59,18 @@ def matrix_grid(labels: Sequence[str], table: Sequence[Sequence[int]], who: str 
         for j, n in enumerate(row[: len(names)]):
             right = i == j
             tint = (n / total if total else 0.0) * (1 if right else -1)
-            cells.append(Cell(count(n) if n else "·", "strong" if right and n else "plain", tint))
+            cells.append(
+                Cell(
+                    (share(n, total) if share_of_row else count(n)) if n else "·",
+                    "strong" if right and n else "plain",
+                    tint,
+                )
+            )
         rows.append([*cells, Cell(count(total), "quiet")])
     its = "the model" if who == "model" else who
-    notes = [f"Rows: human labels; columns: {its}'s. Cells are texts."]
+    notes = [
+        f"Rows: human labels; columns: {its}'s. Cells are {'shares of their row' if share_of_row else 'texts'}."
+    ]
     if not (empty_column and empty_row):
         notes.append(f"no label: no valid answer, or {its} said that it does not apply.")
     if not empty_row:

@@ -435,3 +435,25 @@ def test_a_killed_session_loses_nothing_that_it_confirmed() -> None:
     assert len(answers) - len(confirmed) in (0, 1)  # at most the one that was being confirmed
     assert answers[: len(confirmed)] == confirmed
     assert same_as_log(desk)
+
+
+def test_the_desk_is_shown_as_anywidget_wants_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Colab loads widgets only where a bundle carries anywidget's note, and after its manager was switched on."""
+    from types import ModuleType, SimpleNamespace
+
+    monkeypatch.chdir(tmp_path)
+    output, switched = ModuleType("google.colab.output"), []
+    output.enable_custom_widget_manager = lambda: switched.append(True)  # type: ignore[attr-defined]
+    output._widgets = SimpleNamespace(_installed_url="https://somewhere/manager.js")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "google.colab.output", output)
+    shown: list[Any] = []
+    monkeypatch.setattr("IPython.display.display", lambda *given, **more: shown.append(given))
+    desk = nba.code("policy-sentiment", coder="anna")
+    desk._ipython_display_()
+    data, metadata = shown[0]
+    view = "application/vnd.jupyter.widget-view+json"
+    assert data[view]["model_id"] == desk.widget.model_id
+    assert "text/html" in data
+    assert metadata[view]["colab"]["custom_widget_manager"]["url"].endswith("manager.js")
+    assert switched
+    desk.close()

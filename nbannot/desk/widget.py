@@ -185,15 +185,9 @@ class DeskWidget(anywidget.AnyWidget):
         """Show the desk, and below it the line that stays when there is no kernel any more."""
         from IPython.display import display
 
-        display(  # type: ignore[no-untyped-call]
-            {
-                "application/vnd.jupyter.widget-view+json": {
-                    "version_major": 2, "version_minor": 0, "model_id": self.model_id
-                },
-                **static_twin(self._desk).bundle(),
-            },
-            raw=True,
-        )  # fmt: skip
+        # What anywidget says of itself: in Colab, also where its widgets are loaded from.
+        view, about = self._repr_mimebundle_() or ({}, {})
+        display({**view, **static_twin(self._desk).bundle()}, about, raw=True)  # type: ignore[no-untyped-call]
         bundle = _where(self._desk)
         self._told.append(display(bundle, raw=True, display_id=True))  # type: ignore[no-untyped-call]
 

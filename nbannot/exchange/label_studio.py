@@ -167,7 +167,7 @@ def _said(results: list[Mapping[str, Any]], text_id: str, project: Project) -> l
 def write(written: Written) -> dict[str, str]:
     """Return file name -> content: the configuration and the tasks to import."""
     codebook, keys = written.codebook, keys_of(written.codebook)
-    tasks = []
+    tasks: list[dict[str, Any]] = []
     number = 0
     for text in written.texts:
         annotations, predictions = [], []
@@ -181,7 +181,8 @@ def write(written: Written) -> dict[str, str]:
                 {"model_version": model, "result": _results(codebook, keys, values, text.text)}
             )
         data = {**text.metadata, "nbannot_id": text.text_id, "text": text.text}
-        tasks.append({"data": data, "annotations": annotations, "predictions": predictions})
+        task = {"id": len(tasks) + 1, "data": data}  # Label Studio's own converter wants an id
+        tasks.append({**task, "annotations": annotations, "predictions": predictions})
     return {CONFIG: config(codebook), TASKS: json.dumps(tasks, ensure_ascii=False, indent=1) + "\n"}
 
 

@@ -79,6 +79,9 @@ def test_an_assignment_shares_deals_out_and_repeats_late_and_unmarked() -> None:
     coded(task, "ben", "Judges", dict.fromkeys(of["ben"], 1))
     alone = nba.agreement(task, "Judges").alone["anna", "S_Judges"]
     assert (alone.value, alone.n) == (0.25, 4)
+    frame_of = nba.agreement(task, "Judges").frame
+    [own] = frame_of[frame_of.measure == "agreement_with_oneself"].to_dict("records")
+    assert (own["coder_a"], own["value"], own["n"]) == ("anna", 0.25, 4)
     assert nba.assign(task, ["anna", "ben"], overlap=10, repeat=4, seed=3).equals(frame)
     with pytest.raises(DeskError, match="there is another assignment"):
         nba.assign(task, ["anna"], overlap=3)
@@ -289,7 +292,7 @@ def test_an_adjudicator_answers_blind_then_hears_then_decides() -> None:
     assert rows["S_Judges"] == (0, 1, True, why, "dora")
     assert rows["S_Side"] == (None, "mixed", True, why, "dora")
     assert desk.proposals == [
-        "Judges: 1 decisions say that the codebook is unclear; most often 0 / 1 (1). Texts: t2. "
+        "Judges: 1 decision says that the codebook is unclear; most often 0 / 1 (1). Texts: t2. "
         "is a question a judgement?"
     ]
     gold = nba.consensus(task)
@@ -335,7 +338,7 @@ def test_a_class_learns_after_each_text_and_its_first_answers_stay() -> None:
     page = nba.class_page(task)
     rows = page.students.set_index("coder")
     assert (rows.loc["ben", "like the gold"], rows.loc["anna", "like the gold"]) == (0.5, 0.0)
-    assert page.hardest[["text", "labels", "gold"]].values.tolist() == [["t1", "1 (1), 0 (1)", "0"]]
+    assert page.hardest[["text", "labels", "gold"]].values.tolist() == [["t1", "yes (1), no (1)", "no"]]
     assert "The texts that divide the room" in str(page)
 
 

@@ -270,5 +270,13 @@ def test_people_code_agree_and_come_to_one_label(tmp_path: Path, monkeypatch: py
     assert [made[i].status for i in task.ids] == ["agreed", "agreed", "majority", "tie", "majority"]
     assert any("Dawid-Skene is for one label per text" in note for note in found.notes)
     assert found.task.human("Topics")[4] == ["health", "war"]
+    gold = task_of([json.dumps(v) for v in given["anna"]])
+    page = nba.class_page(gold)
+    assert page.students.set_index("coder")["like the gold"].to_dict() == {
+        "anna": 1.0,
+        "ben": 0.4,
+        "cleo": 0.4,
+    }
+    assert "war (1), health (1), economy (1)" in set(page.hardest["labels"])
     pair = nba.consensus(task, coders=["anna", "ben"]).made["S_Topics"]
     assert [pair[i].label for i in task.ids] == [["war"], [], None, None, None]  # half is no majority

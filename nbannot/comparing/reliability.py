@@ -111,7 +111,11 @@ class Agreements(Shown):
         ]
         rows = [
             dict(
-                zip(COLUMNS, (*names, r.value, r.ci_low, r.ci_high, r.ci_method, r.n, r.reason), strict=True)
+                zip(
+                    COLUMNS,
+                    (*names, r.value, r.ci_low, r.ci_high, r.ci_method, r.se, r.n, r.reason),
+                    strict=True,
+                )
             )
             for names, r in further
         ]

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from nbannot.comparing.people import Labels, people_of
 from nbannot.comparing.reliability import Agreements, agreement
 from nbannot.comparing.study_folder import OUTPUT_ROOT
+from nbannot.desk.labels import said
 from nbannot.page.shown import Shown
 from nbannot.record import export
+from nbannot.record.scoring import same_value
 from nbannot.running.design import as_task
 from nbannot.study.config import RunConfig
 from nbannot.study.task import Task
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from nbannot.tools.frames import Frame
 
 HARDEST = 10
-LABELLED = ("checkbox", "dropdown", "likert")
+LABELLED = ("checkbox", "dropdown", "likert", "multiselect")
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,7 +43,8 @@ class ClassPage(Shown):
     def students(self) -> Frame:
         """One row per student: texts coded, share like the gold, share like the majority of the others, time per text.
 
-        The shares are over all labels that can be compared, `nan` where none can.
+        The shares are over all labels that can be compared, `nan` where none can; of a multiselect the very same
+        options are the same label, and only the gold is compared.
         """
         rows = []
         for name, labels in self.people.items():
@@ -75,14 +78,14 @@ class ClassPage(Shown):
             gold = dict(zip(self.task.ids, self.task.human(f.column), strict=True))
             for text_id in self.task.ids:
                 counts = Counter(
-                    row[f.column]
+                    said(f, row[f.column])
                     for labels in self.people.values()
                     if f.column in (row := labels.get(text_id, {}))
                 )
                 n = counts.total()
                 if len(counts) > 1:
                     words = ", ".join(f"{value} ({count})" for value, count in counts.most_common())
-                    known = "" if gold[text_id] is None else str(gold[text_id])
+                    known = "" if gold[text_id] is None else said(f, gold[text_id])
                     rows.append({"text": text_id, "field": f.name, "coded by": n, "most said": max(counts.values()) / n,
                                  "labels": words, "gold": known})  # fmt: skip
         rows.sort(
@@ -105,7 +108,7 @@ class ClassPage(Shown):
             for text_id, gold in zip(self.task.ids, self.task.human(f.column), strict=True):
                 value = labels.get(text_id, {}).get(f.column)
                 if gold is not None and value is not None:
-                    n, same = n + 1, same + (value == gold)
+                    n, same = n + 1, same + same_value(f, value, gold)
         return same, n
 
 

@@ -68,6 +68,13 @@ def decisions_in(path: Path) -> dict[str, Decision]:
     return decisions
 
 
+def _words(value: Any) -> str:
+    """Return a label in words; of several options all of them, of passages what was marked."""
+    if not isinstance(value, list):
+        return str(value)
+    return ", ".join(str(v.get("text")) if isinstance(v, dict) else str(v) for v in value) or "none"
+
+
 def proposals(decisions: Mapping[str, Decision], names: Mapping[str, str]) -> list[str]:
     """Return what decisions suggest for the codebook, per field the labels that were confused most.
 
@@ -79,14 +86,15 @@ def proposals(decisions: Mapping[str, Decision], names: Mapping[str, str]) -> li
     unclear = [d for d in decisions.values() if d.reason == REASONS[0]]
     lines = []
     for column, name in names.items():
-        about = [d for d in unclear if len(set(map(str, d.voices.get(column, [])))) > 1]
+        about = [d for d in unclear if len(set(map(_words, d.voices.get(column, [])))) > 1]
         if not about:
             continue
-        pairs = Counter(" / ".join(sorted(set(map(str, d.voices[column])))) for d in about)
+        pairs = Counter(" / ".join(sorted(set(map(_words, d.voices[column])))) for d in about)
         confused, n = pairs.most_common(1)[0]
-        reasons = "; ".join(d.words for d in about if d.words)
+        reasons = "; ".join(dict.fromkeys(d.words for d in about if d.words))
+        says = "1 decision says" if len(about) == 1 else f"{len(about)} decisions say"
         lines.append(
-            f"{name}: {len(about)} decisions say that the codebook is unclear; most often {confused} ({n}). "
+            f"{name}: {says} that the codebook is unclear; most often {confused} ({n}). "
             f"Texts: {', '.join(d.text_id for d in about[:6])}." + (f" {reasons}" if reasons else "")
         )
     return lines

@@ -211,6 +211,14 @@ def test_a_run_from_asking_to_report_and_back(tmp_path: Path) -> None:
     shown = [run.report(), run, displays.label_distribution(run, "Topics"), displays.disagreements(run),
              displays.codebook_card(task.codebook), displays.task_card(task)]  # fmt: skip
     assert all("war" in str(one) for one in shown)
+    share = nba.prevalence(run, "Topics: war").frame.set_index("label").loc["yes"]
+    model, coded = (
+        ["war" in v for v in side if v is not None]
+        for side in (run.coding.values("S_Topics"), task.human("S_Topics"))
+    )
+    assert (share["naive"], share["gold_only"]) == pytest.approx((sum(model) / 40, np.mean(coded)))
+    assert "Prevalence of Topics: war" in str(nba.prevalence(run, "S_Topics: war"))
+    assert set(nba.prevalence(run, "Topics").frame["label"]) == {"none", "any"}
     with pytest.raises(ScoringError, match="is a multiselect, which has several labels"):
         nba.regress("Topics ~ id", run)
     learned = nba.run(task, model="baseline/tfidf-lr", fields=["S_Topics"], output_root=tmp_path)

@@ -32,6 +32,7 @@ from nbannot.study.field import Field
 from nbannot.study.task import Task
 
 NONE_AT_ALL, ANY = "none", "any"
+NO, YES = "no", "yes"
 ASKED_ALIKE = ("model", "prompt_hash", "model_digest", "answer_mode_used", "temperature", "calibration_used")
 """What two runs must have in common for the errors of one to say something of the other's."""
 
@@ -63,7 +64,7 @@ def measured(
             else ""
         )
         raise ScoringError(f"sampled must be one of {', '.join(SAMPLED)}. Got {sampled!r}.{hint}")
-    f = field_of(corpus, column)
+    f = _one_option(corpus, column) or field_of(corpus, column)
     notes: list[str] = []
     corpus = _joined(corpus, gold, f, notes)
     labels = _labels(f)
@@ -119,26 +120,45 @@ def field_of(corpus: Run, column: str | None) -> Field:
     return f
 
 
+def _one_option(corpus: Run, column: str | None) -> Field | None:
+    """Return a multiselect as the question whether one of its options applies, where ``"Field: option"`` was named."""
+    for f in corpus.coding.fields if column else ():
+        if f.type == "multiselect":
+            for name in (f.name, f.column):
+                option = str(column).removeprefix(f"{name}: ")
+                if option != column and option in f.options:
+                    return replace(f, name=f"{f.name}: {option}", options=(option,))
+    return None
+
+
+def _sides(f: Field) -> tuple[str, str]:
+    """Return the two labels of a field of which only is counted whether there is any; of one option no and yes."""
+    return (NO, YES) if f.type == "multiselect" and len(f.options) == 1 else (NONE_AT_ALL, ANY)
+
+
 def _labels(f: Field) -> tuple[str, ...]:
     labels = (
-        (NONE_AT_ALL, ANY)
-        if f.type in ("textbox", "span", "multiselect")
-        else tuple(str(label) for label in f.labels)
+        _sides(f) if f.type in ("textbox", "span", "multiselect") else tuple(str(label) for label in f.labels)
     )
     return (*labels, NOT_APPLICABLE) if f.condition is not None else labels
 
 
 def _codes(f: Field, values: Sequence[Any], place: dict[str, int]) -> IntArray:
-    """Return the position of each value, -1 for none; of texts and spans whether there is anything."""
+    """Return the position of each value, -1 for none; of texts, spans and sets whether there is anything."""
     if f.type in ("textbox", "span", "multiselect"):
-        row_codes = (
-            -1 if v is None else place[ANY if (v.strip() if f.type == "textbox" else v) else NONE_AT_ALL]
-            for v in values
-        )
+        nothing, something = (place[side] for side in _sides(f))
+        row_codes = (-1 if v is None else something if _is_any(f, v) else nothing for v in values)
         return np.fromiter(row_codes, dtype=np.int64, count=len(values))
     codes: dict[Any, int] = {label: place[str(label)] for label in f.labels}
     codes[None] = -1
     return np.fromiter((codes.get(v, -1) for v in values), dtype=np.int64, count=len(values))
+
+
+def _is_any(f: Field, value: Any) -> bool:
+    """Return whether there is anything in a value; of a multiselect one of the field's options."""
+    if f.type == "multiselect":
+        return any(option in f.options for option in value)
+    return bool(value.strip() if f.type == "textbox" else value)
 
 
 def _human(f: Field, task: Task, gold: Any, place: dict[str, int]) -> IntArray:

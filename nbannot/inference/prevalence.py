@@ -54,6 +54,7 @@ def prevalence(
         A `Run` of the model on every text of the corpus, a random part of which people coded.
     column
         The field (name or column); may be left out where only one was asked. Of texts and spans the share that has any.
+        Of a multiselect ``"Field: option"`` is the share with this option, the field alone the share with any.
     by
         Column of the data with groups or times: one set of shares for each, from its own labels.
     gold

@@ -326,7 +326,10 @@ def test_models_lists_every_backend(command):
 
     code, out, _ = command("models")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()[1:]] == list(backends())
+    table, _, shelf = out.partition("\n\n")
+    assert [line.split()[0] for line in table.splitlines()[1:]] == list(backends())
+    assert "Q4_K_M 1.9 GB, takes about 2.7 GB of memory" in shelf
+    assert shelf.count('model = "local/hf://') == shelf.count("claim: ") == shelf.count("licence: ") >= 4
 
 
 # ---- doctor ---------------------------------------------------------------------------------------------------------

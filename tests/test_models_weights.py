@@ -243,7 +243,7 @@ def test_unknown_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(error.value) == (
         "Unknown local model 'smolm2'; did you mean 'smollm2-135m'?\n"
         '  Type model = "local/smollm2-135m" (embedded, 135 million parameters), "local/path/to/file.gguf",\n'
-        '  or "local/hf://owner/repository/file.gguf".'
+        '  or "local/hf://owner/repository". Some to choose from: nbannot models.'
     )
     with pytest.raises(ModelError) as error:
         find("models/x.gguf")
@@ -251,8 +251,129 @@ def test_unknown_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         f"There is no model file 'models/x.gguf' (looked in {tmp_path}).\n"
         '  Give the path of a .gguf file, or type model = "local" for the embedded model.'
     )
-    with pytest.raises(ModelError, match="does not name a file on the Hugging Face Hub"):
-        find("hf://owner/file.gguf")
+    with pytest.raises(ModelError, match="does not name a model on the Hugging Face Hub"):
+        find("hf://owner")
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The Hub's API as far as its client needs it: what a repository has, and its files."""
+
+    server: HubServer
+
+    def do_GET(self) -> None:
+        self.do_HEAD(body=True)
+
+    def do_HEAD(self, body: bool = False) -> None:
+        self.server.asked.append(f"{self.command} {self.path}")
+        commit, parts = "c" * 40, self.path.partition("?")[0].split("/")
+        files = self.server.files.get(parts[-1])
+        if self.path.startswith("/api/models/me/") and files is not None:
+            siblings = [{"rfilename": name, "size": size} for name, size in files.items()]
+            content = json.dumps({"id": f"me/{parts[-1]}", "sha": commit, "siblings": siblings}).encode()
+        elif parts[3:4] == ["resolve"]:
+            content = gguf()
+        else:
+            content = b""
+        self.send_response(200 if content else 404)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("X-Repo-Commit", commit)
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        if not content:
+            self.send_header("X-Error-Code", "RepoNotFound")
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class HubServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, files: dict[str, dict[str, int]]) -> None:
+        super().__init__(("127.0.0.1", 0), Hub)
+        self.files = files
+        self.asked: list[str] = []
+
+
+FIND = """
+import json, sys
+from nbannot.errors import ModelError
+from nbannot.models import hub, weights
+for name, memory, disk in json.load(sys.stdin):
+    hub.machine_memory, hub.free_disk = lambda: memory, lambda path: disk
+    said = []
+    try:
+        found = weights.find(name, said.append).name
+    except ModelError as error:
+        found = str(error)
+    print(json.dumps([found, said]))
+print(json.dumps(hub.fetched_before()))
+"""
+
+
+def test_a_repository_of_the_hub_chooses_for_this_machine(tmp_path: Path) -> None:
+    files = {
+        "mmproj-F16.gguf": 800_000_000,
+        "Tiny-Q4_K_M.gguf": 2_500_000_000,
+        "Tiny-Q8_0.gguf": 4_300_000_000,
+        "Tiny-BF16.gguf": 8_000_000_000,
+        "Tiny-Q2_K.gguf": 1_600_000_000,
+        "README.md": 900,
+    }
+    server = HubServer(
+        {"mine": files, "wide": files, "small": files, "torch": {"model.safetensors": 5_000_000}}
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def asked_for(*cases: tuple[str, float, float]) -> list[list[object]]:
+        address, home = f"http://127.0.0.1:{server.server_port}", str(tmp_path / "hub")
+        done = subprocess.run(
+            [sys.executable, "-c", FIND],
+            env={**os.environ, "HF_ENDPOINT": address, "HF_HOME": home, "HF_HUB_DISABLE_XET": "1"},
+            input=json.dumps(cases), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    big = 1e12
+    answers = asked_for(
+        ("hf://me/mine", 8e9, big),
+        ("hf://me/mine", 64e9, big),
+        ("hf://me/wide", 64e9, big),
+        ("hf://me/small", 2e9, big),
+        ("hf://me/small", 64e9, 3e9),
+        ("hf://me/torch", 8e9, big),
+        ("hf://me/none", 8e9, big),
+    )
+    chosen, again, wide, too_large, no_room, no_gguf, absent, here = answers
+    assert chosen == [
+        "Tiny-Q4_K_M.gguf",
+        [
+            "Fetching Tiny-Q4_K_M.gguf (2.5 GB) of me/mine from the Hugging Face Hub: the most precise "
+            "quantisation for 8.0 GB of memory. Also there: Tiny-BF16.gguf (8.0 GB), Tiny-Q8_0.gguf (4.3 GB), "
+            "Tiny-Q2_K.gguf (1.6 GB)."
+        ],
+    ]
+    assert again == ["Tiny-Q4_K_M.gguf", []], "what is here is used"
+    assert len([line for line in server.asked if "/api/models/me/mine" in line]) == 1
+    assert wide[0] == "Tiny-Q8_0.gguf", "16 bits are twice as large for nothing"
+    assert too_large[0] == (
+        "'hf://me/small' is too large: its smallest file, Tiny-Q2_K.gguf (1.6 GB), would take about 2.4 GB, and of "
+        "the 2.0 GB of memory here half is for a model.\n"
+        "  Choose a smaller model (nbannot models), or try all the same: local/hf://me/small/Tiny-Q2_K.gguf."
+    )
+    assert "does not fit on the disk: Tiny-Q8_0.gguf (4.3 GB), and 3.0 GB are free" in str(no_room[0])
+    assert "has no model in the format GGUF" in str(no_gguf[0])
+    assert "is not on the Hub, or is private" in str(absent[0])
+    names = ["local/hf://me/mine/Tiny-Q4_K_M.gguf", "local/hf://me/wide/Tiny-Q8_0.gguf"]
+    assert here == [[name, len(gguf())] for name in names]
+    server.shutdown()
+    server.server_close()
+    (found, _), (unreachable, _), _ = asked_for(("hf://me/mine", 8e9, big), ("hf://me/small", 8e9, big))
+    assert found == "Tiny-Q4_K_M.gguf"
+    assert "is not in the cache, and the Hub cannot be reached" in str(unreachable)
 
 
 def test_names_of_hub_files(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from nbannot.doors.arguments import (
     command_line,
     long_options,
 )
-from nbannot.doors.listing import as_json, facts, headline_words, runs_in, short, table
+from nbannot.doors.listing import as_json, facts, headline_words, runs_in, shelf, short, table
 from nbannot.errors import NbannotError, RunError, RunInterrupted, TaskError, harmless, listed, nearest
 from nbannot.study.config import RunConfig, expand
 from nbannot.study.settings import SETTINGS
@@ -223,7 +223,7 @@ def do_batches(arguments: argparse.Namespace) -> int:
 
 
 def do_models(arguments: argparse.Namespace) -> int:
-    """Print the backends and what can be used here."""
+    """Print the backends, the weights that are here, and a short shelf of small open models."""
     from nbannot.doors.doctor import available
 
     rows = [
@@ -231,6 +231,7 @@ def do_models(arguments: argparse.Namespace) -> int:
         for one in available()
     ]
     write(table(rows, ("model", "here", "what", "to do")))
+    write(f"\n{shelf()}")
     return COMPLETE
 
 

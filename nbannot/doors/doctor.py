@@ -211,7 +211,7 @@ def _backend(name: str) -> Available:
             weights = _weights()
             if find_spec("xllamacpp") is None:
                 return Available(name, False, "its engine is not installed", 'pip install "nbannot[local]"')
-            return Available(name, True, f"{weights.found}; local/FILE.gguf, local/hf://owner/repo/FILE.gguf")
+            return Available(name, True, f"{weights.found}; local/FILE.gguf, local/hf://owner/repository")
         case "decide":
             what = 'decide/sparrow, at once and in this process; decide/NAME on a server with base_url = "http://..."'
             here = find_spec("sparrow_decider") is not None

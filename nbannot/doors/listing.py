@@ -130,6 +130,39 @@ def short(run: Any) -> str:
     return "\n".join([recipe.summary(run), *(f"  {line}" for line in lines(run))])
 
 
+def shelf() -> str:
+    """Return the weights that are on this machine, and small open models that one line would fetch."""
+    from nbannot.models.hub import fetched_before, gigabytes, machine_memory, memory_of
+    from nbannot.models.shelf import READ_ON, SHELF
+
+    memory = machine_memory()
+    here = [f"  {name}  {gigabytes(size)}" for name, size in fetched_before()]
+    lines = ["Fetched from the Hugging Face Hub before:", *here, ""] if here else []
+    lines.append(
+        f"Small open models that run here, as their makers describe them (read on {READ_ON}; not measured by us):"
+    )
+    for one in SHELF:
+        size = "size: the Hub says it before anything is fetched"
+        if one.size:
+            size = f"{one.file} {gigabytes(one.size)}, takes about {gigabytes(memory_of(one.size))} of memory"
+        lines += [
+            "",
+            f'  model = "{one.name}"',
+            f"    {one.parameters}; {size}",
+            f"    languages: {one.languages}; licence: {one.licence}",
+            f"    claim: {one.claim}",
+            f"    {'  '.join(one.sources)}",
+        ]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Each such line fetches, once, the most precise file that leaves half of this machine's "
+            f"{gigabytes(memory)} free. Whether a model can code your texts, only your own human labels tell.",
+        ]
+    )
+
+
 def as_json(thing: Any) -> str:
     """Return plain data as JSON for a terminal, numbers that are not defined as null."""
     written = json.dumps(_defined(thing), ensure_ascii=False, indent=2)

@@ -154,7 +154,10 @@ class LocalModel:
     def _full_name(self, weights_file: Weights) -> str:
         if self.name in ("", weights.DEFAULT_NAME):
             return weights.DEFAULT_NAME
-        return self.name if self.name.startswith("hf://") else Path(weights_file.path).name
+        file = Path(weights_file.path).name
+        if not self.name.startswith("hf://"):
+            return file
+        return self.name if self.name.lower().endswith(".gguf") else f"{self.name}/{file}"
 
     def _context(self, weights: Weights) -> int:
         return min(self._context_size or CONTEXT_SIZE, weights.trained_context or 1 << 30)

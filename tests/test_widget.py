@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import threading
 import time
 
@@ -278,6 +279,8 @@ def test_the_plan_is_that_of_the_run_and_follows_the_typing():
     assert form._forecast.prompts[form._first.value] == first
     type_in(form, limit="8", temperature="0, 1")
     assert "2 runs, 32 to 64 calls" in plan_of(form, "2 runs")
+    table = re.sub("<[^>]+>", " ", form._plan_box.value)
+    assert re.search(r"temperature\s+calls\s+tokens\s+0\s+16 to 32\s+[\d,]+\s+1\s+16 to 32\s", table)
     form._entries["prompt_type"].widget.value = ("persona", "CoT")
     plan_of(form, "4 runs")
     assert form._first.options[0] == "persona: Policy Sentiment_Explicit evaluation"
@@ -321,8 +324,32 @@ def test_the_button_says_what_it_will_do():
     assert form._run.description == "Run"
     form.run()
     assert form._run.description == "Show"
+    assert "Nothing left to ask: this run is complete." in plan_of(form, "Nothing left to ask")
+    assert "calls" not in re.sub("<[^>]+>", "", form._plan_box.value)
     type_in(form, temperature="1")
     waited(lambda: form._run.description == "Run")
+    assert "Nothing left" not in form._plan_box.value
+
+
+def test_it_opens_from_an_earlier_run():
+    run = nbannot.run("policy-sentiment", model="mock", limit=3, temperature=0.5, fields=["Direction"])
+    for earlier in (run, run.folder, run.folder / "config.json", f"{run.folder}/config.json"):
+        form = nbannot.configure(earlier)
+        assert form.cell == (
+            '%%annotate policy-sentiment\nmodel = "mock"\ntemperature = 0.5\nfields = ["Direction"]\nlimit = 3\n'
+        )
+        assert form._sampling.button.value, "what is not at its default can be seen"
+    assert nbannot.plan("policy-sentiment", form.config).run_id == run.run_id
+    assert nbannot.configure(run, limit=5).settings["limit"] == 5
+    mine = nbannot.run(task_of(4, codebook_of(GATE, STANCE)), model="mock")
+    assert nbannot.plan(nbannot.configure(mine).task, model="mock").run_id == mine.run_id
+
+
+def test_a_fault_that_is_folded_away_opens_its_fold():
+    form = form_of()
+    assert form._sampling.inside.layout.display == "none"
+    type_in(form, top_p="7")
+    assert form._sampling.inside.layout.display is None
 
 
 # ---- what is here -----------------------------------------------------------------------------------------------
@@ -347,18 +374,14 @@ def test_models_that_are_here_are_listed(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     monkeypatch.setattr(sources, "find_spec", lambda name: object())
     form = form_of()
-    waited(lambda: len(form._pick_model.options) > 1)
+    box = form._entries["model"].widget
+    waited(lambda: len(box.options) > 1)
     server.shutdown()
-    names = [name for _, name in form._pick_model.options]
-    assert names[:5] == ["", "local", "ollama/gemma3:270m", "ollama/qwen3:4b", "openai/"]
-    assert names[-1] == "mock"
-    assert "sk-secret" not in str(form._pick_model.options)
-    form._pick_model.value = "ollama/qwen3:4b"
-    assert form._entries["model"].widget.value == "ollama/qwen3:4b"
-    assert form._pick_model.value == ""
-    type_in(form, model="mock,")
-    form._pick_model.value = "local"
-    assert form._entries["model"].widget.value == "mock, local"
+    assert box.options[:4] == ("local", "ollama/gemma3:270m", "ollama/qwen3:4b", "openai/")
+    assert box.options[-1] == "mock"
+    assert "sk-secret" not in str(box.options)
+    type_in(form, model="mock, local,")
+    assert form.settings["model"] == ["mock", "local"]
 
 
 def test_a_silent_server_holds_nobody_up(monkeypatch):
@@ -380,7 +403,8 @@ def test_without_the_engine_local_is_not_listed(monkeypatch):
 
 def test_another_task_brings_its_fields():
     form = form_of()
-    form._pick_task.value = "discrete-emotions"
+    assert "discrete-emotions" in form._entries["task"].widget.options
+    type_in(form, task="discrete-emotions")
     assert form.task.name == "discrete-emotions"
     assert list(form._entries["fields"].boxes) == [f.column for f in form.task.codebook]
     assert form.cell.startswith("%%annotate discrete-emotions\n")

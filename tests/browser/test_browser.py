@@ -67,12 +67,31 @@ def run_id_in(text: str) -> str:
     return found[1]
 
 
+def unfold(page: Any) -> None:
+    """Open what the form has folded away."""
+    for fold in page.locator(".nbannot-fold").all():
+        fold.click()
+
+
+def test_run_and_price_are_in_view_on_a_small_screen(open_notebook):
+    page = open_notebook(BEGIN, FORM.format(model="mock/form0", limit=3), width=1280, height=720)
+    expect(page.locator(".nbannot-plan")).to_contain_text("calls")
+    page.locator(".nbannot-task").scroll_into_view_if_needed()
+    for part in (".nbannot-task", ".nbannot-model", ".nbannot-run", ".nbannot-plan"):
+        place = page.locator(part).bounding_box()
+        assert place is not None
+        assert place["y"] + place["height"] <= 720, part
+    run, plan = (page.locator(f".nbannot-{part}").bounding_box()["y"] for part in ("run", "plan"))
+    assert run < plan < page.locator(".nbannot-sample").bounding_box()["y"]
+
+
 def test_fill_run_stop_continue_and_run_the_cell(open_notebook):
     page = open_notebook(BEGIN, FORM.format(model=SLOW, limit=12), height=1400)
     status, run, stop = (page.locator(f".nbannot-{name}") for name in ("status", "run", "stop"))
     plan = page.locator(".nbannot-plan")
     expect(plan).to_contain_text("24 to 48 calls")
 
+    unfold(page)
     temperature = page.get_by_label("Temperature")
     temperature.fill("0, 3")
     expect(page.locator(".nbannot-temperature [role=alert]")).to_contain_text("must be a number from 0 to 2")
@@ -111,13 +130,16 @@ def test_fill_run_stop_continue_and_run_the_cell(open_notebook):
 
 
 def test_by_keyboard_alone(open_notebook):
-    page = open_notebook(BEGIN, FORM.format(model="mock", limit=3), height=1400)
+    page = open_notebook(BEGIN, FORM.format(model="mock/form1", limit=3), height=1400)
     expect(page.locator(".nbannot-plan")).to_contain_text("calls")
     assert page.evaluate(UNNAMED) == []
     page.get_by_label("Task", exact=True).focus()
     passed = [page.evaluate(FOCUSED)]
-    while passed[-1] != "Run" and len(passed) < 40:
+    while passed[-1] != "Max tokens" and len(passed) < 40:
         page.keyboard.press("Tab")
+        if page.evaluate(FOCUSED).startswith("Sampling"):
+            page.keyboard.press("Space")
+            expect(page.get_by_label("Temperature")).to_be_visible()
         if page.evaluate(FOCUSED) == "Temperature":
             page.keyboard.press("ControlOrMeta+A")
             page.keyboard.type("0, 0.5")
@@ -125,28 +147,34 @@ def test_by_keyboard_alone(open_notebook):
     wanted = [
         "Task",
         "Model",
+        "Run",
+        "Sample (random)",
+        "Limit (first texts)",
         "Prompt",
         "Examples",
         "Chat mode",
         "Reasoning",
         "Temperature",
         "Seed",
-        "Limit (first texts)",
     ]
     assert [name for name in passed if name in wanted] == wanted
     expect(page.locator(".nbannot-plan")).to_contain_text("2 runs")
+    while page.evaluate(FOCUSED) != "Run" and len(passed) < 80:
+        page.keyboard.press("Shift+Tab")
+        passed.append(page.evaluate(FOCUSED))
     page.keyboard.press("Enter")
     expect(page.locator(".nbannot-status")).to_contain_text("2 runs made, 0 failed")
 
 
 def test_lists_keep_their_keys_and_show_where_the_focus_is(open_notebook):
-    page = open_notebook(BEGIN, FORM.format(model="mock", limit=3), "1 + 1", height=1400)
+    page = open_notebook(BEGIN, FORM.format(model="mock/form2", limit=3), "1 + 1", height=1400)
     plan = page.locator(".nbannot-plan")
     expect(plan).to_contain_text("calls")
     outline = "() => getComputedStyle(document.activeElement).outlineStyle"
     prompt = page.get_by_label("Prompt", exact=True)
-    page.get_by_label("or choose what is here").focus()
+    prompt.focus()
     page.keyboard.press("Tab")
+    page.keyboard.press("Shift+Tab")
     assert page.evaluate(FOCUSED) == "Prompt"
     assert page.evaluate(outline) == "solid"
     page.keyboard.press("Shift+ArrowDown")
@@ -155,11 +183,17 @@ def test_lists_keep_their_keys_and_show_where_the_focus_is(open_notebook):
     page.keyboard.press("c")
     expect(prompt).to_have_values(["CoT"])
     assert page.evaluate(FOCUSED) == "Prompt"
-    page.get_by_label("or choose a task").focus()
-    page.keyboard.type("dd")
-    expect(page.get_by_label("Task", exact=True)).to_have_value("discrete-emotions")
+    task = page.get_by_label("Task", exact=True)
+    assert task.evaluate("e => [...e.list.options].map(o => o.value)") == [
+        "discrete-emotions",
+        "policy-sentiment",
+    ]
+    task.focus()
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.type("discrete-emotions")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Primary emotion (dropdown)")).to_be_visible()
     expect(page.locator(".nbannot-form")).to_have_count(1)
-    page.keyboard.press("Shift+Tab")
     assert page.evaluate(FOCUSED) == "Task"
     assert page.evaluate(outline) == "solid"
 
@@ -171,6 +205,7 @@ def test_dark_and_narrow(open_notebook):
         'run = nba.run("policy-sentiment", model="mock", limit=6)\nrun',
         height=1400,
     )
+    unfold(page)
     expect(page.locator(".nbannot-prompt pre")).to_be_visible()
     page.get_by_label("Max tokens").fill("many")
     open_notebook.dark(page)

@@ -86,11 +86,12 @@ def test_gallery(notebook):
 def test_form(notebook):
     cell = 'form = nba.configure("policy-sentiment", model="local", limit=32)\nform'
     page = notebook(BEGIN, cell, width=1100, height=2000)
+    page.get_by_role("button", name="Sampling").click()
     page.get_by_label("Temperature").fill("0, 0.7")
     page.get_by_label("Chat mode").select_option(
         ["per_query: each question alone", "per_text: one chat per text"]
     )
-    page.get_by_text("4 runs").wait_for()
+    page.get_by_text("4 runs, one for each").wait_for()
     picture_of_cell(page, 1, "form", 1100)
 
 

@@ -24,7 +24,7 @@ TYPED = {
     "top_k": "Top k",
     "seed": "Seed",
     "max_tokens": "Max tokens",
-    "sample": "Random sample (texts)",
+    "sample": "Sample (random)",
     "limit": "Limit (first texts)",
     "repeats": "Repeats",
     "base_url": "Server address",
@@ -46,8 +46,8 @@ CHOICES: dict[str, tuple[str, tuple[tuple[str, Any], ...]]] = {
     ),
 }
 WIDTHS = {
-    "task": "18em",
-    "model": "18em",
+    "task": "22em",
+    "model": "30em",
     "base_url": "18em",
     "prompt_type": "11em",
     "use_examples": "11em",
@@ -55,6 +55,8 @@ WIDTHS = {
     "reasoning": "13em",
 }
 
+SAMPLING = ("temperature", "top_p", "top_k", "seed", "max_tokens")
+"""The entries that are folded away until they are wanted."""
 ENTRIES = ("model", *CHOICES, *(name for name in TYPED if name in SETTINGS), "fields")
 """The settings that have an entry in the form."""
 
@@ -62,11 +64,10 @@ ENTRIES = ("model", *CHOICES, *(name for name in TYPED if name in SETTINGS), "fi
 class Entry:
     """One setting in the form: a widget with its label, and a place beside it for what is wrong."""
 
-    def __init__(self, name: str, widget: Any, *beside: Any) -> None:
+    def __init__(self, name: str, widget: Any) -> None:
         self.name, self.widget = name, widget
         self._fault = widgets.HTML(layout={"display": "none"})
-        row = widgets.HBox([widget, *beside]).add_class("nbannot-row") if beside else widget
-        self.box = widgets.VBox([row, self._fault]).add_class("nbannot-field").add_class(f"nbannot-{name}")
+        self.box = widgets.VBox([widget, self._fault]).add_class("nbannot-field").add_class(f"nbannot-{name}")
 
     def fault(self, what: str) -> None:
         """Show what is wrong beside the entry; "" for nothing."""
@@ -79,23 +80,66 @@ class Entry:
 
 
 class Typed(Entry):
-    """An entry in which values are typed, parted by commas."""
+    """An entry in which values are typed, separated by commas."""
 
-    def __init__(self, name: str, label: str, shown: str, *beside: Any, **options: Any) -> None:
+    def __init__(self, name: str, label: str, shown: str) -> None:
         widget = widgets.Text(
             value=shown,
             description=label,
             tooltip=recipe.option_help(name) if name in SETTINGS else "",
             style={"description_width": "initial"},
             layout={"width": WIDTHS.get(name, "9.5em"), "max_width": "100%"},
-            **options,
         )
-        super().__init__(name, widget, *beside)
+        super().__init__(name, widget)
 
     def values(self) -> list[Any]:
         """Return the typed values, each read as its setting wants it."""
         parts = [part.strip() for part in self.widget.value.split(",")]
         return [recipe.value_of(self.name, part) if self.name in SETTINGS else part for part in parts if part]
+
+
+class Combo(Entry):
+    """An entry in which a name is typed or chosen from a list, or several are typed, separated by commas."""
+
+    def __init__(
+        self, name: str, label: str, shown: str, options: Sequence[str], hint: str, **more: Any
+    ) -> None:
+        widget = widgets.Combobox(
+            value=shown,
+            options=tuple(options),
+            description=label,
+            placeholder="type a name; empty shows the list",
+            tooltip=hint,
+            style={"description_width": "initial"},
+            layout={"width": WIDTHS[name], "max_width": "100%"},
+            **more,
+        )
+        super().__init__(name, widget)
+
+    def values(self) -> list[Any]:
+        """Return the names that were typed or chosen."""
+        return [part.strip() for part in self.widget.value.split(",") if part.strip()]
+
+
+class Folded:
+    """Entries behind a button that opens and closes them; `box` holds both."""
+
+    def __init__(self, label: str, *children: Any, opened: bool = False) -> None:
+        self.button = widgets.ToggleButton(
+            value=opened, description=label, layout={"width": "auto"}, tooltip=f"Show or hide: {label}"
+        ).add_class("nbannot-fold")
+        self.inside = widgets.VBox(list(children))
+        self.box = widgets.VBox([self.button, self.inside])
+        self.button.observe(self._turned, "value")
+        self._turned()
+
+    def open(self) -> None:
+        """Open it, so that what is wrong inside can be seen."""
+        self.button.value = True
+
+    def _turned(self, change: Any = None) -> None:
+        self.button.icon = "caret-down" if self.button.value else "caret-right"
+        self.inside.layout.display = None if self.button.value else "none"
 
 
 class Chosen(Entry):
@@ -160,27 +204,15 @@ def shown_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
-def picker(label: str, names: Sequence[str]) -> Any:
-    """Return a list to choose one of these names from, with nothing chosen yet."""
-    made = widgets.Dropdown(
-        options=[("choose …", ""), *((name, name) for name in names)],
-        description=label,
-        value="",
-        style={"description_width": "initial"},
-        layout={"width": "13em", "max_width": "100%"},
-    )
-    return made.add_class("nbannot-pick")
-
-
 def title(words: str) -> Any:
     """Return a heading of the form."""
     return widgets.HTML(f'<h4 class="nbannot-title">{words}</h4>')
 
 
 def made_entries(
-    defaults: Mapping[str, Any], task: str, repeats: int, pickers: Mapping[str, Any], fields: Checked
+    defaults: Mapping[str, Any], task: str, tasks: Sequence[str], repeats: int, fields: Checked
 ) -> dict[str, Entry]:
-    """Return the entries of a form by name; `pickers` are the lists beside the task and the model."""
+    """Return the entries of a form by name; `tasks` are those that can be chosen."""
 
     def shown(name: str) -> str:
         if name == "repeats":
@@ -189,8 +221,12 @@ def made_entries(
         return "" if given is None and name != "seed" else ", ".join(map(shown_value, listed(given, name)))
 
     made: dict[str, Entry] = {
-        "task": Typed("task", "Task", task, pickers["task"], continuous_update=False),
-        "model": Typed("model", "Model", shown("model"), pickers["model"]),
+        "task": Combo(
+            "task", "Task", task, tasks, "A bundled task, a variable, or a folder", continuous_update=False
+        ),
+        "model": Combo(
+            "model", "Model", shown("model"), (), f"{recipe.option_help('model')}. Several: a sweep."
+        ),
     }
     for name, (label, options) in CHOICES.items():
         known = [(p, p) for p in prompt_types()] if name == "prompt_type" else options

@@ -11,9 +11,9 @@ from nbannot.displays.plans import money_words
 from nbannot.doors.form.sources import known_without_asking
 from nbannot.errors import NbannotError
 from nbannot.models.registry import get_model, split_name
-from nbannot.page.blocks import Facts
+from nbannot.page.blocks import Block, Cell, Facts, Grid
 from nbannot.page.digits import count, duration
-from nbannot.report.words import plural
+from nbannot.report.words import plural, setting_text
 from nbannot.study.config import RunConfig, is_many
 from nbannot.study.faults import Fault, faults_in
 from nbannot.study.settings import DEFAULTS, SETTINGS
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from nbannot.study.task import Task
 
 RUNS_AT_MOST = 200
+ROWS_SHOWN = 12
+NOTHING_LEFT = (
+    "Nothing left to ask: this run is complete. Show brings it back; another setting makes another run."
+)
 
 
 def faults_of(settings: Mapping[str, Any]) -> list[Fault]:
@@ -75,6 +79,8 @@ class Forecast:
         The plan of a single run as the model itself tells it; ``None`` for a sweep, or while it was not asked.
     note
         What could not be told, and why.
+    rows
+        Of a sweep, for each run: the settings that differ, its calls and its tokens in words.
     """
 
     runs: int
@@ -87,10 +93,33 @@ class Forecast:
     prompts: dict[str, str]
     first: Plan | None = None
     note: str = ""
+    rows: tuple[tuple[dict[str, Any], str, str], ...] = ()
+
+    @property
+    def done(self) -> bool:
+        """Whether the run is complete, so that nothing would be asked."""
+        return self.first is not None and self.first.state == "complete"
+
+    def table(self) -> list[Block]:
+        """Return the runs of a sweep: what differs between them, and the calls and tokens of each."""
+        if self.runs < 2:
+            return []
+        names = list(self.rows[0][0])
+        shown = [
+            [*(Cell(setting_text(differing[name])) for name in names), Cell(calls), Cell(tokens)]
+            for differing, calls, tokens in self.rows[:ROWS_SHOWN]
+        ]
+        more = f" The first {ROWS_SHOWN} are shown." if self.runs > ROWS_SHOWN else ""
+        caption = f"{plural(self.runs, 'run')}, one for each combination.{more}"
+        return [Grid([*names, "calls", "tokens"], shown, "l" * len(names) + "rr", caption=caption)]
 
     def facts(self) -> Facts:
         """Return it as names and values."""
-        calls = count(self.most) if self.least == self.most else f"{count(self.least)} to {count(self.most)}"
+        if self.first is not None and self.done:
+            return Facts(
+                [("run", f"{self.first.run_id}, complete"), ("folder", str(self.first.design.folder))]
+            )
+        calls = _between(self.least, self.most)
         runs = f"{plural(self.runs, 'run')}, " if self.runs > 1 else ""
         time = "no earlier run with this model, prompt and answer mode to estimate from"
         if self.seconds is not None:
@@ -134,7 +163,19 @@ def forecast(task: Task, configs: Sequence[RunConfig]) -> Forecast:
         money=plans.total("money"),
         money_at_most=plans.total("money_at_most"),
         prompts=prompts,
+        rows=tuple(
+            (
+                {name: getattr(config, name) for name in plans.differing},
+                _between(p.calls_at_least, p.calls_at_most),
+                count(p.input_tokens),
+            )
+            for p, config in zip(plans, configs, strict=True)
+        ),
     )
+
+
+def _between(least: int, most: int) -> str:
+    return count(most) if least == most else f"{count(least)} to {count(most)}"
 
 
 def with_models(made: Forecast, task: Task, configs: Sequence[RunConfig], listed: Sequence[str]) -> Forecast:

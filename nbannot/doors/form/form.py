@@ -14,13 +14,13 @@ import ipywidgets as widgets
 
 from nbannot.doors.form.entries import (
     ENTRIES,
+    SAMPLING,
     Checked,
     made_entries,
-    picker,
 )
 from nbannot.doors.form.forecast import RUNS_AT_MOST, cell_of, faults_of, forecast, with_models
 from nbannot.doors.form.outlets import COPY, NO_PLAN, Outlets, javascript
-from nbannot.doors.form.sources import Source, known_tasks, models_here
+from nbannot.doors.form.sources import Source, known_tasks, models_here, opened
 from nbannot.errors import ConfigError, NbannotError, RunError, RunInterrupted
 from nbannot.models.registry import split_name
 from nbannot.page.blocks import Para
@@ -28,7 +28,7 @@ from nbannot.page.fragment import Fragment
 from nbannot.report.words import plural
 from nbannot.study.config import RunConfig, expand, is_many
 from nbannot.study.faults import Fault
-from nbannot.study.settings import SETTINGS
+from nbannot.study.settings import DEFAULTS, SETTINGS
 
 if TYPE_CHECKING:
     from nbannot.engine.job import Progress
@@ -60,6 +60,8 @@ class Form(Outlets):
 
     def __init__(self, task: Any, *, codebook: Any = None, **defaults: Any) -> None:
         repeats = defaults.pop("repeats", 1)
+        task, stored = opened(task)
+        defaults = {**stored, **defaults}
         expand(defaults)
         self.error = ""
         self._task_fault = ""
@@ -74,13 +76,11 @@ class Form(Outlets):
         self._planning = threading.Lock()
         self._turn = 0
         self._later: threading.Timer | None = None
-        self._pick_task = picker("or choose a task", known_tasks())
-        self._pick_model = picker("or choose what is here", [])
         fields = Checked(self.task, None if "fields" in self._kept else defaults.get("fields"))
-        pickers = {"task": self._pick_task, "model": self._pick_model}
-        self._entries = made_entries(defaults, self._source.words, repeats, pickers, fields)
+        self._entries = made_entries(defaults, self._source.words, known_tasks(), repeats, fields)
         self._make_outlets()
-        self.widget = self._laid_out(self._entries, self._kept)
+        given = [name for name in defaults if defaults[name] != DEFAULTS[name]]
+        self.widget = self._laid_out(self._entries, self._kept, given)
         self._listen()
         threading.Thread(target=self._look_for_models, daemon=True).start()
         self._changed()
@@ -156,8 +156,6 @@ class Form(Outlets):
                 self._listen_to_boxes(entry)
             else:
                 entry.widget.observe(self._changed, "value")
-        self._pick_task.observe(lambda change: self._picked(change, "task"), "value")
-        self._pick_model.observe(lambda change: self._picked(change, "model"), "value")
         self._first.observe(self._show_prompt, "value")
         self._run.on_click(self._on_run)
         self._stop_button.on_click(self._on_stop)
@@ -233,6 +231,8 @@ class Form(Outlets):
     def _show_faults(self, faults: Sequence[Fault]) -> None:
         for name, entry in self._entries.items():
             entry.fault("\n".join(what for of, what in faults if of == name))
+        if any(name in SAMPLING for name, _ in faults):
+            self._sampling.open()
         self._run.disabled = bool(faults) or self._working.locked()
         if faults and not self._working.locked():
             elsewhere = [what for name, what in faults if name not in self._entries]
@@ -268,19 +268,10 @@ class Form(Outlets):
             if old.box in getattr(parent, "children", ()):
                 parent.children = tuple(new.box if child is old.box else child for child in parent.children)
 
-    def _picked(self, change: Any, name: str) -> None:
-        """Put what was picked into its entry: instead of what stands there, or behind a comma."""
-        if not change["new"]:
-            return
-        entry = self._entries[name].widget
-        kept = entry.value.rstrip() + " " if entry.value.rstrip().endswith(",") and name == "model" else ""
-        entry.value = kept + change["new"]
-        change["owner"].value = ""
-
     def _look_for_models(self) -> None:
         address = self._kept.get("base_url") or self._entries["base_url"].widget.value.strip()
         self._models = models_here(address or None)
-        self._pick_model.options = [("choose …", ""), *self._models]
+        self._entries["model"].widget.options = tuple(name for _, name in self._models)
         self._changed()
 
     # ---- the plan ----

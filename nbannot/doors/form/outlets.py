@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
@@ -11,8 +11,8 @@ from nbannot.displays import progress
 from nbannot.displays.cards import run_card
 from nbannot.displays.tables import runs_card
 from nbannot.doors import recipe
-from nbannot.doors.form.entries import Entry, title
-from nbannot.doors.form.forecast import Forecast
+from nbannot.doors.form.entries import SAMPLING, Entry, Folded, title
+from nbannot.doors.form.forecast import NOTHING_LEFT, Forecast
 from nbannot.doors.form.style import CSS
 from nbannot.page.blocks import Block, Fold, Para, Verbatim
 from nbannot.page.fragment import Fragment
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from nbannot.record.run import Run
     from nbannot.running.sweep import Runs
 
-HINT = (
-    "Several values, parted by commas or chosen together (Ctrl or ⌘), make a sweep; empty means the default."
-)
+HINT = "Several values, separated by commas or chosen together (Ctrl or ⌘), make a sweep; empty means the default."
 NO_PLAN = "The plan comes back when every entry is right."
 COPY = """(() => {
   const text = %s;
@@ -39,10 +37,10 @@ COPY = """(() => {
 })()"""
 """JavaScript that puts a text on the clipboard, where the notebook lets a display do so."""
 KEYS = """document.addEventListener("focusin", ({target}) => {
-  if (target.matches(".nbannot-form select, .nbannot-form pre"))
+  if (target.matches(".nbannot-form select, .nbannot-form pre, .nbannot-form button"))
     target.setAttribute("data-lm-suppress-shortcuts", "true");
 })"""
-"""JavaScript that leaves arrows and letters to the lists of the form; Jupyter's command mode would take them."""
+"""JavaScript that leaves arrows, letters and Space to the form; Jupyter's command mode would take them."""
 
 
 class Outlets:
@@ -82,7 +80,7 @@ class Outlets:
         self._keys = widgets.Output(layout={"height": "0", "overflow": "hidden"}, outputs=javascript(KEYS))
         self._results = widgets.HTML().add_class("nbannot-results")
 
-    def _laid_out(self, entries: Mapping[str, Entry], kept: Mapping[str, Any]) -> Any:
+    def _laid_out(self, entries: Mapping[str, Entry], kept: Mapping[str, Any], given: Collection[str]) -> Any:
         def row(*names: str) -> Any:
             return widgets.HBox([entries[name].box for name in names]).add_class("nbannot-row")
 
@@ -90,23 +88,27 @@ class Outlets:
         also_set = ", ".join(f"{name} = {value}" for name, value in kept.items())
         also = [widgets.HTML(f"<small>also set: {escape(also_set)}</small>")] if also_set else []
         buttons = widgets.HBox([self._run, self._stop_button, self._copy]).add_class("nbannot-row")
+        self._sampling = Folded(
+            "Sampling: temperature, top p, top k, seed, max tokens",
+            row(*SAMPLING),
+            opened=bool(set(SAMPLING) & set(given)),
+        )
+        self._preview = Folded("First prompt, as it would be sent", self._first, self._prompt)
         parts = [
             self._style,
             row("task", "model", "base_url"),
+            buttons.add_class("nbannot-bar"),
+            self._status,
+            self._cell_box,
+            self._plan_box,
+            self._preview.box,
+            title("Texts and fields"),
+            row("sample", "limit", "repeats", "fields"),
             title("Asking"),
             widgets.HTML(f"<small>{HINT}</small>"),
             row("prompt_type", "use_examples", "chat_mode", "reasoning"),
-            row("temperature", "top_p", "top_k", "seed", "max_tokens"),
-            title("Texts and fields"),
-            row("sample", "limit", "repeats", "fields"),
+            self._sampling.box,
             *also,
-            title("What it would take"),
-            self._plan_box,
-            self._first,
-            self._prompt,
-            buttons,
-            self._status,
-            self._cell_box,
             self._clipboard,
             self._keys,
             self._results,
@@ -116,7 +118,13 @@ class Outlets:
     def _show_plan(self, made: Forecast) -> None:
         self._forecast = made
         notes = [Para(note, "warning" if note == made.note else "notice") for note in made.notes()]
-        shown: list[Block] = [*([] if made.note == NO_PLAN else [made.facts()]), *notes]
+        before: list[Block] = [Para(NOTHING_LEFT, "notice")] if made.done else []
+        shown: list[Block] = [
+            *before,
+            *([] if made.note == NO_PLAN else [made.facts()]),
+            *made.table(),
+            *notes,
+        ]
         self._plan_box.value = Fragment.of(shown, styled=False).html
         chosen = self._first.value
         self._first.options = list(made.prompts)

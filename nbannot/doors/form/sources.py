@@ -15,6 +15,7 @@ from nbannot.displays import live
 from nbannot.errors import NbannotError
 from nbannot.models.registry import backends, split_name
 from nbannot.study.config import RunConfig
+from nbannot.study.settings import DEFAULTS
 
 if TYPE_CHECKING:
     from nbannot.study.task import Task
@@ -60,6 +61,31 @@ class Source:
         missing = [what for what, there in (("DataFrame", name), ("codebook", book)) if not there]
         words = f"{name or 'frame'} --codebook {_quoted(book or 'codebook')}"
         return cls(task, words, " and the ".join(missing))
+
+
+def opened(given: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the task of an earlier run, and its settings; anything else stays as it is, with no settings.
+
+    An earlier run is a `Run`, its folder, or a file of settings (``config.json``, TOML).
+    """
+    from nbannot.doors import recipe
+    from nbannot.record.folder import CONFIG
+    from nbannot.record.run import Run
+    from nbannot.study.task_sources import bundled_tasks, load_task
+
+    place = given.folder / CONFIG if isinstance(given, Run) else given
+    if not isinstance(place, str | Path):
+        return given, {}
+    if (Path(place) / CONFIG).is_file():
+        place = Path(place) / CONFIG
+    if not recipe.is_recipe(str(place)):
+        return given, {}
+    read = recipe.read_recipe(str(place))
+    settings = {name: value for name, value in read.settings.items() if value != DEFAULTS[name]}
+    task = read.task or recipe.task_of(read, RunConfig.of(settings))
+    if not isinstance(task, str) and task.name in bundled_tasks() and task.path == load_task(task.name).path:
+        task = task.name  # a cell says it by its name, not by where the package is
+    return task, settings
 
 
 def _variables() -> dict[str, Any]:

@@ -25,6 +25,9 @@ white-space:normal}
 .nbannot-form.nbannot-form.nbannot-form :focus-visible{outline:2px solid var(--jp-brand-color1,#1976d2)!important;
 outline-offset:1px}
 .nbannot-form .nbannot-prompt pre{max-height:15em;margin:2px 0;word-break:normal}
+.nbannot-form .nbannot-fold{align-self:flex-start;border:0;background:none;box-shadow:none!important;text-align:left;
+padding:0 4px;color:var(--jp-ui-font-color1,inherit);font-weight:600}
+.nbannot-form .nbannot-bar{align-items:center}
 .nbannot-form textarea{font-family:var(--jp-code-font-family,monospace);white-space:pre}
 .nbannot-form.nbannot-questions textarea{font-family:inherit;white-space:pre-wrap}
 .nbannot-form.nbannot-questions .nbannot-field select[size]{height:auto;min-height:6em}

@@ -9,6 +9,7 @@ from nbannot.measures.field import score_field
 from nbannot.record import folder, tables
 from nbannot.report.words import metric_words
 from nbannot.study.settings import DEFAULTS, SETTINGS
+from nbannot.study.task_sources import load_task
 
 HERE = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py from the code; do not edit. -->\n\n"
@@ -140,7 +141,33 @@ def folder_page() -> str:
     return NOTE + "\n".join(lines) + "\n"
 
 
-PAGES = {"settings.md": settings_page, "metrics.md": metrics_page, "run-folder.md": folder_page}
+SHEET_TEXTS = ("ps008", "ps020", "ps017", "ps044", "ps005", "ps026", "ps037", "ps048", "ps058", "ps060")
+
+
+def coding_sheet_page() -> str:
+    """Return a sheet to print: ten texts of the bundled task, and boxes to tick."""
+    task = load_task("policy-sentiment")
+    question = task.codebook["Direction"]
+    lines = ["# A coding sheet to print", "",
+             "Coder: ________________  Date: ____________", "",
+             f"**Question.** {question.tooltip}", "",
+             "Code alone, in this order, without looking back. Tick one box for each text.", "",
+             f"| text | {' | '.join(question.options)} |", f"|---|{':---:|' * len(question.options)}"]  # fmt: skip
+    for text_id in SHEET_TEXTS:
+        text = task.texts[task.ids.index(text_id)].replace("|", "\\|").replace("\n", " ")
+        lines.append(f"| {text_id}. {text} |{' ☐ |' * len(question.options)}")
+    lines += ["", "Afterwards, in pairs: count the texts on which you ticked the same box: ____ of 10. Then compare with the "
+              "labels that came with the texts (`nba.load_task(\"policy-sentiment\").human(\"Direction\")`), and "
+              "talk about those on which you differ: is it the text, the question, or one of you?"]  # fmt: skip
+    return NOTE + "\n".join(lines) + "\n"
+
+
+PAGES = {
+    "settings.md": settings_page,
+    "metrics.md": metrics_page,
+    "run-folder.md": folder_page,
+    "coding-sheet.md": coding_sheet_page,
+}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from nbannot.comparing.coder import load_coder as load_coder
     from nbannot.comparing.coder import load_outputs as load_outputs
     from nbannot.comparing.comparison import compare as compare
+    from nbannot.comparing.made_up import check_guess as check_guess
+    from nbannot.comparing.made_up import made_up_coder as made_up_coder
     from nbannot.comparing.reliability import agreement as agreement
     from nbannot.comparing.rescoring.rescore import rescore as rescore
     from nbannot.comparing.stability import determinism as determinism
@@ -98,7 +100,9 @@ _PUBLIC = {
     "joined": "record.views",
     "likert": "study.questions",
     "multiselect": "study.questions",
+    "check_guess": "comparing.made_up",
     "load_coder": "comparing.coder",
+    "made_up_coder": "comparing.made_up",
     "load_outputs": "comparing.coder",
     "load_run": "record.run",
     "load_task": "study.task_sources",

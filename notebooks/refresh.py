@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,17 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 CELL_TIMEOUT_S = 600
+PROJECT = Path(__file__).parent.parent / "pyproject.toml"
+SET_UP = """# @title Set-up: run this cell first (on Colab it installs nbannot)
+import importlib.util
+
+if importlib.util.find_spec("nbannot") is None:
+    %pip install -q "nbannot[local,decide] @ git+{repository}"
+
+%load_ext nbannot
+import nbannot as nba"""
+FOLDED = {"jupyter": {"source_hidden": True}, "tags": ["hide-input"], "cellView": "form"}
+"""How Jupyter, the documentation and Colab are told to fold a cell."""
 KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
 
 
@@ -49,6 +61,21 @@ def executed(path: Path, folder: Path) -> Any:
         store_widget_state=False,
     )
     client.execute()
+    return notebook
+
+
+def set_up() -> str:
+    """Return the first cell of every lesson; where it installs from is said in pyproject.toml, and nowhere else."""
+    return SET_UP.format(
+        repository=tomllib.loads(PROJECT.read_text("utf-8"))["project"]["urls"]["Repository"]
+    )
+
+
+def with_set_up(notebook: Any) -> Any:
+    """Return a lesson with the set-up cell of today, folded."""
+    for cell in notebook.cells:
+        if 'find_spec("nbannot")' in cell.source:
+            cell.source, cell.metadata = set_up(), nbformat.from_dict(FOLDED)
     return notebook
 
 
@@ -84,6 +111,7 @@ def main(paths: list[str]) -> int:
     bad = 0
     for name in paths:
         with tempfile.TemporaryDirectory() as folder:
+            nbformat.write(with_set_up(nbformat.read(name, as_version=4)), name)
             notebook = executed(Path(name), Path(folder))
         notebook.metadata = nbformat.from_dict(KERNEL)
         for line in faults(notebook):

@@ -10,7 +10,7 @@ import nbannot
 from nbannot.study.settings import SETTINGS
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["settings.md", "metrics.md", "run-folder.md"]
+PAGES = ["settings.md", "metrics.md", "run-folder.md", "coding-sheet.md"]
 
 
 def generator():

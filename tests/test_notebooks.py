@@ -52,6 +52,19 @@ def test_a_lesson_is_stored_with_its_outputs(path):
             assert "<progress" in str(cell.outputs)
 
 
+def test_lessons_begin_with_the_folded_set_up_of_today():
+    """Whoever refreshes a lesson gets it; those that were not yet may still have the one before."""
+    set_up, today = refresh.set_up(), 0
+    assert "git+https://" in set_up
+    for path in LESSONS:
+        (cell,) = [c for c in nbformat.read(path, as_version=4).cells if 'find_spec("nbannot")' in c.source]
+        if "git+" in cell.source:
+            assert cell.source == set_up, path.name
+            assert cell.metadata.jupyter.source_hidden
+            today += 1
+    assert today >= 8
+
+
 def cell_with(**output):
     cell = nbformat.v4.new_code_cell("do()")
     cell.outputs = [nbformat.v4.new_output(**output)]

@@ -1,7 +1,7 @@
 """What batches and prompt caches are worth, against providers as documented: `python bench/bench_batch.py [requests]`.
 
-1. A batch of many requests (100,000 unless told) whose process is killed 20 times at random moments: how often each
-   request was submitted, and how many answers the ledger has.
+1. A batch of many requests (10,000 unless told; 100,000 take eleven minutes) whose process is killed 20 times at random
+   moments: how often each request was submitted, and how many answers the ledger has.
 2. Tokens paid for per label on a provider with a prompt cache (OpenAI's automatic one, and Anthropic's marked one)
    against one JSON request per field with the whole codebook each time.
 """
@@ -128,7 +128,7 @@ def cached(backend: str, task: nba.Task, what: str) -> None:
 
 
 if __name__ == "__main__":
-    killed(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
+    killed(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
     bundled = nba.load_task("policy-sentiment")
     small = nba.Task(bundled.data.select("sample_id", "text").head(40), bundled.codebook, name="small")
     frame = bundled.data.select("text").head(40)

@@ -215,6 +215,8 @@ def test_conversations_and_calibration_come_wave_by_wave(tmp_path):
         assert labels(run) == labels(now)
         with pytest.raises(ConfigError, match="cannot go with chat_mode"):
             go(server, tmp_path, chat_mode="continuous")
+        with pytest.raises(ConfigError, match="asks one question per request where answers are scored"):
+            go(server, tmp_path, answer_mode="score", fields_per_query="all")
         with pytest.raises(ConfigError, match=r"for models of providers that have batches\. Got mock"):
             nba.run("policy-sentiment", model="mock", delivery="batch", output_root=str(tmp_path))
 

@@ -254,6 +254,12 @@ def design(
     info = _written_only(config) if config.delivery == "file" else model.info()
     mode, calibrated = _answering(config, kind, model, info, fields)
     together = mode == "score" and not decides and config.fields_per_query != "one"
+    if together and config.delivery != "now":
+        raise ConfigError(
+            f'delivery = "{config.delivery}" asks one question per request where answers are scored. Got '
+            f'fields_per_query = "{config.fields_per_query}" with answer_mode = "score".\n'
+            '  Use fields_per_query = "one", or answer_mode = "generate".'
+        )
     if together and not isinstance(model, Together):
         model = Together(model)
     closed_how = config.fields_per_query

@@ -12,7 +12,7 @@ from nbannot.asking.answers import batch_offset, calibrate
 from nbannot.errors import ScoringError, listed
 from nbannot.inference.calibration_page import Bin, Calibrated, Calibration
 from nbannot.inference.finding import in_range, looks_at, not_weighted
-from nbannot.inference.gold import ASKED_ALIKE, field_of
+from nbannot.inference.gold import ASKED_ALIKE
 from nbannot.measures import calibration as measure
 from nbannot.measures.resample import wilson
 from nbannot.measures.result import FloatArray, IntArray
@@ -76,7 +76,7 @@ def calibration(
     level = in_range("level", level, 0, 1)
     if not isinstance(n_resamples, int) or isinstance(n_resamples, bool) or n_resamples < 100:
         raise ScoringError(f"n_resamples must be a whole number of at least 100. Got {n_resamples!r}.")
-    f = field_of(run, column)
+    f = run.coding.asked(column)
     if f.type in ("textbox", "span", "multiselect"):
         raise ScoringError(
             f"'{f.name}' is a {f.type}: only checkbox, dropdown and likert have probabilities."

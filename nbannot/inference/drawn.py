@@ -113,7 +113,8 @@ def sample_weights(
         open_ = sum(i in stored for i in task.ids) - (len(gold) - len(outside))
         if open_ > 0:
             notes.append(
-                f"{plural(open_, 'text')} of {SAMPLE_FILE} have no human label yet, taken to be open by chance."
+                f"{plural(open_, 'text')} of {SAMPLE_FILE} have no human label that is used here, taken to be so "
+                "by chance."
             )
         probabilities = np.array([stored.get(i, 1.0) for i in task.ids])
         notes.append(f"Sampling probabilities from {SAMPLE_FILE}.")

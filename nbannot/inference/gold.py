@@ -64,7 +64,7 @@ def measured(
             else ""
         )
         raise ScoringError(f"sampled must be one of {', '.join(SAMPLED)}. Got {sampled!r}.{hint}")
-    f = _one_option(corpus, column) or field_of(corpus, column)
+    f = _one_option(corpus, column) or corpus.coding.asked(column)
     notes: list[str] = []
     corpus = _joined(corpus, gold, f, notes)
     labels = _labels(f)
@@ -97,27 +97,6 @@ def measured(
     if sampled == "by label":
         labels_measured = weighted_by_label(labels_measured, groups)
     return replace(labels_measured, notes=tuple(notes))
-
-
-def field_of(corpus: Run, column: str | None) -> Field:
-    """Return a field that was asked in a run, the only one where none is named.
-
-    Raises
-    ------
-    ScoringError
-        If it was not asked, or several were.
-    """
-    fields = corpus.coding.fields
-    if column is None and len(fields) == 1:
-        return fields[0]
-    if column is None:
-        raise ScoringError(f"name one field.\n  The corpus has: {listed(f.column for f in fields)}.")
-    f = corpus.task.codebook[column]
-    if f.column not in corpus.coding.answers:
-        raise ScoringError(
-            f"'{f.column}' was not asked in {corpus.run_id}.\n  Asked: {listed(f.column for f in fields)}."
-        )
-    return f
 
 
 def _one_option(corpus: Run, column: str | None) -> Field | None:

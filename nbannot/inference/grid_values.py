@@ -14,7 +14,6 @@ from nbannot.comparing.align import column_of
 from nbannot.comparing.coder import Coder
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.inference.finding import MANY
-from nbannot.inference.gold import field_of
 from nbannot.inference.grid import blocks_of, part_of, read_estimate
 from nbannot.measures.accounting import FieldData, unit_codes
 from nbannot.measures.field import score_field
@@ -67,7 +66,7 @@ def grid_values(
         if coders:
             raise ScoringError("coders= goes with a metric: a function of a run has its own reference.")
         return _of_estimator(runs, statistic, clusters, seed)
-    f = field_of(runs[0], column)
+    f = runs[0].coding.asked(column)
     if isinstance(statistic, str) and statistic.startswith(SHARE):
         label = statistic.removeprefix(SHARE).strip()
         known = [str(v) for v in f.labels]

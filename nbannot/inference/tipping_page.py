@@ -52,6 +52,12 @@ class Tip:
     reason: str = ""
 
 
+def _tips_from(one: Tip) -> str:
+    if one.tips_at == 0:
+        return "so already"
+    return number(one.tips_at, 3) + (f", higher in {one.higher_in}" if one.higher_in else "")
+
+
 @dataclass(frozen=True, repr=False)
 class TippingPoint(Finding):
     """The result of `tipping_point`.
@@ -106,8 +112,7 @@ class TippingPoint(Finding):
             [
                 one.scenario,
                 one.what,
-                one.reason
-                or number(one.tips_at, 3) + (f", higher in {one.higher_in}" if one.higher_in else ""),
+                one.reason or _tips_from(one),
                 plain(one.measured, 3) if not math.isnan(one.measured) else NONE,
                 interval(one.measured_low, one.measured_high, 3),
             ]

@@ -18,7 +18,6 @@ from nbannot.comparing.names import names_of
 from nbannot.comparing.took import energy_of, seconds_of
 from nbannot.errors import ScoringError
 from nbannot.inference.finding import Drawn, Finding, looks_at, plain
-from nbannot.inference.gold import field_of
 from nbannot.page.blocks import Block, Bullets, Cell, Grid, Heading, Para, Row
 from nbannot.page.digits import count, interval
 from nbannot.record.run import Run
@@ -151,7 +150,7 @@ def understudy(
     if len(items) < 2:
         raise ScoringError("there is no candidate.")
     refuse_other_fields(items)
-    f = field_of(final, column)
+    f = final.coding.asked(column)
     absent = [item.run_id for item in items if f.column not in item.coding.answers]
     if absent:
         raise ScoringError(f"'{f.column}' was not asked in {', '.join(absent)}.")

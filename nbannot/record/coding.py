@@ -51,6 +51,28 @@ class Coding:
         """The fields that were asked, in codebook order."""
         return [f for f in self.task.codebook if f.column in self.answers]
 
+    def asked(self, name: str | None) -> Field:
+        """Return a field that was asked, the only one where none is named.
+
+        Raises
+        ------
+        CodebookError
+            If the codebook has no such field.
+        ScoringError
+            If it was not asked, or none is named and several were asked.
+        """
+        asked = listed(f.column for f in self.fields)
+        if name is None:
+            if len(self.fields) != 1:
+                raise ScoringError(f"name one field.\n  Asked: {asked}.")
+            return self.fields[0]
+        f = self.task.codebook[name]
+        if f.column not in self.answers:
+            raise ScoringError(
+                f"'{f.column}' was not asked{self.coder and f' in {self.coder}'}.\n  Asked: {asked}."
+            )
+        return f
+
     def values(self, column: str) -> list[Any]:
         """Return the values of one field, one per text; ``None`` where there is no valid answer."""
         return [answer.value for answer in self.answers[column]]

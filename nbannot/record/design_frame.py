@@ -34,12 +34,7 @@ def design_frame(run: Any, column: str | None = None, probability: str | None = 
     ScoringError
         If no field is named where several were asked, nothing was coded, or a probability is not one.
     """
-    fields = run.coding.fields
-    if column is None and len(fields) != 1:
-        raise ScoringError(f"name one field.\n  Asked: {listed(f.column for f in fields)}.")
-    f = fields[0] if column is None else run.task.codebook[column]
-    if f.column not in run.coding.answers:
-        raise ScoringError(f"'{f.column}' was not asked in {run.run_id}.")
+    f = run.coding.asked(column)
     if f.type in ("textbox", "span", "multiselect"):
         raise ScoringError(f"'{f.column}' is a {f.type}, whose values are no labels to regress on.")
     model, human = run.coding.values(f.column), run.task.human(f.column)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from nbannot.page.shown import Shown, show
@@ -42,6 +43,13 @@ class Disagreements(Shown):
     status: str | None = None
     page: int = 1
     per_page: int = 25
+
+    @cached_property
+    def _page(self) -> Fragment:
+        return show("disagreements_page", self)
+
+    def _fragment(self) -> Fragment:
+        return self._page
 
     @property
     def frame(self) -> Frame:
@@ -91,7 +99,7 @@ class Looks:
             If the field was not asked, or there is no such label, status or page.
         """
         browser = Disagreements(self, column, human, model, status, page, per_page)
-        show("disagreements_page", browser)  # what does not exist is said here, not when it is looked at
+        _ = browser._page  # what does not exist is said here, not when it is looked at
         return browser
 
     def confusion(self, column: str, *, share: bool = False) -> Fragment:

@@ -176,13 +176,11 @@ class Scored(Looks):
         ScoringError
             If the field was not asked.
         """
-        fields = [self.task.codebook[column]] if column else self.coding.fields
+        fields = [self.coding.asked(column)] if column else self.coding.fields
         rows = [row for f in fields for row in self._differing(f)]
         return make_frame(rows, ("text_id", "column", "human", "model", "status", "reason", "text"))
 
     def _differing(self, f: Field) -> list[dict[str, Any]]:
-        if f.column not in self.coding.answers:
-            raise ScoringError(f"'{f.column}' was not asked by {self.coding.coder}.")
         people, applies = self.task.human(f.column), self.task.human_applies(f.column)
         given = self.coding.given(f.column)
         every = zip(

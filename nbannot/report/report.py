@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nbannot.errors import ScoringError, listed
 from nbannot.page.blocks import Block, Bullets, Facts, Heading, Para, Section, page_text
 from nbannot.page.digits import count, duration, emissions, energy
 from nbannot.record import folder
@@ -75,12 +74,7 @@ def asked_field(of: Scored, name: str) -> Field:
     ScoringError
         If it was not asked.
     """
-    f = of.task.codebook[name]
-    if f.column not in of.coding.answers:
-        raise ScoringError(
-            f"'{f.column}' was not asked.\n  Asked were: {listed(a.column for a in of.coding.fields)}."
-        )
-    return f
+    return of.coding.asked(name)
 
 
 def covered(run: Run) -> list[str]:

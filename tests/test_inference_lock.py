@@ -181,6 +181,14 @@ def test_a_locked_task_is_locked_in_every_working_folder_and_under_every_name(tm
     assert study().split_lock.n_looks == 1
 
 
+def test_a_lock_that_other_folders_cannot_see_says_so(tmp_path, monkeypatch):
+    (tmp_path / "a file").write_text("no folder")
+    monkeypatch.setenv("NBANNOT_DATA", str(tmp_path / "a file"))
+    task = study().lock()
+    assert any("will not see that this task is locked" in notice for notice in task.notices)
+    assert study().human("Stance").count(None) == 30  # in this folder it is
+
+
 def test_a_consensus_settles_the_locked_half_and_loses_nothing_of_it(tmp_path):
     blank = Task(frame().with_columns(pl.lit("").alias("S_Stance")), codebook_of(STANCE), "study")
     hidden = blank.lock().split_lock.test_ids

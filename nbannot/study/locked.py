@@ -86,7 +86,11 @@ class Lockable:
         new_lock = split.make_lock(
             place, task.ids, task.data, task.label_columns, wanted, units, strata, self.examples()
         )
-        split.enter(place, task.ids, task.texts, task.label_columns)
+        if not split.enter(place, task.ids, task.texts, task.label_columns):
+            task._reading_notices.append(
+                "The split could not be entered in your data folder (NBANNOT_DATA names another one): a session in "
+                "another working folder will not see that this task is locked."
+            )
         object.__setattr__(self, "split_lock", new_lock)
         self._hide()
         return self

@@ -262,11 +262,11 @@ def find_lock_of_texts(
     return None
 
 
-def enter(folder: Path, ids: Sequence[str], texts: Sequence[str], columns: Sequence[str]) -> None:
-    """Enter the split of a folder where every session of this user looks."""
+def enter(folder: Path, ids: Sequence[str], texts: Sequence[str], columns: Sequence[str]) -> bool:
+    """Enter the split of a folder where every session of this user looks; return whether it stands there."""
     stored = _read_split(folder)
-    if stored is not None:
-        split_registry.enter(folder, stored["test_ids"], dict(zip(ids, texts, strict=True)), columns)
+    texts_of = dict(zip(ids, texts, strict=True))
+    return stored is not None and split_registry.enter(folder, stored["test_ids"], texts_of, columns)
 
 
 def _labels_of(

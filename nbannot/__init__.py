@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from nbannot.running.sweep import sweep as sweep
     from nbannot.study.codebook import Codebook as Codebook
     from nbannot.study.config import RunConfig as RunConfig
+    from nbannot.study.personal_data import personal_data as personal_data
     from nbannot.study.questions import checkbox as checkbox
     from nbannot.study.questions import dropdown as dropdown
     from nbannot.study.questions import likert as likert
@@ -110,6 +111,7 @@ _PUBLIC = {
     "multiverse": "inference.multiverse",
     "NbannotError": "errors",
     "pivot": "record.views",
+    "personal_data": "study.personal_data",
     "plan": "running.plan",
     "prevalence": "inference.prevalence",
     "prompt_types": "asking.prompts",

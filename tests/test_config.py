@@ -111,6 +111,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "timeout_s": st.floats(0.001, 86_400),
     "budget": st.none() | amounts("calls", "tokens", "money", "minutes", "kwh"),
     "prices": st.none() | amounts("input", "output"),
+    "local_only": st.booleans(),
+    "allowed_hosts": st.none() | st.lists(NAMES, min_size=1, max_size=3).map(tuple),
     "country_iso_code": st.none() | st.sampled_from(["DEU", "FRA", "USA"]),
     "output_root": WORDS,
     "task_root": st.none() | WORDS,
@@ -131,8 +133,8 @@ def test_every_setting_is_known_in_all_places() -> None:
     unnamed = {name for name, s in SETTINGS.items() if s.decides and not s.short}
     assert unnamed == {"model", "prompt_type", "repeat"}
     assert {name for name, s in SETTINGS.items() if not s.decides} == {
-        "threads", "max_parallel", "delivery", "batch_wait", "timeout_s", "budget", "prices", "country_iso_code",
-        "output_root", "task_root", "cluster", "weights",
+        "threads", "max_parallel", "delivery", "batch_wait", "timeout_s", "budget", "prices", "local_only",
+        "allowed_hosts", "country_iso_code", "output_root", "task_root", "cluster", "weights",
     }  # fmt: skip
     assert RunConfig() == RunConfig.of() == RunConfig.from_toml("") == RunConfig.from_json("{}")
 

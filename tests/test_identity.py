@@ -63,6 +63,8 @@ WITHOUT = {
     "timeout_s": [5.0],
     "budget": [{"calls": 5}],
     "prices": [{"input": 1.0}],
+    "local_only": [True],
+    "allowed_hosts": [["gpu1"]],
     "country_iso_code": ["DEU"],
     "output_root": ["elsewhere"],
     "task_root": ["tasks"],

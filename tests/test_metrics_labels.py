@@ -358,7 +358,7 @@ def test_label_metrics_equal_scikit_learn(case):
             "recall_macro": sk.recall_score(human, model, average="macro", **average),
             "f1_macro": sk.f1_score(human, model, average="macro", **average),
             "f1_weighted": sk.f1_score(human, model, average="weighted", **average),
-            "cohen_kappa": sk.cohen_kappa_score(human, model, labels=range(k + 1), replace_undefined_by=NAN),
+            "cohen_kappa": sk.cohen_kappa_score(human, model, labels=range(k + 1)),
         }
         if len(used) > 1 and len(set(model)) > 1:
             expected["mcc"] = sk.matthews_corrcoef(human, model)
@@ -398,7 +398,7 @@ def test_alpha_and_rank_metrics_equal_krippendorff_scipy_and_scikit_learn(case):
         return
     one, two = (list(side) for side in zip(*pairs, strict=True))
     scale = range(1, k + 1)
-    whole = {"labels": scale, "replace_undefined_by": NAN}
+    whole = {"labels": scale}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         several = len(one) > 1

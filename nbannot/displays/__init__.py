@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nbannot.displays.cost_plots import costs_of as costs_of
     from nbannot.displays.cost_plots import tradeoff as tradeoff
     from nbannot.displays.findings import finding as finding
+    from nbannot.displays.plans import personal_data_card as personal_data_card
     from nbannot.displays.plans import plan_card as plan_card
     from nbannot.displays.plans import plans_card as plans_card
     from nbannot.displays.plots import forest as forest
@@ -65,6 +66,7 @@ _HOME = {
     "likert_view": "displays.views",
     "metric_table": "displays.tables",
     "one_text": "displays.single_text",
+    "personal_data_card": "displays.plans",
     "plan_card": "displays.plans",
     "plans_card": "displays.plans",
     "progress": "displays.progress_line",

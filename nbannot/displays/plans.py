@@ -9,14 +9,18 @@ from nbannot.displays.cards import settings_line
 from nbannot.models.batch_offers import READ
 from nbannot.models.registry import key_goes
 from nbannot.page.blocks import Block, Cell, Facts, Fold, Grid, Heading, Para, Row, Verbatim
-from nbannot.page.digits import NONE, count, duration
+from nbannot.page.digits import NONE, count, duration, money
 from nbannot.page.fragment import Fragment
 from nbannot.report.words import plural, setting_text, where_texts_go
+from nbannot.study.personal_data import plural_of
 
 if TYPE_CHECKING:
+    from nbannot.models.prices import Prices
     from nbannot.running.plan import Plan, Plans
+    from nbannot.study.personal_data import PersonalData
 
 PROMPTS_ON_A_CARD = 8
+TEXTS_ON_A_CARD = 20
 STATES = {
     "new": "new: nothing has been asked yet",
     "complete": "complete: the same call returns it without asking anything",
@@ -47,10 +51,16 @@ def plan_card(plan: Plan) -> Fragment:
                 *(
                     []
                     if plan.money_at_most is None
-                    else [("money", money_words(plan.money, plan.money_at_most))]
+                    else [
+                        (
+                            "money",
+                            f"{money_words(plan.money, plan.money_at_most, plan.prices)}{_source(plan)}",
+                        )
+                    ]
                 ),
                 *([("as a batch", words)] if (words := batch_words(plan)) else []),
                 ("texts go", where_texts_go(where)),
+                *([("personal data", design.personal_data)] if design.personal_data else []),
                 *([("key", key)] if (key := key_goes(config)) else []),
                 ("settings", settings_line(config.to_dict())),
                 ("state", STATES.get(plan.state, plan.state)),
@@ -107,6 +117,26 @@ def plans_card(plans: Plans) -> Fragment:
     return Fragment.of([*blocks, *(Para(words, "notice") for words in reasons)])
 
 
+def personal_data_card(data: PersonalData) -> Fragment:
+    """Return what looks like personal data: how many of which kind, and in which texts; never the data themselves."""
+    rows: list[Row] = [
+        [text_id, ", ".join(f"{n:,} {plural_of(kind, n)}" for kind, n in kinds.items())]
+        for text_id, kinds in list(data.by_text.items())[:TEXTS_ON_A_CARD]
+    ]
+    left = len(data.by_text) - len(rows)
+    return Fragment.of(
+        [
+            Heading("Personal data", 1, f"{plural(data.n_texts, 'text')} looked at on this machine"),
+            Para(
+                data.words
+                or "Nothing that has the shape of personal data. Names and addresses are not looked for."
+            ),
+            *([Grid(["text", "seems to hold"], rows, "ll")] if rows else []),
+            *([Para(f"… and {plural(left, 'more text', 'more texts')}.", "quiet")] if left else []),
+        ]
+    )
+
+
 SUMMED = ("calls_at_least", "calls_at_most", "input_tokens", "seconds", "money", "money_at_most")
 
 
@@ -123,15 +153,21 @@ def _paid(about: float | None, at_most: float | None) -> list[str]:
     return [NONE if value is None else f"{value:.4g}" for value in (about, at_most)]
 
 
-def money_words(about: float | None, at_most: float) -> str:
+def money_words(about: float | None, at_most: float, prices: Prices | None = None) -> str:
     """Return what a run costs, in the unit of the prices: an estimate where there is one, and the bound.
 
     >>> money_words(0.12, 1.5), money_words(None, 1.5)
-    ('about 0.12; at most 1.5', 'at most 1.5; a pilot says about how much')
+    ('about 0.12; at most 1.50', 'at most 1.50; a pilot says about how much')
     """
-    if about is None:
-        return f"at most {at_most:.4g}; a pilot says about how much"
-    return f"about {about:.4g}; at most {at_most:.4g}"
+    currency = prices.currency if prices else ""
+    most = f"at most {money(at_most, currency)}"
+    return (
+        f"{most}; a pilot says about how much" if about is None else f"about {money(about, currency)}; {most}"
+    )
+
+
+def _source(plan: Plan) -> str:
+    return f" ({plan.prices.source})" if plan.prices is not None and plan.prices.currency else ""
 
 
 def batch_words(plan: Plan) -> str:

@@ -11,6 +11,7 @@ from nbannot.asking.decisions import CLOSED, DECIDED, Reading, compose_questions
 from nbannot.asking.option_order import in_order
 from nbannot.asking.prompts import Prompt, PromptType, compose, compose_apart, reply_options
 from nbannot.asking.request_reply import AnswerMode
+from nbannot.models.prices import Prices
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
 from nbannot.study.field import Field
@@ -38,6 +39,8 @@ class Job:
         How probabilities become labels.
     unasked
         column -> why a field is not asked of any text.
+    prices
+        What the model's tokens cost; ``None`` where that is not known.
     """
 
     codebook: Codebook
@@ -55,6 +58,7 @@ class Job:
     together: bool = False
     reading: Reading = field(default_factory=Reading)
     unasked: Mapping[str, str] = field(default_factory=dict)
+    prices: Prices | None = None
 
     @property
     def fields(self) -> tuple[Field, ...]:

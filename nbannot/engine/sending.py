@@ -215,14 +215,12 @@ class Sender:
 
     def spent(self) -> dict[str, float]:
         """Return what this session has used of everything that a budget can limit; kWh, slow to measure, if it does."""
-        tally, prices = self.ledger.tally, self.job.config.prices or {}
+        tally, prices = self.ledger.tally, self.job.prices
         tokens = [(t or 0) - (b or 0) for t, b in zip(_tokens(tally), self._tokens_before, strict=True)]
         return {
             "calls": self.progress.calls + self.progress.in_flight,
             "tokens": sum(tokens),
-            "money": sum(
-                n * prices.get(name, 0.0) / 1e6 for n, name in zip(tokens, ("input", "output"), strict=True)
-            ),
+            "money": prices.of(*tokens) if prices else 0.0,
             "minutes": self.progress.elapsed_s / 60,
             "kwh": self.kwh() if "kwh" in (self.job.config.budget or {}) else 0.0,
         }

@@ -70,6 +70,11 @@ class DecideModel:
         return self._inner.capabilities
 
     @property
+    def address(self) -> str | None:
+        """Where the server is; ``None`` in this process."""
+        return getattr(self._inner, "address", None)
+
+    @property
     def key(self) -> Any:
         """Which key goes to the server (`nbannot.models.keys.KeyChoice`); ``None`` in this process."""
         return getattr(self._inner, "key", None)

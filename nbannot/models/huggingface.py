@@ -33,6 +33,7 @@ INFO_TIMEOUT_S = 20.0
 ARGUMENTS = ("max_tokens", "temperature", "top_p", "seed", "response_format")
 """What the library has an argument for; other parameters go along as they are."""
 
+ROUTER = "https://router.huggingface.co"
 NAME_PARTS = ("provider", "bill_to")
 
 
@@ -76,9 +77,10 @@ class HuggingFaceModel:
         self._options = _read_options(name, query)
         if not self.model and not base_url:
             raise ModelError('a model of the Hub needs a name.\n  Type model = "hf/<owner>/<model>".')
-        self.address = checked_address(base_url, "base_url") if base_url else None
+        self.address = checked_address(base_url, "base_url") if base_url else ROUTER
+        self._by_router = not base_url
         self._pool: Pool | None = None
-        if self.address is not None:
+        if not self._by_router:
             self.key = key_for(self.address, OWN_KEY, "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
             self._pool = Pool(_with_version(self.address), key=self.key.key, timeout_s=timeout_s)
         else:
@@ -86,7 +88,7 @@ class HuggingFaceModel:
         self.parallel = min(parallel_for(max_parallel), MOST_PARALLEL)
         self._context_size = context_size
         self._timeout_s = timeout_s
-        self._dialect = Dialect(schema_as_value=self.address is not None)
+        self._dialect = Dialect(schema_as_value=not self._by_router)
         self._client: Any = None
         self._info: ModelInfo | None = None
 
@@ -109,17 +111,17 @@ class HuggingFaceModel:
 
     def _described(self) -> ModelInfo:
         provider = self._options.get("provider", "auto")
-        local = self.address is not None and is_loopback(self.address)
+        local = is_loopback(self.address)
         details: dict[str, Any] = {}
         notes: tuple[str, ...] = ()
-        if self.address is None:
+        if self._by_router:
             details = {"provider": provider, **self._hub_details(provider)}
             notes = ("Texts go to an inference provider of Hugging Face.",)
         return ModelInfo(
             name=self.name,
             backend="hf",
             context_size=self._context_size,
-            endpoint=self.address or "https://router.huggingface.co",
+            endpoint=self.address,
             is_local=local,
             energy_measured=local,
             notes=notes,

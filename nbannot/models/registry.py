@@ -15,6 +15,7 @@ from nbannot.asking.request_reply import Model, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, NbannotError, listed, nearest
 from nbannot.models.batch_offers import Offer, offer_of
 from nbannot.models.keys import KeyChoice
+from nbannot.models.place import check_place
 from nbannot.study.config import RunConfig
 
 __all__ = ["Model", "ModelInfo", "Reply", "Request", "backends", "get_model", "split_name"]
@@ -80,6 +81,7 @@ def get_model(config: RunConfig, say: Callable[[str], None] | None = None) -> Mo
             f"the backend '{backend}' needs the package '{error.name}', which is not installed.\n"
             f'  pip install "nbannot[{backend}]"'
         ) from None
+    check_place(config, config.model, _places(model))
     return model
 
 
@@ -92,7 +94,22 @@ def batch_offer(config: RunConfig) -> Offer | None:
         model = get_model(config)
     except NbannotError:
         return None
-    return offer_of(getattr(model, "address", None)) if hasattr(model, "batches") else None
+    return offer_of(next(iter(_places(model)), None)) if hasattr(model, "batches") else None
+
+
+def _places(model: Model) -> list[str]:
+    """Return where a model's servers are, as far as it is known before it is asked; none for one in this process."""
+    address = getattr(model, "address", None)
+    return [address] if address else []
+
+
+def address_of(config: RunConfig) -> str | None:
+    """Return where a model's server is, as far as it is known without contacting it."""
+    try:
+        model = get_model(config)
+    except NbannotError:
+        return config.base_url
+    return next(iter(_places(model)), config.base_url)
 
 
 def key_goes(config: RunConfig) -> str:

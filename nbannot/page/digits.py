@@ -117,6 +117,15 @@ def _scaled(value: float, units: tuple[tuple[float, str], ...]) -> str:
     return f"{value / factor:.3g} {unit}"
 
 
+def money(amount: float, currency: str = "") -> str:
+    """Return an amount of money: whole cents from 1 on, two figures below; no currency where none is known.
+
+    >>> money(12.3456, "US$"), money(0.0421, "US$"), money(0.0, "US$"), money(1.5)
+    ('US$12.35', 'US$0.042', 'US$0', '1.50')
+    """
+    return f"{currency}{amount:,.2f}" if amount >= 0.995 else f"{currency}{amount:.2g}"
+
+
 def energy(kwh: float) -> str:
     """Return an energy in the unit that suits it.
 

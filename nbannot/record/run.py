@@ -13,6 +13,7 @@ from nbannot.engine import energy
 from nbannot.engine.job import Outcome, Progress
 from nbannot.errors import NbannotError, RunError, ScoringError
 from nbannot.models.batch_offers import offer_of
+from nbannot.models.prices import stored_prices
 from nbannot.page.blocks import Grid
 from nbannot.page.latex import tables_latex
 from nbannot.page.shown import Shown, show
@@ -168,10 +169,20 @@ class Run(Scored, Shown):
 
     @property
     def cost(self) -> float | None:
-        """What the tokens of the run cost at its prices; ``None`` where that is not known."""
-        prices = settings_in(self.config).get("prices")
-        endpoint = (self.config.get("model_info") or {}).get("endpoint")
-        return _cost(prices, read_json(self.folder / folder.CHARS), endpoint)
+        """What the tokens cost, in the unit of the prices; ``None`` where tokens or prices are not known.
+
+        Those that came in a batch cost what the provider says of its batches, or as much as any where that is unknown.
+        """
+        prices, chars = stored_prices(self.config), read_json(self.folder / folder.CHARS)
+        sent, written = chars.get("input_tokens"), chars.get("output_tokens")
+        if prices is None or (sent is None and prices.input) or (written is None and prices.output):
+            return None
+        in_batches = chars.get("batch_input_tokens") or 0, chars.get("batch_output_tokens") or 0
+        share = offer_of((self.config.get("model_info") or {}).get("endpoint")).price
+        # What was read from a cache within a batch is not taken off twice.
+        cached = max(0, (chars.get("cached_tokens") or 0) - in_batches[0])
+        every = prices.of(sent or 0, written or 0, cached, chars.get("cache_write_tokens") or 0)
+        return every - (0.0 if share is None else 1 - share) * prices.of(*in_batches)
 
     def table_row(self) -> dict[str, Any]:
         """Return the run's row of the runs table."""
@@ -271,23 +282,6 @@ class Run(Scored, Shown):
 
     def __repr__(self) -> str:
         return f"<Run {self.run_id} of '{self.task.name}': {self.model_id}, {self.status}>"
-
-
-def _cost(
-    prices: Mapping[str, float] | None, chars: Mapping[str, Any], endpoint: str | None = None
-) -> float | None:
-    """Return what the tokens of a run cost at its prices per million; ``None`` where either is not known.
-
-    Those that came in a batch cost what the provider says of its batches, or as much as any where that is not known.
-    """
-    if not prices or any(chars.get(f"{side}_tokens") is None for side in prices):
-        return None
-    share = offer_of(endpoint).price
-    off = 1 - (1.0 if share is None else share)
-    tokens = {
-        side: chars[f"{side}_tokens"] - off * (chars.get(f"batch_{side}_tokens") or 0) for side in prices
-    }
-    return float(sum(tokens[side] * price / 1e6 for side, price in prices.items()))
 
 
 def load_run(place: str | Path, *, task: Task | None = None) -> Run:

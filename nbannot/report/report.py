@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from nbannot.models.prices import stored_prices
 from nbannot.page.blocks import Block, Bullets, Facts, Heading, Para, Section, page_text
-from nbannot.page.digits import count, duration, emissions, energy
+from nbannot.page.digits import count, duration, emissions, energy, money
 from nbannot.record import folder
 from nbannot.report.fields import field_section
 from nbannot.report.headline import NO_BANDS, Band, look_blocks, more_labels, verdict, without_any_answer
@@ -174,6 +175,18 @@ def cost_facts(run: Run) -> list[tuple[str, str]]:
         used = f"{used} ({words})"
     return [
         ("texts went", where_texts_went(run.config.get("model_info") or {})),
+        *((("personal data", words),) if (words := str(run.config.get("personal_data") or "")) else ()),
         ("time", calls),
+        *_money(run),
         ("energy", used),
     ]
+
+
+def _money(run: Run) -> list[tuple[str, str]]:
+    """Return what the tokens cost and by which prices; nothing where that is not known."""
+    prices, cost = stored_prices(run.config), run.cost
+    return (
+        []
+        if prices is None or cost is None
+        else [("money", f"{money(cost, prices.currency)} ({prices.source})")]
+    )

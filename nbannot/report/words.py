@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nbannot.asking.applies import NOT_REACHED
+from nbannot.models.addresses import is_loopback
+from nbannot.models.place import operator_of
 from nbannot.page.digits import count
 from nbannot.study.settings import DEFAULTS, SETTINGS
 
@@ -231,10 +233,15 @@ def where_texts_go(info: Mapping[str, Any]) -> str:
 
 
 def _destination(info: Mapping[str, Any], here: str) -> str:
+    if isinstance(writer := (info.get("details") or {}).get("text_model"), Mapping):
+        place = str(info.get("endpoint") or "")  # `is_local` of a pair is about both
+        first = _destination({"endpoint": place, "is_local": not place or is_loopback(place)}, here)
+        return f"{first}; for textbox and span fields: {_destination(writer, here)}"
     endpoint, local = info.get("endpoint"), info.get("is_local", True)
     if not endpoint:
         return here if local else "to another machine, which did not say where it is"
-    return f"{endpoint} ({'on this machine' if local else 'another machine'})"
+    who = operator_of(endpoint) if not local else ""
+    return f"{endpoint} ({'on this machine' if local else who or 'another machine'})"
 
 
 def state_of(run: Run) -> tuple[str, str]:

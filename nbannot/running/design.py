@@ -15,8 +15,10 @@ from nbannot.asking.decisions import CLOSED, DECIDED, Reading
 from nbannot.asking.request_reply import AnswerMode, Model, ModelInfo
 from nbannot.engine.job import Job, group_apart, group_fields, prompt_for
 from nbannot.errors import ConfigError, TaskError, listed
-from nbannot.models.addresses import served_from
+from nbannot.models.addresses import is_loopback, served_from
 from nbannot.models.pair import Pair
+from nbannot.models.place import check_place
+from nbannot.models.prices import prices_of
 from nbannot.models.registry import get_model, split_name
 from nbannot.models.together import Together
 from nbannot.record import tables
@@ -24,6 +26,7 @@ from nbannot.record.folder import METRICS
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
 from nbannot.study.field import Field
+from nbannot.study.personal_data import personal_data
 from nbannot.study.settings import DEFAULTS, SETTINGS
 from nbannot.study.task import Task
 from nbannot.study.task_sources import load_task
@@ -51,6 +54,11 @@ class Design:
     def data_hash(self) -> str:
         """SHA-256 of ids, texts and metadata that are sent."""
         return self.task.data_hash(self.config.metadata_columns or ())
+
+    @cached_property
+    def personal_data(self) -> str:
+        """What looks like personal data in the texts that would leave this machine, in words; "" if none would."""
+        return "" if self.info.is_local else personal_data(self.task).words
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -252,6 +260,10 @@ def design(
         model = Pair(model, _writer(config, say))
     _check_delivery(config, model)
     info = _written_only(config) if config.delivery == "file" else model.info()
+    if config.delivery != "file":
+        for one in (model.decider, model.writer) if isinstance(model, Pair) else (model,):
+            about = one.info()
+            check_place(config, about.full_name, [] if about.is_local else [_outside(about)])
     mode, calibrated = _answering(config, kind, model, info, fields)
     together = mode == "score" and not decides and config.fields_per_query != "one"
     if together and config.delivery != "now":
@@ -294,9 +306,15 @@ def design(
         unasked={f.column: NOT_DECIDED for f in fields if f.type not in DECIDED} if not writes else {},
         code=prompts.text_code(task.texts, texts if config.metadata_columns else ()),
         max_tokens=config.max_tokens or _reply_tokens(model, reasons=kind.reasons or bool(config.reasoning)),
+        prices=None if isinstance(model, Pair) and not config.prices else prices_of(config, info),
     )
     wording = [prompt_for(job, group) for group in job.groups]
     return Design(chosen, task, config, info, job, prompts.prompt_hash(kind, wording)), model
+
+
+def _outside(info: ModelInfo) -> str | None:
+    """Return where a model is that is not on this machine; ``None`` for one that a server here reaches elsewhere."""
+    return None if info.endpoint and is_loopback(info.endpoint) else info.endpoint
 
 
 def _name_fault(name: str, output_root: str) -> ConfigError | TaskError | None:

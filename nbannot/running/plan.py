@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack, overload
 from nbannot.asking.request_reply import AnswerMode, Message, ModelInfo, Reply, Request
 from nbannot.engine.job import prompt_for
 from nbannot.errors import ModelError
+from nbannot.models.addresses import is_loopback
 from nbannot.models.batch_offers import Offer
-from nbannot.models.registry import backends, batch_offer, get_model, split_name
+from nbannot.models.prices import Prices
+from nbannot.models.registry import address_of, backends, batch_offer, get_model, split_name
 from nbannot.page.shown import Shown
 from nbannot.record import folder
 from nbannot.record.run import COMPLETE
@@ -49,7 +51,8 @@ class Plan(Shown):
     seconds
         About, from the same source; ``None`` if there is none.
     money
-        About, from input and output tokens and the setting `prices`; ``None`` without prices or output tokens.
+        About, from input and output tokens and the setting `prices`, else the provider's list price; ``None`` where
+        no price or no output tokens are known.
     money_at_most
         The bound that belongs to the bounds of the tokens; ``None`` without prices.
     offer
@@ -94,6 +97,11 @@ class Plan(Shown):
         return self.design.run_id
 
     @property
+    def prices(self) -> Prices | None:
+        """What the model's tokens cost, and where that is from; ``None`` where it is not known."""
+        return self.design.job.prices
+
+    @property
     def state(self) -> str:
         """What is there already: "new", "complete" or "can be continued"."""
         stored = read_json(self.design.folder / folder.CONFIG)
@@ -136,6 +144,9 @@ class Plans(Shown, Sequence[Plan]):
     def total(self, name: str) -> float | None:
         """Return the sum of a number over all runs; ``None`` where it is not known for one of them."""
         once = {plan.run_id: getattr(plan, name) for plan in self.plans}.values()
+        units = {plan.prices.currency for plan in self.plans if plan.prices is not None}
+        if name in ("money", "money_at_most") and len(units) > 1:
+            return None
         return None if None in once else sum(once)
 
     def frame(self) -> Frame:
@@ -225,8 +236,10 @@ def _plan_of(whole: Task, chosen: Design, unreached: str, pilot: int) -> Plan:
         output_tokens=tokens[1],
         input_tokens_at_most=left.input_tokens_at_most,
         output_tokens_at_most=left.output_tokens_at_most,
-        money=None if tokens[1] is None else _money(config, tokens[0], tokens[1]),
-        money_at_most=_money(config, left.input_tokens_at_most, left.output_tokens_at_most),
+        money=None if tokens[1] is None else _money(job.prices, tokens[0], tokens[1]),
+        money_at_most=None
+        if job.prices is None
+        else job.prices.at_most(left.input_tokens_at_most, left.output_tokens_at_most),
         pilot_texts=pilot,
         first_messages={
             "+".join(f.column for f in group): [{"role": "user", "content": prompt.about(job.texts[0])}]
@@ -243,11 +256,8 @@ def plan_all(task: Any, configs: Sequence[RunConfig], *, codebook: Any = None, p
     return Plans(tuple(plan(whole, config, pilot=pilot) for config in configs))
 
 
-def _money(config: RunConfig, input_tokens: int, output_tokens: int) -> float | None:
-    prices = config.prices
-    if not prices:
-        return None
-    return (input_tokens * prices.get("input", 0.0) + output_tokens * prices.get("output", 0.0)) / 1e6
+def _money(prices: Prices | None, input_tokens: int, output_tokens: int) -> float | None:
+    return None if prices is None else prices.of(input_tokens, output_tokens)
 
 
 def _designed(whole: Task, config: RunConfig, *, must_answer: bool) -> tuple[Design, str]:
@@ -274,7 +284,9 @@ def _asks_to_introduce_itself(config: RunConfig) -> bool:
 
 def _stand_in(config: RunConfig) -> _Unreached:
     backend, name = split_name(config.model)
-    return _Unreached(ModelInfo(name, backend, endpoint=config.base_url, is_local=False), config)
+    address = address_of(config)
+    here = bool(address) and is_loopback(str(address))
+    return _Unreached(ModelInfo(name, backend, endpoint=address, is_local=here), config)
 
 
 class _Unreached:

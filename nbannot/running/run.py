@@ -41,6 +41,7 @@ from nbannot.study.task import Task
 from nbannot.tools.files import read_json, write_atomic, write_json
 from nbannot.tools.imports import load_aside
 
+REPLACE_IT = "Take them out first, or take a model on this machine."
 PACKAGES = ("aiohttp", "codecarbon", "huggingface_hub", "krippendorff", "numpy", "pandas", "polars", "scikit-learn",
             "scipy", "sparrow-decider", "xllamacpp")  # fmt: skip
 
@@ -225,6 +226,8 @@ def _work(
     if say:
         for line in plan.info.notes:
             say(line)
+        if plan.personal_data:
+            say(f"{plan.personal_data} {REPLACE_IT}")
         if plan.job.unasked:
             say(f"{listed(plan.job.unasked)}: not asked; {NOT_DECIDED}.")
     meter = energy.Meter(plan.config.country_iso_code)
@@ -417,6 +420,8 @@ def _config(plan: Design, status: str) -> dict[str, Any]:
         "backend": info.backend,
         "server_version": info.server,
         "energy": _energy_words(plan),
+        **({"personal_data": plan.personal_data} if plan.personal_data else {}),
+        **({"prices_used": plan.job.prices.to_dict()} if plan.job.prices else {}),
         "nbannot_version": __version__,
         "packages": _versions(),
         "python": platform.python_version(),

@@ -304,6 +304,20 @@ class SettingFields:
         optional=True,
         table=True,
     )
+    local_only: bool = setting(
+        False,
+        truth,
+        "refuse every model whose server is neither this machine nor one of `allowed_hosts` (for everybody on a "
+        "machine: `NBANNOT_LOCAL_ONLY=1`, which no setting undoes)",
+        decides=False,
+    )
+    allowed_hosts: tuple[str, ...] | None = setting(
+        None,
+        words,
+        "hosts that `local_only` allows, e.g. `gpu1` or `*.example.edu` (also `NBANNOT_ALLOWED_HOSTS`)",
+        decides=False,
+        optional=True,
+    )
     country_iso_code: str | None = setting(
         None,
         country,

@@ -124,9 +124,9 @@ class Forecast:
         time = "no earlier run with this model, prompt and answer mode to estimate from"
         if self.seconds is not None:
             time = f"about {duration(self.seconds)}, as in the last run of this kind"
-        money = "unknown: no prices; set prices to see it"
+        money = "unknown: no price of this model is known; set prices to see it"
         if self.money_at_most is not None:
-            money = money_words(self.money, self.money_at_most)
+            money = money_words(self.money, self.money_at_most, self.first.prices if self.first else None)
         pairs = [
             ("calls", f"{runs}{calls} calls, about {count(self.tokens)} tokens to be sent"),
             ("time", time),

@@ -1,0 +1,168 @@
+"""Personal data that a program can see in texts, looked for on this machine before anything is sent.
+
+E-mail addresses, telephone numbers (in international form, or behind a word such as "phone"), bank accounts, payment
+cards and numbers of identity of several countries: only what has a shape and, where it has one, a check digit. Names,
+addresses and everything else that tells who somebody is are not seen. It is advice, no proof that a text holds none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any, ClassVar
+
+from nbannot.errors import listed
+from nbannot.page.shown import Shown
+
+EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}(?![\w-])")
+TELEPHONE = re.compile(
+    r"\b(?:tel|telephone|phone|mobile|mob|cell|fax|telefon|handy|t[ée]l[ée]phone|t[ée]l|call)\b\W{0,3}"
+    r"(?:(?:no|nr|number|us|me|on|at|is)\b\W{0,3}){0,2}((?:\d[ ().\-/]{0,2}){6,14}\d)",
+    re.I,
+)
+"""A number as it is written within a country, behind a word that says what it is."""
+
+TWO_DIGITS = re.compile(r"\d\d")
+ACCOUNT = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{2,4}){3,8}(?![A-Za-z0-9])")
+CARD = re.compile(r"(?<![\d-])\d(?:[ -]?\d){12,18}(?![\d-])")
+IDENTITY = (
+    (re.compile(r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])"), "stdnum.us.ssn"),
+    (re.compile(r"(?<!\w)\d{6}[-+]\d{4}(?![\w-])"), "stdnum.se.personnummer"),
+    (re.compile(r"(?<!\w)\d{6}[-+A-FU-Y]\d{3}[0-9A-Z](?!\w)"), "stdnum.fi.hetu"),
+    (re.compile(r"(?<!\w)[A-Z]{6}\d{2}[A-Z]\d{2}[A-Z]\d{3}[A-Z](?!\w)"), "stdnum.it.codicefiscale"),
+    (re.compile(r"(?<!\w)[12] ?\d{2} ?\d{2} ?\d[0-9AB] ?\d{3} ?\d{3} ?\d{2}(?!\w)"), "stdnum.fr.nir"),
+    (re.compile(r"(?<!\w)\d{8}-?[A-Z](?!\w)"), "stdnum.es.dni"),
+)
+"""Numbers that identify a person, each with its check: United States, Sweden, Finland, Italy, France, Spain."""
+
+KINDS = ("e-mail address", "telephone number", "bank account", "payment card", "number of identity")
+MOST_NAMED = 3
+
+
+@dataclass(frozen=True, repr=False)
+class PersonalData(Shown):
+    """What was seen in which texts; the data themselves are not kept.
+
+    Attributes
+    ----------
+    n_texts
+        How many texts were looked at.
+    by_text
+        Id -> kind -> how many; only texts in which something was seen.
+    """
+
+    _display: ClassVar[str] = "personal_data_card"
+
+    n_texts: int
+    by_text: Mapping[str, Mapping[str, int]]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Kind -> how many in all texts, in the order of `KINDS`."""
+        every = {kind: sum(kinds.get(kind, 0) for kinds in self.by_text.values()) for kind in KINDS}
+        return {kind: n for kind, n in every.items() if n}
+
+    @property
+    def words(self) -> str:
+        """One sentence without the data themselves; "" where nothing was seen."""
+        if not self.by_text:
+            return ""
+        what = listed([f"{n:,} {plural_of(kind, n)}" for kind, n in self.counts.items()], len(KINDS))
+        ids = list(self.by_text)
+        return (
+            f"{len(ids):,} of {self.n_texts:,} texts seem to hold personal data: {what} "
+            f"({listed(ids, MOST_NAMED)}). Names and addresses are not looked for."
+        )
+
+    def __repr__(self) -> str:
+        return f"<PersonalData: {self.words or f'nothing seen in {self.n_texts:,} texts'}>"
+
+
+def plural_of(kind: str, n: int) -> str:
+    """Return the kind as it is named for so many.
+
+    >>> plural_of("e-mail address", 2), plural_of("number of identity", 2), plural_of("payment card", 1)
+    ('e-mail addresses', 'numbers of identity', 'payment card')
+    """
+    if n == 1:
+        return kind
+    first, of, rest = kind.partition(" of ")
+    return f"{first}{'es' if first.endswith('s') else 's'}{of}{rest}"
+
+
+def personal_data(texts: Any, ids: Sequence[str] | None = None) -> PersonalData:
+    """Look for personal data in texts, on this machine; nothing is sent and nothing found is kept.
+
+    Parameters
+    ----------
+    texts
+        A `Task`, or texts.
+    ids
+        The names of the texts; their positions from 1 on when left out.
+
+    Returns
+    -------
+    PersonalData
+        Which texts hold how many of which kind. It is advice: what has no shape of its own (names, places, jobs) is not
+        seen, and a number may only look like one.
+
+    Examples
+    --------
+    >>> personal_data(["Write to ada@example.org or +44 20 7946 0958.", "No."]).counts
+    {'e-mail address': 1, 'telephone number': 1}
+    """
+    if hasattr(texts, "texts") and hasattr(texts, "ids"):
+        texts, ids = texts.texts, texts.ids
+    texts = list(texts)
+    names = list(ids) if ids is not None else [str(n) for n in range(1, len(texts) + 1)]
+    seen = {name: kinds for name, text in zip(names, texts, strict=True) if (kinds := kinds_in(text))}
+    return PersonalData(len(texts), seen)
+
+
+def kinds_in(text: str) -> dict[str, int]:
+    """Return kind -> how many a text seems to hold; each stretch of the text counts once."""
+    every = {"e-mail address": sum(1 for _ in EMAIL.finditer(text)) if "@" in text else 0}
+    if TWO_DIGITS.search(text):
+        taken: list[tuple[int, int]] = []
+        for kind, places in (
+            ("bank account", _passing(ACCOUNT, "stdnum.iban", text)),
+            ("payment card", _passing(CARD, "stdnum.luhn", text)),
+            (
+                "number of identity",
+                (place for shape, check in IDENTITY for place in _passing(shape, check, text)),
+            ),
+            ("telephone number", _telephones(text)),
+        ):
+            for start, end in places:
+                if all(end <= a or b <= start for a, b in taken):
+                    taken.append((start, end))
+                    every[kind] = every.get(kind, 0) + 1
+    return {kind: every[kind] for kind in KINDS if every.get(kind)}
+
+
+def _passing(shape: re.Pattern[str], check: str, text: str) -> Iterable[tuple[int, int]]:
+    """Return where a text has something of a shape that its check lets pass."""
+    for match in shape.finditer(text):
+        if _check(check)(match[0]):
+            yield match.span()
+
+
+@cache
+def _check(module: str) -> Callable[[str], bool]:
+    valid = import_module(module).is_valid
+    if (
+        module == "stdnum.luhn"
+    ):  # every tenth number passes it: cards begin with the digits of their companies
+        return lambda number: number[0] in "3456" and valid(re.sub(r"\D", "", number))
+    return valid  # type: ignore[no-any-return]
+
+
+def _telephones(text: str) -> Iterable[tuple[int, int]]:
+    yield from (match.span(1) for match in TELEPHONE.finditer(text))
+    if "+" in text:
+        from phonenumbers import PhoneNumberMatcher
+
+        yield from ((match.start, match.end) for match in PhoneNumberMatcher(text, None))

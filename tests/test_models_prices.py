@@ -1,0 +1,111 @@
+"""What a run costs: the user's prices, else a provider's list price, else nothing that is made up."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from conftest import GATE, codebook_of, task_of
+from genai_prices import Usage, calc_price
+from scripted import Scripted, run_with, well
+
+import nbannot
+from nbannot.asking.request_reply import ModelInfo
+from nbannot.models.prices import list_prices
+
+OPENAI = "https://api.openai.com/v1"
+HOSTED = ModelInfo("gpt-4o-mini", "openai", endpoint=OPENAI, is_local=False, energy_measured=False)
+
+
+class Hosted(Scripted):
+    """A model of a provider, which counts its tokens."""
+
+    def info(self):
+        return HOSTED
+
+    async def ask(self, request):
+        return replace(await super().ask(request), input_tokens=2_000, output_tokens=500)
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("gpt-4o-mini", OPENAI),
+        ("claude-sonnet-4-5", "https://api.anthropic.com"),
+        ("mistral-small-latest", "https://api.mistral.ai/v1"),
+        ("llama-3.3-70b-versatile", "https://api.groq.com/openai/v1"),
+        ("gemini-2.5-flash", "https://generativelanguage.googleapis.com/v1beta/openai"),
+        ("deepseek-chat", "https://api.deepseek.com"),
+        ("meta-llama/llama-3.3-70b-instruct", "https://openrouter.ai/api/v1"),
+    ],
+)
+def test_a_list_price_is_what_the_table_makes_of_the_same_tokens(name, address):
+    price = list_prices(name, address)
+    made = calc_price(Usage(input_tokens=3_000, output_tokens=700), name, provider_api_url=address)
+    assert price.of(3_000, 700) == pytest.approx(float(made.total_price))
+    assert price.currency == "US$"
+    again = Usage(input_tokens=3_000, output_tokens=700, cache_read_tokens=2_000)
+    cached = calc_price(again, name, provider_api_url=address)
+    assert price.of(3_000, 700, cached=2_000) == pytest.approx(float(cached.total_price))
+    put = Usage(input_tokens=3_000, output_tokens=700, cache_write_tokens=2_000)
+    written = calc_price(put, name, provider_api_url=address)
+    assert price.of(3_000, 700, kept=2_000) == pytest.approx(float(written.total_price))
+    assert price.at_most(3_000, 700) >= price.of(3_000, 700, kept=2_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("gpt-4o-mini", "http://gpu1:8000/v1"),
+        ("gpt-4o-mini", "https://api.openai.com.example.org/v1"),
+        ("gpt-4o-mini", "https://mine.openai.azure.com/openai/deployments/gpt-4o-mini"),
+        ("a-model-that-nobody-has", OPENAI),
+        ("", OPENAI),
+        ("gpt-4o-mini", ""),
+    ],
+)
+def test_no_price_is_guessed(name, address):
+    assert list_prices(name, address) is None
+
+
+def test_a_batch_costs_what_is_published_for_batches():
+    assert list_prices("gpt-4o-mini", OPENAI, batch=True).input < list_prices("gpt-4o-mini", OPENAI).input
+    assert list_prices("llama-3.3-70b-versatile", "https://openrouter.ai/api/v1", batch=True) is None
+
+
+def test_money_in_plan_budget_card_table_and_report(tmp_path, with_model):
+    task = task_of(40, codebook_of(GATE))
+    price = list_prices(HOSTED.name, OPENAI)
+    each = price.of(2_000, 500)
+    with_model(Hosted(well))
+    plan = nbannot.plan(task, model="openai/gpt-4o-mini", output_root=str(tmp_path))
+    assert plan.money_at_most == pytest.approx(
+        price.at_most(plan.input_tokens_at_most, plan.output_tokens_at_most)
+    )
+    assert "US$" in str(plan)
+    assert "list price of OpenAI" in str(plan)
+    first = run_with(Hosted(well, parallel=1), with_model, task, tmp_path, budget={"money": 10.5 * each})
+    assert "the budget is spent: money" in first.config["stopped"]
+    assert first.coding.count()["ok"] == 11
+    assert first.cost == pytest.approx(11 * each)
+    whole = run_with(Hosted(well), with_model, task, tmp_path)
+    assert whole.cost == pytest.approx(40 * each)
+    assert nbannot.runs(task, output_root=tmp_path)["cost"].tolist() == [pytest.approx(40 * each)]
+    assert nbannot.load_run(whole.folder).cost == whole.cost
+    kept = json.loads((whole.folder / "config.json").read_text())["prices_used"]
+    assert (kept["input"], kept["currency"]) == (price.input, "US$")
+    for shown in (whole, whole.report()):
+        assert f"US${40 * each:.2g} (list price of OpenAI, table of genai-prices" in " ".join(
+            str(shown).split()
+        )
+
+
+def test_prices_of_the_user_come_first_and_have_no_currency_of_ours(tmp_path, with_model):
+    task = task_of(3, codebook_of(GATE))
+    run = run_with(Hosted(well), with_model, task, tmp_path, prices={"input": 1.0})
+    assert run.cost == pytest.approx(3 * 2_000 / 1e6)
+    assert "US$" not in str(run)
+    local = run_with(Scripted(well), with_model, task, tmp_path / "local")
+    assert local.cost is None
+    assert "money" not in str(local)

@@ -27,6 +27,9 @@ CONTEXT_TOKENS = re.compile(
     r"\d > (\d[\d,]*)\s*$|(?:limit|maximum) (?:of|is) (\d[\d,]*) tokens|model with (\d[\d,]*) maximum context",
     re.I,
 )
+TOKENS_A_MINUTE = re.compile(r"tokens per minute[^.]{0,20}: limit (\d[\d,]*), requested (\d[\d,]*)", re.I)
+"""More than a whole minute allows, the longest reply counted with the prompt (Groq, Cerebras)."""
+
 PROMPT_TOKENS = re.compile(
     r"(\d[\d,]*)(?: tokens)? (?:in|from|of) (?:the |your )?(?:input |text )?(?:messages?|prompt|inputs?)|"
     r"(?:request has|contains?(?: at least)?|prompt of|given:) (\d[\d,]*) (?:input |prompt |`?inputs`? )?tokens?|"
@@ -55,6 +58,10 @@ def room_left(words: str, request: Request) -> int | None:
     >>> room_left(words, Request(key="", messages=(), shared=0, schema={}, max_tokens=1024))
     994
     """
+    if minute := TOKENS_A_MINUTE.search(words):
+        most, wanted = (int(n.replace(",", "")[:12]) for n in minute.groups())
+        left = request.max_tokens - (wanted - most)
+        return left if LEAST_ROOM <= left < request.max_tokens else None
     context = CONTEXT_TOKENS.search(words)
     if context is None:
         return None
@@ -95,6 +102,14 @@ def failed_reply(exchange: Exchange) -> Reply:
     refusal = refusal_of(exchange)
     if refusal is not None:
         return refusal
+    inner = exchange.data.get("error")
+    if (
+        isinstance(inner, Mapping) and inner.get("code") == "json_validate_failed"
+    ):  # Groq: the answer itself is faulty
+        written = inner.get("failed_generation")
+        return Reply(
+            text=written if isinstance(written, str) else "", finish_reason="stop", seconds=exchange.seconds
+        )
     return context_reply(exchange) if is_too_long(exchange) else exchange.failed()
 
 

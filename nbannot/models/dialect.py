@@ -23,7 +23,7 @@ FORMATS = ("json_schema", "json_object", "text")
 """Ways of asking for JSON, the strictest first."""
 
 TOP_LOGPROBS = 20
-MAY_BE_DROPPED = ("seed", "temperature", "top_p", "top_k")
+MAY_BE_DROPPED = ("seed", "random_seed", "temperature", "top_p", "top_k")
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
 LESSONS = ("token_limit", "switch", "most_tokens")
 SWITCHES = ("chat_template_kwargs", "reasoning_effort")
@@ -131,6 +131,8 @@ class Dialect:
         Parameter -> the server's words when it refused it.
     most_tokens
         The longest reply that the server allows, where it has said so.
+    seed_name
+        What the server calls the seed.
     schema_as_value
         Whether the server is Hugging Face's own, which takes a schema as the ``value`` of ``json_object``.
     """
@@ -139,6 +141,7 @@ class Dialect:
     switch: str = "chat_template_kwargs"
     dropped: dict[str, str] = field(default_factory=dict)
     most_tokens: int | None = None
+    seed_name: str = "seed"
     schema_as_value: bool = False
     formats: Formats = field(default_factory=Formats)
     _bodies: Bodies = field(default_factory=Bodies)
@@ -149,7 +152,7 @@ class Dialect:
             "temperature": request.temperature,
             "top_p": request.top_p,
             "top_k": request.top_k,
-            "seed": request.seed,
+            self.seed_name: request.seed,
         }
         sent = {name: v for name, v in wanted.items() if v is not None and name not in self.dropped}
         if self.token_limit is not None:

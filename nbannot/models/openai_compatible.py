@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "https://api.openai.com/v1"
 ADDRESS_VARIABLE = "OPENAI_BASE_URL"
+MISTRAL = "api.mistral.ai"
+"""Where the seed has another name."""
+
 KEY_VARIABLES = (OWN_KEY, "OPENAI_API_KEY")
 INFO_TIMEOUT_S = 20.0
 CHAT = "/chat/completions"
@@ -91,6 +94,8 @@ class OpenAIModel:
         self._is_openai = urlsplit(self.address).hostname == urlsplit(DEFAULT_URL).hostname
         if self._is_openai:
             self.dialect = Dialect("max_completion_tokens", "reasoning_effort")
+        elif urlsplit(self.address).hostname == MISTRAL:
+            self.dialect = Dialect(seed_name="random_seed")
         else:
             self.dialect = Dialect()
         self._thought = False

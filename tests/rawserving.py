@@ -15,7 +15,7 @@ def said(content: str | None, finish: str | None = "stop") -> dict[str, Any]:
     return {
         "object": "chat.completion",
         "choices": [choice],
-        "usage": {"prompt_tokens": 9, "completion_tokens": 3},
+        "usage": {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12},
     }
 
 

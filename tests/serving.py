@@ -388,8 +388,19 @@ class Serving:
             )  # fmt: skip
             choice["logprobs"] = {"content": _logprobs(request.schema, scored)}
             message["content"] = scored.text
-        usage = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
-        return {"object": "chat.completion", "model": body["model"], "choices": [choice], "usage": usage}
+        usage = {
+            "prompt_tokens": tokens_in,
+            "completion_tokens": tokens_out,
+            "total_tokens": tokens_in + tokens_out,
+        }
+        return {
+            "id": "chatcmpl-1",
+            "created": 1_700_000_000,
+            "object": "chat.completion",
+            "model": body["model"],
+            "choices": [choice],
+            "usage": usage,
+        }
 
     # cheap answers: as little work as possible, so that a measurement measures the client
 

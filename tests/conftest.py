@@ -45,6 +45,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 os.environ["NBANNOT_DATA"] = tempfile.mkdtemp(prefix="nbannot-tests-")
+os.environ["NBANNOT_PREFIXES"] = "off"  # what one test lets a model read is not read by a later one
 
 
 @pytest.fixture(autouse=True)

@@ -21,13 +21,16 @@ from typing import Any
 
 import pytest
 
+import nbannot
 from nbannot.asking.request_reply import Message, Model, Reply, Request
 from nbannot.errors import ModelError
 from nbannot.models import weights
 from nbannot.models.local import DEMO_NOTICE, LocalModel
-from nbannot.models.local_engine import LOADED, Work, _missing_instructions
+from nbannot.models.local_engine import LOADED, Work
 from nbannot.models.local_port import States, remove_leftovers
 from nbannot.models.local_prompts import branchings, system_folded, transcript
+from nbannot.models.local_slots import KeptPrefixes
+from nbannot.models.local_start import _missing_instructions
 
 DIRECTIONS = ["positive", "negative", "mixed", "no clear sentiment", "not applicable"]
 FIELDS: dict[str, tuple[list[Any], dict[str, Any]]] = {
@@ -157,7 +160,7 @@ def test_processors_that_are_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyP
     cpuinfo.write_text("Features : asimd\n")
     assert _missing_instructions(str(cpuinfo)) == []
     assert _missing_instructions(str(tmp_path / "none")) == []
-    monkeypatch.setattr("nbannot.models.local_engine._missing_instructions", lambda: ["avx2"])
+    monkeypatch.setattr("nbannot.models.local_start._missing_instructions", lambda: ["avx2"])
     with pytest.raises(ModelError, match="This computer's processor lacks avx2, which local models need"):
         LocalModel().info()
 
@@ -541,6 +544,69 @@ def test_requests_at_once_are_done_one_after_another(
 
     for text, reply in zip(TEXTS, asyncio.run(together()), strict=True):
         assert reply.probabilities == expected["Direction", text]
+
+
+@pytest.mark.model
+def test_same_labels_several_texts_at_once_and_behind_beginnings_that_were_kept(
+    model: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from conftest import (  # not above: processes that read this file need none of it
+        GATE,
+        codebook_of,
+        task_of,
+    )
+    from scripted import calls
+
+    kept = tmp_path / "kept"
+    monkeypatch.setenv("NBANNOT_PREFIXES", str(kept))
+    task, runs = task_of(4, codebook_of(GATE)), []
+    same = {"model": "local", "threads": 2, "calibration": "none"}
+    for at_once, context in ((1, 700), (4, 700), (1, 690)):  # each with an engine of its own
+        root = str(tmp_path / f"{at_once}{context}")
+        runs += [nbannot.run(task, context_size=context, max_parallel=at_once, output_root=root, **same)]
+    one, four, later = (run.folder for run in runs)
+    assert runs[0].run_id == runs[1].run_id, "how many are read at once decides nothing"
+    for name in ("output.csv", "probabilities.parquet"):
+        assert (one / name).read_bytes() == (four / name).read_bytes() == (later / name).read_bytes()
+    assert runs[1].config["capabilities"]["read_at_once"] in (1, 4)
+    read = [sum(line["evaluated_tokens"] for line in calls(run)) for run in runs]
+    assert read[2] < read[0] - 50, "what is the same for every text was read before"
+    states = list(kept.iterdir())
+    assert len(states) == 2, "one for each way of reading, and none of a text"
+    assert {path.stat().st_mode & 0o077 for path in (kept, *states)} == {0}
+    state = states[0]
+    prefixes, (of, name, _) = KeptPrefixes("sha256:other", "0"), state.name.split("-")
+    assert not prefixes.fetch(name, tmp_path / "state"), "other weights"
+    prefixes._of = of
+    state.write_bytes(state.read_bytes()[:-1] + b"?")
+    assert not prefixes.fetch(name, tmp_path / "state"), "spoilt"
+    assert not state.exists()
+
+
+@pytest.mark.model
+def test_all_fields_behind_one_beginning_have_the_same_numbers_in_any_order(model: LocalModel) -> None:
+    """The text is read once; what one field is asked moves nothing of the next, and no text is kept behind it."""
+    before = "Questions: Direction, Balance, Intensity.\nAnswer as JSON. Judge only what it says.\n\nText:\n"
+
+    def about(field: str, text: str) -> Request:
+        content = f"{before}{text}\n\nAnswer to [{field}] alone.\n\nResponse:\n"
+        messages = ({"role": "user", "content": content},)
+        base = scored(field, text, messages=messages, shared=len(before))
+        return replace(base, shared_by_text=len(before) + len(text))
+
+    first = {(f, t): ask(model, about(f, t))[0] for t in TEXTS for f in FIELDS}
+    again = {(f, t): ask(model, about(f, t))[0] for f in reversed(FIELDS) for t in reversed(TEXTS)}
+    assert {asked: r.probabilities for asked, r in first.items()} == {
+        asked: r.probabilities for asked, r in again.items()
+    }
+    for text in TEXTS[1:]:
+        costs = [first[field, text].evaluated_tokens or 0 for field in FIELDS]
+        assert costs[0] > costs[1], "the text was read with the first field"
+        assert max(costs[1:]) < 30
+    assert model._engine is not None
+    states = len(os.listdir(model._engine._folder.name))
+    ask(model, about("Direction", "Another text."))
+    assert len(os.listdir(model._engine._folder.name)) <= states + 1
 
 
 @pytest.mark.model

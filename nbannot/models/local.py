@@ -25,7 +25,8 @@ from typing import Any
 from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
 from nbannot.models import weights
 from nbannot.models.gguf import Say, Weights, describe
-from nbannot.models.local_engine import LocalEngine, engine_version, loaded_engine
+from nbannot.models.local_engine import LocalEngine, loaded_engine
+from nbannot.models.local_start import engine_version
 
 DEMO_NOTICE = (
     "Embedded demo model (SmolLM2, 135 million parameters). It shows how the tool works; it is not an annotator. "
@@ -38,12 +39,13 @@ NO_TEMPLATE_NOTICE = (
 )
 CONTEXT_SIZE = 4096
 MOST_THREADS = 8
+MOST_AT_ONCE = 16
 
 
 class LocalModel:
     """A GGUF model in this process.
 
-    The weights stay loaded after `close`, so that the next run starts at once. One request is worked on at a time.
+    The weights stay loaded after `close`, so that the next run starts at once.
     `Reply.evaluated_tokens` counts the prompt tokens that were really computed, shared parts included when they are
     new; `Reply.input_tokens` the whole prompt; `Reply.output_tokens` the tokens of the answer.
 
@@ -58,13 +60,15 @@ class LocalModel:
         Longest prompt and answer together, in tokens; 4096 unless told, never more than the model was trained for.
     threads
         Number of CPU threads; all CPUs up to 8 unless told. The numbers do not depend on it.
+    max_parallel
+        How many requests are read at once, up to 16; one unless told. Worth it on a graphics card. The numbers do not
+        depend on it: where this model's would, which is tried when it is loaded, one is read after the other.
     seed
         For generation at a temperature above 0, where the request has none.
     say
         Told in a sentence what takes time.
     """
 
-    parallel = 1
     answer_modes: tuple[AnswerMode, ...] = ("score", "generate")
     reply_tokens = 128
 
@@ -74,17 +78,20 @@ class LocalModel:
         *,
         context_size: int | None = None,
         threads: int | None = None,
+        max_parallel: int | None = None,
         seed: int | None = None,
         say: Say | None = None,
         **_: Any,
     ) -> None:
         self.name = name
         self._context_size = context_size
+        self.parallel = min(max_parallel or 1, MOST_AT_ONCE)
         self._threads = threads or min(MOST_THREADS, _cpus())
         self._seed = seed
         self._say = say
         self._weights: Weights | None = None
         self._engine: LocalEngine | None = None
+        self._told: dict[str, Any] = {}
 
     def info(self) -> ModelInfo:
         """Return what the file says of itself; fetches it if need be, but does not load it.
@@ -115,6 +122,14 @@ class LocalModel:
             },
         )
 
+    @property
+    def capabilities(self) -> dict[str, Any]:
+        """How many requests are read at once, where more than one was asked for."""
+        if self.parallel == 1 or self._engine is None:
+            return self._told
+        self._told = {"read_at_once": self._engine.at_once}
+        return self._told
+
     async def open(self) -> None:
         """Load the weights, unless they still are.
 
@@ -129,6 +144,7 @@ class LocalModel:
     async def close(self) -> None:
         """Let go of the model; its weights stay loaded for the next run."""
         if self._engine is not None:
+            self._told = self.capabilities
             self._engine.users -= 1
             self._engine = None
 
@@ -165,7 +181,7 @@ class LocalModel:
     def _load(self) -> LocalEngine:
         engine_version()
         weights = self._found()
-        return loaded_engine(weights, self._context(weights), self._threads)
+        return loaded_engine(weights, self._context(weights), self._threads, self.parallel)
 
 
 def _notes(weights_file: Weights) -> tuple[str, ...]:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from http.client import HTTPException
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from nbannot.asking.request_reply import Reply, Request
-from nbannot.errors import ModelError
 from nbannot.models.gguf import Weights
 from nbannot.models.local_port import STATES_PREFIX, Completion, Port, ServerError, States, state_name
 from nbannot.models.local_prompts import (
@@ -30,9 +30,9 @@ from nbannot.models.local_prompts import (
     system_folded,
     transcript,
 )
+from nbannot.models.local_slots import KeptPrefixes, Slot
+from nbannot.models.local_start import engine_version, started
 
-INSTALL = 'pip install "nbannot[local]"'
-BATCH = 512
 LOADED_AT_ONCE = 2
 OPTION_BIAS = 100.0
 LEAST_SHARE = 1e-30
@@ -42,93 +42,30 @@ LOADED: OrderedDict[tuple[object, ...], LocalEngine] = OrderedDict()
 _LOADING = threading.Lock()
 
 
-def loaded_engine(weights: Weights, context_size: int, threads: int) -> LocalEngine:
+def loaded_engine(weights: Weights, context_size: int, threads: int, at_once: int = 1) -> LocalEngine:
     """Return the engine for these weights and settings, loaded once in a process; count one more user.
 
     At most `LOADED_AT_ONCE` engines that nobody uses are kept.
     """
-    key = (os.getpid(), weights.path, weights.digest, context_size, threads)
+    key = (os.getpid(), weights.path, weights.digest, context_size, threads, at_once)
     with _LOADING:
         engine = LOADED.get(key)
         if engine is None:
             idle = [known for known, other in LOADED.items() if other.users == 0]
             for known in idle[: len(LOADED) + 1 - LOADED_AT_ONCE]:
                 LOADED.pop(known).unload()
-            engine = LOADED[key] = LocalEngine(weights, context_size, threads)
+            engine = LOADED[key] = LocalEngine(weights, context_size, threads, at_once)
         LOADED.move_to_end(key)
         engine.users += 1
     return engine
 
 
-def engine_version() -> str:
-    """Return the version of xllamacpp.
-
-    Raises
-    ------
-    ModelError
-        If it is not installed, or this processor lacks instructions that it needs.
-    """
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        installed = version("xllamacpp")
-    except PackageNotFoundError:
-        raise ModelError(
-            "Local models need the package xllamacpp, which is not installed here.\n"
-            f"  Type: {INSTALL}\n"
-            '  Or use a model that needs nothing: model = "mock".'
-        ) from None
-    if missing := _missing_instructions():
-        raise ModelError(
-            f"This computer's processor lacks {', '.join(missing)}, which local models need.\n"
-            '  Use a model on a server, e.g. model = "ollama/<name>", or none: model = "mock".'
-        )
-    return installed
-
-
-def _missing_instructions(cpuinfo: str = "/proc/cpuinfo") -> list[str]:
-    """Return which instruction sets of the x86 builds are missing; unknown (empty) elsewhere than on Linux."""
-    try:
-        flags = re.search(r"^flags\s*:(.*)$", Path(cpuinfo).read_text("utf-8", "replace"), re.MULTILINE)
-    except OSError:
-        return []
-    return [name for name in ("avx2", "fma", "bmi2") if flags and name not in flags[1].split()]
-
-
-def _start(weights: Weights, context_size: int, threads: int, key: str, states: str) -> Any:
-    """Return a running xllamacpp server for one prompt at a time."""
-    os.environ.setdefault(
-        "OMP_WAIT_POLICY", "PASSIVE"
-    )  # read when the library is loaded: shared CPUs must not spin
-    import xllamacpp
-
-    settings = xllamacpp.CommonParams()
-    settings.model.path = weights.path
-    settings.n_ctx = context_size
-    settings.n_parallel = 1
-    settings.n_batch = settings.n_ubatch = BATCH
-    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
-    settings.swa_full = True
-    settings.ctx_shift = False
-    settings.warmup = False
-    settings.cache_ram_mib = 0
-    settings.slot_save_path = states + os.sep
-    settings.api_keys = [key]
-    settings.ui = False
-    settings.verbosity = -1
-    try:
-        return xllamacpp.Server(settings)
-    except RuntimeError as error:
-        size = f"{weights.size / 1e6:,.0f} MB"
-        raise ModelError(
-            f"The model '{weights.path}' ({size}) could not be loaded.\n"
-            "  The file may be cut short, of a kind this version does not know, or too large for the memory here.\n"
-            f"  Try a smaller context_size (now {context_size}), download it again, or use another .gguf file."
-        ) from error
-
-
 class StoppedError(Exception):
     """The request was cancelled."""
+
+
+class ReadAgainError(Exception):
+    """The model did not go on from what it held: it cannot forget a part of what it has read."""
 
 
 class TooLongError(Exception):
@@ -137,9 +74,10 @@ class TooLongError(Exception):
 
 @dataclass(slots=True)
 class Work:
-    """One request being worked on: whether to stop, and how many prompt tokens it has cost so far."""
+    """One request being worked on: whether to stop, where it is read, how many prompt tokens it has cost so far."""
 
     stop: threading.Event
+    slot: Slot | None = None
     evaluated_tokens: int = 0
 
 
@@ -156,29 +94,42 @@ class TokenisedPrompt:
         The whole prompt.
     cuts
         Numbers of tokens, rising.
+    lasting
+        How many tokens are instructions and codebook alone, and may be kept between sessions; 0 for none.
+    by_text
+        Whether the last cut is behind the text that the request is about.
     """
 
     body: Tokens
     tail: str
     tokens: Tokens
     cuts: tuple[int, ...]
+    lasting: int = 0
+    by_text: bool = False
 
 
 class LocalEngine:
-    """A loaded model. Its `worker` thread does one request at a time."""
+    """A loaded model. Each of its `worker` threads does one request at a time."""
 
-    def __init__(self, weights: Weights, context_size: int, threads: int) -> None:
+    def __init__(self, weights: Weights, context_size: int, threads: int, at_once: int = 1) -> None:
         self.users = 0
         self.context_size = context_size
-        self.worker = ThreadPoolExecutor(1, thread_name_prefix="nbannot-local")
         self._folder = tempfile.TemporaryDirectory(prefix=STATES_PREFIX, ignore_cleanup_errors=True)
         self._states = States(Path(self._folder.name))
         key = secrets.token_urlsafe(24)
-        self._server: Any = _start(weights, context_size, threads, key, self._folder.name)
+        self._server: Any = started(weights, context_size, threads, at_once, key, self._folder.name)
         self._port = Port(self._server.listening_address, key)
         self._tokens = lru_cache(1024)(self._port.tokens)
         self._has_template = weights.has_chat_template
         self._takes_system = self._port.takes_system_messages()
+        self._kept = KeptPrefixes(weights.digest, f"{engine_version()}|{at_once}")
+        self._goes_on = True
+        self._slots = [Slot(number) for number in range(at_once)]
+        self.at_once = at_once if at_once == 1 or self._same_in_company() else 1
+        self._free: SimpleQueue[Slot] = SimpleQueue()
+        for slot in self._slots[: self.at_once]:
+            self._free.put(slot)
+        self.worker = ThreadPoolExecutor(self.at_once, thread_name_prefix="nbannot-local")
         self._control = re.compile("|".join(map(re.escape, weights.control_tokens)) or r"(?!)")
 
     def unload(self) -> None:
@@ -190,11 +141,13 @@ class LocalEngine:
     def reply(self, request: Request, stop: threading.Event) -> Reply:
         """Return the reply to one request, whatever happens; called in the worker thread."""
         start = time.perf_counter()
-        work = Work(stop)
+        work = Work(stop, self._free.get())
         try:
             prompt = self._prompt(request)
-            scored = request.answer_mode == "score" and request.options
-            reply = self._score(request, prompt, work) if scored else self._generate(request, prompt, work)
+            try:
+                reply = self._answer(request, prompt, work)
+            except ReadAgainError:
+                reply = self._answer(request, prompt, work)
         except TooLongError as error:
             reply = Reply(error=f"text does not fit: {error}", finish_reason="context")
         except StoppedError:
@@ -203,10 +156,17 @@ class LocalEngine:
             reply = Reply(
                 error=f"the local model failed: {error or type(error).__name__}", finish_reason="error"
             )
+        finally:
+            if work.slot is not None:
+                self._free.put(work.slot)
         seconds = time.perf_counter() - start
         return replace(reply, evaluated_tokens=work.evaluated_tokens, seconds=seconds)
 
     # --- answering
+
+    def _answer(self, request: Request, prompt: TokenisedPrompt, work: Work) -> Reply:
+        scored = request.answer_mode == "score" and request.options
+        return self._score(request, prompt, work) if scored else self._generate(request, prompt, work)
 
     def _score(self, request: Request, prompt: TokenisedPrompt, work: Work) -> Reply:
         """Return the most probable option and the probability of each.
@@ -302,27 +262,61 @@ class LocalEngine:
     def _complete(self, tokens: Tokens, work: Work, **settings: Any) -> Completion:
         """Return what llama.cpp does with these tokens; stops within a batch or a token when told to."""
         done = Completion()
+        slot = self._slot(work)
+        trusted, cuts = slot.trusted, slot.cuts if settings.get("cache_prompt") else ()
+        slot.holds((), ())
 
         def take(chunk: dict[str, Any]) -> bool:
             done.add(chunk)
             return work.stop.is_set()
 
         if not work.stop.is_set():
-            payload = {"prompt": list(tokens), "stream": True, "return_progress": True, **settings}
+            payload = {
+                "prompt": list(tokens),
+                "id_slot": slot.number,
+                "stream": True,
+                "return_progress": True,
+                **settings,
+            }
             self._server.handle_completions(payload, take)
         work.evaluated_tokens += done.evaluated_tokens
         if work.stop.is_set():
             raise StoppedError
         if done.error:
             raise ServerError(done.error)
+        if trusted and done.evaluated_tokens > len(tokens) - trusted:
+            self._goes_on = False
+            raise ReadAgainError
+        slot.holds(tokens, tuple(cut for cut in cuts if cut <= len(tokens)))
         return done
+
+    def _slot(self, work: Work) -> Slot:
+        return work.slot if work.slot is not None else self._slots[0]
+
+    def _same_in_company(self) -> bool:
+        """Try whether prompts that are read together get the numbers that each gets alone, to the bit.
+
+        It depends on how the weights are stored and on the processor whether they do.
+        """
+        fox = "The quick brown fox jumps over the lazy dog while nine wizards play chess. "
+        words = self._tokens(fox * 4, True)
+        prompts = [words[: 7 + 13 * slot.number % (len(words) - 7)] for slot in self._slots]
+        candidates = list(dict.fromkeys(words))[:8]
+
+        def read(slot: Slot, tokens: Tokens) -> dict[int, float]:
+            return self._next(tokens, candidates, False, Work(threading.Event(), slot))
+
+        alone = [read(self._slots[0], tokens) for tokens in prompts]
+        with ThreadPoolExecutor(len(self._slots)) as company:
+            return list(company.map(read, self._slots, prompts)) == alone
 
     # --- prompts
 
     def _prompt(self, request: Request) -> TokenisedPrompt:
-        messages, shared = list(request.messages), request.shared
+        messages, shared, by_text = list(request.messages), request.shared, request.shared_by_text
         if not self._takes_system:
             messages, shared = system_folded(messages, shared)
+            by_text += shared - request.shared if by_text else 0
         text = self._port.templated(messages) if self._has_template else transcript(messages)
         places = message_places(text, messages)
         literal = [span for place in places for span in self._control_spellings(text, place)]
@@ -331,10 +325,14 @@ class LocalEngine:
         body = self._encoded(text[:split], literal) if split else ()
         tokens = body + self._tokens(text[split:], not body)
         cuts = []
-        for cut in cut_places(messages, places, shared):
+        for cut in cut_places(messages, places, shared, by_text):
             before = self._encoded(text[:cut], literal)
             cuts.append(len(common_start([before, tokens])))
-        return TokenisedPrompt(body, text[split:], tokens, tuple(sorted(set(cuts) - {0})))
+        alone = len(messages) == 1 or [message["role"] for message in messages[:-1]] == ["system"]
+        lasting = cuts[0] if cuts and alone and shared else 0
+        return TokenisedPrompt(
+            body, text[split:], tokens, tuple(sorted(set(cuts) - {0})), lasting, bool(by_text and places)
+        )
 
     def _control_spellings(self, text: str, place: tuple[int, int]) -> Iterator[tuple[int, int]]:
         """Yield where a message spells a control token, which must reach the model as plain text."""
@@ -359,24 +357,41 @@ class LocalEngine:
         The parts between the cuts are evaluated one by one, from the last cut whose state is saved.
         """
         cuts = [cut for cut in prompt.cuts if cut < len(tokens) and tokens[:cut] == prompt.tokens[:cut]]
-        reached = self._restored(tokens, cuts)
+        slot = self._slot(work)
+        reached = self._reached(tokens, cuts, prompt, slot)
         for number in range(reached, len(cuts)):
             self._complete(tokens[: cuts[number]], work, n_predict=0, cache_prompt=number > 0)
+            slot.holds(tokens[: cuts[number]], tuple(cuts[: number + 1]))
             if number >= len(cuts) - 2:
-                self._save(tokens, cuts[: number + 1])
+                self._save(tokens, cuts[: number + 1], prompt, slot)
         return bool(cuts)
 
-    def _restored(self, tokens: Tokens, cuts: list[int]) -> int:
-        """Put back the furthest saved state and return how many cuts it covers."""
+    def _reached(self, tokens: Tokens, cuts: list[int], prompt: TokenisedPrompt, slot: Slot) -> int:
+        """Return how many cuts the slot has behind it, having put back the furthest saved state if need be."""
         for number in range(len(cuts), 0, -1):
-            name = state_name(tokens, cuts[:number])
-            if self._states.has(name):
-                if self._port.state("restore", name).get("n_restored") == cuts[number - 1]:
+            name, cut = state_name(tokens, cuts[:number]), cuts[number - 1]
+            there = self._states.has(name)
+            if self._goes_on and slot.goes_on_from(tokens, cuts[:number]):
+                slot.trusted = cut
+                return number
+            if not there and cut == prompt.lasting and self._kept.fetch(name, self._states.path(name)):
+                self._states.keep(name, self._states.path(name).stat().st_size, whole=True)
+                there = self._states.has(name)
+            if there:
+                if self._port.state("restore", name, slot.number).get("n_restored") == cut:
+                    slot.holds(tokens[:cut], tuple(cuts[:number]))
                     return number
                 self._states.drop(name)
+                slot.holds((), ())
         return 0
 
-    def _save(self, tokens: Tokens, cuts: list[int]) -> None:
+    def _save(self, tokens: Tokens, cuts: list[int], prompt: TokenisedPrompt, slot: Slot) -> None:
         name = state_name(tokens, cuts)
-        saved = self._port.state("save", name)
+        saved = self._port.state("save", name, slot.number)
         self._states.keep(name, int(saved.get("n_written", 0)), whole=saved.get("n_saved") == cuts[-1])
+        if prompt.by_text and cuts[-1] == prompt.cuts[-1]:
+            if slot.about_a_text and slot.about_a_text != name:
+                self._states.drop(slot.about_a_text)
+            slot.about_a_text = name
+        elif cuts[-1] == prompt.lasting and self._states.has(name):
+            self._kept.keep(name, self._states.path(name))

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import shutil
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -73,10 +74,10 @@ class Port:
         """Whether the chat template has a place for a system message."""
         return bool(self._call("GET", "/props")["chat_template_caps"].get("supports_system_role", True))
 
-    def state(self, action: str, name: str) -> dict[str, Any]:
-        """Save or restore the state under a name; an empty answer means that it did not work."""
+    def state(self, action: str, name: str, slot: int = 0) -> dict[str, Any]:
+        """Save or restore the state of a slot under a name; an empty answer means that it did not work."""
         try:
-            return dict(self._call("POST", f"/slots/0?action={action}", {"filename": name}))
+            return dict(self._call("POST", f"/slots/{slot}?action={action}", {"filename": name}))
         except (ServerError, OSError, HTTPException):
             return {}
 
@@ -99,13 +100,19 @@ class States:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._sizes: OrderedDict[str, int] = OrderedDict()
+        self._lock = threading.RLock()
         remove_leftovers(folder.parent)
 
     def has(self, name: str) -> bool:
         """Whether the state is there; it then counts as used."""
-        if name in self._sizes:
-            self._sizes.move_to_end(name)
-        return name in self._sizes
+        with self._lock:
+            if name in self._sizes:
+                self._sizes.move_to_end(name)
+            return name in self._sizes
+
+    def path(self, name: str) -> Path:
+        """Return where a state is, or would be."""
+        return self._folder / name
 
     def keep(self, name: str, size: int, *, whole: bool) -> None:
         """Take in a file that was just written, unless it is not whole (full disk)."""
@@ -113,15 +120,17 @@ class States:
             on_disk = (self._folder / name).stat().st_size
         except OSError:
             on_disk = -1
-        self._sizes[name] = max(0, on_disk)
-        if not whole or size != on_disk:
-            self.drop(name)
-        while sum(self._sizes.values()) > STATES_BYTES and len(self._sizes) > 1:
-            self.drop(next(iter(self._sizes)))
+        with self._lock:
+            self._sizes[name] = max(0, on_disk)
+            if not whole or size != on_disk:
+                self.drop(name)
+            while sum(self._sizes.values()) > STATES_BYTES and len(self._sizes) > 1:
+                self.drop(next(iter(self._sizes)))
 
     def drop(self, name: str) -> None:
         """Forget a state and delete its file."""
-        self._sizes.pop(name, None)
+        with self._lock:
+            self._sizes.pop(name, None)
         with contextlib.suppress(OSError):
             (self._folder / name).unlink(missing_ok=True)
 

@@ -43,8 +43,10 @@ def message_places(text: str, messages: Sequence[Message]) -> list[tuple[int, in
     return places
 
 
-def cut_places(messages: Sequence[Message], places: Sequence[tuple[int, int]], shared: int) -> list[int]:
-    """Return where to cut the text: after each answer of the conversation, and where the shared part ends."""
+def cut_places(
+    messages: Sequence[Message], places: Sequence[tuple[int, int]], shared: int, shared_by_text: int = 0
+) -> list[int]:
+    """Return where to cut the text: after each answer, where the shared part ends, and where one text's does."""
     if not places:
         return []
     after_answers = [
@@ -53,7 +55,8 @@ def cut_places(messages: Sequence[Message], places: Sequence[tuple[int, int]], s
     last = messages[-1]["content"]
     stripped = len(last) - len(last.lstrip())
     start, end = places[-1]
-    return [*after_answers, min(end, start + max(0, shared - stripped))]
+    ends = [shared, shared_by_text] if shared_by_text else [shared]
+    return [*after_answers, *(min(end, start + max(0, length - stripped)) for length in ends)]
 
 
 def common_start(sequences: Sequence[Tokens]) -> Tokens:

@@ -16,6 +16,7 @@ import nbannot
 from nbannot.asking.decisions import Reading, compose_questions, decided, read_decisions, typed_questions
 from nbannot.asking.ledger_lines import read_lines
 from nbannot.asking.request_reply import Decision, ModelInfo, Question
+from nbannot.engine.energy import Meter
 from nbannot.errors import ConfigError, ModelError
 from nbannot.models import registry
 from nbannot.models.decide_wire import read_answer, read_answers
@@ -408,6 +409,23 @@ def test_open_questions_go_to_the_text_model_or_are_not_asked_and_say_why(tmp_pa
     }  # fmt: skip
     counts = json.loads((both.folder / "char_counts.json").read_text())["by_model"]
     assert (counts["decider-1.0"]["calls"], counts["mock"]["calls"]) == (4, 8)
+
+
+def test_the_energy_of_two_models_is_told_apart(tmp_path, monkeypatch):
+    """The decision model is asked first, conditional fields included; then the text model."""
+    monkeypatch.setattr(Meter, "kwh", lambda self: next(readings))
+    task = task_of(6, codebook_of(GATE, STANCE, QUOTE, {**MARKS, "condition": STANCE["condition"]}))
+    settings = {"model": "decide/sparrow", "text_model": "mock", "output_root": str(tmp_path)}
+    readings = iter([1.0, 1.5, 4.5])
+    run = nbannot.run(task, **settings)
+    asked = [record["columns"] for record in calls(run)]
+    texts = [number for number, columns in enumerate(asked) if columns[0] in ("S_Quote", "S_Marks")]
+    assert min(texts) == len(asked) - len(texts)
+    assert run.energy["by_model"] == {"decider": 0.5, "text_model": 3.0}
+    assert "text model 3" in str(run.report())
+    readings = iter([0.0, 0.25, 0.5])
+    again = nbannot.run(task, **settings, fresh=True)
+    assert again.energy["by_model"] == {"decider": 0.25, "text_model": 0.25}
 
 
 def test_threshold_and_scale_are_settings_and_part_of_the_run(tmp_path):

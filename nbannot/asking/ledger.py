@@ -40,8 +40,9 @@ class Tally:
     """What all calls of a run add up to, over every session: counts, characters, tokens, seconds.
 
     Tokens are ``None`` while no reply has told them. `served` counts the answers by what they say of the model and the
-    configuration that made them, `by_model` parts calls, tokens and seconds by what they say of the model. Calls that
-    came in a batch have no time of their own; they and their tokens are counted apart too.
+    configuration that made them, `by_model` parts calls, tokens and seconds by what they say of the model, and `energy`
+    the kWh of a decision model and a text model while each was asked. Calls that came in a batch have no time of their
+    own; they and their tokens are counted apart too.
     """
 
     calls: int = 0
@@ -62,6 +63,12 @@ class Tally:
     reasoned: bool = False
     served: Counter[tuple[str | None, str | None]] = field(default_factory=Counter)
     by_model: dict[str, dict[str, float]] = field(default_factory=dict)
+    energy: dict[str, float] = field(default_factory=dict)
+
+    def add_energy(self, note: Mapping[str, Any]) -> None:
+        """Add what a note says of energy, if it does."""
+        if "energy_kwh" in note:
+            self.energy[note["used_by"]] = self.energy.get(note["used_by"], 0.0) + note["energy_kwh"]
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Add one record of a call."""
@@ -149,6 +156,7 @@ class Ledger:
                 continue
             if "text_id" not in record:
                 self.notes.append(record)
+                self.tally.add_energy(record)
                 continue
             self.tally.add(record)
             if record.get("error") is not None:
@@ -255,6 +263,7 @@ class Ledger:
         if for_good:
             with contextlib.suppress(OSError):  # not every place can promise it
                 os.fsync(self._file)
+        self.tally.add_energy(content)
 
     def _shortened(self, request: Request) -> list[dict[str, str]]:
         messages: list[dict[str, str]] = [dict(message) for message in request.messages]

@@ -60,6 +60,8 @@ class Engine:
         self.digest: str | None = None
         kind = Sender if job.config.delivery == "now" else BatchSender
         self.sender = kind(job, model, ledger, progress, kwh)
+        self._asked: bool | None = None
+        self._used = 0.0
 
     async def run(self) -> None:
         """Ask everything that is not answered yet."""
@@ -79,6 +81,8 @@ class Engine:
                 for row in range(len(self.job.ids)):
                     await self._conversation(row, history)
         finally:
+            if self._asked is not None:
+                self.changes_model(None)
             self.digest = await self._digest_now()
             await self.model.close()
 
@@ -118,6 +122,16 @@ class Engine:
         except Exception:  # noqa: BLE001 - it is a question beside the work
             return None
         return digest
+
+    def changes_model(self, deciding: bool | None) -> None:
+        """Write down what the model that was asked so far has used, and go on with the other one, or with none."""
+        try:
+            used = self.sender.kwh()
+        except NbannotError:  # nothing is measured: the run says why
+            used = 0.0
+        if self._asked is not None and used > self._used:
+            self.ledger.note(energy_kwh=used - self._used, used_by="decider" if self._asked else "text_model")
+        self._asked, self._used = deciding, used
 
     # ---- one text -------------------------------------------------------------------------------------------------
 

@@ -39,6 +39,10 @@ class Sheet(Protocol):
         """Return the prompt for these fields."""
         ...
 
+    def changes_model(self, deciding: bool) -> None:
+        """Hear that from now on the decision model is asked, or the text model."""
+        ...
+
 
 class Schedule:
     """Which question goes next in `per_query`: ready ones, earliest question first, over all texts."""
@@ -60,6 +64,9 @@ class Schedule:
         self.news = asyncio.Event()
         self.out = 0
         self.parked: list[tuple[int, int]] = []
+        asked_by = [bool(engine.prompt(group).questions) for group in self.groups]
+        self.two_models = bool(engine.job.config.text_model) and True in asked_by and False in asked_by
+        self.deciding: bool | None = None
         for number, group in enumerate(self.groups):
             prompt = engine.prompt(group)
             if engine.job.calibrated and (prompt.options or prompt.endings or len(prompt.questions) == 1):
@@ -73,8 +80,8 @@ class Schedule:
     async def next(self) -> tuple[Schedule, int, int] | None:
         """Return the next question, waiting for answers it depends on; ``None`` when all have been handed out."""
         while True:
-            for number, rows in enumerate(self.ready):
-                if rows:
+            for number in self._at_hand():
+                if rows := self.ready[number]:
                     self.out += 1
                     return self, number, rows.popleft()
             if self.out == 0:
@@ -82,6 +89,21 @@ class Schedule:
                 return None
             self.news.clear()
             await self.news.wait()
+
+    def _at_hand(self) -> Sequence[int]:
+        """Return the groups that may be asked now, in order: where two models answer, those of one after the other.
+
+        So that what each has used can be told apart; a decision model goes first, and is done before the other begins.
+        """
+        if not self.two_models:
+            return range(len(self.groups))
+        there = [number for number, rows in enumerate(self.ready) if rows]
+        decided = [number for number in there if self.engine.prompt(self.groups[number]).questions]
+        wanted = bool(decided)
+        if there and self.out == 0 and wanted != self.deciding:
+            self.deciding = wanted
+            self.engine.changes_model(self.deciding)
+        return [number for number in there if (number in decided) == self.deciding]
 
     def applicable(self, number: int, row: int) -> tuple[Field, ...]:
         """Return the fields of the group that are asked of this text."""

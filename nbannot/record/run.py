@@ -95,8 +95,12 @@ class Run(Scored, Shown):
 
     @cached_property
     def energy(self) -> dict[str, Any]:
-        """Total energy (kWh), emissions (kg CO2e) and hardware; empty where nothing was measured."""
-        return energy.totals(self.folder / folder.EMISSIONS)
+        """Total energy (kWh), emissions (kg CO2e) and hardware; empty where nothing was measured.
+
+        `by_model` is there where a decision model and a text model were asked: kWh while each of them was.
+        """
+        apart = read_json(self.folder / folder.CHARS).get("energy_kwh")
+        return energy.totals(self.folder / folder.EMISSIONS) | ({"by_model": apart} if apart else {})
 
     def report(self, field: str | None = None) -> Fragment:
         """Return the report: scores against the human labels, to read (text, and HTML in a notebook).

@@ -168,6 +168,9 @@ def cost_facts(run: Run) -> list[tuple[str, str]]:
     used = "not measured"
     if "total_energy_kwh" in spent:
         used = f"{energy(spent['total_energy_kwh'])}, {emissions(spent['total_emissions_kg'])}"
+    if apart := spent.get("by_model"):
+        names = {"decider": "decision model", "text_model": "text model"}
+        used += f" ({', '.join(f'{names[name]} {energy(kwh)}' for name, kwh in apart.items())})"
     words = str(run.config.get("energy") or "")
     if words.startswith("not measured"):
         used = words

@@ -61,6 +61,7 @@ def write_counts(place: Path, tally: Tally, *, cached: int | None = None, wall_t
                 else {}
             ),
             **({"by_model": tally.by_model} if len(tally.by_model) > 1 else {}),
+            **({"energy_kwh": tally.energy} if tally.energy else {}),
         },
     )
 

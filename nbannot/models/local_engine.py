@@ -362,7 +362,10 @@ class LocalEngine:
         for number in range(reached, len(cuts)):
             self._complete(tokens[: cuts[number]], work, n_predict=0, cache_prompt=number > 0)
             slot.holds(tokens[: cuts[number]], tuple(cuts[: number + 1]))
-            if number >= len(cuts) - 2:
+            of_a_text = (
+                prompt.by_text and number == len(cuts) - 1
+            )  # gone on from, and read again where it cannot be
+            if number >= len(cuts) - 2 and not of_a_text:
                 self._save(tokens, cuts[: number + 1], prompt, slot)
         return bool(cuts)
 
@@ -389,9 +392,5 @@ class LocalEngine:
         name = state_name(tokens, cuts)
         saved = self._port.state("save", name, slot.number)
         self._states.keep(name, int(saved.get("n_written", 0)), whole=saved.get("n_saved") == cuts[-1])
-        if prompt.by_text and cuts[-1] == prompt.cuts[-1]:
-            if slot.about_a_text and slot.about_a_text != name:
-                self._states.drop(slot.about_a_text)
-            slot.about_a_text = name
-        elif cuts[-1] == prompt.lasting and self._states.has(name):
+        if cuts[-1] == prompt.lasting and self._states.has(name):
             self._kept.keep(name, self._states.path(name))

@@ -37,15 +37,12 @@ class Slot:
         What was read there, from the first token on, and where it was cut.
     trusted
         Where the next prompt goes on from what is there: so many tokens must not be read again.
-    about_a_text
-        Name of the saved state that holds the text at hand; dropped with the next text.
     """
 
     number: int = 0
     tokens: Tokens = ()
     cuts: tuple[int, ...] = ()
     trusted: int = 0
-    about_a_text: str = ""
 
     def holds(self, tokens: Tokens, cuts: tuple[int, ...]) -> None:
         """Take note of what it holds now."""

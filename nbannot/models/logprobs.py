@@ -50,7 +50,7 @@ def option_probabilities(content: object, options: Sequence[str]) -> tuple[float
         raise NoScore("the reply does not begin as one of the options does")
     start = begin.end()
     values = [json.dumps(json.loads(option)["response"], ensure_ascii=False) + "}" for option in options]
-    parting = start + _alike(values)
+    parting = start + alike(values)
     at = 0
     for token, top in tokens:
         if at + len(token) > parting:
@@ -60,7 +60,7 @@ def option_probabilities(content: object, options: Sequence[str]) -> tuple[float
     raise NoScore("the reply ends before the options part")
 
 
-def _alike(texts: Sequence[str]) -> int:
+def alike(texts: Sequence[str]) -> int:
     """Return how many characters all texts have in common at their beginning."""
     lowest, highest = min(texts), max(texts)
     pairs = zip(lowest, highest, strict=False)

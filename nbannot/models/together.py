@@ -15,6 +15,7 @@ from typing import Any
 
 from nbannot.asking.answers import are_probabilities
 from nbannot.asking.request_reply import AnswerMode, Decision, Ending, Model, ModelInfo, Reply, Request
+from nbannot.models.logprobs import alike
 
 REFUSALS = ("refusal", "content_filter")
 MOST_BEGUN = 1024
@@ -86,8 +87,9 @@ class Together:
 
 
 def alone(request: Request, ending: Ending) -> Request:
-    """Return the request that asks one of the questions."""
+    """Return the request that asks one of the questions; what all endings begin with counts to the text."""
     last = request.messages[-1]
+    common = alike([one.text for one in request.endings]) if len(request.endings) > 1 else 0
     return replace(
         request,
         key=f"{request.key}|{ending.column}",
@@ -95,7 +97,7 @@ def alone(request: Request, ending: Ending) -> Request:
         schema=ending.schema,
         options=ending.options,
         endings=(),
-        shared_by_text=len(last["content"]),
+        shared_by_text=len(last["content"]) + common,
     )
 
 

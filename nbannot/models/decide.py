@@ -1,13 +1,16 @@
 """Models that decide: every closed question about a text in one call, with a probability for every option.
 
-``decide/sparrow`` runs in this process, from weights inside the package `sparrow-decider`. Other packages add engines
+``decide/sparrow`` runs in this process, from weights inside the package `sparrow-decider`, and ``decide/decima-small``
+and its like from weights of the Hub by the package `decima-ai`. Other packages add engines
 of their own through the entry-point group ``nbannot.deciders``. Any other name, and any name with a ``base_url``, is
 a model of a server (see `nbannot.models.decide_server`).
 """
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Protocol
 
 from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
@@ -36,8 +39,8 @@ class DecideModel:
     Parameters
     ----------
     name
-        ``sparrow``, a ``sparrow-…`` model, the path of a ``.sparrow`` file, the name of an engine of another package,
-        or the name of a model on a server.
+        ``sparrow``, a ``sparrow-…`` model, the path of a ``.sparrow`` file, a ``decima-…`` model, the name of an engine
+        of another package, or the name of a model on a server.
     base_url
         Address of a server; with it no engine of this process is meant.
 
@@ -121,6 +124,10 @@ def _engine(name: str) -> Any:
         from nbannot.models.decide_local import Sparrow
 
         return Sparrow
+    if re.match(r"decima(-\w+)?(@|$)", name) or (Path(name).expanduser() / "decima.json").exists():
+        from nbannot.models.decide_decima import Decima
+
+        return Decima
     return None
 
 

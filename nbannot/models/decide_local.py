@@ -178,14 +178,23 @@ class Sparrow:
 
     def probabilities(self, text: str, question: Question) -> Sequence[float]:
         """Return one number per option of the question, in order; a scale of many levels is asked as a choice."""
-        form = as_system_one(question)
-        if question.kind == "score" and len(question.options) > MOST_LEVELS:
-            form |= {
-                "type": "choice",
-                "criteria": dict(zip(question.options, question.descriptions, strict=True)),
-            }
-            as_choice = self.capabilities.setdefault("scales_asked_as_choice", [])
-            if question.column not in as_choice:
-                as_choice.append(question.column)
+        form = asked_as_choice(question, MOST_LEVELS, self.capabilities) or as_system_one(question)
         _kind, _names, _descriptions, shares = self._model.probs(text, form)
         return [float(share) for share in shares]
+
+
+def asked_as_choice(question: Question, most: int, capabilities: dict[str, Any]) -> dict[str, Any] | None:
+    """Return a scale of more levels than a model takes as a choice in System One's form; ``None`` for any other.
+
+    Parameters
+    ----------
+    capabilities
+        Where the question is noted.
+    """
+    if question.kind != "score" or len(question.options) <= most:
+        return None
+    noted = capabilities.setdefault("scales_asked_as_choice", [])
+    if question.column not in noted:
+        noted.append(question.column)
+    criteria = dict(zip(question.options, question.descriptions, strict=True))
+    return {**as_system_one(question), "type": "choice", "criteria": criteria}

@@ -1,0 +1,147 @@
+"""The decision models of `decima-ai` in this process: ONNX on the CPU, weights from the Hugging Face Hub.
+
+``decide/decima-small``, ``decide/decima-base`` and others of their maker by their short names, each also at a revision
+(``decide/decima-small@<commit>``), or the path of a folder with an exported model. The files are looked for in the
+cache of `huggingface_hub` first, fetched once, and identified by the digest of all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from nbannot.asking.decisions import as_system_one
+from nbannot.asking.request_reply import ModelInfo, Question
+from nbannot.errors import ModelError
+from nbannot.models.decide_local import asked_as_choice
+from nbannot.tools.imports import load
+
+OWNER = "amyrmahdy"
+WEIGHTS = "onnx/int8"
+MOST_LEVELS = 10
+"""Most levels of a scale that decima takes; a longer scale is asked as a choice."""
+
+
+class Decima:
+    """A model of `decima-ai`.
+
+    Parameters
+    ----------
+    name
+        ``decima`` (the small one), ``decima-<size>``, each with ``@<revision>`` or without, or the path of a folder
+        with ``encoder.onnx``, ``scorer.onnx``, ``decima.json`` and ``tokenizer/``.
+
+    Raises
+    ------
+    ModelError
+        If the package is not installed.
+    """
+
+    def __init__(self, name: str, *, threads: int | None = None, **_: Any) -> None:
+        if importlib.util.find_spec("decima") is None:
+            raise ModelError(
+                f"decide/{name} needs the package decima-ai, which is not installed.\n"
+                '  pip install "nbannot[decima]"'
+            )
+        self.name = "decima-small" if name == "decima" else name
+        self._threads = threads or 1
+        self._model: Any = None
+        self._info: ModelInfo | None = None
+        self.capabilities: dict[str, Any] = {}
+
+    def info(self) -> ModelInfo:
+        """Return name, digest and revision of the model; loads it.
+
+        Raises
+        ------
+        ModelError
+            If it cannot be found, fetched or loaded.
+        """
+        if self._info is None:
+            folder, revision = self._found()
+            load("numpy", "onnxruntime", "decima.runtime")
+            from decima.runtime import DecimaOnnx
+
+            try:
+                self._model = DecimaOnnx(folder, threads=self._threads)
+            except Exception as error:  # onnxruntime and transformers each raise their own
+                raise ModelError(
+                    f"decide/{self.name} cannot be loaded from {folder} ({type(error).__name__}: {error}).\n"
+                    "  Remove the folder and run again to fetch it anew."
+                ) from error
+            self._info = ModelInfo(
+                name=Path(self.name).name if self._is_folder() else self.name.partition("@")[0],
+                backend="decide",
+                digest=f"sha256:{digest_of(folder)}",
+                quantization="int8" if folder.name == "int8" else None,
+                context_size=int(self._model.cfg["max_state_tokens"]),
+                server=f"decima-ai {version('decima-ai')}",
+                details={"package": "decima-ai", **({"revision": revision} if revision else {})},
+            )
+        return self._info
+
+    def _is_folder(self) -> bool:
+        return (Path(self.name).expanduser() / "decima.json").exists()
+
+    def _found(self) -> tuple[Path, str]:
+        """Return the folder of the weights, and the commit they are from."""
+        if self._is_folder():
+            return Path(self.name).expanduser(), ""
+        from huggingface_hub import snapshot_download
+
+        repository, _, revision = self.name.partition("@")
+        wanted: dict[str, Any] = {
+            "revision": revision or None,
+            "allow_patterns": [f"{WEIGHTS}/*", f"{WEIGHTS}/tokenizer/*"],
+        }
+        repository = repository if "/" in repository else f"{OWNER}/{repository}"
+        try:
+            root = Path(snapshot_download(repository, local_files_only=True, **wanted))
+            if not (root / WEIGHTS / "scorer.onnx").exists():
+                raise FileNotFoundError(WEIGHTS)
+        except Exception:  # noqa: BLE001 - whatever is missing here is asked of the Hub
+            try:
+                root = Path(snapshot_download(repository, **wanted))
+            except Exception as error:  # noqa: BLE001 - the Hub, the network and the name have errors of many kinds
+                raise ModelError(
+                    f"the weights of decide/{self.name} cannot be had ({type(error).__name__}).\n"
+                    f"  Look at https://huggingface.co/{repository}, or name a folder with them: "
+                    'model = "decide/decima-…/path" needs encoder.onnx, scorer.onnx, decima.json and tokenizer/.'
+                ) from None
+        return root / WEIGHTS, root.name
+
+    def too_long(self, text: str, questions: Sequence[Question]) -> str:
+        """Return why the model would not read all of the text; "" if it does."""
+        most = int(self._model.cfg["max_state_tokens"])
+        longest = max(
+            len(self._model.tok(self._model._state(text, self._asked(question)))["input_ids"])
+            for question in questions
+        )
+        return f"{longest:,} tokens of {most:,} with its question" if longest > most else ""
+
+    def _asked(self, question: Question) -> Any:
+        from decima.systemone import to_question
+
+        form = asked_as_choice(question, MOST_LEVELS, self.capabilities) or as_system_one(question)
+        return to_question(question.name, form)[1]
+
+    def probabilities(self, text: str, question: Question) -> Sequence[float]:
+        """Return one number per option of the question, in order."""
+        shares = [
+            float(share) for share in self._model.decide(text, self._asked(question), decode=False).probs
+        ]
+        return shares[::-1] if question.kind == "noul" else shares  # decima tells yes before no
+
+
+def digest_of(folder: Path) -> str:
+    """Return SHA-256 (hex) of all files of a model: names and contents."""
+    whole = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix().replace(os.sep, "/")
+        whole.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return whole.hexdigest()

@@ -6,7 +6,7 @@ around it; the two take turns, so that other work on the machine slows both alik
 says it read (`prompt_ms`) to the time that the labels took: 1 would be labels that cost nothing beside the reading. CPU
 time is that of the process. The first text, with which beginnings are read, is left out.
 
-    python bench/bench_local_speed.py [number of texts, 12 unless told]
+    python bench/bench_local_speed.py [number of texts, 6 unless told]
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ async def measure(number: int, watch: Watch, model: LocalModel, *, together: boo
 
 
 async def main(number: int) -> None:
-    """Measure both ways, twice."""
+    """Measure both ways."""
     model = LocalModel()
     await model.open()
     assert model._engine is not None
@@ -136,12 +136,11 @@ async def main(number: int) -> None:
 
     print(f"{model.info().full_name}, {model.info().server}, {model.info().details['threads']} threads; load average "
           f"{Path('/proc/loadavg').read_text()[:14] if Path('/proc/loadavg').exists() else 'unknown'}")  # fmt: skip
-    for _ in range(2):
-        for together in (False, True):
-            await measure(number, watch, model, together=together)
+    for together in (False, True):
+        await measure(number, watch, model, together=together)
     model._engine._server = watch._handle.__self__  # type: ignore[attr-defined]
     await model.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 12))
+    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 6))

@@ -31,7 +31,7 @@ from nbannot.models.local_prompts import (
     transcript,
 )
 from nbannot.models.local_slots import KeptPrefixes, Slot
-from nbannot.models.local_start import engine_version, started
+from nbannot.models.local_start import engine_build, started
 
 LOADED_AT_ONCE = 2
 OPTION_BIAS = 100.0
@@ -122,7 +122,7 @@ class LocalEngine:
         self._tokens = lru_cache(1024)(self._port.tokens)
         self._has_template = weights.has_chat_template
         self._takes_system = self._port.takes_system_messages()
-        self._kept = KeptPrefixes(weights.digest, f"{engine_version()}|{at_once}")
+        self._kept = KeptPrefixes(weights.digest, f"{engine_build()}|{at_once}")
         self._goes_on = True
         self._slots = [Slot(number) for number in range(at_once)]
         self.at_once = at_once if at_once == 1 or self._same_in_company() else 1

@@ -40,6 +40,18 @@ def engine_version() -> str:
     return installed
 
 
+def engine_build() -> str:
+    """Return what tells one build of xllamacpp from another: version and files, and which cards it may use.
+
+    Builds for graphics cards have the same version and other numbers in their last digits.
+    """
+    from importlib.metadata import distribution
+
+    installed = distribution("xllamacpp")
+    cards = [os.environ.get(name, "") for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")]
+    return f"{installed.version}|{installed.read_text('RECORD') or ''}|{cards}"
+
+
 def _missing_instructions(cpuinfo: str = "/proc/cpuinfo") -> list[str]:
     """Return which instruction sets of the x86 builds are missing; unknown (empty) elsewhere than on Linux."""
     try:

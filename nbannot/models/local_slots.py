@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import shutil
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,7 +92,7 @@ class KeptPrefixes:
             content = path.read_bytes()
             if len(content) > KEPT_BYTES // 4 or shutil.disk_usage(self._folder).free < 4 * KEPT_BYTES:
                 return
-            part = self._folder / f".{self._of}-{name}.{os.getpid()}"
+            part = self._folder / f".{name}.{os.getpid()}.{threading.get_ident()}"  # no two writers share one
             part.write_bytes(content)
             part.chmod(0o600)
             part.replace(self._folder / f"{self._of}-{name}-{_digest(content)}")

@@ -129,8 +129,9 @@ class Engine:
             used = self.sender.kwh()
         except NbannotError:  # nothing is measured: the run says why
             used = 0.0
-        if self._asked is not None and used > self._used:
-            self.ledger.note(energy_kwh=used - self._used, used_by="decider" if self._asked else "text_model")
+        if self._asked is not None and used > 0:
+            more = max(0.0, used - self._used)
+            self.ledger.note(energy_kwh=more, used_by="decider" if self._asked else "text_model")
         self._asked, self._used = deciding, used
 
     # ---- one text -------------------------------------------------------------------------------------------------

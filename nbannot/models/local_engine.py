@@ -124,6 +124,7 @@ class LocalEngine:
         self._takes_system = self._port.takes_system_messages()
         self._kept = KeptPrefixes(weights.digest, f"{engine_build()}|{at_once}")
         self._goes_on = True
+        self._disk = threading.RLock()
         self._slots = [Slot(number) for number in range(at_once)]
         self.at_once = at_once if at_once == 1 or self._same_in_company() else 1
         self._free: SimpleQueue[Slot] = SimpleQueue()
@@ -373,24 +374,29 @@ class LocalEngine:
         """Return how many cuts the slot has behind it, having put back the furthest saved state if need be."""
         for number in range(len(cuts), 0, -1):
             name, cut = state_name(tokens, cuts[:number]), cuts[number - 1]
-            there = self._states.has(name)
+            self._states.has(name)  # it counts as used
             if self._goes_on and slot.goes_on_from(tokens, cuts[:number]):
                 slot.trusted = cut
                 return number
-            if not there and cut == prompt.lasting and self._kept.fetch(name, self._states.path(name)):
-                self._states.keep(name, self._states.path(name).stat().st_size, whole=True)
+            with self._disk:
                 there = self._states.has(name)
-            if there:
-                if self._port.state("restore", name, slot.number).get("n_restored") == cut:
-                    slot.holds(tokens[:cut], tuple(cuts[:number]))
-                    return number
-                self._states.drop(name)
-                slot.holds((), ())
+                if not there and cut == prompt.lasting and self._kept.fetch(name, self._states.path(name)):
+                    self._states.keep(name, self._states.path(name).stat().st_size, whole=True)
+                    there = self._states.has(name)
+                if there:
+                    if self._port.state("restore", name, slot.number).get("n_restored") == cut:
+                        slot.holds(tokens[:cut], tuple(cuts[:number]))
+                        return number
+                    self._states.drop(name)
+                    slot.holds((), ())
         return 0
 
     def _save(self, tokens: Tokens, cuts: list[int], prompt: TokenisedPrompt, slot: Slot) -> None:
         name = state_name(tokens, cuts)
-        saved = self._port.state("save", name, slot.number)
-        self._states.keep(name, int(saved.get("n_written", 0)), whole=saved.get("n_saved") == cuts[-1])
-        if cuts[-1] == prompt.lasting and self._states.has(name):
-            self._kept.keep(name, self._states.path(name))
+        with self._disk:  # slots that read the same beginning at once would write over each other
+            if self._states.has(name):
+                return
+            saved = self._port.state("save", name, slot.number)
+            self._states.keep(name, int(saved.get("n_written", 0)), whole=saved.get("n_saved") == cuts[-1])
+            if cuts[-1] == prompt.lasting and self._states.has(name):
+                self._kept.keep(name, self._states.path(name))

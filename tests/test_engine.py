@@ -9,6 +9,7 @@ import re
 import threading
 import time
 
+import polars as pl
 import pytest
 from conftest import DEGREE, GATE, QUOTE, STANCE, codebook_of, task_of
 from scripted import Scripted, calls, replying, run_with, well
@@ -23,9 +24,12 @@ from nbannot.engine.pace import Pace
 from nbannot.engine.schedule import CALIBRATION_TEXTS
 from nbannot.engine.sending import LONGEST_WAIT_S
 from nbannot.errors import ConfigError, RunInterrupted
+from nbannot.record.coding import NOT_CALIBRATED
+from nbannot.record.run import load_run
 from nbannot.running.design import design
 from nbannot.running.run import run as run_it
 from nbannot.study.config import RunConfig
+from nbannot.study.task import Task
 
 
 def test_a_conditional_field_is_asked_only_where_its_parent_says_so(tmp_path, with_model):
@@ -294,6 +298,20 @@ def test_no_calibration_below_32_texts(tmp_path, with_model):
     run = run_with(Scripted(skewed, modes=("score",)), with_model, task_of(31, codebook_of(DEGREE)), tmp_path)
     assert run.outcome.offsets == {}
     assert set(run.coding.values("S_Degree")) == {-2}
+
+
+@pytest.mark.parametrize(("n", "waits"), [(31, False), (32, False), (33, True)])
+def test_a_calibration_that_is_still_to_come_is_said_where_there_will_be_one(tmp_path, with_model, n, waits):
+    """Only texts that are asked count towards the 32: the first is blank here."""
+    task = task_of(n, codebook_of(DEGREE))
+    blank = Task(task.data.with_columns(text=pl.Series(["", *task.texts[1:]])), task.codebook, "demo")
+    run = run_with(Scripted(skewed, modes=("score",)), with_model, blank, tmp_path)
+    ledger = run.folder / "responses.jsonl"
+    ledger.write_text("".join(line for line in ledger.open() if '"calibration"' not in line))
+    again = load_run(run.folder)
+    reasons = {answer.reason for answer in again.coding.answers["S_Degree"][1:]}
+    assert reasons == ({NOT_CALIBRATED} if waits else {""})
+    assert set(again.coding.values("S_Degree")[1:]) == {-2}
 
 
 def test_batch_calibration_of_generated_answers_is_refused(tmp_path, with_model):

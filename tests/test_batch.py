@@ -25,6 +25,7 @@ from nbannot.asking.ledger_lines import read_lines
 from nbannot.doors import cli
 from nbannot.errors import ConfigError, RunError
 from nbannot.models import batch_offers
+from nbannot.page.digits import money
 from nbannot.tools.files import read_json
 
 NAMES = {"files": "openai/tiny", "messages": "anthropic/claude-small-4", "jobs": "openai/tiny"}
@@ -250,7 +251,7 @@ def test_a_plan_shows_both_prices_and_what_is_out_is_listed(tmp_path, monkeypatc
     assert plan.batch_money(plan.money_at_most) == plan.money_at_most / 2
     told = " ".join(str(plan).split())
     assert "50 % of the price, says OpenAI" in told
-    assert f"at most {plan.money_at_most / 2:.4g}; a pilot" in told
+    assert f"at most {money(plan.money_at_most / 2)}; a pilot" in told
     assert "as a batch" not in str(nba.plan(texts(), model="mock", **settings))
     with Provider(looks=2) as server:
         run = go(server, tmp_path)

@@ -187,7 +187,7 @@ class DeskWidget(anywidget.AnyWidget):
 
         # What anywidget says of itself: in Colab, also where its widgets are loaded from.
         view, about = self._repr_mimebundle_() or ({}, {})
-        display({**view, **static_twin(self._desk).bundle()}, about, raw=True)  # type: ignore[no-untyped-call]
+        display({**view, **static_twin(self._desk).bundle()}, metadata=about, raw=True)  # type: ignore[no-untyped-call]
         bundle = _where(self._desk)
         self._told.append(display(bundle, raw=True, display_id=True))  # type: ignore[no-untyped-call]
 

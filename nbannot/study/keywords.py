@@ -51,6 +51,8 @@ class Settings(TypedDict, total=False):
     timeout_s: float
     budget: Mapping[str, float] | None
     prices: Mapping[str, float] | None
+    local_only: bool
+    allowed_hosts: Sequence[str] | None
     country_iso_code: str | None
     output_root: str
     task_root: str | None
@@ -103,6 +105,8 @@ class Grid(TypedDict, total=False):
     timeout_s: float | Sequence[float]
     budget: Mapping[str, float] | Sequence[Mapping[str, float] | None] | None
     prices: Mapping[str, float] | Sequence[Mapping[str, float] | None] | None
+    local_only: bool | Sequence[bool]
+    allowed_hosts: Sequence[str] | Sequence[Sequence[str]] | None
     country_iso_code: str | Sequence[str | None] | None
     output_root: str
     task_root: str | None

@@ -173,7 +173,7 @@ def _field_rows(f: Field, score: FieldScore, notes: Footnotes, who: str) -> list
         baseline = baseline_value(score, name) if f.type in (*LABEL_TYPES, "multiselect") else ""
         rows.append(
             [
-                Cell(f.name, "strong", title=f.column) if first else "",
+                Cell(f.name, "strong") if first else "",
                 metric_words(name),
                 *value_cells(name, result, notes),
                 Cell(baseline, "quiet") if baseline else "",

@@ -88,6 +88,9 @@ class NbannotMagics(Magics):
                 self._remember(finished)
                 if order.out is not None:
                     self._variables[order.out] = finished
+                if hasattr(finished, "run_id"):
+                    named = f", or {order.out}" if order.out is not None else ""
+                    interrupt.args = (f"{interrupt}\n  %report shows what is there{named}.",)
             raise
         if not order.plan and result:
             self._remember(result)

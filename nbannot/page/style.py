@@ -55,9 +55,7 @@ text-align:left;line-height:1.4}
 .nbannot td.q+td.q,.nbannot td.i{padding-left:0}
 .nbannot tr.g>td,.nbannot tr.g>th{border-top:1px solid #80808040}
 @media (max-width:900px){.nbannot .t{--b:var(--jp-layout-color0,var(--vscode-editor-background,Canvas));
-background:linear-gradient(90deg,var(--b) 30%,transparent) 0 0/36px 100% no-repeat local,
-linear-gradient(270deg,var(--b) 30%,transparent) 100% 0/36px 100% no-repeat local,
-linear-gradient(90deg,#8080808c,transparent) 0 0/12px 100% no-repeat scroll,
+background:linear-gradient(270deg,var(--b) 30%,transparent) 100% 0/36px 100% no-repeat local,
 linear-gradient(270deg,#8080808c,transparent) 100% 0/12px 100% no-repeat scroll}}
 @media (max-width:600px){.nbannot th,.nbannot td{padding-right:.5em}}
 @media print{.nbannot .t{overflow:visible;max-width:none;background:none}}

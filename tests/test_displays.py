@@ -666,6 +666,8 @@ def test_png_and_pdf_by_matplotlib(tmp_path, kind, begins, run):
     pytest.importorskip("matplotlib", reason="matplotlib is optional")
     path = displays.confusion(run, "Stance").figure.save(tmp_path / f"a.{kind}")
     assert path.read_bytes().startswith(begins)
+    with pytest.warns(UserWarning, match="no font of this machine has every character"):
+        displays.forest([("\U000e0fff\u0378", 0.5)]).figure.save(tmp_path / f"b.{kind}")  # which no font has
 
 
 def test_a_comparison_of_two_runs(rich, tmp_path):

@@ -95,7 +95,9 @@ def test_an_interrupt_keeps_what_is_done_and_the_cell_goes_on(kernel, tmp_path):
     (error,) = [content for kind, content in found if kind == "error"]
     letter = "\n".join(error["traceback"])
     assert letter.startswith("RunInterrupted: stopped: ")
-    assert letter.endswith("\n  The same cell or script goes on from there.\n  %report shows what is there, or run.")
+    assert letter.endswith(
+        "\n  The same cell or script goes on from there.\n  %report shows what is there, or run."
+    )
     assert "Traceback" not in letter
     kept = int(letter.split("stopped: ")[1].split()[0])
     (ledger,) = tmp_path.glob("outputs/policy-sentiment/*/responses.jsonl")

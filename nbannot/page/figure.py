@@ -181,8 +181,9 @@ class Figure:
                 "  Save it as .svg, or type: pip install matplotlib"
             ) from None
         out = io.BytesIO()
-        with warnings.catch_warnings(), rc_context({"pdf.fonttype": 42, "font.family": _fonts()}):
-            warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box stands for it in the picture
+        given_fonts = rc_context({"pdf.fonttype": 42, "font.family": _fonts()})
+        with warnings.catch_warnings(record=True) as told, given_fonts:
+            warnings.simplefilter("always")
             canvas = Canvas(figsize=(self.width / 96, self.height / 96), dpi=96, facecolor=PAPER)
             FigureCanvasAgg(canvas)
             axes = canvas.add_axes((0, 0, 1, 1))
@@ -192,6 +193,12 @@ class Figure:
             for mark in self.marks:
                 _draw(axes, mark)
             canvas.savefig(out, format=kind, dpi=192)
+        if any("missing from" in str(warning.message) for warning in told):
+            warnings.warn(
+                "no font of this machine has every character of the plot: boxes stand for them. Install Noto Sans CJK, "
+                "or save it as .svg, which takes the fonts of whoever opens it",
+                stacklevel=4,
+            )
         return out.getvalue()
 
     def lines(self, width: int = WIDTH) -> list[str]:

@@ -45,7 +45,7 @@ Read.
 
 column S_Stance
 
-metric                value  95% interval   baseline  answered only     texts  in the tables
+metric                value  95% interval   majority  answered only     texts  in the tables
 ────────────────────  ─────  ─────────────  ────────  ─────────────  ────────  ────────────────────
 macro F1               0.61  [0.36, 0.81]¹      0.38           0.64        20  f1_macro
 percentage agreement   0.60  [0.39, 0.78]       0.60           0.67        20  percentage_agreement
@@ -56,8 +56,8 @@ macro recall           0.56  [0.35, 0.78]¹                                 20  
 Gwet's AC1             0.47  [0.16, 0.75]                      0.56        20  gwet_ac1
 ¹ interval unreliable: some labels have fewer than 10 human labels
 
-Coverage: a valid answer for 18 of 20 texts with a human label (90%). Baseline: always answering “pro” would
-reach an accuracy of 0.60 and a macro F1 of 0.38.
+Coverage: a valid answer for 18 of 20 texts with a human label (90%). Majority baseline: always answering
+“pro” would reach an accuracy of 0.60 and a macro F1 of 0.38.
 
 Per label (support: human labels; predicted: the model's)
 label     precision                recall                  F1                support       predicted

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 LABELS_ON_A_CARD = 6
 BADGE_CHARS = 60
-BASELINE_NOTE = "baseline: what always giving the most frequent human label would score"
+BASELINE_NOTE = "majority: what always giving the most frequent human label would score"
 TEXTS_ON_A_CARD = 3
 TEXT_CHARS = 400
 
@@ -152,7 +152,7 @@ def _scores(of: Scored) -> list[Block]:
     rows: list[Row | str] = []
     for f in of.coding.fields:
         rows += _field_rows(f, of.scores.fields[f.column], notes, who_of(of))
-    header = ["field", "metric", "value", "95% interval", "baseline", "answered"]
+    header = ["field", "metric", "value", "95% interval", "majority", "answered"]
     return [Grid(header, rows, "llrirr", notes=[*notes.lines, _baseline_note(of)])]
 
 

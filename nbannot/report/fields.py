@@ -152,7 +152,7 @@ def metric_grid(kind: str, score: FieldScore, names: Sequence[str] = ()) -> Grid
     ]
     header = [
         *("metric", "value", "95% interval"),
-        *(["baseline"] if against else []),
+        *(["majority"] if against else []),
         *(["answered only"] if answered else []),
         *("texts", "in the tables"),
     ]
@@ -220,7 +220,7 @@ def _baseline(f: Field, score: FieldScore) -> list[Block]:
     if f.type in LABEL_TYPES:
         most = max(score.per_class, key=lambda entry: entry["support"])
         sentence += (
-            f" Baseline: always answering “{most['label']}” would reach an accuracy of "
+            f" Majority baseline: always answering “{most['label']}” would reach an accuracy of "
             f"{value_of('accuracy', score.results['baseline_accuracy'])} and a macro F1 of "
             f"{value_of('f1_macro', score.results['baseline_f1_macro'])}."
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
 from nbannot.asking.request_reply import Decision, Message, Reply
 from nbannot.errors import RunError
@@ -101,7 +102,11 @@ def _head(head: bytes) -> dict[str, Any] | None:
 def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield number and bytes of every line that ends."""
     try:
-        lines = path.open("rb", buffering=READ_AHEAD)
+        lines: IO[bytes]
+        if path.suffix == ".gz":
+            lines = cast(IO[bytes], gzip.open(path, "rb"))  # noqa: SIM115 - closed by what reads it
+        else:
+            lines = path.open("rb", buffering=READ_AHEAD)
     except FileNotFoundError:
         return
     except OSError as error:

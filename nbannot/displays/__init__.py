@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nbannot.displays.cards import codebook_card as codebook_card
     from nbannot.displays.cards import coder_card as coder_card
+    from nbannot.displays.cards import corpus_card as corpus_card
     from nbannot.displays.cards import run_card as run_card
     from nbannot.displays.cards import task_card as task_card
     from nbannot.displays.coders import agreement_card as agreement_card
@@ -51,6 +52,7 @@ _HOME = {
     "coder_card": "displays.cards",
     "comparison": "displays.comparisons",
     "confusion": "displays.views",
+    "corpus_card": "displays.cards",
     "consensus_card": "displays.coders",
     "stale_labels_card": "displays.coders",
     "costs_of": "displays.cost_plots",

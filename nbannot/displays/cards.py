@@ -15,7 +15,7 @@ from nbannot.page.fragment import Fragment
 from nbannot.page.widths import clipped
 from nbannot.report.fields import LABEL_TYPES, baseline_value, n_reference, reasons_of, value_cells
 from nbannot.report.headline import look_blocks, more_labels, verdict, without_any_answer
-from nbannot.report.report import cost_facts, model_name, model_words, status_blocks
+from nbannot.report.report import corpus_blocks, cost_facts, model_name, model_words, status_blocks
 from nbannot.report.words import (
     CARD_METRICS,
     by_number,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from nbannot.record.run import Run
     from nbannot.record.scoring import Scored
     from nbannot.study.codebook import Codebook
+    from nbannot.study.corpus import Corpus
     from nbannot.study.field import Field
     from nbannot.study.task import Task
 
@@ -50,6 +51,7 @@ def run_card(run: Run) -> Fragment:
     return Fragment.of(
         [
             Heading(f"{run.task.name} · {model_name(run)}", 1, _badges(run)),
+            *corpus_blocks(run),
             Para(verdict(run), "verdict"),
             *(Para(notice, "notice") for notice in run.task.notices),
             *status_blocks(run),
@@ -64,7 +66,7 @@ def run_card(run: Run) -> Fragment:
                             ("run", f"{run.run_id}, {state_of(run)[0]}"),
                             ("model", model_words(run)),
                             ("settings", settings_line(run.config)),
-                            ("texts", f"{count(len(run.task))} × {plural(len(run.coding.fields), 'field')}"),
+                            ("texts", f"{count(run.n_texts)} × {plural(len(run.coding.fields), 'field')}"),
                             *_flips(run),
                             *cost_facts(run),
                             ("folder", str(run.folder)),
@@ -133,7 +135,7 @@ def settings_line(config: Mapping[str, Any]) -> str:
 
 
 def _answers(run: Run) -> str:
-    counts = statuses(run.coding.count())
+    counts = statuses(run.by_status)
     reasons: dict[str, int] = {}
     for f in run.coding.fields:
         for reason, n in reasons_of(run, f).items():
@@ -344,6 +346,41 @@ def task_card(task: Task) -> Fragment:
     if first:
         blocks.append(Grid(["id", "the first texts"], first, "ll"))
     return Fragment.of(blocks)
+
+
+def corpus_card(corpus: Corpus) -> Fragment:
+    """Return a corpus's card: what was named, how many texts, ids, segments; the texts are not read for it."""
+    known = next(iter(corpus.indexes.values()), None)
+    facts = [
+        ("source", corpus.source),
+        *([("commit", corpus.revision)] if corpus.revision else []),
+        ("files", plural(len(corpus.files), "file")),
+        *([("cut into", corpus.segment)] if corpus.segment else []),
+        ("same texts", "asked about once" if corpus.duplicates == "once" else "each asked about"),
+        (
+            "other columns",
+            ", ".join(c for c in corpus.other_columns if c != corpus.codebook.text_column) or NONE,
+        ),
+        ("labels of people", ", ".join(corpus.label_columns) or NONE),
+    ]
+    if known is not None:
+        repeated = known.repeated.height - known.repeated["first"].n_unique()
+        facts += [
+            ("ids", f"from {known.id_column}" if known.id_column else "row numbers"),
+            ("characters", f"{count(known.chars)}; {plural(known.blank, 'text')} blank"),
+            ("the same as an earlier one", plural(repeated, "text")),
+            ("coded by people", plural(known.gold.height, "text")),
+        ]
+    return Fragment.of(
+        [
+            Heading(
+                corpus.name, 1, f"{plural(len(corpus), 'text')}, {plural(len(corpus.codebook), 'field')}"
+            ),
+            Facts(facts),
+            *(Para(notice, "notice") for notice in corpus.notices),
+            *([] if known else [Para("The texts are read when a plan or a run needs them.", "quiet")]),
+        ]
+    )
 
 
 def _shown_place(task: Task) -> str:

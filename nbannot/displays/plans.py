@@ -39,6 +39,7 @@ def plan_card(plan: Plan) -> Fragment:
         Heading(f"Plan for {design.task.name}: {info.full_name}", 1, f"run {plan.run_id}; {_sent(plan)}"),
         *(Para(note, "notice") for note in info.notes),
         *([Para(_unreached(plan), "notice")] if plan.unreached else []),
+        *(Para(remark, "notice") for remark in plan.remarks),
         Facts(
             [
                 ("calls", _calls(plan)),

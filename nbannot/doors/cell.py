@@ -19,6 +19,7 @@ from nbannot.study.settings import SETTINGS
 from nbannot.study.toml import lines_of, read_toml
 
 if TYPE_CHECKING:
+    from nbannot.study.corpus import Corpus
     from nbannot.study.task import Task
 
 Magic = TypeVar("Magic", bound=Callable[..., Any])
@@ -100,7 +101,7 @@ class Order:
         Variable that receives the result; ``None``: it is returned.
     """
 
-    task: Task
+    task: Task | Corpus
     configs: list[RunConfig]
     out: str | None
     plan: bool
@@ -162,6 +163,7 @@ def read_order(
         raise UsageError(NOTHING_IN_BODY.format(task=given.task))
     configs = expand({**base, **settings}, lines)
     _check_names(configs, lines)
+    task: Task | Corpus
     if recipe_text:
         task = recipe.task_of(recipe_text, configs[0])
     elif isinstance(held, RunConfig):
@@ -325,13 +327,16 @@ def _check_names(configs: Sequence[RunConfig], lines: Mapping[str, int]) -> None
                 raise type(error)(f"{where}{error}") from None
 
 
-def task_named(word: str, codebook: str | None, variables: Mapping[str, Any], config: RunConfig) -> Task:
-    """Return the task that a word names: a variable, else a folder or bundled name."""
+def task_named(
+    word: str, codebook: str | None, variables: Mapping[str, Any], config: RunConfig
+) -> Task | Corpus:
+    """Return the task or corpus that a word names: a variable, else a folder or bundled name."""
     from nbannot.running.design import as_task
+    from nbannot.study.corpus import Corpus
     from nbannot.study.task import Task
 
     held = variables.get(word)
-    if isinstance(held, Task):
+    if isinstance(held, Task | Corpus):
         return held
     if recipe.is_frame(held):
         return Task(held, _codebook(word, codebook, variables), name=word)

@@ -19,6 +19,7 @@ from nbannot.tools.given import given_path, parse_json
 
 if TYPE_CHECKING:
     from nbannot.record.run import Run
+    from nbannot.study.corpus import Corpus
     from nbannot.study.task import Task
 
 
@@ -196,7 +197,7 @@ def task_of(recipe: Recipe, config: RunConfig) -> Task:
     return task_of_run(recipe.path.parent, stored)
 
 
-def title(task: Task, configs: Sequence[RunConfig]) -> str:
+def title(task: Task | Corpus, configs: Sequence[RunConfig]) -> str:
     """Return what is being worked on, in a few words that leave room for the progress beside them."""
     return f"{task.name} · {configs[0].model if len(configs) == 1 else f'{len(configs)} runs'}"
 
@@ -206,7 +207,9 @@ def summary(run: Run) -> str:
     from nbannot.report.words import plural, state_of, statuses
 
     state, _ = state_of(run)
-    return f"run {run.run_id}: {state}; {plural(len(run.task), 'text')}, {statuses(run.coding.count())}; {run.folder}"
+    return (
+        f"run {run.run_id}: {state}; {plural(run.n_texts, 'text')}, {statuses(run.by_status)}; {run.folder}"
+    )
 
 
 def split_line(line: str) -> list[str]:

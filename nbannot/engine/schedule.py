@@ -67,10 +67,17 @@ class Schedule:
         asked_by = [bool(engine.prompt(group).questions) for group in self.groups]
         self.two_models = bool(engine.job.config.text_model) and True in asked_by and False in asked_by
         self.deciding: bool | None = None
+        frozen = {n["calibration"]: tuple(n["offset"]) for n in engine.ledger.notes if n.get("frozen")}
         for number, group in enumerate(self.groups):
             prompt = engine.prompt(group)
             if engine.job.calibrated and (prompt.options or prompt.endings or len(prompt.questions) == 1):
-                self.pilots[number] = Pilot(group)
+                settled = {f.column: frozen[f.column] for f in group if f.column in frozen}
+                if not settled:
+                    self.pilots[number] = Pilot(group)
+                elif offsets := {column: offset for column, offset in settled.items() if offset}:
+                    # Fixed on other texts before: a corpus is asked about block by block.
+                    self.pilots[number] = Pilot(group, offsets=offsets, started=True)
+                    engine.offsets.update(offsets)
         for number in range(len(self.groups)):
             if not self.parents[number]:
                 for row in range(n):
@@ -118,7 +125,7 @@ class Schedule:
         if len(fields) < len(group):
             self.asked[number, row] = fields
         pilot = self.pilots.get(number)
-        if pilot is None:
+        if pilot is None or pilot.offsets:
             self.ready[number].append(row)
         else:
             pilot.waiting.append(row)

@@ -57,6 +57,11 @@ def measured(
     """
     if not isinstance(corpus, Run):
         raise ScoringError(f"the corpus is a Run of the model on all its texts. Got {type(corpus).__name__}.")
+    if isinstance(corpus.config.get("corpus"), dict):  # in memory it has the coded texts only
+        raise ScoringError(
+            f"run {corpus.run_id} is on a corpus, whose texts are on disk; this needs them all at once.\n"
+            "  If they fit into memory: run.whole() is the same run with every text."
+        )
     if sampled is not None and sampled not in SAMPLED:
         hint = (
             "\n  Texts chosen by hand describe themselves only: no share of a corpus can be corrected with them."

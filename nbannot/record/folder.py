@@ -25,6 +25,10 @@ LEDGER = "responses.jsonl"
 PROBABILITIES = "probabilities.parquet"
 HUMAN_LABELS = "human_labels.csv"
 LOCK = ".lock"
+OUTPUT_TABLE = "output.parquet"
+SEGMENTS = "responses"
+LABELS = "labels"
+GOLD = "gold.parquet"
 METRICS = "metrics"
 """The folder of the tidy tables, beside those of the tasks."""
 
@@ -42,8 +46,18 @@ FILES: dict[str, str] = {
 }
 """The files of a run folder and what each is for."""
 
+OF_A_CORPUS: dict[str, str] = {
+    OUTPUT_TABLE: "one row per text: your columns, one column per field, the status of each answer, duplicates marked",
+    SEGMENTS: "the ledger in segments, one per block of texts; finished ones are compressed (`zcat` reads them)",
+    LABELS: "labels and sums of every block: what a run that was stopped goes on from",
+    GOLD: "the texts that people coded, with their labels; only where there are any",
+}
+"""What the folder of a run on a corpus has besides, in place of ``output.csv`` and one ledger."""
 
-TEMPORARY = re.compile(rf"\.(?:{'|'.join(map(re.escape, FILES))})\.[a-z0-9_]{{8}}|\.writable\.[0-9a-f]+")
+
+TEMPORARY = re.compile(
+    rf"\.(?:{'|'.join(map(re.escape, (*FILES, *OF_A_CORPUS)))})\.[a-z0-9_]{{8}}|\.writable\.[0-9a-f]+"
+)
 """What a process that was killed while it wrote leaves behind; see `nbannot.tools.files.write_atomic`."""
 
 NEEDED = {"run_id": str, "task_name": str, "columns_asked": list, "codebook": dict, "data_hash": str,
@@ -116,7 +130,9 @@ def strangers(path: Path) -> list[str]:
     if not path.is_dir():
         return []
     names = sorted(p.name for p in path.iterdir())
-    return [name for name in names if name not in (*FILES, LOCK) and not TEMPORARY.fullmatch(name)]
+    return [
+        name for name in names if name not in (*FILES, *OF_A_CORPUS, LOCK) and not TEMPORARY.fullmatch(name)
+    ]
 
 
 def sweep(path: Path) -> None:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from nbannot.asking.applies import NOT_REACHED
 from nbannot.engine import energy
 from nbannot.engine.job import Outcome, Progress
 from nbannot.errors import NbannotError, RunError, ScoringError
@@ -77,6 +78,25 @@ class Run(Scored, Shown):
     def status(self) -> str:
         """complete, partial (some answers failed or are missing) or failed (none came)."""
         return str(self.config.get("status", COMPLETE))
+
+    @property
+    def n_texts(self) -> int:
+        """Number of texts that the run is about."""
+        return len(self.task)
+
+    @property
+    def by_status(self) -> dict[str, int]:
+        """How many answers have each status, over all fields."""
+        return self.coding.count()
+
+    @property
+    def n_open(self) -> int:
+        """How many answers running again can still bring."""
+        return sum(
+            answer.status == "failed" or (answer.status == "not_asked" and NOT_REACHED in answer.reason)
+            for answers in self.coding.answers.values()
+            for answer in answers
+        )
 
     @property
     def model_id(self) -> str:
@@ -230,8 +250,8 @@ class Run(Scored, Shown):
             "cpu_model": self.energy.get("cpu_model"),
             "gpu_model": self.energy.get("gpu_model"),
             "ground_truth_path": config.get("ground_truth_path"),
-            "n_texts": len(self.task),
-            "n_labels_valid": self.coding.count().get("ok", 0),
+            "n_texts": self.n_texts,
+            "n_labels_valid": self.by_status.get("ok", 0),
             "input_tokens": chars.get("input_tokens"),
             "output_tokens": chars.get("output_tokens"),
             "wall_time_s": timing.get("wall_time"),
@@ -307,6 +327,10 @@ def load_run(place: str | Path, *, task: Task | None = None) -> Run:
     """
     path = path_or(RunError, place)
     config = folder.read_config(path, beside_a_task=task is not None)
+    if isinstance(config.get("corpus"), dict):
+        from nbannot.record.corpus_run import load_corpus_run
+
+        return load_corpus_run(path, config)
     if task is not None:
         own = {"task_name": task.name, "codebook": task.codebook.source, "codebook_hash": task.codebook.hash}
         config = {**own, "model_info": {}, **config}

@@ -84,8 +84,8 @@ def read_state(task: Task, ledger: Path, config: Mapping[str, Any], coder: str =
             answers[f.column], n = _settled(f, task, reading.of[f.column], above, never)
             unfitting += n
             if calibrated and f.labels:
-                offset = reading.offsets.get(f.column)
-                answers[f.column] = _calibrated(f, answers[f.column], offset, reading.how)
+                offset, frozen = reading.offsets.get(f.column), f.column in reading.frozen
+                answers[f.column] = _calibrated(f, answers[f.column], offset, reading.how, frozen=frozen)
     coding = Coding(task, {f.column: answers[f.column] for f in task.codebook if f.column in answers}, coder)
     return State(coding, reading.offsets, reading.calls, unfitting)
 
@@ -124,6 +124,7 @@ class _Found:
             f.column: [None] * len(task) for f in task.codebook if f.column in columns
         }
         self.offsets: dict[str, tuple[float, ...]] = {}
+        self.frozen: set[str] = set()
         self.how = Reading()
         self.calls = 0
         self._rows = {text_id: row for row, text_id in enumerate(task.ids)}
@@ -140,6 +141,7 @@ class _Found:
                 yield record["text_id"], self._answers(record, record)
             elif record.get("calibration") in self.of:
                 self.offsets[record["calibration"]] = tuple(record["offset"])
+                self.frozen |= {record["calibration"]} if record.get("frozen") else set()
 
     def _answers(self, call: Mapping[str, Any], whole: Mapping[str, Any]) -> list[Answer]:
         """Return the answers of a call, with the probabilities that its whole line holds."""
@@ -226,9 +228,17 @@ def _settled(
 
 
 def _calibrated(
-    f: Field, answers: list[Answer], offset: Sequence[float] | None, how: Reading
+    f: Field, answers: list[Answer], offset: Sequence[float] | None, how: Reading, *, frozen: bool
 ) -> list[Answer]:
-    """Return the answers with the calibration of their field; with a word where it is still to come."""
+    """Return the answers with the calibration of their field; with a word where it is still to come.
+
+    Parameters
+    ----------
+    frozen
+        Whether the calibration was settled on other texts before, an empty one included: there is none then.
+    """
+    if frozen and not offset:
+        return answers
     n_asked = sum(a.status != "not_applicable" and a.reason != "the text is blank" for a in answers)
     if offset is None and n_asked < CALIBRATION_TEXTS:
         return answers  # too few texts to calibrate on: the engine takes them as they are

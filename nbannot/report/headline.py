@@ -134,6 +134,8 @@ def verdict(of: Scored) -> str:
     """Return in one sentence what a run's, or a person's, labels come to on these texts."""
     texts = plural(len(of.task), "text")
     if not of.task.has_human_labels:
+        if not len(of.task):
+            return "No human labels: answers to look at, nothing to score"
         return f"No human labels on {texts}: answers to look at, nothing to score"
     if unanswered := without_any_answer(of):
         return unanswered

@@ -53,6 +53,7 @@ def report_blocks(run: Run, field: str | None = None, bands: Mapping[str, Band] 
     labelled = run.task.has_human_labels and bool(shown)
     return [
         Heading(f"Report on {run.task.name}: {model_name(run)}", 1, aside=f"run {run.run_id}"),
+        *corpus_blocks(run),
         Para(verdict(run), "verdict"),
         *(Para(note, "notice") for note in model_notes(run.config)),
         *(Para(notice, "notice") for notice in run.task.notices),
@@ -108,6 +109,29 @@ def status_blocks(run: Run) -> list[Block]:
     return [Para(f"This run is {state}.{reasons} {go_on}", "warning")]
 
 
+def corpus_blocks(run: Run) -> list[Block]:
+    """Return what is to be said of a corpus before the scores of its coded texts; nothing for a task."""
+    about = run.config.get("corpus")
+    if not isinstance(about, dict):
+        return []
+    again, asked = about["n_duplicates"], about["n_texts"] - about["n_duplicates"]
+    words = f"A corpus of {plural(about['n_texts'], 'text')}"
+    if again:
+        words += (
+            f", of which {count(again)} {'is' if again == 1 else 'are'} the same as an earlier one: {count(asked)} "
+            "were asked about, and the others have the labels of the first that is the same"
+        )
+    coded = (
+        "none of them was coded by people"
+        if not len(run.task)
+        else f"scored on the {count(len(run.task))} that people coded"
+    )
+    return [
+        Para(f"{words}; {coded}.", "notice"),
+        *(Para(notice, "notice") for notice in about.get("notices", ())),
+    ]
+
+
 def head_facts(run: Run) -> list[tuple[str, str]]:
     """Return what was run, on what, when, with which settings."""
     config = run.config
@@ -115,7 +139,7 @@ def head_facts(run: Run) -> list[tuple[str, str]]:
     return [
         ("run", f"{run.run_id}, {run.model_id}"),
         ("model", model_words(run)),
-        ("texts", f"{count(len(run.task))} × {plural(len(fields), 'field')}; {statuses(run.coding.count())}"),
+        ("texts", f"{count(run.n_texts)} × {plural(len(fields), 'field')}; {statuses(run.by_status)}"),
         ("status", state_of(run)[0]),
         ("date", _date(run)),
         ("settings", ", ".join(f"{name} = {value}" for name, value in settings_shown(config))),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nbannot.asking.applies import NOT_REACHED
 from nbannot.models.addresses import is_loopback
 from nbannot.models.place import operator_of
 from nbannot.page.digits import count
@@ -248,14 +247,7 @@ def state_of(run: Run) -> tuple[str, str]:
     """Return a run's status in plain words, and how to go on ("" where there is nothing to do)."""
     if run.status == "complete":
         return "complete", ""
-    counts = run.coding.count()
-    open_ = sum(
-        1
-        for answers in run.coding.answers.values()
-        for a in answers
-        if a.status == "failed" or (a.status == "not_asked" and NOT_REACHED in a.reason)
-    )
-    every = sum(counts.values())
+    open_, every = run.n_open, run.n_texts * len(run.coding.fields)
     why = f": {run.config['stopped']}" if run.config.get("stopped") else ""
     go_on = "Run the same cell or script again: it goes on from here and asks only for what is missing."
     if run.status == "failed":

@@ -25,6 +25,7 @@ from nbannot.record import tables
 from nbannot.record.folder import METRICS
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
+from nbannot.study.corpus import Corpus
 from nbannot.study.field import Field
 from nbannot.study.personal_data import personal_data
 from nbannot.study.settings import DEFAULTS, SETTINGS
@@ -188,6 +189,11 @@ def as_task(
         )
     if isinstance(task, Task):
         return task
+    if isinstance(task, Corpus):
+        raise TaskError(
+            f"'{task.name}' is a corpus, which is read as it is needed; this takes a task in memory.\n"
+            "  A corpus goes into run, plan, sweep and %annotate; load_run(...).whole() has its texts in memory."
+        )
     if isinstance(task, str | Path):
         return load_task(task, task_root=config.task_root)
     if codebook is None:

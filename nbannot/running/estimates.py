@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,32 @@ def load_of(job: Job, still_open: Open) -> Load:
             further, ends = len(prompt.endings) - 1, "".join(ending.text for ending in prompt.endings)
             chars += further * again_chars + sum(rows) * len(ends)
             size += further * again_size + sum(rows) * (_bytes(ends) + further * MESSAGE_TOKENS)
-    calls = [sum(rows) for rows in still_open]
+    return _load(job, prompts, [sum(rows) for rows in still_open], chars, size)
+
+
+def load_of_many(job: Job, texts: int, chars: int, size: int) -> Load:
+    """Return what every question would send about so many texts, asked one by one.
+
+    Parameters
+    ----------
+    chars, size
+        Characters and bytes of what is sent of the texts, over all of them.
+    """
+    asked = [group for group in job.groups if not all(f.column in job.unasked for f in group)]
+    prompts = [prompt_for(job, group) for group in asked]
+    framed = [(p.about(""), max(1, len(p.endings)), "".join(e.text for e in p.endings)) for p in prompts]
+    most = sum((times - 1) * texts * MESSAGE_TOKENS for _, times, _ in framed)
+    return _load(
+        replace(job, groups=tuple(asked)),
+        prompts,
+        [texts] * len(asked),
+        sum(times * (texts * len(frame) + chars) + texts * len(ends) for frame, times, ends in framed),
+        sum(times * (texts * _bytes(frame) + size) + texts * _bytes(ends) for frame, times, ends in framed)
+        + most,
+    )
+
+
+def _load(job: Job, prompts: Sequence[Prompt], calls: Sequence[int], chars: int, size: int) -> Load:
     schemas = sum(n * len(json.dumps(prompt.schema)) for n, prompt in zip(calls, prompts, strict=True))
     attempts = job.config.retries + 1
     again = REPROMPT_BYTES if job.config.retry_strategy == "reprompt" and attempts > 1 else 0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack, overload
 
-from nbannot.asking.request_reply import AnswerMode, Message, ModelInfo, Reply, Request
+from nbannot.asking.request_reply import AnswerMode, Message, Model, ModelInfo, Reply, Request
 from nbannot.engine.job import prompt_for
 from nbannot.errors import ModelError
 from nbannot.models.addresses import is_loopback
@@ -17,10 +17,12 @@ from nbannot.models.registry import address_of, backends, batch_offer, get_model
 from nbannot.page.shown import Shown
 from nbannot.record import folder
 from nbannot.record.run import COMPLETE
+from nbannot.running.corpus_run import design_corpus, duplicates_in_words, load_of_corpus, other_versions
 from nbannot.running.design import Design, as_task, design, dev_by_default
-from nbannot.running.estimates import CHARS_PER_TOKEN, Pace, earlier_pace, load_of, still_open
+from nbannot.running.estimates import CHARS_PER_TOKEN, Load, Pace, earlier_pace, load_of, still_open
 from nbannot.running.run import run
 from nbannot.study.config import RunConfig
+from nbannot.study.corpus import Corpus
 from nbannot.study.keywords import Settings
 from nbannot.study.settings import SETTINGS
 from nbannot.study.task import Task
@@ -63,6 +65,8 @@ class Plan(Shown):
         run are then those of a model that tells no digest.
     pilot_texts
         How many texts were really sent to make the estimates; 0 without a pilot.
+    remarks
+        What is to be known of a corpus before it is sent: texts that are there twice, files that changed.
     first_messages
         Column -> messages of the first text exactly as they would be sent (for `per_query`).
     """
@@ -84,6 +88,7 @@ class Plan(Shown):
     pilot_texts: int
     first_messages: dict[str, list[Message]]
     unreached: str = ""
+    remarks: tuple[str, ...] = ()
     offer: Offer | None = None
 
     def batch_money(self, money: float | None) -> float | None:
@@ -112,6 +117,8 @@ class Plan(Shown):
     def __repr__(self) -> str:
         return f"<Plan of run {self.run_id}: {self.calls_at_least:,} to {self.calls_at_most:,} calls>"
 
+
+Made = TypeVar("Made")
 
 SUM_COLUMNS = ("run_id", "state", "calls_at_least", "calls_at_most", "input_tokens", "output_tokens", "seconds",
                "money", "money_at_most")  # fmt: skip
@@ -191,10 +198,17 @@ def plan(
     NbannotError
         As `run` would, before anything is sent.
     """
-    config = RunConfig.of(config, **settings)
-    whole = as_task(task, config, codebook)
-    config = dev_by_default(whole, config, asks=False)
-    chosen, unreached = _designed(whole, config, must_answer=pilot > 0)
+    wanted = RunConfig.of(config, **settings)
+    if isinstance(task, Corpus):
+        made, unreached = _designed(lambda model: design_corpus(task, wanted, model)[0], wanted, pilot > 0)
+        left = load_of_corpus(made)
+        remarks = (*task.notices, *duplicates_in_words(made), *other_versions(made))
+        return _plan_of(made.head.task, made.head, unreached, pilot, left=left, remarks=remarks)
+    whole = as_task(task, wanted, codebook)
+    chosen_config = dev_by_default(whole, wanted, asks=False)
+    chosen, unreached = _designed(
+        lambda model: design(whole, chosen_config, model)[0], chosen_config, pilot > 0
+    )
     return _plan_of(whole, chosen, unreached, pilot)
 
 
@@ -204,11 +218,19 @@ def plan_unasked(task: Task, config: RunConfig) -> Plan:
     return _plan_of(task, design(task, config, _stand_in(config))[0], "it was not asked", 0)
 
 
-def _plan_of(whole: Task, chosen: Design, unreached: str, pilot: int) -> Plan:
+def _plan_of(
+    whole: Task,
+    chosen: Design,
+    unreached: str,
+    pilot: int,
+    *,
+    left: Load | None = None,
+    remarks: tuple[str, ...] = (),
+) -> Plan:
     config, job = chosen.config, chosen.job
     groups = [group for group in job.groups if not all(f.column in job.unasked for f in group)]
     prompts = [prompt_for(job, group) for group in groups]
-    left = load_of(job, still_open(job, chosen.task, chosen.folder))
+    left = left or load_of(job, still_open(job, chosen.task, chosen.folder))
     pilot = min(pilot, len(job.ids)) if left.calls_at_most else 0
     pace: Pace | None
     if pilot:
@@ -247,12 +269,13 @@ def _plan_of(whole: Task, chosen: Design, unreached: str, pilot: int) -> Plan:
         },
         unreached=unreached,
         offer=batch_offer(config),
+        remarks=remarks,
     )
 
 
 def plan_all(task: Any, configs: Sequence[RunConfig], *, codebook: Any = None, pilot: int = 0) -> Plans:
     """Return the plans of several configs as one table with a sum."""
-    whole = as_task(task, configs[0], codebook)
+    whole = task if isinstance(task, Corpus) else as_task(task, configs[0], codebook)
     return Plans(tuple(plan(whole, config, pilot=pilot) for config in configs))
 
 
@@ -260,21 +283,19 @@ def _money(prices: Prices | None, input_tokens: int, output_tokens: int) -> floa
     return None if prices is None else prices.of(input_tokens, output_tokens)
 
 
-def _designed(whole: Task, config: RunConfig, *, must_answer: bool) -> tuple[Design, str]:
+def _designed(make: Callable[[Model | None], Made], config: RunConfig, must_answer: bool) -> tuple[Made, str]:
     """Return the design of a run, and why its model could not be asked what it is; a plan needs neither key nor server.
 
     Only a pilot needs the model itself.
     """
     try:
         if not must_answer and _asks_to_introduce_itself(config):
-            return design(whole, config, _stand_in(config))[
-                0
-            ], "a plan sends nothing, not even a first question"
-        return design(whole, config)[0], ""
+            return make(_stand_in(config)), "a plan sends nothing, not even a first question"
+        return make(None), ""
     except ModelError as error:
         if must_answer or split_name(config.model)[0] not in backends():
             raise
-        return design(whole, config, _stand_in(config))[0], str(error)
+        return make(_stand_in(config)), str(error)
 
 
 def _asks_to_introduce_itself(config: RunConfig) -> bool:

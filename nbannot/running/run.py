@@ -8,6 +8,7 @@ import json
 import platform
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
@@ -36,12 +37,16 @@ from nbannot.running.scores import KEPT, labels_text, save_scores
 from nbannot.running.standard_files import output_text, write_counts, write_traces
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
+from nbannot.study.corpus import Corpus
 from nbannot.study.keywords import Settings
 from nbannot.study.task import Task
 from nbannot.tools.files import read_json, write_atomic, write_json
 from nbannot.tools.imports import load_aside
 
 REPLACE_IT = "Take them out first, or take a model on this machine."
+Served = Counter[tuple[str | None, str | None]]
+"""Model and configuration that replies name -> number of replies."""
+
 PACKAGES = ("aiohttp", "codecarbon", "huggingface_hub", "krippendorff", "numpy", "pandas", "polars", "scikit-learn",
             "scipy", "sparrow-decider", "xllamacpp")  # fmt: skip
 
@@ -66,7 +71,7 @@ def run(
     Parameters
     ----------
     task
-        A `Task`, a bundled name, a folder, ``hf://datasets/owner/name``, or a DataFrame with `codebook`.
+        A `Task`, a bundled name, a folder, ``hf://datasets/owner/name``, a DataFrame with `codebook`, or a `corpus`.
     config, settings
         The settings (`RunConfig`); keywords override.
     fresh
@@ -99,6 +104,10 @@ def run(
         raise ConfigError(f"retry must be 'invalid' or 'failed'. Got {retry!r}.")
     config = RunConfig.of(config, **settings)
     energy.prewarm()
+    if isinstance(task, Corpus):
+        from nbannot.running.corpus_run import run_corpus
+
+        return run_corpus(task, config, fresh=fresh, retry=retry, tick=tick, stop=stop, say=say)
     task = as_task(task, config, codebook)
     config = dev_by_default(task, config, reason)
     plan, model = design(task, config, say=say)
@@ -140,7 +149,7 @@ def _finished(
 ) -> Run | None:
     """Return the run if it is finished, with every file as its ledger has it; ``None`` if there is work to do."""
     stored = read_json(plan.folder / folder.CONFIG)
-    _same_run(stored, plan)
+    same_run(stored, plan)
     if stored.get("status") != COMPLETE or retry == "invalid":
         return None
     _opened(plan, reason)
@@ -155,7 +164,7 @@ def _finished(
         if say and (words := listed(sorted(wrong & folder.FILES.keys()), 12)):
             say(f"written again from the ledger: {words}")
         finished = dataclasses.replace(finished, config=read_json(plan.folder / folder.CONFIG))
-    if say and (word := _other_country(stored, plan)):
+    if say and (word := other_country(stored, plan)):
         say(word)
     return finished
 
@@ -170,7 +179,7 @@ def _another_server(stored: Mapping[str, Any], plan: Design) -> bool:
     return any(then.get(name) != now[name] for name in decisive)
 
 
-def _same_run(stored: Mapping[str, Any], plan: Design) -> None:
+def same_run(stored: Mapping[str, Any], plan: Design) -> None:
     """Refuse a folder that holds another run than the one asked for."""
     if not stored and (strangers := folder.strangers(plan.folder)):
         raise RunError(
@@ -189,7 +198,7 @@ def _same_run(stored: Mapping[str, Any], plan: Design) -> None:
     )
 
 
-def _other_country(stored: Mapping[str, Any], plan: Design) -> str:
+def other_country(stored: Mapping[str, Any], plan: Design) -> str:
     """Return what to say where a finished run was estimated with another carbon intensity; "" where it was not."""
     then, now = (
         code or "the world average" for code in (stored.get("country_iso_code"), plan.config.country_iso_code)
@@ -204,7 +213,7 @@ def _other_country(stored: Mapping[str, Any], plan: Design) -> str:
 
 def _begin(plan: Design) -> None:
     """Write what is known before the first call, so that even a killed run can be traced and continued."""
-    write_json(plan.folder / folder.CONFIG, _config(plan, RUNNING))
+    write_json(plan.folder / folder.CONFIG, config_of(plan, RUNNING))
     if plan.task.label_columns:
         write_atomic(plan.folder / folder.HUMAN_LABELS, labels_text(plan.task))
 
@@ -233,7 +242,7 @@ def _work(
     meter = energy.Meter(plan.config.country_iso_code)
     measured = plan.info.energy_measured
     started = time.monotonic()
-    end = _Either(stop)
+    end = Either(stop)
 
     ends: list[Outcome] = []
     to_load = list(SCORING) if plan.task.has_human_labels else []
@@ -304,7 +313,7 @@ def _opened(plan: Design, reason: str | None) -> Design:
     return dataclasses.replace(plan, task=plan.task.opened(reason or "", plan.run_id, plan.config_hash))
 
 
-class _Either(threading.Event):
+class Either(threading.Event):
     """Set when it is set, or another event."""
 
     def __init__(self, other: threading.Event | None) -> None:
@@ -325,7 +334,7 @@ def _finish(
 ) -> Run:
     """Write the standard files as the ledger has it, score, and enter the run into the tidy tables."""
     place = plan.folder
-    config = _config(plan, RUNNING)
+    config = config_of(plan, RUNNING)
     state = read_state(plan.task, place / folder.LEDGER, config, plan.run_id)
     status = PARTIAL if outcome.out else status_of(state.coding)
     if record is not None:
@@ -341,10 +350,10 @@ def _finish(
         "status": status,
         "stopped": outcome.stopped,
         "out": outcome.out,
-        "capabilities": _capabilities(place, model, outcome.progress),
+        "capabilities": capabilities_of(place, model, outcome.progress),
         "calibration_offsets": {k: list(v) for k, v in state.offsets.items()},
         "served_by": served_by(tally.served),
-        "model_changes": _model_changes(place, tally, plan.info.digest, outcome.digest),
+        "model_changes": model_changes(place, tally.served, plan.info.digest, outcome.digest),
         **({"energy": f"not measured: {outcome.energy_problem}"} if outcome.energy_problem else {}),
         "first_call": tally.first,
         "last_call": tally.last,
@@ -376,14 +385,14 @@ def _finish(
     return written
 
 
-def _model_changes(place: Path, tally: ledger.Tally, digest: str | None, now: str | None) -> list[str]:
+def model_changes(place: Path, served: Served, digest: str | None, now: str | None) -> list[str]:
     """Return what to tell of a model that was not the same to the end; what an earlier session saw is kept."""
-    changed = changes(tally.served, digest, now)
+    changed = changes(served, digest, now)
     earlier = read_json(place / folder.CONFIG).get("model_changes") or []
     return changed + [line for line in earlier if line.startswith(WEIGHTS_CHANGED) and line not in changed]
 
 
-def _capabilities(place: Path, model: Model, progress: Progress) -> dict[str, Any]:
+def capabilities_of(place: Path, model: Model, progress: Progress) -> dict[str, Any]:
     """Return what the model was found to take; a session that sent nothing keeps what an earlier one found."""
     capabilities: dict[str, Any] = getattr(model, "capabilities", {})
     if progress.calls == 0:
@@ -391,7 +400,7 @@ def _capabilities(place: Path, model: Model, progress: Progress) -> dict[str, An
     return capabilities
 
 
-def _config(plan: Design, status: str) -> dict[str, Any]:
+def config_of(plan: Design, status: str) -> dict[str, Any]:
     """Return the content of ``config.json``: settings first, then where the run came from. Never a secret."""
     task, kind, info = plan.task, plan.job.kind, plan.info
     path = task.path

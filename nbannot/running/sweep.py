@@ -15,6 +15,7 @@ from nbannot.record.run import Run
 from nbannot.running.design import Say, as_task
 from nbannot.running.run import run
 from nbannot.study.config import RunConfig, expand
+from nbannot.study.corpus import Corpus
 from nbannot.study.faults import settings_error
 from nbannot.study.keywords import Grid
 from nbannot.study.settings import DEFAULTS, SETTINGS
@@ -174,7 +175,7 @@ def sweep(
         If the user stops it; finished runs are kept (`RunInterrupted.finished`) and found again by the same call.
     """
     every = configs_of(configs, repeats, settings)
-    whole = as_task(task, every[0], codebook)
+    whole = task if isinstance(task, Corpus) else as_task(task, every[0], codebook)
     runs: list[Run] = []
     failures: list[Failure] = []
     for number, config in enumerate(every, start=1):

@@ -61,8 +61,8 @@ def read_csv(path: str | Path, *, encoding: str = "utf-8", delimiter: str | None
         raise TaskError(f"no file: {error}.") from None
     codec = _codec(encoding)
     try:
-        shape = _shape(path, codec, delimiter)
-        frames = list(_chunks(path, shape))
+        shape = csv_shape(path, codec, delimiter)
+        frames = list(csv_pieces(path, shape))
     except FileNotFoundError:
         raise TaskError(
             f"no file {path}.\n  A task is a folder with codebook.json and {DATA_FILE}."
@@ -85,7 +85,7 @@ class Shape:
     above: int = 0
 
 
-def _shape(path: Path, codec: str, delimiter: str | None) -> Shape:
+def csv_shape(path: Path, codec: str, delimiter: str | None) -> Shape:
     """Return how a file is written, by its first bytes and its first rows."""
     with path.open("rb") as raw:
         start = raw.read(4)
@@ -119,7 +119,7 @@ def _rows_of(lines: Iterable[str], shape: Shape) -> Any:
     return csv.reader(islice(lines, shape.above, None), delimiter=shape.delimiter, strict=True)
 
 
-def _chunks(path: Path, shape: Shape, size: int = 50_000) -> Iterator[pl.DataFrame]:
+def csv_pieces(path: Path, shape: Shape, size: int = 50_000) -> Iterator[pl.DataFrame]:
     """Yield the table in pieces of `size` rows, so that a large file is never held as Python strings.
 
     A column without a name is called by its place, ``"\\0"`` and its number, which no file can say.

@@ -22,7 +22,7 @@ def sampled(ids: Sequence[str], n: int, seed: int = 1, strata: Sequence[str] | N
     >>> 9 in sampled(list("abcdefghij"), 3, strata=list("xxxxxxxxyz"))
     True
     """
-    order = sorted(range(len(ids)), key=lambda i: (_draw(ids[i], seed), i))
+    order = sorted(range(len(ids)), key=lambda i: (draw(ids[i], seed), i))
     if strata is None:
         return sorted(order[:n])
     of_stratum: dict[str, list[int]] = {}
@@ -32,7 +32,8 @@ def sampled(ids: Sequence[str], n: int, seed: int = 1, strata: Sequence[str] | N
     return sorted(i for name, members in of_stratum.items() for i in members[: shares[name]])
 
 
-def _draw(text_id: str, seed: int) -> bytes:
+def draw(text_id: str, seed: int) -> bytes:
+    """Return what a text draws: the texts with the lowest are the sample."""
     return hashlib.sha256(f"nbannot-sample:{seed}:{text_id}".encode("utf-8", "surrogatepass")).digest()
 
 

@@ -1,0 +1,623 @@
+"""Running on a corpus: block by block, each an ordinary task to the engine, with a segment of the ledger of its own.
+
+What is in memory at any time is one block. A block that is finished is written down (its labels and its sums) and not
+looked at again; a run that is continued begins with the first that is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from nbannot.asking import prompts
+from nbannot.asking.ledger import Ledger
+from nbannot.asking.request_reply import Model
+from nbannot.engine import energy
+from nbannot.engine.drive import Tick
+from nbannot.engine.engine import annotate
+from nbannot.engine.job import Job, Outcome, Progress, prompt_for
+from nbannot.engine.served import served_by
+from nbannot.errors import GO_ON, ConfigError, NbannotError, RunError, RunInterrupted, TaskError, listed
+from nbannot.page.shown import watching
+from nbannot.record import folder, tables
+from nbannot.record.corpus_output import again_in, blocks_of, write_output
+from nbannot.record.corpus_parts import Parts, Sums
+from nbannot.record.corpus_run import CorpusRun, load_corpus_run, save_gold
+from nbannot.record.run import COMPLETE, FAILED, PARTIAL, RUNNING
+from nbannot.record.state import read_state
+from nbannot.report.report import report_text
+from nbannot.running.design import NOT_DECIDED, Design, Say, design
+from nbannot.running.estimates import Load, all_open, load_of, load_of_many
+from nbannot.running.run import (
+    Either,
+    Served,
+    capabilities_of,
+    config_of,
+    model_changes,
+    other_country,
+    same_run,
+)
+from nbannot.running.scores import labels_text
+from nbannot.study.config import RunConfig
+from nbannot.study.corpus import Corpus
+from nbannot.study.corpus_rows import ROW_NUMBER, Chosen
+from nbannot.study.task import Task
+from nbannot.tools.files import read_json, write_atomic, write_json
+
+if TYPE_CHECKING:
+    import polars as pl
+
+BLOCK_TEXTS = 50_000
+BLOCK_CHARS = 50_000_000
+"""A block has so many texts, or fewer where they are long: about so many characters."""
+
+
+@dataclass(frozen=True)
+class CorpusDesign:
+    """What a config means for a corpus and a model.
+
+    Attributes
+    ----------
+    head
+        The design for the first block; its id and folder are those of the run.
+    gold
+        The chosen texts that people coded.
+    size
+        Texts of a block, duplicates included.
+    """
+
+    corpus: Corpus
+    chosen: Chosen
+    head: Design
+    gold: Task
+    size: int
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return -(-self.chosen.n // self.size)
+
+    @property
+    def asked(self) -> int:
+        """Number of texts that are asked about, blank ones included."""
+        return self.chosen.n - len(self.chosen.again)
+
+
+def design_corpus(
+    corpus: Corpus, config: RunConfig, model: Model | None = None, say: Say | None = None
+) -> tuple[CorpusDesign, Model]:
+    """Return what the config means for this corpus, and the model, which is asked what it is.
+
+    Raises
+    ------
+    ConfigError, ModelError, TaskError
+        If the settings do not fit the corpus or the model.
+    """
+    if config.chat_mode == "continuous":
+        raise ConfigError(
+            'chat_mode = "continuous" is one conversation about every text, which no corpus fits into.\n'
+            '  Use "per_query" or "per_text".'
+        )
+    if config.delivery == "batch":
+        raise ConfigError(
+            'delivery = "batch" does not go with a corpus: it is asked about block by block.\n'
+            "  Make a Task of the texts, or ask at once: leave delivery out."
+        )
+    corpus.check()
+    metadata = config.metadata_columns or ()
+    chosen, index = corpus.chosen(config.to_dict()), corpus.index(metadata)
+    if not chosen.n:
+        raise TaskError(f"no text of corpus '{corpus.name}' is selected by sample, limit and ids.")
+    gold = corpus.gold(chosen, metadata)
+    size = max(1, min(BLOCK_TEXTS, BLOCK_CHARS * index.n // max(1, index.chars)))
+    _, block = next(blocks_of(corpus, chosen, size))
+    first = _asked(corpus, chosen, block)
+    plain = config.change(limit=None, ids=None, sample=None, sample_by=None, split=None)
+    head, model = design(first, plain, model, say)
+    if getattr(model, "learns_from_labels", False):
+        raise ConfigError(
+            f"{config.model} learns from human labels, for which it needs a task in memory.\n"
+            "  Make a Task of the coded texts, or name another model."
+        )
+    code = index.code or head.job.code
+    job = dataclasses.replace(head.job, code=code, config=config)
+    wording = [prompt_for(job, group) for group in job.groups]
+    head = dataclasses.replace(
+        head, config=config, job=job, prompt_hash=prompts.prompt_hash(job.kind, wording)
+    )
+    head.__dict__["data_hash"] = corpus.data_hash(chosen, metadata)
+    return CorpusDesign(corpus, chosen, head, gold, size), model
+
+
+def _asked(corpus: Corpus, chosen: Chosen, block: pl.DataFrame) -> Task:
+    """Return the texts of a block that are asked about, as a task."""
+    import polars as pl
+
+    again, _ = again_in(chosen, block)
+    own = (
+        block.filter(~pl.col(ROW_NUMBER).is_in(pl.Series(again, dtype=pl.Int64).implode()))
+        if len(again)
+        else block
+    )
+    return corpus.part(own.drop(ROW_NUMBER), own[ROW_NUMBER].to_list())
+
+
+def run_corpus(
+    corpus: Corpus,
+    config: RunConfig,
+    *,
+    fresh: bool = False,
+    retry: Literal["invalid", "failed"] | None = None,
+    tick: Tick | None = None,
+    stop: threading.Event | None = None,
+    say: Say | None = None,
+) -> CorpusRun:
+    """Annotate a corpus; see `run`."""
+    plan, model = design_corpus(corpus, config, say=say)
+    while fresh and not folder.claim(plan.head.folder):
+        config = config.change(repeat=config.repeat + 1)
+        plan, model = design_corpus(corpus, config, model)
+    place = plan.head.folder
+    if finished := _finished(plan, retry, say):
+        return finished
+    folder.make_folder(place)
+    with folder.held(place):
+        if finished := _finished(plan, retry, say):
+            return finished
+        if not read_json(place / folder.CONFIG):
+            for line in other_versions(plan):
+                if say:
+                    say(line)
+            write_json(place / folder.CONFIG, _config(plan, RUNNING))
+        parts = Parts(place)
+        parts.make()
+        parts.sweep()
+        save_gold(place, plan.gold, plan.chosen)
+        done = _Work(plan, model, parts, stop, say, retry).done(tick)
+    outcome = done.outcome
+    if outcome is not None and outcome.raised is not None:
+        raise outcome.raised
+    if outcome is not None and outcome.interrupted:
+        interrupt = RunInterrupted(
+            f"stopped: {done.progress.done:,} of {done.progress.total:,} answers are kept in {place}.\n  {GO_ON}"
+        )
+        interrupt.finished = done if any(of.get("ok") for of in done.sums.counts.values()) else None
+        raise interrupt
+    return done
+
+
+def _finished(plan: CorpusDesign, retry: str | None, say: Say | None) -> CorpusRun | None:
+    """Return the run if it is finished; scored anew where people's labels are others now."""
+    place = plan.head.folder
+    stored = read_json(place / folder.CONFIG)
+    same_run(stored, plan.head)
+    if stored.get("status") != COMPLETE or retry == "invalid":
+        return None
+    if not (place / folder.OUTPUT_TABLE).exists():
+        return None
+    finished = load_corpus_run(place, stored)
+    if finished.unfitting and retry == "failed":
+        return None
+    if _labels(plan.gold) != _labels(finished.task):
+        save_gold(place, plan.gold, plan.chosen)
+        finished = load_corpus_run(place, stored)
+        save_corpus_scores(finished)
+    if say and (word := other_country(stored, plan.head)):
+        say(word)
+    return finished
+
+
+def _labels(task: Task) -> str:
+    return labels_text(task) if task.label_columns else ""
+
+
+def other_versions(plan: CorpusDesign) -> list[str]:
+    """Return what to say where the same files had other content in an earlier run: this one is new, and asks anew."""
+    ours = {path: [size, changed] for path, size, changed in plan.corpus.sources}
+    lines = []
+    for place in folder.run_folders(Path(plan.head.config.output_root), plan.corpus.name):
+        stored = read_json(place / folder.CONFIG)
+        earlier = {path: rest for path, *rest in (stored.get("corpus") or {}).get("sources", ())}
+        if stored.get("data_hash") == plan.head.data_hash or not set(ours) & set(earlier):
+            continue
+        changed = [Path(path).name for path in ours if path in earlier and earlier[path] != ours[path]]
+        others = [Path(path).name for path in set(ours) ^ set(earlier)]
+        if changed or others:
+            what = [f"{listed(changed)} changed"] if changed else []
+            what += [f"{listed(sorted(others))} came or went"] if others else []
+            lines.append(
+                f"since run {stored.get('run_id')}: {' and '.join(what)}. "
+                "This is a new run; its texts are asked about anew."
+            )
+    return lines
+
+
+def _config(plan: CorpusDesign, status: str) -> dict[str, Any]:
+    """Return the content of ``config.json``."""
+    corpus, chosen, index = (
+        plan.corpus,
+        plan.chosen,
+        plan.corpus.index(plan.head.config.metadata_columns or ()),
+    )
+    return config_of(plan.head, status) | {
+        "n_texts": chosen.n,
+        "id_source": corpus.id_source,
+        "corpus": {
+            "source": corpus.source,
+            "sources": [list(one) for one in corpus.sources],
+            "revision": corpus.revision,
+            "segment": corpus.segment,
+            "duplicates": corpus.duplicates,
+            "n_texts": chosen.n,
+            "n_duplicates": len(chosen.again),
+            "n_in_corpus": index.n,
+            "id_column": corpus.id_source,
+            "columns": [
+                *corpus.other_columns,
+                *([] if corpus.id_source in corpus.other_columns else [corpus.id_source]),
+            ],
+            "notices": list(corpus.notices),
+            "block": plan.size,
+        },
+    }
+
+
+def duplicates_in_words(plan: CorpusDesign) -> list[str]:
+    """Return what is to be said of texts that are there more than once."""
+    if not (n := len(plan.chosen.again)):
+        return []
+    return [
+        f"{n:,} of {plan.chosen.n:,} texts are the same as an earlier one: they are not asked about and get its labels."
+    ]
+
+
+def load_of_corpus(plan: CorpusDesign) -> Load:
+    """Return what is left to be sent: of all texts as one pass over them counted, else of the blocks that are open."""
+    import polars as pl
+
+    job, metadata = plan.head.job, plan.head.config.metadata_columns or ()
+    index, sums = plan.corpus.index(metadata), Parts(plan.head.folder).sums()
+    if job.config.chat_mode != "per_query":
+        loads = [load_of(of, all_open(of)) for _, of in _open_jobs(plan, sums)]
+        return Load(*(sum(getattr(load, name) for load in loads) for name in Load.__dataclass_fields__))
+    if plan.chosen.rows is None and not sums and not len(plan.chosen.again):
+        return load_of_many(job, index.n - index.blank, index.chars, index.bytes)
+    texts = chars = size = 0
+    left = [n for n in range(plan.blocks) if n not in sums or sums[n].open]
+    for _, block in _only(left, plan):
+        again = pl.Series(again_in(plan.chosen, block)[0], dtype=pl.Int64)
+        own = block.filter(~pl.col(ROW_NUMBER).is_in(again.implode()))
+        sent = own.select([plan.corpus.codebook.text_column, *metadata]).filter(
+            pl.col(plan.corpus.codebook.text_column).str.strip_chars() != ""
+        )
+        extra = sum(len(name) + 5 for name in metadata) * sent.height
+        texts += sent.height
+        chars += extra + sum(int(column.str.len_chars().sum()) for column in sent)
+        size += 4 * extra + sum(int(column.str.len_bytes().sum()) for column in sent)
+    return load_of_many(job, texts, chars, size)
+
+
+def _open_jobs(plan: CorpusDesign, sums: Mapping[int, Sums]) -> Iterator[tuple[int, Job]]:
+    left = [n for n in range(plan.blocks) if n not in sums or sums[n].open]
+    for number, block in _only(left, plan):
+        if len(task := _asked(plan.corpus, plan.chosen, block)):
+            yield number, job_of(plan, task, plan.head.config)
+
+
+def job_of(plan: CorpusDesign, task: Task, config: RunConfig) -> Job:
+    """Return the questions about one block."""
+    texts = task.texts
+    if config.metadata_columns:
+        rows = task.data.select(list(config.metadata_columns)).iter_rows(named=True)
+        texts = [prompts.with_metadata(text, row) for text, row in zip(task.texts, rows, strict=True)]
+    return dataclasses.replace(plan.head.job, config=config, ids=task.ids, texts=texts, originals=task.texts)
+
+
+class _Work:
+    """One session of work on a corpus."""
+
+    def __init__(
+        self,
+        plan: CorpusDesign,
+        model: Model,
+        parts: Parts,
+        stop: threading.Event | None,
+        say: Say | None,
+        retry: str | None,
+    ) -> None:
+        self.plan, self.model, self.parts, self.say = plan, model, parts, say
+        self.retry = retry
+        self.end = Either(stop)
+        self.config = config_of(plan.head, RUNNING)
+        self.sums = parts.sums()
+        self.offsets: dict[str, list[float]] | None = next(
+            (self.sums[block].offsets for block in sorted(self.sums)[:1] if self.sums[block].through), None
+        )
+        self.meter = energy.Meter(plan.head.config.country_iso_code)
+        self.fields = len(plan.head.job.fields)
+        self.progress = Progress(total=plan.asked * self.fields)
+        self.before = Progress()
+        self.spent = dict.fromkeys(("calls", "tokens", "money"), 0.0)
+        self.digest: str | None = None
+        self.metered = False
+        self.stopped = ""
+        self.pool = ThreadPoolExecutor(1, "nbannot-compress")
+        self.compressing: list[Future[None]] = []
+
+    def done(self, tick: Tick | None) -> CorpusRun:
+        """Ask what is not answered yet, write everything down, and return the run."""
+        if self.say:
+            for line in self.plan.head.info.notes:
+                self.say(line)
+            if self.plan.head.job.unasked:
+                self.say(f"{listed(self.plan.head.job.unasked)}: not asked; {NOT_DECIDED}.")
+            for line in duplicates_in_words(self.plan):
+                self.say(line)
+        started = time.monotonic()
+        outcome = Outcome({}, self.progress)
+        try:
+            with watching(f"{self.plan.corpus.name} · {self.plan.head.config.model}", tick) as shown:
+                self._blocks(shown, outcome)
+        except KeyboardInterrupt:
+            outcome.interrupted, outcome.stopped = True, "stopped by the user"
+        except BaseException as error:
+            with contextlib.suppress(NbannotError, OSError):
+                outcome.stopped = str(error)
+                self._finish(outcome, time.monotonic() - started)
+            raise
+        finally:
+            self.pool.shutdown(wait=True)
+            record = self.meter.stop()
+        return self._finish(outcome, time.monotonic() - started, record)
+
+    def _blocks(self, shown: Tick | None, outcome: Outcome) -> None:
+        plan = self.plan
+        left = [n for n in range(plan.blocks) if self._is_open(n)]
+        self.progress.done = self.fields * sum(of.asked for n, of in self.sums.items() if n not in left)
+        for n in set(range(plan.blocks)) - set(left):
+            if plan.corpus.compress and self.parts.segment(n).exists():
+                self.compressing.append(self.pool.submit(self.parts.compress, n))
+        for number, block in _only(left, plan):
+            plan.corpus.check()
+            if self.end.is_set():
+                outcome.interrupted, outcome.stopped = True, "stopped by the user"
+                return
+            if why := self._over_budget():
+                outcome.stopped = why
+                return
+            task = _asked(plan.corpus, plan.chosen, block)
+            if len(task):
+                ended = self._block(number, task, shown)
+                outcome.stopped, outcome.interrupted, outcome.raised = (
+                    ended.stopped,
+                    ended.interrupted,
+                    ended.raised,
+                )
+                if ended.stopped or ended.raised is not None:
+                    if ended.stopped.startswith("the budget is spent"):
+                        outcome.stopped = self._over_budget() or ended.stopped
+                    return
+
+    def _is_open(self, block: int) -> bool:
+        """Return whether a block is to be worked on."""
+        sums = self.sums.get(block)
+        if sums is None or sums.open:
+            return True
+        return (self.retry == "invalid" and bool(sums.invalid)) or (
+            self.retry == "failed" and bool(sums.unfitting)
+        )
+
+    def _block(self, number: int, task: Task, shown: Tick | None) -> Outcome:
+        """Ask about the texts of one block, and write down what came of it."""
+        self.parts.reopen(number)
+        book = Ledger(self.parts.segment(number))
+        before = (book.tally.calls, book.tally.input_tokens or 0, book.tally.output_tokens or 0)
+        at, measured = self.progress.done, self.plan.head.info.energy_measured
+        known = dataclasses.replace(self.progress)
+
+        def look(progress: Progress) -> None:
+            self._add(known, progress, at)
+            try:
+                book.check()
+            except RunError:
+                self.end.set()
+            if shown:
+                shown(self.progress)
+
+        try:
+            if self.offsets is not None:
+                self._freeze(book)
+            outcome = annotate(
+                self._job(task),
+                self.model,
+                book,
+                tick=look,
+                stop=self.end,
+                ask_again=self.retry == "invalid",
+                kwh=self.meter.kwh if measured else lambda: 0.0,
+                ready=self._ready if measured else lambda: None,
+            )
+            self._add(known, outcome.progress, at)
+            self.digest = outcome.digest or self.digest
+            book.close()
+        finally:
+            book.let_go()
+        self._spend(book, before)
+        self._write_down(number, task, book, through=not outcome.stopped and outcome.raised is None)
+        return outcome
+
+    def _ready(self) -> None:
+        if not self.metered:
+            self.metered = True
+            self.meter.start()
+
+    def _add(self, known: Progress, now: Progress, at: int) -> None:
+        """Bring the progress of the whole up to that of a block."""
+        whole = self.progress
+        whole.done = at + now.done
+        for name in ("calls", "cached", "retries", "not_ok"):
+            setattr(whole, name, getattr(known, name) + getattr(now, name))
+        whole.in_flight = now.in_flight
+        whole.asking_since = whole.asking_since or now.asking_since
+
+    def _freeze(self, book: Ledger) -> None:
+        """Let the calibration that was found on the first block hold for this one."""
+        offsets = self.offsets or {}
+        frozen = {note["calibration"] for note in book.notes if note.get("frozen")}
+        for f in self.plan.head.job.fields if self.plan.head.job.calibrated else ():
+            if f.labels and f.column not in frozen:
+                offset = list(offsets.get(f.column, ()))
+                book.note(calibration=f.column, offset=offset, frozen=True)
+                book.notes.append({"calibration": f.column, "offset": offset, "frozen": True})
+
+    def _job(self, task: Task) -> Job:
+        """Return the questions about one block, within what is left of the budget."""
+        config = self.plan.head.config
+        budget = config.budget
+        if budget:
+            spent = {**self.spent, "minutes": self.progress.elapsed_s / 60}
+            budget = {name: most - spent.get(name, 0.0) for name, most in budget.items()}
+        left = dataclasses.replace(config)
+        object.__setattr__(left, "budget", budget)
+        return job_of(self.plan, task, left)
+
+    def _spend(self, book: Ledger, before: tuple[int, int, int]) -> None:
+        prices = self.plan.head.config.prices or {}
+        tokens = (book.tally.input_tokens or 0) - before[1], (book.tally.output_tokens or 0) - before[2]
+        self.spent["calls"] += book.tally.calls - before[0]
+        self.spent["tokens"] += sum(tokens)
+        self.spent["money"] += sum(
+            n * prices.get(side, 0.0) / 1e6 for n, side in zip(tokens, ("input", "output"), strict=True)
+        )
+
+    def _over_budget(self) -> str:
+        """Return in words what is spent of the budget; "" while there is something left of everything."""
+        budget = self.plan.head.config.budget or {}
+        spent = {**self.spent, "minutes": self.progress.elapsed_s / 60}
+        over = [
+            f"{name} {spent[name]:.6g} of {most:g}"
+            for name, most in budget.items()
+            if spent.get(name, -1.0) >= most
+        ]
+        return f"the budget is spent: {', '.join(over)}" if over else ""
+
+    def _write_down(self, number: int, task: Task, book: Ledger, *, through: bool) -> None:
+        state = read_state(task, book.path, self.config, self.plan.head.run_id)
+        sums = Sums.of(book.tally, state.coding, state.unfitting, state.offsets, through=through)
+        self.parts.write(number, state.coding, task.rows or (), sums)
+        self.sums[number] = sums
+        if through and self.offsets is None:
+            self.offsets = sums.offsets
+        if not sums.open and self.plan.corpus.compress:
+            self.compressing.append(self.pool.submit(self.parts.compress, number))
+
+    def _finish(self, outcome: Outcome, wall_time: float, record: dict[str, Any] | None = None) -> CorpusRun:
+        """Write the files of the folder as the blocks have them, and score what people coded."""
+        plan, place = self.plan, self.plan.head.folder
+        sums = Sums()
+        for block in self.sums.values():
+            sums.add(block)
+        reached = [n for n in range(plan.blocks) if n in self.sums]
+        whole = not sums.open and len(reached) == plan.blocks - self._without_question()
+        ok = any(of.get("ok") for of in sums.counts.values())
+        status = COMPLETE if whole else PARTIAL if ok else FAILED
+        if record is not None:
+            path = place / folder.EMISSIONS
+            earlier = path.read_text(encoding="utf-8") if path.exists() else ""
+            write_atomic(path, energy.emissions_csv(earlier, record))
+        _write_counts(place, sums, outcome.progress, wall_time)
+        before = read_json(place / folder.CONFIG)
+        about = _config(plan, RUNNING)
+        about["corpus"]["counts"] = (before.get("corpus") or {}).get("counts")
+        if not outcome.interrupted:
+            about["corpus"]["counts"] = write_output(
+                plan.corpus, plan.chosen, plan.size, self.parts, list(plan.head.job.fields)
+            )
+        served: Served = Counter({(m, mark): n for m, mark, n in sums.served})
+        write_json(
+            place / folder.CONFIG,
+            about
+            | {
+                "status": status,
+                "stopped": outcome.stopped,
+                "capabilities": capabilities_of(place, self.model, outcome.progress),
+                "calibration_offsets": self.offsets or sums.offsets,
+                "served_by": served_by(served),
+                "model_changes": model_changes(place, served, plan.head.info.digest, self.digest),
+                **({"energy": f"not measured: {self.meter.problem}"} if self.meter.problem else {}),
+                "first_call": sums.first,
+                "last_call": sums.last,
+            },
+        )
+        done = dataclasses.replace(load_corpus_run(place, read_json(place / folder.CONFIG)), outcome=outcome)
+        save_corpus_scores(done)
+        return done
+
+    def _without_question(self) -> int:
+        """Return how many blocks hold nothing but texts that stand in earlier ones: they are never written down."""
+        plan = self.plan
+        if not len(plan.chosen.again):
+            return 0
+        rows = plan.chosen.again
+        places = rows if plan.chosen.rows is None else plan.chosen.rows.searchsorted(rows)
+        import numpy as np
+
+        again = np.bincount(places // plan.size, minlength=plan.blocks)
+        sizes = [min(plan.size, plan.chosen.n - n * plan.size) for n in range(plan.blocks)]
+        return sum(n not in self.sums and again[n] == sizes[n] for n in range(plan.blocks))
+
+
+def _only(left: list[int], plan: CorpusDesign) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Yield the blocks that are to be worked on; those after a gap are read from where they begin."""
+    at = 0
+    while at < len(left):
+        for number, block in blocks_of(plan.corpus, plan.chosen, plan.size, left[at]):
+            if number != left[at]:
+                break
+            yield number, block
+            at += 1
+            if at == len(left):
+                return
+
+
+def _write_counts(place: Path, sums: Sums, progress: Progress, wall_time: float) -> None:
+    """Write ``timing_data.json`` and ``char_counts.json``, as a task has them."""
+    before = read_json(place / folder.TIMING)
+    shares = {f"latency_p{p}": value for p in (50, 90, 99) if (value := sums.percentile(p)) is not None}
+    write_json(
+        place / folder.TIMING,
+        {
+            "total_inference_time": sums.seconds,
+            "avg_inference_time": sums.seconds / sums.calls if sums.calls else 0.0,
+            "inference_count": sums.calls,
+            "wall_time": (before.get("wall_time") or 0.0) + wall_time,
+            "retry_count": sums.retries,
+            "cached_count": progress.cached,
+            **shares,
+        },
+    )
+    counts = {n: getattr(sums, n) for n in ("input_chars", "output_chars", "input_tokens", "output_tokens")}
+    more = {"by_model": sums.by_model} if len(sums.by_model) > 1 else {}
+    write_json(place / folder.CHARS, counts | more)
+
+
+def save_corpus_scores(run: CorpusRun) -> None:
+    """Score what people coded, put the run into the tidy tables in place of its rows, write the report."""
+    tables.upsert(
+        run.metrics_dir,
+        run.task.name,
+        long=run.scores.long_rows(run.run_id),
+        runs=[run.table_row()],
+        classes=run.scores.class_rows(run.run_id),
+    )
+    write_atomic(run.folder / folder.REPORT, report_text(run))
+    if run.task.label_columns and len(run.task):
+        write_atomic(run.folder / folder.HUMAN_LABELS, labels_text(run.task))

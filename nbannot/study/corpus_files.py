@@ -1,0 +1,310 @@
+"""The tables of a corpus: which files they are, and their rows in pieces, never whole.
+
+Parquet is read where it lies. What cannot be read from the middle (CSV, JSONL, a LazyFrame) and documents that are cut
+into segments are written once as Parquet, in parts, into the cache; a bad line is found then, before anything is asked.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbannot.errors import TaskError, listed
+from nbannot.study.corpus_index import Digest
+from nbannot.study.reading import as_text, csv_pieces, csv_shape
+from nbannot.tools.files import cache_folder
+from nbannot.tools.imports import load
+
+if TYPE_CHECKING:
+    import polars as pl
+
+PARQUET, CSV, JSONL = (".parquet", ".pq"), (".csv", ".tsv"), (".jsonl", ".ndjson")
+KINDS = (*PARQUET, *CSV, *JSONL)
+PART_ROWS = 50_000
+"""Rows of a part that is written, and of a piece that is read."""
+
+
+def files_of(source: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Return the files that paths and patterns (``*``, ``**``) name, sorted by name; a folder names its own.
+
+    Raises
+    ------
+    TaskError
+        If there are none, or they are not all of one kind.
+    """
+    named = [source] if isinstance(source, str | Path) else list(source)
+    found: list[Path] = []
+    for one in map(str, named):
+        place = Path(one).expanduser()
+        if place.is_dir():
+            matches = [str(p) for p in place.rglob("*") if p.suffix.lower() in KINDS]
+        else:
+            matches = [str(place)] if place.is_file() else glob.glob(str(place), recursive=True)
+        files = sorted(Path(p).resolve() for p in matches if Path(p).is_file())
+        if not files:
+            raise TaskError(
+                f"no file {one}.\n  A corpus is Parquet, CSV or JSONL: nba.corpus('speeches/*.parquet', codebook)."
+            )
+        found += [path for path in files if path not in found]
+    kinds = {_kind(path) for path in found}
+    if len(kinds) != 1 or "" in kinds:
+        raise TaskError(
+            f"the files of a corpus are all Parquet, all CSV or all JSONL. Got {listed((p.name for p in found), 4)}.\n"
+            f"  Their names end in {listed(KINDS)}: name those that belong together, e.g. 'speeches/*.parquet'."
+        )
+    return found
+
+
+def _kind(path: Path) -> str:
+    ending = path.suffix.lower()
+    return next((kinds[0] for kinds in (PARQUET, CSV, JSONL) if ending in kinds), "")
+
+
+def stamp_of(files: Sequence[Path]) -> list[list[Any]]:
+    """Return what changes when one of the files does: name, size and time of the last change."""
+    try:
+        return [[str(p), (about := p.stat()).st_size, about.st_mtime_ns] for p in files]
+    except OSError as error:
+        raise TaskError(f"{error.filename} cannot be read: {error.strerror}.") from None
+
+
+def columns_of(files: Sequence[Path]) -> list[str]:
+    """Return the columns of Parquet files, which must all have those of the first.
+
+    Raises
+    ------
+    TaskError
+        If a file is no Parquet, or lacks a column.
+    """
+    load("polars")
+    import polars as pl
+
+    first: list[str] = []
+    for path in files:
+        try:
+            names = list(pl.read_parquet_schema(path))
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise _unreadable(path, error) from None
+        missing = [name for name in first if name not in names]
+        if missing:
+            raise TaskError(
+                f"{path} has no column {listed(missing)}, which {files[0].name} has.\n"
+                "  All files of a corpus have the same columns."
+            )
+        first = first or names
+    return first
+
+
+def _unreadable(path: Path, error: BaseException) -> TaskError:
+    words = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return TaskError(
+        f"{path} cannot be read: {words}.\n"
+        "  It is damaged, or not what its name says: write it again, or leave it out."
+    )
+
+
+def rows_in(path: Path) -> int:
+    """Return the number of rows of a Parquet file."""
+    import polars as pl
+
+    try:
+        return int(pl.scan_parquet(path).select(pl.len()).collect().item())
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _unreadable(path, error) from None
+
+
+def read_parquet(
+    files: Sequence[Path], heights: Sequence[int], columns: Sequence[str], start: int = 0
+) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Yield pieces of the corpus from a row on, as text, with the number of their first row (from 0).
+
+    Raises
+    ------
+    TaskError
+        If a file cannot be read, or has other rows than it had.
+    """
+    load("polars")
+    import polars as pl
+
+    first = 0
+    for path, height in zip(files, heights, strict=True):
+        skipped = max(0, start - first)
+        if skipped < height:
+            rows = pl.scan_parquet(path).select(list(columns)).slice(skipped)
+            row = first + skipped
+            try:
+                for piece in rows.collect_batches(chunk_size=PART_ROWS, maintain_order=True):
+                    yield row, _as_text(piece, path, row - first)
+                    row += piece.height
+            except (pl.exceptions.PolarsError, OSError) as error:
+                raise _unreadable(path, error) from None
+            if row != first + height:
+                raise changed(path)
+        first += height
+
+
+def changed(path: Path) -> TaskError:
+    """Return the error of a file that is not what it was."""
+    return TaskError(
+        f"{path} changed while the run was at work.\n"
+        "  Every finished answer is kept. Put the file back to go on, or make the corpus anew as it is now."
+    )
+
+
+def _as_text(piece: pl.DataFrame, path: Path, row: int) -> pl.DataFrame:
+    try:
+        return as_text(piece)
+    except TaskError as error:
+        raise TaskError(f"{path}, from row {row + 1} on: {error}") from None
+
+
+def pieces_of(path: Path) -> Iterator[pl.DataFrame]:
+    """Yield a CSV or JSONL file in pieces, as text.
+
+    Raises
+    ------
+    TaskError
+        If a line is not what it should be; it names the file and the line.
+    """
+    load("polars")
+    if _kind(path) == CSV[0]:
+        try:
+            yield from csv_pieces(path, csv_shape(path, "utf-8-sig", None))
+        except UnicodeError:
+            raise TaskError(
+                f"{path} is not UTF-8.\n  Save it as UTF-8; a corpus is read in no other encoding."
+            ) from None
+        except OSError as error:
+            raise TaskError(f"{path} cannot be read: {error.strerror}.") from None
+        return
+    yield from _json_lines(path)
+
+
+def _json_lines(path: Path) -> Iterator[pl.DataFrame]:
+    import polars as pl
+
+    names: list[str] = []
+    rows: list[dict[str, Any]] = []
+
+    def frame() -> pl.DataFrame:
+        for name in dict.fromkeys(name for row in rows for name in row):
+            if name not in names:
+                names.append(name)
+        cells = {name: pl.Series(name, [row.get(name) for row in rows], dtype=pl.Object) for name in names}
+        return _as_text(pl.DataFrame(list(cells.values())), path, 0)
+
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise TaskError(
+                    f"{path}, line {number} is not JSON: {error}.\n  JSONL has one object per line."
+                ) from None
+            if not isinstance(row, dict):
+                raise TaskError(
+                    f"{path}, line {number} is no JSON object but {type(row).__name__}.\n"
+                    '  JSONL has one object per line: {"text": "…"}.'
+                )
+            rows.append({str(name): value for name, value in row.items()})
+            if len(rows) == PART_ROWS:
+                yield frame()
+                rows = []
+    if rows:
+        yield frame()
+
+
+def frames_of(lazy: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    """Yield a LazyFrame in pieces, as text, in its order."""
+    import polars as pl
+
+    try:
+        for piece in lazy.collect_batches(chunk_size=PART_ROWS, maintain_order=True):
+            yield as_text(piece)
+    except pl.exceptions.PolarsError as error:
+        raise TaskError(f"the LazyFrame cannot be collected: {str(error).splitlines()[0]}") from None
+
+
+def written(pieces: Iterator[pl.DataFrame], of: Any) -> list[Path]:
+    """Return the parts in the cache that hold these pieces; written whole or not at all, and once.
+
+    Parameters
+    ----------
+    of
+        What the pieces are made from, as JSON data: the same gives the same parts.
+    """
+    key = hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:24]
+    place = cache_folder() / "corpora" / key
+    if not place.is_dir():
+        scratch = place.with_name(f".{key}.{os.getpid()}")
+        try:
+            _write(pieces, scratch)
+            try:
+                scratch.rename(place)
+            except OSError:
+                if not place.is_dir():  # else another process was faster
+                    raise
+        except OSError as error:
+            raise TaskError(
+                f"cannot write {place}: {error.strerror}.\n  Make room, or set NBANNOT_CACHE to another folder."
+            ) from None
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return sorted(place.glob("*.parquet"))
+
+
+def _write(pieces: Iterator[pl.DataFrame], folder: Path) -> None:
+    """Write pieces as parts of `PART_ROWS` rows or less; a column that only later pieces have is blank before."""
+    import polars as pl
+
+    folder.mkdir(parents=True)
+    parts: list[Path] = []
+    names: list[str] = []
+    widths: list[int] = []
+    for piece in pieces:
+        names += [name for name in piece.columns if name not in names]
+        whole = piece.with_columns(pl.lit("").alias(n) for n in names if n not in piece.columns).select(names)
+        for part in whole.iter_slices(PART_ROWS):
+            parts.append(folder / f"{len(parts):06d}.parquet")
+            widths.append(len(names))
+            part.write_parquet(parts[-1])
+    for path, width in zip(parts, widths, strict=True):
+        if width < len(names):
+            part = pl.read_parquet(path)
+            part.with_columns(pl.lit("").alias(n) for n in names if n not in part.columns).select(
+                names
+            ).write_parquet(path)
+
+
+def written_by_content(pieces: Iterator[pl.DataFrame]) -> list[Path]:
+    """Return the parts in the cache that hold these pieces, where nothing but their content identifies them."""
+    import polars as pl
+
+    scratch = cache_folder() / "corpora" / f".frame.{os.getpid()}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    digests: dict[str, Digest] = {}
+
+    def read() -> Iterator[pl.DataFrame]:
+        for piece in pieces:
+            for name in piece.columns:
+                digests.setdefault(name, Digest()).add(piece[name])
+            yield piece
+
+    try:
+        _write(read(), scratch)
+        held = (pl.read_parquet(path) for path in sorted(scratch.glob("*.parquet")))
+        return written(held, ["frame", {name: digest.hex() for name, digest in digests.items()}])
+    except OSError as error:
+        raise TaskError(
+            f"cannot write {scratch}: {error.strerror}.\n  Make room, or set NBANNOT_CACHE to another folder."
+        ) from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

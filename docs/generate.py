@@ -116,6 +116,9 @@ def folder_page() -> str:
              "the same call finds the same folder: a finished run comes back without a call, an interrupted one goes "
              "on.", "", "| file | what it holds |", "|---|---|"]  # fmt: skip
     lines += [f"| `{name}` | {what} |" for name, what in folder.FILES.items()]
+    lines += ["", "A run on a [corpus](corpora.md) has, in place of `output.csv` and one `responses.jsonl`:", "",
+              "| file or folder | what it holds |", "|---|---|"]  # fmt: skip
+    lines += [f"| `{name}` | {what} |" for name, what in folder.OF_A_CORPUS.items()]
     lines += ["", "## Tidy tables", "",
               "`outputs/metrics/` holds three tables per task, joined on `run_id` and on nothing else.", ""]  # fmt: skip
     for what, suffix, columns in (

@@ -447,7 +447,9 @@ def test_the_desk_is_shown_as_anywidget_wants_it(tmp_path: Path, monkeypatch: py
     output._widgets = SimpleNamespace(_installed_url="https://somewhere/manager.js")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "google.colab.output", output)
     shown: list[Any] = []
-    monkeypatch.setattr("IPython.display.display", lambda *given, **more: shown.append(given))
+    monkeypatch.setattr(
+        "IPython.display.display", lambda given, **more: shown.append((given, more.get("metadata")))
+    )
     desk = nba.code("policy-sentiment", coder="anna")
     desk._ipython_display_()
     data, metadata = shown[0]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -128,6 +129,44 @@ class TestLabels:
         assert again.metrics.equals(run.metrics)
         assert run.whole().coding.answers["S_Marks"] == whole.coding.answers["S_Marks"]
 
+    def test_weights_and_clusters_hold_for_the_coded_texts(self, tmp_path, with_model):
+        data = texts().with_columns(pl.Series("w", [str(1 + i % 4) for i in range(N)]))
+        with_model(Scripted(well))
+        settings = {
+            "output_root": str(tmp_path / "out"),
+            "fields": ["Gate"],
+            "weights": "w",
+            "cluster": "party",
+        }
+        run = run_it(corpus(data, BOOK, name="many"), **settings)
+        whole = run_it(Task(data, BOOK, "whole"), **settings)
+        assert run.metrics.equals(whole.metrics)
+        assert load_run(run.folder).metrics.equals(whole.metrics)
+        plain = run_it(corpus(data, BOOK, name="plain"), output_root=str(tmp_path / "out"), fields=["Gate"])
+        assert not run.metrics.equals(plain.metrics)
+
+    def test_where_personal_data_was_looked_for_is_said(self, tmp_path, with_model):
+        class Remote(Scripted):
+            def info(self):
+                return replace(super().info(), is_local=False)
+
+        with_model(Remote(well))
+        words = [f"write to ada{i}@example.org" for i in range(20)]
+        made, said = corpus(pl.DataFrame({"text": words}), codebook_of(GATE), name="many"), []
+        run = run_it(made, output_root=str(tmp_path / "out"), say=said.append)
+        start = "Looked for in the first 7 of 20 texts: 7 of 7 texts seem to hold personal data: 7 e-mail addresses"
+        assert any(line.startswith(start) for line in said)
+        assert start in run.config["personal_data"]
+
+    def test_a_block_of_nothing_but_duplicates(self, tmp_path, with_model):
+        words = [f"text {i % 7}" if i < 14 else f"text {i}" for i in range(21)]
+        model = with_model(Scripted(well))
+        made = corpus(pl.DataFrame({"text": words}), codebook_of(GATE), name="many")
+        run = run_it(made, output_root=str(tmp_path / "out"))
+        assert (run.status, len(model.requests), run.counts) == ("complete", 14, {"S_Gate": {"ok": 21}})
+        of = [row["duplicate_of"] for row in output(run)]
+        assert of == [None] * 7 + [str(i + 1) for i in range(7)] + [None] * 7
+
     def test_the_same_texts_in_another_format_are_the_same_run(self, tmp_path):
         data = texts()
         pandas = pd.DataFrame(data.to_dict(as_series=False))
@@ -214,7 +253,7 @@ class TestSessions:
             process.send_signal(signal.SIGKILL)
             process.wait()
             kills += 1
-            if kills == 5:
+            if kills == 3:
                 break
         settings = {"model": "mock/?slow_s=0.01&parallel=4", "output_root": str(out)}
         run = run_it(corpus(pattern, BOOK, name="many"), **settings)

@@ -115,11 +115,15 @@ def _pieces(
 
     wanted = pl.Series(chosen.first, dtype=pl.Int64).unique()
     kept: list[pl.DataFrame] = []  # the answers that later texts have, too
+    last = max(parts.sums(), default=-1)
     for number, block in blocks_of(corpus, chosen, size):
-        own = parts.block_labels(number)
-        if own is None:
-            continue
         again, first = again_in(chosen, block)
+        if number > last and len(again) < block.height:
+            return  # not reached; a block of which nothing is asked has its labels from those before
+        own = parts.block_labels(number)
+        if own is None and not kept:
+            return
+        own = kept[0].clear().drop(DUPLICATE_OF) if own is None else own
         with_id = corpus.with_ids(block.drop(ROW_NUMBER), block[ROW_NUMBER])
         own = own.join(
             pl.DataFrame({"row": block[ROW_NUMBER], DUPLICATE_OF: with_id[corpus.id_source]}),

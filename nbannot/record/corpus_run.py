@@ -160,7 +160,8 @@ class CorpusRun(Run):
         if task.label_columns:
             people = task.data.select([ids, *task.label_columns])
             texts = texts.join(people, on=ids, how="left", maintain_order="left")
-        whole = Task(texts, task.codebook, task.name, id_column=ids, rows=tuple(range(held.height)))
+        by: dict[str, Any] = {"cluster": task.cluster, "weights": task.weights}
+        whole = Task(texts, task.codebook, task.name, id_column=ids, rows=tuple(range(held.height)), **by)
         config = {name: value for name, value in self.config.items() if name != "corpus"}
         coding = _coding(whole, [f.column for f in self.coding.fields], held, self.run_id)
         return Run(self.folder, config, whole, coding, self.outcome, self.calls, self.unfitting)
@@ -213,7 +214,9 @@ def load_corpus_run(place: Path, config: Mapping[str, Any], gold: Task | None = 
     if gold is None:
         book = Codebook.from_dict(config["codebook"], where=str(place / folder.CONFIG))
         rows, texts = tuple(coded[ROW_NUMBER]), coded.drop(ROW_NUMBER, ANSWERED_BY)
-        gold = Task(texts, book, config["task_name"], id_column=ids, rows=rows, outside_labels="not_coded")
+        by: dict[str, Any] = {name: config.get(name) or None for name in ("cluster", "weights")}
+        name = config["task_name"]
+        gold = Task(texts, book, name, id_column=ids, rows=rows, outside_labels="not_coded", **by)
     stored = parts.stored(coded[ANSWERED_BY].to_list()).collect()
     held = coded.select(pl.col(ANSWERED_BY).alias("row")).join(
         stored, on="row", how="left", maintain_order="left"

@@ -37,6 +37,7 @@ from nbannot.report.report import report_text
 from nbannot.running.design import NOT_DECIDED, Design, Say, design
 from nbannot.running.estimates import Load, all_open, load_of, load_of_many
 from nbannot.running.run import (
+    REPLACE_IT,
     Either,
     Served,
     capabilities_of,
@@ -116,7 +117,7 @@ def design_corpus(
     chosen, index = corpus.chosen(config.to_dict()), corpus.index(metadata)
     if not chosen.n:
         raise TaskError(f"no text of corpus '{corpus.name}' is selected by sample, limit and ids.")
-    gold = corpus.gold(chosen, metadata)
+    gold = corpus.gold(chosen, config.to_dict())
     size = max(1, min(BLOCK_TEXTS, BLOCK_CHARS * index.n // max(1, index.chars)))
     _, block = next(blocks_of(corpus, chosen, size))
     first = _asked(corpus, chosen, block)
@@ -134,6 +135,10 @@ def design_corpus(
         head, config=config, job=job, prompt_hash=prompts.prompt_hash(job.kind, wording)
     )
     head.__dict__["data_hash"] = corpus.data_hash(chosen, metadata)
+    if (words := head.personal_data) and len(first) < chosen.n:
+        head.__dict__["personal_data"] = (
+            f"Looked for in the first {len(first):,} of {chosen.n:,} texts: {words}"
+        )
     return CorpusDesign(corpus, chosen, head, gold, size), model
 
 
@@ -359,6 +364,8 @@ class _Work:
                 self.say(line)
             if self.plan.head.job.unasked:
                 self.say(f"{listed(self.plan.head.job.unasked)}: not asked; {NOT_DECIDED}.")
+            if words := self.plan.head.personal_data:
+                self.say(f"{words} {REPLACE_IT}")
             for line in duplicates_in_words(self.plan):
                 self.say(line)
         started = time.monotonic()

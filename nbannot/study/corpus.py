@@ -254,7 +254,15 @@ class Corpus(Shown):
     def _id_digest(self) -> str:
         return next(iter(self.indexes.values())).digests[self._id_column] if self._id_column else ROW
 
-    def part(self, rows: pl.DataFrame, numbers: Sequence[int], *, labels: bool = False) -> Task:
+    def part(
+        self,
+        rows: pl.DataFrame,
+        numbers: Sequence[int],
+        *,
+        labels: bool = False,
+        cluster: str | None = None,
+        weights: str | None = None,
+    ) -> Task:
         """Return some rows as a task.
 
         Parameters
@@ -263,6 +271,8 @@ class Corpus(Shown):
             Their numbers in the corpus, from 0.
         labels
             Keep people's labels.
+        cluster, weights
+            Columns by which they are scored, as in `Task`.
         """
         if not labels:
             rows = rows.drop([n for n in self.label_columns if n in rows.columns])
@@ -273,6 +283,8 @@ class Corpus(Shown):
             id_column=self.id_source,
             outside_labels=self.outside_labels,
             rows=tuple(numbers),
+            cluster=cluster,
+            weights=weights,
         )
 
     def with_ids(self, rows: pl.DataFrame, numbers: Iterable[int]) -> pl.DataFrame:
@@ -283,11 +295,12 @@ class Corpus(Shown):
             return rows
         return rows.with_columns(pl.Series(ROW, [str(number + 1) for number in numbers], dtype=pl.String))
 
-    def gold(self, chosen: Chosen, metadata: Sequence[str] = ()) -> Task:
+    def gold(self, chosen: Chosen, settings: Mapping[str, Any]) -> Task:
         """Return the chosen texts that people coded, as a task; it may be empty."""
-        coded = self.index(metadata).gold
+        coded = self.index(settings.get("metadata_columns") or ()).gold
         coded = coded.filter(chosen.has(coded[ROW_NUMBER]))
-        return self.part(coded.drop(ROW_NUMBER), coded[ROW_NUMBER].to_list(), labels=True)
+        by = {name: settings.get(name) or None for name in ("cluster", "weights")}
+        return self.part(coded.drop(ROW_NUMBER), coded[ROW_NUMBER].to_list(), labels=True, **by)
 
     def __repr__(self) -> str:
         return f"<Corpus '{self.name}': {len(self):,} texts, {len(self.codebook)} fields>"

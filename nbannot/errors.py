@@ -66,6 +66,10 @@ class ModelError(NbannotError):
     """The model cannot be found, loaded or reached."""
 
 
+class ModelUnreached(ModelError):
+    """The model's server cannot be reached at all; it may be there later."""
+
+
 class RunError(NbannotError):
     """A run folder cannot be written, read or continued."""
 

@@ -513,7 +513,7 @@ def test_lists_make_a_grid() -> None:
     assert [c.top_p for c in expand({"top_p": [None, 0.9]})] == [None, 0.9]
 
 
-@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("name", [name for name in LISTS if name != "base_url"])
 def test_settings_that_are_lists_are_a_sweep_only_when_nested(name: str) -> None:
     assert getattr(expand({name: ["a", "b"]})[0], name) == ("a", "b")
     assert [getattr(c, name) for c in expand({name: [["a"], ["a", "b"]]})] == [("a",), ("a", "b")]
@@ -521,6 +521,19 @@ def test_settings_that_are_lists_are_a_sweep_only_when_nested(name: str) -> None
     assert not is_many(name, ["a"])
     assert not is_many(name, [])
     assert "must be a list of texts" in letter(expand, {name: [["a"], "b"]})
+
+
+def test_a_list_of_addresses_is_the_servers_of_one_run() -> None:
+    one, two = "http://gpu1:8000/v1", "http://gpu2:8000/v1"
+    assert RunConfig(base_url=[one, two]).base_url == (one, two)
+    assert RunConfig(base_url=[one]) == RunConfig(base_url=one)
+    assert [c.base_url for c in expand({"base_url": [one, two]})] == [(one, two)]
+    assert [c.base_url for c in expand({"base_url": [[one, two], one, None]})] == [(one, two), one, None]
+    assert RunConfig.from_toml(RunConfig(base_url=[one, two]).to_toml()).base_url == (one, two)
+    assert f"base_url must name every server once. Got ['{one}', '{one}']." in letter(
+        RunConfig, base_url=[one, one]
+    )
+    assert "must be an address such as" in letter(RunConfig, base_url=[one, "gpu2"])
 
 
 def test_every_fault_of_a_grid_stands_in_one_letter() -> None:

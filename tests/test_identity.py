@@ -127,6 +127,31 @@ def test_another_value_of_any_other_setting_is_the_same_run(name):
     assert {identified(), *(identified(**{name: value}) for value in WITHOUT[name])} == {identified()}
 
 
+def test_a_run_on_several_servers_knows_no_address_and_goes_on_with_one_more_or_less(tmp_path):
+    two, other = (
+        ["http://gpu1:8000/v1", "http://gpu2:8000/v1"],
+        ["http://gpu9:1/v1", "http://gpu8/v1", "http://gpu7/v1"],
+    )
+    here = {"output_root": str(tmp_path)}
+    assert identified(base_url=two) == identified(base_url=other) != identified(base_url=two[0])
+    assert identified(base_url=["http://localhost:1", "http://localhost:2"]) == identified(
+        base_url="http://127.0.0.1:3"
+    )
+
+    def begin(**settings):
+        run_id = identified(**settings, **here)
+        (tmp_path / "demo" / run_id).mkdir(parents=True)
+        (tmp_path / "demo" / run_id / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+        return run_id
+
+    several = begin(base_url=two, seed=7)
+    assert identified(base_url=two[1], seed=7, **here) == several
+    assert identified(base_url=other[0], seed=7, **here) != several
+    alone = begin(base_url=two[0], seed=8)
+    assert identified(base_url=two, seed=8, **here) == alone
+    assert identified(base_url=other, seed=8, **here) != alone
+
+
 def test_other_weights_are_another_run():
     assert identified(digest="sha256:2") != identified()
 

@@ -43,6 +43,8 @@ class Tally:
     configuration that made them, `by_model` parts calls, tokens and seconds by what they say of the model, and `energy`
     the kWh of a decision model and a text model while each was asked. Calls that came in a batch have no time of their
     own; they and their tokens are counted apart too.
+    configuration that made them, `by_model` parts calls, tokens and seconds by what they say of the model. `by_server`
+    counts the answers of a run on several servers by where they came from.
     """
 
     calls: int = 0
@@ -69,6 +71,8 @@ class Tally:
         """Add what a note says of energy, if it does."""
         if "energy_kwh" in note:
             self.energy[note["used_by"]] = self.energy.get(note["used_by"], 0.0) + note["energy_kwh"]
+
+    by_server: Counter[str] = field(default_factory=Counter)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Add one record of a call."""
@@ -108,6 +112,8 @@ class Tally:
         self.reasoned = self.reasoned or bool(reasoning)
         if record.get("error") is None and (record.get("model") or record.get("fingerprint")):
             self.served[record.get("model"), record.get("fingerprint")] += 1
+        if record.get("error") is None and (server := record.get("server")) is not None:
+            self.by_server[server] += 1
 
 
 class Ledger:
@@ -248,6 +254,8 @@ class Ledger:
             record["model"] = reply.model
         if reply.fingerprint is not None:
             record["fingerprint"] = reply.fingerprint
+        if reply.server is not None:
+            record["server"] = reply.server
         self._write(record)
         self.tally.add(record)
 

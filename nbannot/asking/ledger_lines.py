@@ -186,6 +186,7 @@ def reply_of(record: Mapping[str, Any]) -> Reply:
         model=record.get("model"),
         fingerprint=record.get("fingerprint"),
         decisions=_decisions_of(record.get("decisions")),
+        server=record.get("server"),
     )
 
 

@@ -166,6 +166,9 @@ class Reply:
         worked on it.
     decisions
         For a decision model, and where a request has `endings`: column -> `Decision`, for every question of it.
+        For a decision model: column -> `Decision`, for every question of the request.
+    server
+        Which of several servers it came from.
     """
 
     text: str = ""
@@ -185,6 +188,7 @@ class Reply:
     fingerprint: str | None = None
     unanswered: int = 0
     decisions: Mapping[str, Decision] | None = None
+    server: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

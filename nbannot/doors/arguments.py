@@ -169,7 +169,7 @@ def _add_output_root(parser: argparse.ArgumentParser) -> None:
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("settings", "a list of values makes a sweep: --temperature [0,0.7]")
     for name in SETTINGS:
-        group.add_argument(f"--{name}", metavar="VALUE", help=recipe.option_help(name).replace("%", "%%"))
+        group.add_argument(f"--{name}", **recipe.option_kind(name))
 
 
 def long_options(parser: argparse.ArgumentParser) -> tuple[str, ...]:

@@ -73,10 +73,7 @@ ANNOTATE = (
     option("-q", "--quiet", action="store_true", help="show neither progress nor the closing line"),
     option("--codebook", metavar="PATH", help="of a DataFrame: a path, or a variable with a Codebook"),
     option("-h", "--help", action="store_true", help="show this help"),
-    *(
-        option(f"--{name}", metavar="VALUE", help=recipe.option_help(name).replace("%", "%%"))
-        for name in SETTINGS
-    ),
+    *(option(f"--{name}", **recipe.option_kind(name)) for name in SETTINGS),
 )
 """The options of ``%annotate``: its own, and one per setting."""
 

@@ -32,19 +32,30 @@ def option_help(name: str) -> str:
     return says if default is None else f"{says}; default {json.dumps(default)}"
 
 
-def value_of(name: str, text: str) -> Any:
+def option_kind(name: str) -> dict[str, Any]:
+    """Return what argparse is told of the option of a setting: one that takes a list may be given several times."""
+    kind = {"metavar": "VALUE", "help": option_help(name).replace("%", "%%")}
+    return kind | ({"action": "append"} if name in LISTS else {})
+
+
+def value_of(name: str, text: str | Sequence[str]) -> Any:
     """Return the value that an option's text stands for: read as TOML where that fits the setting, else as text.
 
     >>> value_of("temperature", "0.7"), value_of("model", "mock/7"), value_of("temperature", "[0, 0.7]")
     (0.7, 'mock/7', [0, 0.7])
     >>> value_of("fields", "Direction,Intensity"), value_of("use_examples", "False")
     (['Direction', 'Intensity'], False)
+    >>> value_of("base_url", ["http://gpu1:8000/v1", "http://gpu2:8000/v1"])
+    ['http://gpu1:8000/v1', 'http://gpu2:8000/v1']
     """
+    if not isinstance(text, str):
+        text = ",".join(text)
     if text.startswith(("[", "{")):
         listed = _toml(text)
         return _items(name, text) if listed is None and text.startswith("[") else listed or text
     if name in LISTS:
-        return [part.strip() for part in text.split(",")]
+        parts = [part.strip() for part in text.split(",")]
+        return parts[0] if name == "base_url" and len(parts) == 1 else parts
     check = SETTINGS[name].check
     for candidate in (_toml(text.lower()), text):
         if candidate is not None and not check(candidate):

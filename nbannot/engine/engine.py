@@ -28,7 +28,8 @@ from nbannot.engine.drive import Tick, drive
 from nbannot.engine.job import Job, Outcome, Progress, group_fields, prompt_for
 from nbannot.engine.pace import Halted, handed_out, pool
 from nbannot.engine.schedule import Schedule
-from nbannot.engine.sending import ASK_AGAIN, Sender, ServerGone, read_safely
+from nbannot.engine.sending import ASK_AGAIN, Sender, read_safely
+from nbannot.engine.servers import ServerGone
 from nbannot.errors import NbannotError, RunError
 from nbannot.models.endings import is_refused
 from nbannot.study.field import Field
@@ -67,15 +68,16 @@ class Engine:
         """Ask everything that is not answered yet."""
         await asyncio.gather(self.model.open(), asyncio.to_thread(self.ready))
         self.progress.asking_since = time.monotonic()
+        self.sender.servers.opened()
         try:
             if isinstance(self.sender, BatchSender):
                 await deliver(self, self.sender, self._passes())
             elif self.job.config.chat_mode == "per_query":
                 plan = Schedule(self)
-                await pool(plan.next, self._question, self.sender.pace)
+                await pool(plan.next, self._question, self.sender.servers)
             elif self.job.config.chat_mode == "per_text":
                 rows = iter(range(len(self.job.ids)))
-                await pool(handed_out(rows), self._conversation, self.sender.pace)
+                await pool(handed_out(rows), self._conversation, self.sender.servers)
             else:
                 history: list[Message] = []
                 for row in range(len(self.job.ids)):
@@ -83,6 +85,7 @@ class Engine:
         finally:
             if self._asked is not None:
                 self.changes_model(None)
+            await self.sender.servers.close()
             self.digest = await self._digest_now()
             await self.model.close()
 
@@ -93,7 +96,7 @@ class Engine:
 
             async def questions() -> None:
                 plan.resume()
-                await pool(plan.next, self._question, self.sender.pace)
+                await pool(plan.next, self._question, self.sender.servers)
 
             return questions
         open_rows = list(range(len(self.job.ids)))
@@ -107,7 +110,7 @@ class Engine:
                 except Parked:
                     open_rows.append(row)
 
-            await pool(handed_out(iter(rows)), one, self.sender.pace)
+            await pool(handed_out(iter(rows)), one, self.sender.servers)
 
         return conversations
 
@@ -349,6 +352,7 @@ def annotate(
     outcome.digest = engine.digest
     if isinstance(engine.sender, BatchSender):
         outcome.out = len(engine.sender.outbox.out)
+    outcome.notes = tuple(engine.sender.servers.notes)
     if isinstance(error, ServerGone | Halted):
         outcome.stopped = str(error)
     elif isinstance(error, NbannotError):

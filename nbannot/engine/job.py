@@ -158,6 +158,8 @@ class Outcome:
         What identifies the weights at the end of the session, where the server tells it.
     energy_problem
         Why energy was not measured although it should have been; "" where it was.
+    notes
+        What to tell of servers that came back with another model.
     raised
         What `tick` raised; it ended the work, and is for the caller to raise once everything is kept.
     """
@@ -171,3 +173,4 @@ class Outcome:
     out: int = 0
     digest: str | None = None
     energy_problem: str = ""
+    notes: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from nbannot.errors import NbannotError
 
@@ -27,6 +27,16 @@ def handed_out(items: Iterator[int]) -> Callable[[], Coroutine[Any, Any, int | N
     return next_item
 
 
+class Places(Protocol):
+    """How many requests may be in flight, over all servers; `changed` is called when that may be more than before."""
+
+    resting: int
+    changed: Callable[[], None]
+
+    @property
+    def size(self) -> int: ...
+
+
 class Pace:
     """How many requests are in flight: more while all goes well, half as many when the server is in trouble.
 
@@ -35,20 +45,12 @@ class Pace:
     most
         Never more than this.
 
-    Attributes
-    ----------
-    resting
-        How many wait before they are sent again: they hold no place.
-    changed
-        Called when one begins to rest.
     """
 
     START = 32
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.resting = 0
-        self.changed: Callable[[], None] = lambda: None
         self.size = min(most, self.START)
         self._room = float(self.size)
         self._doubling = True
@@ -70,7 +72,7 @@ class Pace:
 
 
 async def pool(
-    next_item: Callable[[], Coroutine[Any, Any, Any]], do: Callable[[Any], Awaitable[None]], pace: Pace
+    next_item: Callable[[], Coroutine[Any, Any, Any]], do: Callable[[Any], Awaitable[None]], pace: Places
 ) -> None:
     """Do every item with as many workers as `pace` says; the first error stops them all and is raised as it is.
 

@@ -9,8 +9,10 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from nbannot.asking.answers import Answer, read_reply
@@ -18,8 +20,8 @@ from nbannot.asking.decisions import PLAIN, Reading, read_decisions, relabelled
 from nbannot.asking.ledger import Ledger, Tally
 from nbannot.asking.request_reply import Model, Reply, Request
 from nbannot.engine.job import Job, Progress
-from nbannot.engine.pace import BudgetSpent, Halted, Pace
-from nbannot.errors import NbannotError
+from nbannot.engine.pace import BudgetSpent, Halted
+from nbannot.engine.servers import Server, ServerGone, Servers
 from nbannot.models.keys import known_secrets, scrubbed
 from nbannot.study.field import Field
 
@@ -43,12 +45,9 @@ ABOUT_THE_TEXT = frozenset({400, 403, 406, 409, 411, 413, 414, 418, 422, 424, 43
 HTTP_STATUS = re.compile(r"HTTP (\d{3})\b")
 LOOK_AGAIN_S = 1.0
 UNANSWERED = "the server closed the connection without a reply; the request was sent again at once"
+in_flight = attrgetter("in_flight")
 SILENT_S = 120.0
 """A server that has not answered for so long is gone after fewer, `SEND_TRIES`: each may have been a time-out."""
-
-
-class ServerGone(NbannotError):
-    """The model server has not answered many times in a row."""
 
 
 def _tokens(tally: Tally) -> tuple[int | None, int | None]:
@@ -72,11 +71,8 @@ class Sender:
         progress: Progress,
         kwh: Callable[[], float],
     ) -> None:
-        self.job, self.model, self.ledger, self.progress, self.kwh = job, model, ledger, progress, kwh
-        self.pace = Pace(max(1, min(model.parallel, job.config.max_parallel or model.parallel)))
-        self._failures_in_a_row = 0
-        self._failed_at = self._answered_at = 0.0
-        self._resume_at = 0.0
+        self.job, self.ledger, self.progress, self.kwh = job, ledger, progress, kwh
+        self.servers = Servers(model, job.config.max_parallel, lambda: self._next_waiting(everyone=True))
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._tokens_before = _tokens(ledger.tally)
         self._secrets: Sequence[str] | None = None
@@ -88,51 +84,64 @@ class Sender:
     ) -> tuple[Reply, dict[str, Answer]]:
         """Return the reply to a request, sent again while that may help, and what it answers."""
         number = 0
+        tried: list[Server] = []
         while True:
             number += 1
-            await self._pause()
+            server = await self._place(tried)
             self._check_budget()
             sent = time.monotonic()
             self.progress.in_flight += 1
+            server.in_flight += 1
             try:
-                reply = await self._asked(request)
+                reply = await self._asked(server, request)
             finally:
                 self.progress.in_flight -= 1
+                server.in_flight -= 1
                 self._next_waiting()
             self.progress.calls += 1 + reply.unanswered
             self.progress.retries += reply.unanswered
             reply, answers = self._written(row, group, columns, request, attempt, reply)
             if reply.error is None:
-                self._failures_in_a_row, self._answered_at = 0, time.monotonic()
-                self.pace.well()
+                server.answered()
                 break
             if reply.finish_reason != "context":
-                self._count_failure(sent, reply)
-            if not reply.retriable:
+                self._count_failure(server, sent, reply)
+            if not (reply.retriable or self._is_of_the_server(reply)):
                 break
-            self.pace.trouble(sent)
+            server.pace.trouble(sent)
             if number >= SEND_TRIES:
                 break
             self.progress.retries += 1
-            self._hold(reply)
+            self._hold(server, reply)
+            tried.append(server)
+            if any(other not in tried for other in self.servers.there):
+                continue  # at once, elsewhere
+            tried.clear()
             if reply.retry_after_s is None:
                 await self._rest(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (number - 1)))
         return reply, answers
 
-    async def _asked(self, request: Request) -> Reply:
+    def _is_of_the_server(self, reply: Reply) -> bool:
+        """Return whether a failure, which sending again to one server would not mend, says nothing of the others."""
+        known = reply.finish_reason == "context" or _status(reply) in ABOUT_THE_TEXT
+        return self.servers.several and not known
+
+    async def _asked(self, server: Server, request: Request) -> Reply:
         """Return the model's reply; whatever a backend raises over one request is the failure of this request."""
         try:
-            return await self.model.ask(request)
+            reply = await server.model.ask(request)
+            return reply if server.name is None else replace(reply, server=server.name)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            return Reply(
-                error="the model's backend gave the request up", retriable=True, finish_reason="error"
-            )
+            given_up = "the model's backend gave the request up"
+            return Reply(error=given_up, retriable=True, finish_reason="error", server=server.name)
         except Exception as error:  # noqa: BLE001 - a backend may be anybody's
             words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            return Reply(error=f"the model's backend failed: {words}", finish_reason="error")
+            return Reply(
+                error=f"the model's backend failed: {words}", finish_reason="error", server=server.name
+            )
 
     def _written(
         self,
@@ -157,7 +166,7 @@ class Sender:
                 column: answer if answer.status == "ok" and column in closed else masked[column]
                 for column, answer in answers.items()
             }
-        lost = Reply(error=UNANSWERED, retriable=True, finish_reason="error")
+        lost = Reply(error=UNANSWERED, retriable=True, finish_reason="error", server=reply.server)
         for one in [lost] * reply.unanswered + [clean]:
             kept = answers if one is clean else read_safely(group, text, lost, attempt)
             self.ledger.append(
@@ -182,17 +191,18 @@ class Sender:
     def halt(self, why: str) -> None:
         """Send nothing more; what is in flight is waited for. Called in the event loop."""
         self._halted = why
-        self._resume_at = 0.0
+        for server in self.servers.each:
+            server.resume_at = 0.0
         self._next_waiting(everyone=True)
 
     async def _rest(self, seconds: float) -> None:
         """Wait before a request is sent again, and leave its place in flight to another one meanwhile."""
-        self.pace.resting += 1
-        self.pace.changed()
+        self.servers.resting += 1
+        self.servers.changed()
         try:
             await asyncio.sleep(seconds * random.uniform(0.5, 1))
         finally:
-            self.pace.resting -= 1
+            self.servers.resting -= 1
 
     def _minutes_left_s(self) -> float:
         """Return the seconds that a budget in minutes leaves."""
@@ -225,60 +235,77 @@ class Sender:
             "kwh": self.kwh() if "kwh" in (self.job.config.budget or {}) else 0.0,
         }
 
-    def _hold(self, reply: Reply) -> None:
-        """Keep every request back for as long as the server asks, and for a while when it answers none."""
+    def _hold(self, server: Server, reply: Reply) -> None:
+        """Keep every request back for as long as its server asks, and for a while when it answers none."""
         wait = reply.retry_after_s or 0.0
         if _status(reply) in (429, 529) and not wait:
-            wait = FIRST_WAIT_S * 2.0 ** min(max(self._failures_in_a_row - 1, 0), 3)
-        if self._failures_in_a_row > HOLD_AFTER:
-            wait = max(wait, FIRST_WAIT_S * 2.0 ** min(2, self._failures_in_a_row - HOLD_AFTER - 1))
+            wait = FIRST_WAIT_S * 2.0 ** min(max(server.failures - 1, 0), 3)
+        if server.failures > HOLD_AFTER:
+            wait = max(wait, FIRST_WAIT_S * 2.0 ** min(2, server.failures - HOLD_AFTER - 1))
         if wait:
-            self._resume_at = max(self._resume_at, time.monotonic() + min(wait, LONGEST_WAIT_S))
+            server.resume_at = max(server.resume_at, time.monotonic() + min(wait, LONGEST_WAIT_S))
 
-    async def _pause(self) -> None:
-        """Wait until requests may be sent, and there is a place in flight."""
+    async def _place(self, tried: Sequence[Server]) -> Server:
+        """Return the server that gets the next request, once it may be sent one and has a place.
+
+        Raises
+        ------
+        ServerGone
+            If none of several servers is there any more.
+        """
         while True:
-            if (left := self._resume_at - time.monotonic()) > 0:
+            now, there = time.monotonic(), self.servers.candidates(tried)
+            free = [one for one in there if one.resume_at <= now and one.in_flight < one.pace.size]
+            if free:
+                return min(free, key=in_flight) if len(free) > 1 else free[0]
+            if self.servers.gone:
+                raise ServerGone(self.servers.gone)
+            held = [one.resume_at - now for one in there]
+            if all(left > 0 for left in held):
+                left = min(held, default=LOOK_AGAIN_S)
                 wait = left + random.random() * min(0.05, left)
                 await asyncio.sleep(min(wait, self._minutes_left_s(), LOOK_AGAIN_S))
                 self._check_budget()
-            elif self.progress.in_flight >= self.pace.size:
+            else:
                 self._waiting.append(asyncio.get_running_loop().create_future())
                 await self._waiting[-1]
-            else:
-                return
 
     def _next_waiting(self, *, everyone: bool = False) -> None:
         """Let those who wait for a place look again: as many as there are places, or everyone."""
-        free = (
-            self.pace.size - self.progress.in_flight + 1
-        )  # one more: an answer may just make the pace faster
+        # One more: an answer may just make the pace faster.
+        free = self.servers.size - self.progress.in_flight + 1
         while self._waiting and (free > 0 or everyone):
             waiting = self._waiting.popleft()
             if not waiting.done():
                 waiting.set_result(None)
                 free -= 1
 
-    def _count_failure(self, sent: float, reply: Reply) -> None:
+    def _count_failure(self, server: Server, sent: float, reply: Reply) -> None:
         """Count a failure unless it says nothing new, and give up when the server is gone.
 
         Requests that were in flight together fail together: they count as one, unless sending again cannot help. A
         request that was sent before the last answer came says nothing about the server after it. One that was refused
         for what it holds says nothing about the server at all, and a server that asks for patience, or answers
-        without an answer, is there: it is gone only when it has done nothing else for long.
+        without an answer, is there: it is gone only when it has done nothing else for long. One of several servers is
+        left out instead, and soon.
         """
         now, status = time.monotonic(), _status(reply)
         if status in ABOUT_THE_TEXT:
             return
-        if sent < self._answered_at or (reply.retriable and sent < self._failed_at):
-            return
-        self._answered_at = self._answered_at or sent
-        self._failures_in_a_row, self._failed_at = self._failures_in_a_row + 1, now
-        silent = self._failures_in_a_row >= SEND_TRIES and now - self._answered_at > SILENT_S
         patient = status in PATIENT and reply.retriable
-        if silent or (self._failures_in_a_row >= GONE_AFTER and not patient):
+        if sent >= server.answered_at and not patient and self.servers.is_too_much(server, silent=not status):
+            self.servers.leave_out(server, reply.error or "")
+        if sent < server.answered_at or (reply.retriable and sent < server.failed_at):
+            return
+        server.answered_at = server.answered_at or sent
+        server.failures, server.failed_at = server.failures + 1, now
+        silent = server.failures >= SEND_TRIES and now - server.answered_at > SILENT_S
+        if silent or (server.failures >= GONE_AFTER and not patient):
+            if self.servers.several:
+                self.servers.leave_out(server, reply.error or "")
+                return
             raise ServerGone(
-                f"the model has not answered {self._failures_in_a_row} times in a row; last: {reply.error}"
+                f"the model has not answered {server.failures} times in a row; last: {reply.error}"
             )
 
 

@@ -6,6 +6,7 @@ import email.utils
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +43,11 @@ WAIT_WORDS = re.compile(
     r"|h)(?![a-z])[\s\dhms.]{0,24})",
     re.I,
 )
+
+
+ONE_OF_SEVERAL: ContextVar[bool] = ContextVar("one_of_several", default=False)
+"""Whether pools that are made now belong to one of several servers: what breaks is then not sent there again, as
+another model may have been started; the engine sends it to another server."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from nbannot.models.addresses import joined, proxy_for
-from nbannot.models.exchange import Exchange, code_in, error_in, failure, parsed, retry_after
+from nbannot.models.exchange import ONE_OF_SEVERAL, Exchange, code_in, error_in, failure, parsed, retry_after
 from nbannot.models.keys import Secret, masked
 
 PARALLEL = 32
@@ -98,6 +98,7 @@ class Pool:
         self._headers = dict(headers or {})
         self.timeout_s = timeout_s
         self._key, self._key_header = key, key_header
+        self._sends_again = not ONE_OF_SEVERAL.get()
         self._proxy = proxy_for(address)
         self._session: aiohttp.ClientSession | None = None
         self._anew: aiohttp.ClientSession | None = None
@@ -238,7 +239,7 @@ class Pool:
                     method, joined(self.address, path), data=body, allow_redirects=False, **further
                 )
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                if not ON_A_NEW_CONNECTION.get():
+                if self._sends_again and not ON_A_NEW_CONNECTION.get():
                     continue  # closed by the server while it lay idle: once more, on a connection of its own
                 return replace(self._broken(error, start, timeout_s), unanswered=unanswered)
             except (aiohttp.ClientError, OSError, ValueError) as error:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from nbannot.errors import ModelError
+from nbannot.errors import ModelError, ModelUnreached
 from nbannot.models.addresses import checked_address, is_loopback
 from nbannot.models.exchange import Exchange
 from nbannot.models.http import Pool
@@ -136,7 +136,7 @@ async def reach(pool: Pool, name: str, say: Say) -> tuple[int, ...]:
         _start(pool, exchange, name, say)
         exchange = await _wait(pool)
     if exchange.status == 0 or exchange.status in (401, 403, 407):
-        raise ModelError(
+        raise (ModelUnreached if exchange.status == 0 else ModelError)(
             f"the Ollama server at {pool.address} cannot be reached: {exchange.error}.\n"
             f"  Check the address ({HOST_VARIABLE} or base_url) and the network."
         )

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
-from nbannot.errors import ModelError, listed, nearest
+from nbannot.errors import ModelError, ModelUnreached, listed, nearest
 from nbannot.models.addresses import checked_address, is_loopback, without_end
 from nbannot.models.chat import failed_reply, read_completion
 from nbannot.models.dialect import Dialect
@@ -171,7 +171,9 @@ class OpenAIModel:
                 )
         if exchange.status in (401, 403):
             raise ModelError(self._no_entry(exchange))
-        if exchange.status == 0 or exchange.status == 407 or 300 <= exchange.status < 400:
+        if exchange.status == 0:
+            raise ModelUnreached(self._not_reached(exchange))
+        if exchange.status == 407 or 300 <= exchange.status < 400:
             raise ModelError(self._not_reached(exchange))
         return models
 

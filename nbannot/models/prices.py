@@ -77,7 +77,9 @@ def prices_of(config: RunConfig, info: ModelInfo) -> Prices | None:
     """Return what a model's tokens cost: as the settings say, else the provider's list price; ``None``: unknown."""
     if config.prices:
         return Prices(config.prices.get("input", 0.0), config.prices.get("output", 0.0))
-    return list_prices(info.name, info.endpoint or "") if not info.is_local else None
+    if info.is_local or ", " in (info.endpoint or ""):  # several servers: nobody's own address
+        return None
+    return list_prices(info.name, info.endpoint or "")
 
 
 def stored_prices(config: Mapping[str, Any]) -> Prices | None:

@@ -16,6 +16,7 @@ from nbannot.errors import ModelError, NbannotError, listed, nearest
 from nbannot.models.batch_offers import Offer, offer_of
 from nbannot.models.keys import KeyChoice
 from nbannot.models.place import check_place
+from nbannot.models.several import Several
 from nbannot.study.config import RunConfig
 
 __all__ = ["Model", "ModelInfo", "Reply", "Request", "backends", "get_model", "split_name"]
@@ -67,13 +68,19 @@ def get_model(config: RunConfig, say: Callable[[str], None] | None = None) -> Mo
         "context_size": config.context_size,
         "threads": config.threads,
         "seed": config.seed,
-        "base_url": config.base_url,
+        "base_url": config.base_url if isinstance(config.base_url, str) else None,
         "timeout_s": config.timeout_s,
         "max_parallel": config.max_parallel,
         "say": say,
     }
     try:
-        model: Model = known[backend].load()(name, **settings)
+        make: Callable[..., Model] = known[backend].load()
+        if isinstance(config.base_url, tuple):
+            model: Model = Several(
+                lambda address: make(name, **settings | {"base_url": address}), config.base_url
+            )
+        else:
+            model = make(name, **settings)
     except NbannotError:
         raise
     except ImportError as error:
@@ -99,6 +106,8 @@ def batch_offer(config: RunConfig) -> Offer | None:
 
 def _places(model: Model) -> list[str]:
     """Return where a model's servers are, as far as it is known before it is asked; none for one in this process."""
+    if isinstance(model, Several):
+        return [place for server in model.servers for place in _places(server)]
     address = getattr(model, "address", None)
     return [address] if address else []
 
@@ -106,10 +115,11 @@ def _places(model: Model) -> list[str]:
 def address_of(config: RunConfig) -> str | None:
     """Return where a model's server is, as far as it is known without contacting it."""
     try:
-        model = get_model(config)
+        places = _places(get_model(config))
     except NbannotError:
-        return config.base_url
-    return next(iter(_places(model)), config.base_url)
+        places = []
+    given = [config.base_url] if isinstance(config.base_url, str) else config.base_url or ()
+    return ", ".join(places or given) or None
 
 
 def key_goes(config: RunConfig) -> str:
@@ -118,7 +128,8 @@ def key_goes(config: RunConfig) -> str:
     Nothing is contacted. A model that cannot be made has no key to tell of.
     """
     try:
-        choice = getattr(get_model(config), "key", None)
+        model = get_model(config)
     except NbannotError:
         return ""
-    return choice.told() if isinstance(choice, KeyChoice) else ""
+    choices = [getattr(server, "key", None) for server in getattr(model, "servers", (model,))]
+    return "; ".join(dict.fromkeys(choice.told() for choice in choices if isinstance(choice, KeyChoice)))

@@ -20,9 +20,10 @@ from nbannot.models.pair import Pair
 from nbannot.models.place import check_place
 from nbannot.models.prices import prices_of
 from nbannot.models.registry import get_model, split_name
+from nbannot.models.several import Several
 from nbannot.models.together import Together
 from nbannot.record import tables
-from nbannot.record.folder import METRICS
+from nbannot.record.folder import CONFIG, METRICS
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
 from nbannot.study.corpus import Corpus
@@ -31,10 +32,13 @@ from nbannot.study.personal_data import personal_data
 from nbannot.study.settings import DEFAULTS, SETTINGS
 from nbannot.study.task import Task
 from nbannot.study.task_sources import load_task
-from nbannot.tools.files import name_fault
+from nbannot.tools.files import name_fault, read_json
 
 Say = Callable[[str], None]
 """Shows one line about what is going on."""
+
+SEVERAL = "several servers"
+"""What stands for the address in the identity of a run on several servers: they serve the same, wherever they are."""
 
 REPLY_TOKENS = 1024
 """Longest reply where neither the settings nor the model say."""
@@ -67,21 +71,44 @@ class Design:
 
         The same model on another port is the same; a run that was kept under its port before keeps its id.
         """
-        typed = self._identity(self.config.base_url)
-        place = self._place()
-        if place == self.config.base_url or (self._folder_of(typed) / "config.json").exists():
+        several = isinstance(self.config.base_url, tuple)
+        named = (
+            list(self.config.base_url) if isinstance(self.config.base_url, tuple) else self.config.base_url
+        )
+        typed = self._identity(named)
+        if named is None or (not several and self._begun(typed)):
             return typed
-        return self._identity(place)
+        places = self._places()
+        own = self._identity(places[0] if len(places) == 1 else SEVERAL + self._other_name())
+        if self._begun(own):
+            return own
+        if len(places) > 1:  # begun at one of them alone, before the others were added
+            return next((one for place in places if self._begun(one := self._identity(place))), own)
+        before = self._identity(SEVERAL + self._other_name())  # begun at this server and others
+        kept = read_json(self._folder_of(before) / CONFIG).get("base_url") or []
+        return before if places[0] in self._places(kept) else own
 
-    def _place(self) -> str | None:
-        """Return the server's address without its port, and what the model is there where it has another name."""
-        if not self.config.base_url:
-            return self.config.base_url
+    def _begun(self, identity: Mapping[str, Any]) -> bool:
+        """Return whether there is a run with this identity."""
+        return (self._folder_of(identity) / CONFIG).exists()
+
+    def _places(self, addresses: Any = None) -> list[str]:
+        """Return the servers' addresses without their ports, each once, and what the model is there if named otherwise.
+
+        Parameters
+        ----------
+        addresses
+            Those of another run; its own when left out.
+        """
+        addresses = self.config.base_url if addresses is None else addresses
+        every = [addresses] if isinstance(addresses, str) else addresses
+        return list(dict.fromkeys(f"{served_from(str(one))}{self._other_name()}" for one in every))
+
+    def _other_name(self) -> str:
         root = self.info.details.get("root")
-        other = f"#{root}" if root and root != self.info.name else ""
-        return f"{served_from(self.config.base_url)}{other}"
+        return f"#{root}" if root and root != self.info.name else ""
 
-    def _identity(self, base_url: str | None) -> dict[str, Any]:
+    def _identity(self, base_url: Any) -> dict[str, Any]:
         decided = {
             name: value
             for name, value in self.config.to_dict().items()
@@ -262,11 +289,16 @@ def design(
     decides = getattr(model, "decides", False)
     writes = bool(config.text_model) or getattr(model, "writes", not decides)
     _check_decisions(config, fields, decides=decides, writes=writes)
+    if decides and config.text_model and isinstance(config.base_url, tuple):
+        raise ConfigError(
+            "text_model goes with one base_url, not with several.\n"
+            "  Ask the closed fields of several servers, and the others in a run of their own (fields = [...])."
+        )
     if decides and config.text_model and not isinstance(model, Pair):
         model = Pair(model, _writer(config, say))
     _check_delivery(config, model)
     info = _written_only(config) if config.delivery == "file" else model.info()
-    if config.delivery != "file":
+    if config.delivery != "file" and not isinstance(model, Several):  # whose addresses were all looked at
         for one in (model.decider, model.writer) if isinstance(model, Pair) else (model,):
             about = one.info()
             check_place(config, about.full_name, [] if about.is_local else [_outside(about)])
@@ -277,6 +309,11 @@ def design(
             f'delivery = "{config.delivery}" asks one question per request where answers are scored. Got '
             f'fields_per_query = "{config.fields_per_query}" with answer_mode = "score".\n'
             '  Use fields_per_query = "one", or answer_mode = "generate".'
+        )
+    if together and isinstance(model, Several):
+        raise ConfigError(
+            "fields that are scored behind one beginning are asked of one server. Got a list as base_url.\n"
+            '  Give one address, or use fields_per_query = "one".'
         )
     if together and not isinstance(model, Together):
         model = Together(model)
@@ -355,7 +392,12 @@ def _written_only(config: RunConfig) -> ModelInfo:
     backend, name = split_name(config.model)
     note = "Requests are written to files in the run's folder; nothing is sent from here."
     return ModelInfo(
-        name, backend, endpoint=config.base_url, is_local=True, energy_measured=False, notes=(note,)
+        name,
+        backend,
+        endpoint=config.base_url if isinstance(config.base_url, str) else None,
+        is_local=True,
+        energy_measured=False,
+        notes=(note,),
     )
 
 

@@ -306,7 +306,7 @@ def _asks_to_introduce_itself(config: RunConfig) -> bool:
 def _stand_in(config: RunConfig) -> _Unreached:
     backend, name = split_name(config.model)
     address = address_of(config)
-    here = bool(address) and is_loopback(str(address))
+    here = bool(address) and all(map(is_loopback, str(address).split(", ")))
     return _Unreached(ModelInfo(name, backend, endpoint=address, is_local=here), config)
 
 

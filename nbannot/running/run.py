@@ -9,7 +9,7 @@ import platform
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -353,7 +353,8 @@ def _finish(
         "capabilities": capabilities_of(place, model, outcome.progress),
         "calibration_offsets": {k: list(v) for k, v in state.offsets.items()},
         "served_by": served_by(tally.served),
-        "model_changes": model_changes(place, tally.served, plan.info.digest, outcome.digest),
+        **({"answered_by": dict(tally.by_server.most_common())} if tally.by_server else {}),
+        "model_changes": model_changes(place, tally.served, plan.info.digest, outcome.digest, outcome.notes),
         **({"energy": f"not measured: {outcome.energy_problem}"} if outcome.energy_problem else {}),
         "first_call": tally.first,
         "last_call": tally.last,
@@ -385,9 +386,11 @@ def _finish(
     return written
 
 
-def model_changes(place: Path, served: Served, digest: str | None, now: str | None) -> list[str]:
+def model_changes(
+    place: Path, served: Served, digest: str | None, now: str | None, notes: Sequence[str] = ()
+) -> list[str]:
     """Return what to tell of a model that was not the same to the end; what an earlier session saw is kept."""
-    changed = changes(served, digest, now)
+    changed = [*changes(served, digest, now), *notes]
     earlier = read_json(place / folder.CONFIG).get("model_changes") or []
     return changed + [line for line in earlier if line.startswith(WEIGHTS_CHANGED) and line not in changed]
 

@@ -68,6 +68,17 @@ def address(value: Any) -> str:
     return "is written to config.json and may hold no password or key" if key_place(parts) else ""
 
 
+def addresses(value: Any) -> str:
+    """Check for the address of a server, or a list of several."""
+    if not isinstance(value, tuple | list):
+        return address(value)
+    if not value:
+        return "must be an address such as http://localhost:11434, or a list of them"
+    if len(set(value)) < len(value):
+        return "must name every server once"
+    return next((fault for one in value if (fault := address(one))), "")
+
+
 def truth(value: Any) -> str:
     """Check for true or false."""
     return "" if isinstance(value, bool) else "must be true or false"

@@ -176,6 +176,8 @@ def is_many(name: str, value: Any) -> bool:
     """Return whether `value` is a list of values for a sweep rather than one value of the setting."""
     if not isinstance(value, list | tuple | range):
         return False
+    if name == "base_url":  # a list of addresses is one value: the servers of one run
+        return not all(isinstance(item, str) for item in value)
     if name in LISTS:
         return bool(value) and all(isinstance(item, list | tuple) for item in value)
     return True

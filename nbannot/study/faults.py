@@ -30,6 +30,8 @@ def plain(name: str, value: Any) -> Any:
         return dict(value)
     if name in LISTS and isinstance(value, list):
         value = tuple(value)
+    if name == "base_url" and isinstance(value, tuple) and len(value) == 1:
+        value = value[0]
     if name in DECIMAL and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value) + 0.0 if abs(value) < 2**53 else value  # + 0.0: no negative zero
     nothing = (name == "seed" and value is False) or (name == "metadata_columns" and value == ())

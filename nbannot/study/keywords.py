@@ -43,7 +43,7 @@ class Settings(TypedDict, total=False):
     cluster: str | None
     weights: str | None
     repeat: int
-    base_url: str | None
+    base_url: str | Sequence[str] | None
     threads: int | None
     max_parallel: int | None
     delivery: Literal["now", "batch", "file"]
@@ -97,7 +97,7 @@ class Grid(TypedDict, total=False):
     cluster: str | Sequence[str | None] | None
     weights: str | Sequence[str | None] | None
     repeat: int | Sequence[int]
-    base_url: str | Sequence[str | None] | None
+    base_url: str | Sequence[str | Sequence[str] | None] | None
     threads: int | Sequence[int | None] | None
     max_parallel: int | Sequence[int | None] | None
     delivery: Literal["now", "batch", "file"] | Sequence[Literal["now", "batch", "file"]]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from nbannot.study.checks import (
     REASONING_WORDS,
     Check,
-    address,
+    addresses,
     amounts,
     country,
     folder,
@@ -260,7 +260,13 @@ class SettingFields:
         optional=True,
     )
     repeat: int = setting(1, number(1, 1_000_000, whole=True), "counts repetitions of the same settings")
-    base_url: str | None = setting(None, address, "address of a model server", short="url", optional=True)
+    base_url: str | tuple[str, ...] | None = setting(
+        None,
+        addresses,
+        "address of a model server, or a list with those of several servers of the same model",
+        short="url",
+        optional=True,
+    )
     threads: int | None = setting(
         None,
         number(1, 4096, whole=True),
@@ -269,7 +275,11 @@ class SettingFields:
         optional=True,
     )
     max_parallel: int | None = setting(
-        None, number(1, 4096, whole=True), "most requests in flight", decides=False, optional=True
+        None,
+        number(1, 4096, whole=True),
+        "most requests in flight, at each server where there are several",
+        decides=False,
+        optional=True,
     )
     delivery: Literal["now", "batch", "file"] = setting(
         "now",
@@ -332,4 +342,4 @@ class SettingFields:
 SETTINGS: dict[str, Setting] = {f.name: f.metadata["setting"] for f in fields(SettingFields)}
 DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(SettingFields)}
 DECIMAL = tuple(f.name for f in fields(SettingFields) if str(f.type).startswith("float"))
-LISTS = tuple(f.name for f in fields(SettingFields) if str(f.type).startswith("tuple"))
+LISTS = tuple(f.name for f in fields(SettingFields) if "tuple" in str(f.type))

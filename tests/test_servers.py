@@ -1,0 +1,197 @@
+"""Several servers of one model: who gets what, who is left out, and nothing lost; real HTTP servers throughout."""
+
+import json
+import threading
+import time
+from collections import Counter
+
+import pytest
+from conftest import DEGREE, GATE, codebook_of, task_of
+from serving import Serving
+
+import nbannot
+from nbannot.asking.ledger_lines import read_lines
+from nbannot.doors.cli import main
+from nbannot.errors import ConfigError, ModelError
+
+TASK = task_of(150, codebook_of(GATE, DEGREE))
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch):
+    monkeypatch.setattr("nbannot.engine.sending.FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr("nbannot.engine.servers.FIRST_LOOK_S", 0.01)
+    monkeypatch.setattr("nbannot.engine.energy.prewarm", lambda: None)
+    monkeypatch.setattr("nbannot.engine.energy.Meter.start", lambda self: None)
+
+
+def annotated(place, *servers, model="openai/tiny", **settings):
+    addresses = [server if isinstance(server, str) else server.openai_url for server in servers]
+    return nbannot.run(TASK, model=model, base_url=addresses, output_root=str(place), **settings)
+
+
+def ledger_of(run):
+    return [record for record in read_lines(run.folder / "responses.jsonl") if "text_id" in record]
+
+
+def test_the_one_with_the_fewest_in_flight_is_asked_and_no_answer_depends_on_it(tmp_path):
+    with Serving() as alone:
+        right = annotated(tmp_path / "one", alone)
+    with Serving(latency_s=0.002, key="k" * 12) as quick, Serving(latency_s=0.04) as slow:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(f"NBANNOT_API_KEY_{'127.0.0.1'.replace('.', '_')}", "k" * 12)
+            run = annotated(tmp_path / "two", quick, slow, max_parallel=8)
+        assert slow.most_at_once <= 8
+        assert quick.most_at_once <= 8
+        assert 4 <= slow.count["answered"] < quick.count["answered"]
+    assert run.run_id == right.run_id
+    assert (run.folder / "output.csv").read_bytes() == (right.folder / "output.csv").read_bytes()
+    asked = Counter(record["server"] for record in ledger_of(run))
+    assert asked == run.config["answered_by"]
+    assert asked == {quick.openai_url: quick.count["answered"], slow.openai_url: slow.count["answered"]}
+    assert "server" not in ledger_of(right)[0]
+
+
+def test_one_that_dies_is_left_out_and_comes_back_and_nothing_is_lost(tmp_path):
+    with Serving() as alone:
+        right = annotated(tmp_path / "one", alone)
+    steady, dying = Serving(latency_s=0.01, capacity=8), Serving(latency_s=0.01, capacity=8)
+    again = []
+
+    def mishap():
+        while dying.count["answered"] < 20:
+            time.sleep(0.002)
+        dying.stop()
+        time.sleep(0.15)
+        again.append(Serving(latency_s=0.01, port=dying.port).__enter__())
+
+    with steady, dying:
+        end = threading.Thread(target=mishap)
+        end.start()
+        run = annotated(tmp_path / "two", steady, dying, max_parallel=4)
+        end.join()
+    again[0].stop()
+    assert run.status == "complete"
+    assert again[0].count["answered"] > 0
+    assert (run.folder / "output.csv").read_bytes() == (right.folder / "output.csv").read_bytes()
+    answered = Counter((r["text_id"], *r["columns"]) for r in ledger_of(run) if r["error"] is None)
+    assert len(answered) == 300
+    assert max(answered.values()) == 1
+    failed = [record for record in ledger_of(run) if record["error"] is not None]
+    assert 0 < len(failed) <= 12
+    assert {record["server"] for record in failed} == {dying.openai_url}
+
+
+def test_one_that_serves_something_else_is_refused_before_the_first_text_and_when_it_comes_back(tmp_path):
+    with Serving(models=("a",)) as one, Serving(models=("b",)) as other:
+        with pytest.raises(ModelError) as caught:
+            annotated(tmp_path, one, other, model="openai/")
+        assert str(caught.value) == (
+            f"the servers of base_url do not serve the same; the model: a at {one.openai_url}, "
+            f"b at {other.openai_url}.\n"
+            "  Leave one out, or start both with the same model and the same options."
+        )
+        assert one.count["answered"] == other.count["answered"] == 0
+    with Serving(latency_s=0.02, capacity=8) as steady, Serving(latency_s=0.02) as dying:
+        swapped = []
+
+        def mishap():
+            while dying.count["answered"] < 10:
+                time.sleep(0.002)
+            dying.stop()
+            swapped.append(Serving(port=dying.port, context=4_096).__enter__())
+
+        end = threading.Thread(target=mishap)
+        end.start()
+        run = annotated(tmp_path, steady, dying, max_parallel=4)
+        end.join()
+        swapped[0].stop()
+    assert run.status == "complete"
+    assert swapped[0].count["answered"] == 0
+    assert run.config["model_changes"] == [
+        f"{dying.openai_url} came back with something else (the context window: 4096, not 100000) and got no more texts"
+    ]
+
+
+def test_one_that_is_not_there_at_the_start_is_left_out_and_all_gone_is_said_and_resumed(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("nbannot.engine.servers.LOOKS", 3)
+    gone = "http://127.0.0.1:9/v1"
+    with Serving() as there:
+        run = annotated(tmp_path / "a", gone, there)
+        assert run.status == "complete"
+        assert f"{gone} cannot be reached and is left out until it can." in run.config["model_info"]["notes"]
+    with pytest.raises(ModelError, match="cannot be reached"):
+        annotated(tmp_path / "a", gone, "http://127.0.0.1:10/v1", seed=2)
+    one, two = Serving(latency_s=0.01), Serving(latency_s=0.01)
+
+    def mishap():
+        while one.count["answered"] < 20 or two.count["answered"] < 20:
+            time.sleep(0.002)
+        one.stop()
+        two.stop()
+
+    with one, two:
+        end = threading.Thread(target=mishap)
+        end.start()
+        stopped = annotated(tmp_path / "b", one, two, max_parallel=4)
+        end.join()
+    assert stopped.status == "partial"
+    assert stopped.config["stopped"].startswith("no server has answered for a while; http://127.0.0.1")
+    kept = {(r["text_id"], *r["columns"]) for r in ledger_of(stopped) if r["error"] is None}
+    with Serving() as back:
+        run = annotated(tmp_path / "b", back)
+        assert run.run_id == stopped.run_id
+        assert run.status == "complete"
+        assert back.count["answered"] == 300 - len(kept)
+
+
+def test_one_whose_key_is_refused_answers_nothing_and_costs_nothing(tmp_path):
+    with Serving() as there, Serving(latency_s=0.01) as locked:
+        locked._models = ["tiny"]
+        before = there.behaviour
+
+        def lock():
+            while locked.count["answered"] < 5:
+                time.sleep(0.001)
+            locked.behaviour = type(before)(**{**before.__dict__, "key": "secret-of-it", "port": locked.port})
+
+        end = threading.Thread(target=lock)
+        end.start()
+        run = annotated(tmp_path, there, locked, max_parallel=4)
+        end.join()
+    assert run.status == "complete"
+    assert run.coding.count().get("failed", 0) == 0
+    assert {r["server"] for r in ledger_of(run) if r["error"]} == {locked.openai_url}
+
+
+def test_the_doors_take_a_list_an_option_twice_and_commas(tmp_path, capsys):
+    with Serving() as one, Serving() as two:
+        addresses = [one.openai_url, two.openai_url]
+        common = [
+            "run",
+            "policy-sentiment",
+            "--limit=20",
+            "--fields=Direction",
+            "--model=openai/tiny",
+            "-q",
+            "--json",
+        ]
+        typed = (
+            ["--base_url", addresses[0], "--base_url", addresses[1]],
+            ["--base-url", ",".join(addresses)],
+        )
+        told = []
+        for number, options in enumerate(typed):
+            assert main([*common, *options, "--output_root", str(tmp_path / str(number))]) == 0
+            told.append(json.loads(capsys.readouterr().out))
+        assert one.count["answered"] + two.count["answered"] == 40
+        assert min(one.count["answered"], two.count["answered"]) > 0
+    configs = [json.loads(path.read_text()) for path in tmp_path.glob("*/policy-sentiment/*/config.json")]
+    assert [config["base_url"] for config in configs] == [addresses] * 2
+    assert len({config["run_id"] for config in configs}) == 1
+    with pytest.raises(ConfigError, match="text_model goes with one base_url"):
+        nbannot.run(
+            TASK, model="decide/x", base_url=["http://localhost:1", "http://localhost:2"], text_model="mock"
+        )

@@ -218,7 +218,7 @@ def _settings(given: Any, body: str, variables: Mapping[str, Any]) -> tuple[dict
     """
     in_body = _read_body(body, variables)
     lines = lines_of(in_body, body, first_line=2)
-    typed = {name: getattr(given, name) for name in SETTINGS if getattr(given, name) is not None}
+    typed = recipe.typed_settings(given)
     in_line = {
         name: _value_in(text[1:], variables, f"line 1: --{name} {text}")
         if DOLLAR.fullmatch(text)

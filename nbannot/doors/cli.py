@@ -28,7 +28,6 @@ from nbannot.doors.arguments import (
 from nbannot.doors.listing import as_json, facts, headline_words, runs_in, shelf, short, table
 from nbannot.errors import NbannotError, RunError, RunInterrupted, TaskError, harmless, listed, nearest
 from nbannot.study.config import RunConfig, expand
-from nbannot.study.settings import SETTINGS
 from nbannot.tools.given import path_or
 
 
@@ -280,11 +279,7 @@ def _what_and_how(arguments: argparse.Namespace) -> tuple[Any, list[RunConfig]]:
     """Return the task and the configs that a command line asks for; options override a file's settings."""
     from nbannot.running.design import as_task
 
-    typed = {
-        name: recipe.value_of(name, text)
-        for name in SETTINGS
-        if (text := getattr(arguments, name)) is not None
-    }
+    typed = {name: recipe.value_of(name, text) for name, text in recipe.typed_settings(arguments).items()}
     if not recipe.is_recipe(arguments.what):
         configs = expand(typed)
         return as_task(arguments.what, configs[0]), configs

@@ -38,18 +38,26 @@ def option_kind(name: str) -> dict[str, Any]:
     return kind | ({"action": "append"} if name in LISTS else {})
 
 
-def value_of(name: str, text: str | Sequence[str]) -> Any:
+def typed_settings(given: Any) -> dict[str, str]:
+    """Return the settings among parsed arguments, as they were typed; an option given several times with commas.
+
+    >>> from types import SimpleNamespace
+    >>> none = dict.fromkeys(SETTINGS)
+    >>> typed_settings(SimpleNamespace(**none | {"base_url": ["http://gpu1:8000/v1", "http://gpu2:8000/v1"]}))
+    {'base_url': 'http://gpu1:8000/v1,http://gpu2:8000/v1'}
+    """
+    typed = {name: text for name in SETTINGS if (text := getattr(given, name)) is not None}
+    return {name: text if isinstance(text, str) else ",".join(text) for name, text in typed.items()}
+
+
+def value_of(name: str, text: str) -> Any:
     """Return the value that an option's text stands for: read as TOML where that fits the setting, else as text.
 
     >>> value_of("temperature", "0.7"), value_of("model", "mock/7"), value_of("temperature", "[0, 0.7]")
     (0.7, 'mock/7', [0, 0.7])
     >>> value_of("fields", "Direction,Intensity"), value_of("use_examples", "False")
     (['Direction', 'Intensity'], False)
-    >>> value_of("base_url", ["http://gpu1:8000/v1", "http://gpu2:8000/v1"])
-    ['http://gpu1:8000/v1', 'http://gpu2:8000/v1']
     """
-    if not isinstance(text, str):
-        text = ",".join(text)
     if text.startswith(("[", "{")):
         listed = _toml(text)
         return _items(name, text) if listed is None and text.startswith("[") else listed or text

@@ -74,9 +74,9 @@ def addresses(value: Any) -> str:
         return address(value)
     if not value:
         return "must be an address such as http://localhost:11434, or a list of them"
-    if len(set(value)) < len(value):
-        return "must name every server once"
-    return next((fault for one in value if (fault := address(one))), "")
+    if fault := next((fault for one in value if (fault := address(one))), ""):
+        return fault
+    return "must name every server once" if len(set(value)) < len(value) else ""
 
 
 def truth(value: Any) -> str:

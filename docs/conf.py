@@ -63,6 +63,7 @@ ROOMS = {
     "comparing": "Comparing",
     "inference": "From labels to findings",
     "desk": "People code",
+    "exchange": "Other tools",
     "doors": "The form",
     "errors": "Errors",
 }

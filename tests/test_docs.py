@@ -1,5 +1,6 @@
 """The documentation says what the code says."""
 
+import ast
 import importlib.util
 import re
 from pathlib import Path
@@ -50,3 +51,9 @@ def test_the_readme_opens_with_the_two_commands_and_names_no_unknown_setting():
 def test_the_version_is_one():
     assert 'path = "nbannot/__init__.py"' in (ROOT / "pyproject.toml").read_text()
     assert f"version: {nbannot.__version__}" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_every_room_with_public_names_has_a_heading_in_the_reference():
+    tree = ast.parse((ROOT / "docs/conf.py").read_text(encoding="utf-8"))
+    [rooms] = [n.value for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id == "ROOMS"]
+    assert {home.split(".")[0] for home in nbannot._PUBLIC.values()} <= ast.literal_eval(rooms).keys()

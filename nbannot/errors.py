@@ -5,6 +5,7 @@ NbannotError
 ├── TaskError         the texts or the human labels cannot be used
 ├── ConfigError       a setting is unknown, out of range or contradicts another
 ├── ModelError        the model cannot be found, loaded or reached
+│   └── ModelUnreached    its server cannot be reached at all, and may be there later
 ├── RunError          a run folder cannot be written, read or continued
 │   └── RunInterrupted    stopped by the user; what is done is kept
 ├── TableError        a tidy table is not one of ours or cannot be written

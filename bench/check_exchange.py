@@ -8,6 +8,7 @@ package of its own with a licence.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
@@ -103,7 +104,8 @@ def refi_qda(task: nba.Task, project: Path) -> str:
     """Read the project with pyrefiqda; compare codings with their codes and places."""
     from pyrefiqda import RefiProject
 
-    read = RefiProject.load(str(next(project.glob("*.qdpx"))))
+    with contextlib.chdir(project):  # it unpacks into the working folder
+        read = RefiProject.load(str(next(project.glob("*.qdpx"))))
     whole = read.model_dump()
     names: dict[str, str] = {}
 

@@ -30,7 +30,7 @@ def test_generated_pages_are_up_to_date(name):
 
 def markdown():
     skipped = {".venv", "node_modules", ".pytest_cache", "build", "lessons"}
-    return [p for p in ROOT.rglob("*.md") if not skipped & set(p.parts)]
+    return [p for p in ROOT.rglob("*.md") if not skipped & set(p.relative_to(ROOT).parts)]
 
 
 @pytest.mark.parametrize("path", markdown(), ids=lambda p: str(p.relative_to(ROOT)))

@@ -113,6 +113,12 @@ def is_loopback(address: str) -> bool:
         return False
 
 
+def not_reached(address: str, words: str | None) -> str:
+    """Return the letter for a model server that cannot be reached, with what went wrong and what to do."""
+    hint = "Start the server" if is_loopback(address) else "Check the address and the network"
+    return f"the model server at {address} cannot be reached: {words}.\n  {hint}, or set another base_url."
+
+
 def proxy_for(address: str) -> str | None:
     """Return the proxy that the environment names for an address, or ``None``; ``NO_PROXY`` is respected.
 

@@ -15,12 +15,12 @@ from urllib.parse import quote
 
 from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, listed, nearest
-from nbannot.models.addresses import checked_address, is_loopback, without_end
+from nbannot.models.addresses import checked_address, is_loopback, not_reached, without_end
 from nbannot.models.anthropic_wire import Dialect, read_message
 from nbannot.models.chat import failed_reply, too_long
 from nbannot.models.exchange import Exchange
 from nbannot.models.http import TIMEOUT_S, Pool, at_once, parallel_for
-from nbannot.models.keys import OWN_KEY, key_for, key_name
+from nbannot.models.keys import OWN_KEY, key_for
 
 if TYPE_CHECKING:
     from nbannot.models.batch_messages import MessageBatches
@@ -116,9 +116,9 @@ class AnthropicModel:
         try:
             exchange = await pool.get(f"/models/{quote(self.name, safe='')}")
             if exchange.status in (401, 403):
-                raise ModelError(self._no_entry(exchange))
+                raise ModelError(self.key.no_entry(self.address, exchange.error, KEY_VARIABLES))
             if exchange.status == 0 or exchange.status == 407 or 300 <= exchange.status < 400:
-                raise ModelError(self._not_reached(exchange))
+                raise ModelError(not_reached(self.address, exchange.error))
             if exchange.error is not None and exchange.status == 404:
                 names = _names(await pool.get("/models?limit=1000"))
                 if names:
@@ -215,21 +215,6 @@ class AnthropicModel:
         headers = {"anthropic-version": VERSION}
         return Pool(
             self.address, key=self.key.key, key_header="x-api-key", timeout_s=timeout_s, headers=headers
-        )
-
-    def _no_entry(self, exchange: Exchange) -> str:
-        if self.key.key is None:
-            return f"the server at {self.address} wants a key, and none is there for it.\n{self.key.what_to_set()}"
-        return (
-            f"the server at {self.address} refuses the key in {self.key.variable}: {exchange.error}.\n"
-            f"  The first of these that is set is used: {key_name(self.key.host)}, {', '.join(KEY_VARIABLES)}."
-        )
-
-    def _not_reached(self, exchange: Exchange) -> str:
-        hint = "Start the server" if is_loopback(self.address) else "Check the address and the network"
-        return (
-            f"the model server at {self.address} cannot be reached: {exchange.error}.\n"
-            f"  {hint}, or set another base_url."
         )
 
     def __repr__(self) -> str:

@@ -105,6 +105,23 @@ class KeyChoice:
             line += f"\n  {kept} is kept for its own host; {HOSTS_VARIABLE}={self.host} sends it here."
         return line
 
+    def no_entry(self, address: str, words: str | None, variables: Sequence[str]) -> str:
+        """Return the letter for a server that lets nobody in without a key, or refuses the one it was sent.
+
+        Parameters
+        ----------
+        words
+            What went wrong, as the exchange tells it.
+        variables
+            The variables in which the backend looks for a key, in their order.
+        """
+        if self.key is None:
+            return f"the server at {address} wants a key, and none is there for it.\n{self.what_to_set()}"
+        return (
+            f"the server at {address} refuses the key in {self.variable}: {words}.\n"
+            f"  The first of these that is set is used: {key_name(self.host)}, {', '.join(variables)}."
+        )
+
 
 def key_name(host: str) -> str:
     """Return the variable with the key of one host.

@@ -21,13 +21,13 @@ from urllib.parse import quote, urlsplit
 
 from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, ModelUnreached, listed, nearest
-from nbannot.models.addresses import checked_address, is_loopback, without_end
+from nbannot.models.addresses import checked_address, is_loopback, not_reached, without_end
 from nbannot.models.chat import failed_reply, read_completion
 from nbannot.models.dialect import Dialect
 from nbannot.models.endings import is_refused
 from nbannot.models.exchange import Exchange
 from nbannot.models.http import TIMEOUT_S, Pool, at_once, parallel_for
-from nbannot.models.keys import OWN_KEY, key_for, key_name
+from nbannot.models.keys import OWN_KEY, key_for
 from nbannot.models.logprobs import NoScore, option_probabilities
 
 if TYPE_CHECKING:
@@ -170,11 +170,11 @@ class OpenAIModel:
                     f'  The server lists its models at another one: base_url = "{other}".'
                 )
         if exchange.status in (401, 403):
-            raise ModelError(self._no_entry(exchange))
+            raise ModelError(self.key.no_entry(self.address, exchange.error, KEY_VARIABLES))
         if exchange.status == 0:
-            raise ModelUnreached(self._not_reached(exchange))
+            raise ModelUnreached(not_reached(self.address, exchange.error))
         if exchange.status == 407 or 300 <= exchange.status < 400:
-            raise ModelError(self._not_reached(exchange))
+            raise ModelError(not_reached(self.address, exchange.error))
         return models
 
     async def _entry(self, pool: Pool, models: dict[str, Mapping[str, Any]] | None) -> Mapping[str, Any]:
@@ -270,21 +270,6 @@ class OpenAIModel:
         if reply.error is None or exchange.status != 404 or "model" in (reply.error or "").casefold():
             return reply
         return replace(reply, error=f"{reply.error} ({CHAT} at {self.address}; most base_url end in /v1)")
-
-    def _no_entry(self, exchange: Exchange) -> str:
-        if self.key.key is None:
-            return f"the server at {self.address} wants a key, and none is there for it.\n{self.key.what_to_set()}"
-        return (
-            f"the server at {self.address} refuses the key in {self.key.variable}: {exchange.error}.\n"
-            f"  The first of these that is set is used: {key_name(self.key.host)}, {', '.join(KEY_VARIABLES)}."
-        )
-
-    def _not_reached(self, exchange: Exchange) -> str:
-        hint = "Start the server" if is_loopback(self.address) else "Check the address and the network"
-        return (
-            f"the model server at {self.address} cannot be reached: {exchange.error}.\n"
-            f"  {hint}, or set another base_url."
-        )
 
     def __repr__(self) -> str:
         return f"<OpenAIModel '{self.name}' at {self.address}>"

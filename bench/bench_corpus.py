@@ -67,7 +67,7 @@ def main(n: int, place: Path) -> None:
     pattern = made(n, place / "texts")
     os.environ["NBANNOT_CACHE"] = str(place / "cache")
     import nbannot as nba
-    from nbannot.running import corpus_run
+    from nbannot.running import corpus_design, corpus_run
 
     blocks: list[tuple[float, float]] = []
     work = corpus_run._Work._block
@@ -102,7 +102,7 @@ def main(n: int, place: Path) -> None:
     calls = done.timing["inference_count"]
     assert calls == n - done.n_duplicates, (calls, done.n_duplicates)
     print(f"texts per second: {n / (first + second):,.0f}; same texts not asked about: {done.n_duplicates:,}")
-    whole = [block for block in blocks if block[0] > 0][: n // corpus_run.BLOCK_TEXTS]
+    whole = [block for block in blocks if block[0] > 0][: n // corpus_design.BLOCK_TEXTS]
     tenth = max(1, len(whole) // 10)
     for i, what in enumerate(("CPU", "wall")):
         ends = sum(b[i] for b in whole[:tenth]), sum(b[i] for b in whole[-tenth:])

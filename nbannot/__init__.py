@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from nbannot.running.sweep import sweep as sweep
     from nbannot.study.codebook import Codebook as Codebook
     from nbannot.study.config import RunConfig as RunConfig
-    from nbannot.study.corpus import corpus as corpus
+    from nbannot.study.corpus_sources import corpus as corpus
     from nbannot.study.personal_data import personal_data as personal_data
     from nbannot.study.questions import checkbox as checkbox
     from nbannot.study.questions import dropdown as dropdown
@@ -95,7 +95,7 @@ _PUBLIC = {
     "compare": "comparing.comparison",
     "configure": "doors.form.configure",
     "consensus": "desk.consensus",
-    "corpus": "study.corpus",
+    "corpus": "study.corpus_sources",
     "determinism": "comparing.stability",
     "dropdown": "study.questions",
     "flip_rate": "comparing.stability",

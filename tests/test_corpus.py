@@ -26,9 +26,9 @@ from nbannot.asking.request_reply import Reply
 from nbannot.errors import RunError, RunInterrupted, ScoringError, TaskError
 from nbannot.record.corpus_run import CorpusRun
 from nbannot.record.run import load_run
-from nbannot.running import corpus_run
+from nbannot.running import corpus_design
 from nbannot.running.plan import plan
-from nbannot.study.corpus import corpus
+from nbannot.study.corpus_sources import corpus
 from nbannot.study.segments import cut_by
 from nbannot.study.task import Task
 
@@ -41,7 +41,7 @@ SAME = {11: 2, 37: 2, 38: 5, 59: 11}
 @pytest.fixture(autouse=True)
 def _small(tmp_path, monkeypatch):
     monkeypatch.setenv("NBANNOT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(corpus_run, "BLOCK_TEXTS", 7)
+    monkeypatch.setattr(corpus_design, "BLOCK_TEXTS", 7)
 
 
 def texts() -> pl.DataFrame:
@@ -182,7 +182,7 @@ class TestLabels:
         assert plan(each, model="mock", output_root=str(tmp_path / "out")).run_id != first.run_id
 
     def test_the_calibration_of_the_first_block_holds_for_all(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(corpus_run, "BLOCK_TEXTS", 40)
+        monkeypatch.setattr(corpus_design, "BLOCK_TEXTS", 40)
         book = codebook_of({**GATE, "name": "Good"}, {**DEGREE, "name": "Rare"})
         made = corpus(files(tmp_path / "in"), book, name="many")
         settings = {"model": "mock", "answer_mode": "score", "calibration": "batch"}
@@ -228,8 +228,8 @@ class TestSessions:
         script.write_text(
             "import sys, nbannot as nba\n"
             "from conftest import *\n"
-            "from nbannot.running import corpus_run\n"
-            "corpus_run.BLOCK_TEXTS = 7\n"
+            "from nbannot.running import corpus_design\n"
+            "corpus_design.BLOCK_TEXTS = 7\n"
             "book = codebook_of(GATE, STANCE, DEGREE, QUOTE, MARKS)\n"
             "made = nba.corpus(sys.argv[1], book, name='many')\n"
             "print('begins', flush=True)\n"

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from nbannot.asking import prompts
 from nbannot.asking.decisions import CLOSED, DECIDED, Reading
-from nbannot.asking.request_reply import AnswerMode, Model, ModelInfo
+from nbannot.asking.request_reply import Model, ModelInfo
 from nbannot.engine.job import Job, group_apart, group_fields, prompt_for
 from nbannot.errors import ConfigError, TaskError, listed
 from nbannot.models.addresses import is_loopback, served_from
@@ -24,12 +24,21 @@ from nbannot.models.several import Several
 from nbannot.models.together import Together
 from nbannot.record import tables
 from nbannot.record.folder import CONFIG, METRICS
+from nbannot.running.answering import (
+    NOT_DECIDED,
+    READING,
+    answering,
+    changed,
+    check_decisions,
+    check_delivery,
+    fields_asked,
+    reply_tokens_of,
+)
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
 from nbannot.study.corpus import Corpus
-from nbannot.study.field import Field
 from nbannot.study.personal_data import personal_data
-from nbannot.study.settings import DEFAULTS, SETTINGS
+from nbannot.study.settings import SETTINGS
 from nbannot.study.task import Task
 from nbannot.study.task_sources import load_task
 from nbannot.tools.files import name_fault, read_json
@@ -39,9 +48,6 @@ Say = Callable[[str], None]
 
 SEVERAL = "several servers"
 """What stands for the address in the identity of a run on several servers: they serve the same, wherever they are."""
-
-REPLY_TOKENS = 1024
-"""Longest reply where neither the settings nor the model say."""
 
 
 @dataclass(frozen=True)
@@ -280,7 +286,7 @@ def design(
     chosen = task.selected(config.to_dict())
     if not len(chosen):
         raise TaskError(f"no text of task '{task.name}' is selected by sample, limit, ids and split.")
-    fields = _fields(task.codebook, config)
+    fields = fields_asked(task.codebook, config)
     kind = prompts.prompt_type(config.prompt_type)
     model = model or get_model(config, say)
     learn = getattr(model, "fit", None)
@@ -288,7 +294,7 @@ def design(
         learn(task, fields)
     decides = getattr(model, "decides", False)
     writes = bool(config.text_model) or getattr(model, "writes", not decides)
-    _check_decisions(config, fields, decides=decides, writes=writes)
+    check_decisions(config, fields, decides=decides, writes=writes)
     if decides and config.text_model and isinstance(config.base_url, tuple):
         raise ConfigError(
             "text_model goes with one base_url, not with several.\n"
@@ -296,13 +302,13 @@ def design(
         )
     if decides and config.text_model and not isinstance(model, Pair):
         model = Pair(model, _writer(config, say))
-    _check_delivery(config, model)
+    check_delivery(config, model)
     info = _written_only(config) if config.delivery == "file" else model.info()
     if config.delivery != "file" and not isinstance(model, Several):  # whose addresses were all looked at
         for one in (model.decider, model.writer) if isinstance(model, Pair) else (model,):
             about = one.info()
             check_place(config, about.full_name, [] if about.is_local else [_outside(about)])
-    mode, calibrated = _answering(config, kind, model, info, fields)
+    mode, calibrated = answering(config, kind, model, info, fields)
     together = mode == "score" and not decides and config.fields_per_query != "one"
     if together and config.delivery != "now":
         raise ConfigError(
@@ -348,7 +354,8 @@ def design(
         reading=Reading(config.threshold, config.scale_answer, config.option_order, config.seed),
         unasked={f.column: NOT_DECIDED for f in fields if f.type not in DECIDED} if not writes else {},
         code=prompts.text_code(task.texts, texts if config.metadata_columns else ()),
-        max_tokens=config.max_tokens or _reply_tokens(model, reasons=kind.reasons or bool(config.reasoning)),
+        max_tokens=config.max_tokens
+        or reply_tokens_of(model, reasons=kind.reasons or bool(config.reasoning)),
         prices=None if isinstance(model, Pair) and not config.prices else prices_of(config, info),
     )
     wording = [prompt_for(job, group) for group in job.groups]
@@ -399,110 +406,3 @@ def _written_only(config: RunConfig) -> ModelInfo:
         energy_measured=False,
         notes=(note,),
     )
-
-
-def _check_delivery(config: RunConfig, model: Model) -> None:
-    """Refuse delivery by batch where there are no batches, or each request would wait for the one before it."""
-    if config.delivery == "now":
-        return
-    if config.delivery == "file" and split_name(config.model)[0] != "openai":
-        raise ConfigError(
-            f'delivery = "file" is for models behind OpenAI\'s interface. Got {config.model}.\n'
-            '  Name one, e.g. model = "openai/Qwen/Qwen3-8B", or leave delivery out.'
-        )
-    if not hasattr(model, "batches"):
-        raise ConfigError(
-            f'delivery = "batch" is for models of providers that have batches. Got {config.model}.\n'
-            '  Name one, e.g. model = "openai/…" or "anthropic/…", or leave delivery out.'
-        )
-    if config.chat_mode == "continuous":
-        raise ConfigError(
-            f'delivery = "{config.delivery}" cannot go with chat_mode = "continuous": every question would wait a day '
-            'for the one before it.\n  Use chat_mode = "per_query", or leave delivery out.'
-        )
-
-
-NOT_DECIDED = "a decision model answers no open questions, and the run has no text_model"
-UNHEARD = ("temperature", "top_p", "top_k", "max_tokens", "reasoning", "prompt_type", "fields_per_query")
-"""Settings that a decision model knows nothing of; a second model for texts does."""
-
-READING = ("threshold", "scale_answer")
-"""Settings by which probabilities become labels."""
-
-
-def changed(config: RunConfig, *names: str) -> dict[str, Any]:
-    """Return those of the settings that are not at their default."""
-    return {name: getattr(config, name) for name in names if getattr(config, name) != DEFAULTS[name]}
-
-
-def _told(config: RunConfig, *names: str) -> list[str]:
-    return [f"{name} = {value!r}" for name, value in changed(config, *names).items()]
-
-
-def _check_decisions(config: RunConfig, fields: Sequence[Field], *, decides: bool, writes: bool) -> None:
-    """Refuse settings that would change the run's name and not one of its answers."""
-    if not decides:
-        if given := _told(config, "text_model"):
-            raise ConfigError(
-                f"{listed(given)}: only a decision model has this, and {config.model} is none.\n"
-                '  Name one, e.g. model = "decide/sparrow", or leave the setting out.'
-            )
-        return
-    faults = _told(config, "chat_mode") + ([] if writes else _told(config, *UNHEARD))
-    if config.answer_mode == "generate":
-        faults += _told(config, "answer_mode")
-    if faults:
-        raise ConfigError(
-            f"{config.model} is a decision model, which these settings do not reach: {listed(faults, 12)}.\n"
-            '  Leave them out, or name a model for texts that they are meant for, e.g. text_model = "local".'
-        )
-    if not any(f.type in DECIDED for f in fields):
-        raise ConfigError(
-            f"{config.model} answers {listed(DECIDED)} fields, and none of them is asked.\n"
-            '  Ask a language model, e.g. model = "local", or other fields.'
-        )
-
-
-def _answering(
-    config: RunConfig, kind: prompts.PromptType, model: Model, info: ModelInfo, fields: Sequence[Field]
-) -> tuple[AnswerMode, bool]:
-    """Return how the model answers, and whether its scored answers are calibrated."""
-    decides = getattr(model, "decides", False)
-    modes: tuple[AnswerMode, ...] = ("score",) if decides else model.answer_modes
-    one = config.fields_per_query == "one"
-    mode = config.answer_mode or (modes[0] if decides or (not kind.reasons and one) else "generate")
-    if mode not in modes:
-        raise ConfigError(
-            f'{info.full_name} cannot answer with answer_mode = "{mode}".\n  It has: {listed(modes)}.'
-        )
-    if mode == "score" and kind.reasons and not decides:
-        raise ConfigError(
-            f'answer_mode = "score" leaves no room to reason. Got prompt_type = "{kind.name}", which reasons.'
-        )
-    scored = mode == "score" and any(f.type in CLOSED for f in fields)
-    if config.calibration == "batch" and not scored:
-        raise ConfigError(
-            f'calibration = "batch" needs scored answers; {info.full_name} answers with "{mode}".'
-        )
-    if mode != "score" and (given := _told(config, *READING)):
-        raise ConfigError(
-            f"{listed(given)}: only scored answers have probabilities, and {info.full_name} writes its answers.\n"
-            '  Add answer_mode = "score", or leave the setting out.'
-        )
-    wanted = config.calibration == "batch" if decides else config.calibration != "none"
-    return mode, scored and config.chat_mode == "per_query" and wanted
-
-
-def _reply_tokens(model: Model, *, reasons: bool) -> int:
-    """Return the longest reply to allow where `max_tokens` is unset; a small model that runs on is cut early."""
-    plain: int = getattr(model, "reply_tokens", REPLY_TOKENS)
-    return 4 * plain if reasons else plain
-
-
-def _fields(codebook: Codebook, config: RunConfig) -> list[Field]:
-    chosen = [codebook[name] for name in config.fields] if config.fields is not None else list(codebook)
-    left_out = {"textbox": not config.process_textbox, "span": not config.process_span}
-    fields = [f for f in codebook if f in chosen and not left_out.get(f.type)]
-    if not fields:
-        raise ConfigError("no field is left to ask: see fields, process_textbox and process_span.")
-    return fields

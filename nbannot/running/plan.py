@@ -17,7 +17,7 @@ from nbannot.models.registry import address_of, backends, batch_offer, get_model
 from nbannot.page.shown import Shown
 from nbannot.record import folder
 from nbannot.record.run import COMPLETE
-from nbannot.running.corpus_run import design_corpus, duplicates_in_words, load_of_corpus, other_versions
+from nbannot.running.corpus_design import design_corpus, duplicates_in_words, load_of_corpus, other_versions
 from nbannot.running.design import Design, as_task, design, dev_by_default
 from nbannot.running.estimates import CHARS_PER_TOKEN, Load, Pace, earlier_pace, load_of, still_open
 from nbannot.running.run import run

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import platform
 import threading
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib import metadata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
-from nbannot import __version__
 from nbannot.asking import ledger
 from nbannot.asking.batch_lines import batches_in
 from nbannot.asking.request_reply import Model
@@ -23,7 +17,7 @@ from nbannot.engine import energy
 from nbannot.engine.drive import Tick
 from nbannot.engine.engine import annotate
 from nbannot.engine.job import Outcome, Progress
-from nbannot.engine.served import WEIGHTS_CHANGED, changes, served_by
+from nbannot.engine.served import served_by
 from nbannot.errors import GO_ON, ConfigError, NbannotError, RunError, RunInterrupted, listed, tidy_interrupt
 from nbannot.page.shown import watching
 from nbannot.record import folder
@@ -31,8 +25,17 @@ from nbannot.record.probabilities import save_probabilities
 from nbannot.record.run import COMPLETE, PARTIAL, RUNNING, Run, load_run, status_of
 from nbannot.record.scoring import SCORING
 from nbannot.record.state import read_state
-from nbannot.running.design import NOT_DECIDED, Design, Say, as_task, design, dev_by_default
+from nbannot.running.answering import NOT_DECIDED
+from nbannot.running.design import Design, Say, as_task, design, dev_by_default
 from nbannot.running.mending import mend, what_is_wrong
+from nbannot.running.run_config import (
+    another_server,
+    capabilities_of,
+    config_of,
+    model_changes,
+    other_country,
+    same_run,
+)
 from nbannot.running.scores import KEPT, labels_text, save_scores
 from nbannot.running.standard_files import output_text, write_counts, write_traces
 from nbannot.study.codebook import Codebook
@@ -44,11 +47,6 @@ from nbannot.tools.files import read_json, write_atomic, write_json
 from nbannot.tools.imports import load_aside
 
 REPLACE_IT = "Take them out first, or take a model on this machine."
-Served = Counter[tuple[str | None, str | None]]
-"""Model and configuration that replies name -> number of replies."""
-
-PACKAGES = ("aiohttp", "codecarbon", "huggingface_hub", "krippendorff", "numpy", "pandas", "polars", "scikit-learn",
-            "scipy", "sparrow-decider", "xllamacpp")  # fmt: skip
 
 
 @tidy_interrupt()
@@ -156,7 +154,7 @@ def _finished(
     finished = load_run(plan.folder, task=task)
     if finished.status != COMPLETE:
         return None
-    if finished.unfitting and (retry == "failed" or _another_server(stored, plan)):
+    if finished.unfitting and (retry == "failed" or another_server(stored, plan)):
         return None
     if wrong := what_is_wrong(finished):
         with contextlib.nullcontext() if holding else folder.held(plan.folder):
@@ -167,48 +165,6 @@ def _finished(
     if say and (word := other_country(stored, plan)):
         say(word)
     return finished
-
-
-def _another_server(stored: Mapping[str, Any], plan: Design) -> bool:
-    """Return whether what decides which texts fit may be different now: server, model, its context, our version."""
-    now = json.loads(json.dumps(dataclasses.asdict(plan.info), default=str))
-    then = stored.get("model_info")
-    if not isinstance(then, dict) or stored.get("nbannot_version") != __version__:
-        return True
-    decisive = ("context_size", "server", "endpoint", "details")
-    return any(then.get(name) != now[name] for name in decisive)
-
-
-def same_run(stored: Mapping[str, Any], plan: Design) -> None:
-    """Refuse a folder that holds another run than the one asked for."""
-    if not stored and (strangers := folder.strangers(plan.folder)):
-        raise RunError(
-            f"{plan.folder} exists and holds no config.json of ours, but {listed(strangers)}.\n"
-            "  Move it away, or choose another output_root."
-        )
-    other = stored.get("identity")
-    if not stored or other == json.loads(json.dumps(plan.identity)):
-        return
-    differing = sorted(
-        k for k in plan.identity if not isinstance(other, dict) or other.get(k) != plan.identity[k]
-    )
-    raise RunError(
-        f"{plan.folder} holds a run with other settings ({listed(differing)}); nothing was written.\n"
-        "  Its config.json was changed, or the folder was moved here: choose another output_root."
-    )
-
-
-def other_country(stored: Mapping[str, Any], plan: Design) -> str:
-    """Return what to say where a finished run was estimated with another carbon intensity; "" where it was not."""
-    then, now = (
-        code or "the world average" for code in (stored.get("country_iso_code"), plan.config.country_iso_code)
-    )
-    if not plan.info.energy_measured or then == now:
-        return ""
-    return (
-        f"finished before: its emissions stay estimated with the carbon intensity of {then}, not of {now}. "
-        "fresh=True (%%annotate --fresh) asks the model again."
-    )
 
 
 def _begin(plan: Design) -> None:
@@ -384,79 +340,3 @@ def _finish(
     ):  # resampling a second time would take longer than a fast model takes to answer
         written.__dict__["scores"] = done.scores
     return written
-
-
-def model_changes(
-    place: Path, served: Served, digest: str | None, now: str | None, notes: Sequence[str] = ()
-) -> list[str]:
-    """Return what to tell of a model that was not the same to the end; what an earlier session saw is kept."""
-    changed = [*changes(served, digest, now), *notes]
-    earlier = read_json(place / folder.CONFIG).get("model_changes") or []
-    return changed + [line for line in earlier if line.startswith(WEIGHTS_CHANGED) and line not in changed]
-
-
-def capabilities_of(place: Path, model: Model, progress: Progress) -> dict[str, Any]:
-    """Return what the model was found to take; a session that sent nothing keeps what an earlier one found."""
-    capabilities: dict[str, Any] = getattr(model, "capabilities", {})
-    if progress.calls == 0:
-        capabilities = read_json(place / folder.CONFIG).get("capabilities") or capabilities
-    return capabilities
-
-
-def config_of(plan: Design, status: str) -> dict[str, Any]:
-    """Return the content of ``config.json``: settings first, then where the run came from. Never a secret."""
-    task, kind, info = plan.task, plan.job.kind, plan.info
-    path = task.path
-    return {
-        "run_id": plan.run_id,
-        "task_name": task.name,
-        **plan.config.to_dict(),
-        "model_id": plan.model_id,
-        "status": status,
-        "max_tokens_used": plan.job.max_tokens,
-        "answer_mode_used": plan.job.answer_mode,
-        "calibration_used": "batch" if plan.job.calibrated else "none",
-        "prompt_template": kind.template,
-        "prompt_hash": plan.prompt_hash,
-        "codebook_path": str(path / "codebook.json") if path else None,
-        "ground_truth_path": str(path / "ground-truth.csv") if path else None,
-        "n_texts": len(task),
-        "id_source": task.id_source,
-        "columns_asked": [f.column for f in plan.job.fields],
-        "not_asked": dict(plan.job.unasked),
-        "decides": plan.job.decides,
-        "codebook_hash": task.codebook.hash,
-        "data_hash": plan.data_hash,
-        "model_info": dataclasses.asdict(info),
-        "model_digest": info.digest,
-        "backend": info.backend,
-        "server_version": info.server,
-        "energy": _energy_words(plan),
-        **({"personal_data": plan.personal_data} if plan.personal_data else {}),
-        **({"prices_used": plan.job.prices.to_dict()} if plan.job.prices else {}),
-        "nbannot_version": __version__,
-        "packages": _versions(),
-        "python": platform.python_version(),
-        "os": platform.platform(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "identity": plan.identity,
-        "codebook": task.codebook.source,
-    }
-
-
-def _energy_words(plan: Design) -> str:
-    if not plan.info.energy_measured:
-        return "not measured: the model runs on another machine"
-    if plan.config.country_iso_code is None:
-        return f"estimated by CodeCarbon; carbon intensity: world average, {energy.WORLD_AVERAGE_G_PER_KWH:g} g/kWh"
-    return f"estimated by CodeCarbon; carbon intensity of {plan.config.country_iso_code}"
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions

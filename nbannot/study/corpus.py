@@ -1,8 +1,4 @@
-"""A corpus: more texts than fit into memory, read as they are needed, under a codebook.
-
-`corpus` takes Parquet, CSV or JSONL files, a polars LazyFrame or a dataset of the Hugging Face Hub; `nbannot.run` and
-`nbannot.plan` take what it returns as they take a task.
-"""
+"""A corpus: more texts than fit into memory, read as they are needed, under a codebook."""
 
 from __future__ import annotations
 
@@ -15,19 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from nbannot.errors import TaskError, listed, nearest
+from nbannot.errors import TaskError, listed
 from nbannot.page.shown import Shown
 from nbannot.study import corpus_files
 from nbannot.study.codebook import Codebook
-from nbannot.study.corpus_hub import fetched, is_on_hub
 from nbannot.study.corpus_index import Index, indexed
 from nbannot.study.corpus_rows import ROW_NUMBER, Chosen
-from nbannot.study.reading import as_text
 from nbannot.study.sampling import draw
-from nbannot.study.segments import cut_by
 from nbannot.study.task import ID_COLUMNS, OutsideLabels, Task
-from nbannot.tools.files import name_fault
-from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
     import polars as pl
@@ -304,203 +295,3 @@ class Corpus(Shown):
 
     def __repr__(self) -> str:
         return f"<Corpus '{self.name}': {len(self):,} texts, {len(self.codebook)} fields>"
-
-
-def corpus(
-    source: Any,
-    codebook: Codebook | Mapping[str, Any] | str | Path,
-    *,
-    name: str | None = None,
-    id_column: str | None = None,
-    segment: str | None = None,
-    duplicates: Duplicates = "once",
-    revision: str | None = None,
-    compress: bool = True,
-    outside_labels: OutsideLabels = "error",
-) -> Corpus:
-    """Return a corpus: texts that are read as they are needed, for `run` and `plan`.
-
-    Parameters
-    ----------
-    source
-        Paths or patterns of Parquet, CSV or JSONL files (all of one kind, with the same columns), a folder of them, a
-        polars LazyFrame, or a dataset of the Hugging Face Hub: ``hf://datasets/<owner>/<name>``, with a pattern of its
-        files behind it where not all of them belong to it. Parquet is read where it lies; everything else is written as
-        Parquet into the cache first (``NBANNOT_CACHE``).
-    codebook
-        A `Codebook`, a dictionary, or the path of a ``codebook.json``.
-    name
-        Short name, used as the folder of its runs; else made from `source`.
-    id_column
-        Column that identifies a text; else the codebook's, else the first of sample_id, doc_id, item_id, text_id, id
-        that is unique, else the number of the row.
-    segment
-        Cut long documents: ``"sentences"``, ``"paragraphs"``, ``"200 words"`` or ``"1000 characters"``. Each segment is
-        a text of its own, ``<document id>#<number>``, with its characters in the document; see `CorpusRun.documents`.
-        People's labels of documents are not labels of segments, and are left out.
-    duplicates
-        ``"once"``: texts that are the same, with the metadata that is sent, are asked about once, and get the same
-        labels, marked as such in ``output.parquet``; ``"each"``: every text is asked about.
-    revision
-        Branch, tag or commit of a dataset on the Hub; what was read is kept as a commit.
-    compress
-        Compress the segments of the ledger that are finished (gzip).
-    outside_labels
-        What to do with a human label that the codebook does not have: ``"error"`` or ``"not_coded"``.
-
-    Raises
-    ------
-    TaskError
-        If there is nothing to read, a line or file is damaged, columns are missing or ids repeat.
-    """
-    book = _codebook(codebook)
-    cut = cut_by(segment) if segment is not None else None
-    if duplicates not in ("once", "each"):
-        raise TaskError(f"duplicates must be 'once' or 'each'. Got {duplicates!r}.")
-    words, files, sources, commit = _read(source, revision)
-    name = name or _name_of(words)
-    if fault := name_fault(name):
-        raise TaskError(
-            f"a corpus's name is that of a folder in outputs, and {name[:60]!r} {fault}.\n  Give name=..."
-        )
-    made = _made(
-        Corpus(
-            book,
-            name,
-            tuple(files),
-            tuple(map(corpus_files.rows_in, files)),
-            words,
-            tuple(map(tuple, sources)),
-            commit,
-            id_column,
-            None,
-            duplicates,
-            compress,
-            outside_labels,
-        )
-    )
-    return made if cut is None or segment is None else _segmented(made, segment)
-
-
-def _codebook(given: Codebook | Mapping[str, Any] | str | Path) -> Codebook:
-    if isinstance(given, Codebook):
-        return given
-    return Codebook.load(given) if isinstance(given, str | Path) else Codebook.from_dict(given)
-
-
-def _made(made: Corpus) -> Corpus:
-    """Return the corpus, once its columns are those that it needs."""
-    corpus_files.columns_of(made.files)
-    if not len(made):
-        raise TaskError(f"{made.source} has no rows.\n  It needs one row per text.")
-    text = made.codebook.text_column
-    for column, what in ((text, "the codebook's text_column"), (made.id_column, "id_column")):
-        if column is not None and column not in made.columns:
-            raise TaskError(
-                f"{made.source} has no column '{column}' ({what}){nearest(column, made.columns) or '.'}\n"
-                f"  Its columns: {listed(made.columns, 12)}."
-            )
-    if ROW in made.columns and made.id_column is None and made.codebook.id_column is None:
-        raise TaskError(
-            f"{made.source} has a column '{ROW}', which is what made ids are called.\n"
-            f"  Name the column that identifies a text: id_column='{ROW}' or another one."
-        )
-    return made
-
-
-def _read(
-    source: Any, revision: str | None
-) -> tuple[str, Sequence[Path], Sequence[Sequence[Any]], str | None]:
-    """Return what was named in words, Parquet files with it, the stamps of what was named, and the commit."""
-    load("polars")
-    import polars as pl
-
-    commit = None
-    if isinstance(source, str) and is_on_hub(source):
-        words, (files, commit) = source, fetched(source, revision)
-    elif revision is not None:
-        raise TaskError("revision goes with a dataset on the Hub: hf://datasets/<owner>/<name>.")
-    elif isinstance(source, str | Path | list | tuple):
-        words = str(source) if isinstance(source, str | Path) else listed(source, 3)
-        files = corpus_files.files_of(source)
-    else:
-        lazy = source if isinstance(source, pl.LazyFrame) else as_text(source).lazy()
-        return "frame", corpus_files.written_by_content(corpus_files.frames_of(lazy)), [], None
-    sources = corpus_files.stamp_of(files)
-    if files[0].suffix.lower() not in corpus_files.PARQUET:
-        every = (piece for path in files for piece in corpus_files.pieces_of(path))
-        files = corpus_files.written(every, sources)
-    return words, files, sources, commit
-
-
-def _name_of(words: str) -> str:
-    """Return a name for a corpus: the last part of what was named that is no pattern."""
-    parts = [part for part in words.replace("\\", "/").split("/") if part and not set("*?[") & set(part)]
-    last = parts[-1] if parts else "corpus"
-    return last.partition(".")[0] or "corpus"
-
-
-def _segmented(whole: Corpus, segment: str) -> Corpus:
-    """Return the corpus of the segments of these documents."""
-    taken = [
-        n for n in (DOCUMENT, SEGMENT, START, END, SEGMENT_ID) if n in whole.columns and n != whole.id_source
-    ]
-    if taken:
-        raise TaskError(
-            f"{whole.source} has columns that segments bear: {listed(taken)}.\n  Rename them, or cut without segment=."
-        )
-    text = whole.codebook.text_column
-    index = whole.index()
-    cut = cut_by(segment)
-
-    def segments() -> Iterator[pl.DataFrame]:
-        import polars as pl
-
-        kept = [n for n in whole.other_columns if n not in (text, whole.id_source)]
-        for row, piece in whole.pieces():
-            ids = (
-                piece[index.id_column] if index.id_column else [str(row + i + 1) for i in range(piece.height)]
-            )
-            rows: dict[str, list[Any]] = {n: [] for n in (SEGMENT_ID, DOCUMENT, SEGMENT, START, END, text)}
-            of: list[int] = []
-            for i, (document, words) in enumerate(zip(ids, piece[text], strict=True)):
-                for number, (begin, end) in enumerate(cut(words), start=1):
-                    cells = (
-                        f"{document}#{number}",
-                        document,
-                        str(number),
-                        str(begin),
-                        str(end),
-                        words[begin:end],
-                    )
-                    for cell, column in zip(cells, rows.values(), strict=True):
-                        column.append(cell)
-                    of.append(i)
-            yield pl.DataFrame(rows, schema=dict.fromkeys(rows, pl.String)).hstack(piece[kept][of])
-
-    made_from = [corpus_files.stamp_of(whole.files), segment, text, whole.id_source]
-    files = corpus_files.written(segments(), made_from)
-    remark = (
-        [
-            f"People's labels of documents are no labels of their segments: {listed(whole.label_columns)} left out."
-        ]
-        if whole.label_columns
-        else []
-    )
-    return _made(
-        Corpus(
-            whole.codebook,
-            whole.name,
-            tuple(files),
-            tuple(map(corpus_files.rows_in, files)),
-            whole.source,
-            whole.sources,
-            whole.revision,
-            SEGMENT_ID,
-            segment,
-            whole.duplicates,
-            whole.compress,
-            whole.outside_labels,
-            tuple(remark),
-        )
-    )

@@ -17,9 +17,8 @@ import aiohttp
 
 from nbannot.asking.batch_lines import SentBatch
 from nbannot.asking.request_reply import Reply, Request
-from nbannot.models.addresses import served_from
-from nbannot.models.batch_offers import offer_of
-from nbannot.models.batch_service import PAGES, TRANSFER_S, BatchLook, CannotTell, Note, line_of, shown
+from nbannot.models.batch_provider import ProviderBatches
+from nbannot.models.batch_service import PAGES, BatchLook, CannotTell, Note, line_of, shown
 from nbannot.models.exchange import Exchange, code_in, failure, server_words
 from nbannot.tools.json_bytes import packed
 
@@ -41,17 +40,14 @@ NOT_TRIED = ("batch_expired", "batch_cancelled", "batch_canceled")
 PAGE = 100
 
 
-class FileBatches:
+class FileBatches(ProviderBatches):
     """The batches of a model behind OpenAI's interface."""
 
+    model: OpenAIModel
     frame = (b"", b"\n", b"\n")
 
     def __init__(self, model: OpenAIModel) -> None:
-        self.model = model
-        self.pool = model.new_pool(TRANSFER_S)
-        self.where = served_from(model.address)
-        offer = offer_of(model.address)
-        self.requests, self.size = offer.requests, offer.size
+        super().__init__(model)
         self._jobs = (urlsplit(model.address).hostname or "").endswith("mistral.ai")
         path = urlsplit(model.address).path
         self._endpoint = "/v1/chat/completions" if path.endswith("/v1") else "/chat/completions"
@@ -162,22 +158,6 @@ class FileBatches:
     def reply(self, request: Request, exchange: Exchange) -> Reply:
         """Return the reply to a request, as if it had been sent by itself."""
         return self.model.reply(request, exchange)
-
-    def learn(self, request: Request, exchange: Exchange) -> bool:
-        """Leave out what the provider refuses of a request."""
-        return self.model.dialect.learn(request, exchange)
-
-    def how(self, marks: Collection[str]) -> str:
-        """Return nothing: the provider does it."""
-        return ""
-
-    def lessons(self) -> dict[str, Any]:
-        """Return what refusals have taught, as plain data."""
-        return self.model.dialect.lessons()
-
-    def recall(self, lessons: Mapping[str, Any]) -> None:
-        """Take up what an earlier session was taught."""
-        self.model.dialect.recall(lessons)
 
 
 def _made_of(batch: Mapping[str, Any], file: str) -> bool:

@@ -17,10 +17,9 @@ from urllib.parse import quote
 
 from nbannot.asking.batch_lines import SentBatch
 from nbannot.asking.request_reply import Reply, Request
-from nbannot.models.addresses import served_from
 from nbannot.models.anthropic_wire import read_message
-from nbannot.models.batch_offers import offer_of
-from nbannot.models.batch_service import PAGES, TRANSFER_S, BatchLook, CannotTell, Note, line_of, shown
+from nbannot.models.batch_provider import ProviderBatches
+from nbannot.models.batch_service import PAGES, BatchLook, CannotTell, Note, line_of, shown
 from nbannot.models.exchange import Exchange, failure
 from nbannot.tools.json_bytes import packed
 
@@ -47,17 +46,14 @@ READ_TO_TELL = 1 << 16
 """Bytes of results that are read to see whose they are."""
 
 
-class MessageBatches:
+class MessageBatches(ProviderBatches):
     """The message batches of a model of Anthropic."""
 
+    model: AnthropicModel
     frame = (b'{"requests":[', b",", b"]}")
 
     def __init__(self, model: AnthropicModel) -> None:
-        self.model = model
-        self.pool = model.new_pool(TRANSFER_S)
-        self.where = served_from(model.address)
-        offer = offer_of(model.address)
-        self.requests, self.size = offer.requests, offer.size
+        super().__init__(model)
         model.dialect.lasting = True  # a batch takes longer than the five minutes that a cache usually keeps
 
     def line(self, name: str, request: Request) -> bytes:
@@ -158,22 +154,6 @@ class MessageBatches:
     def reply(self, request: Request, exchange: Exchange) -> Reply:
         """Return the reply to a request, as if it had been sent by itself."""
         return read_message(exchange.data) if exchange.error is None else self.model.failed(exchange)
-
-    def learn(self, request: Request, exchange: Exchange) -> bool:
-        """Leave out what the model refuses of a request."""
-        return self.model.dialect.learn(request, exchange)
-
-    def how(self, marks: Collection[str]) -> str:
-        """Return nothing: the provider does it."""
-        return ""
-
-    def lessons(self) -> dict[str, Any]:
-        """Return what refusals have taught, as plain data."""
-        return self.model.dialect.lessons()
-
-    def recall(self, lessons: Mapping[str, Any]) -> None:
-        """Take up what an earlier session was taught."""
-        self.model.dialect.recall(lessons)
 
 
 class _Beginning(io.BytesIO):

@@ -41,6 +41,7 @@ CUT = ("length", "max_tokens", "max_output_tokens", "model_length")
 
 PLACEHOLDERS = ("…", "...")
 SUM_TOLERANCE = 1e-3
+"""Shares given as percentages or with three digits sum to one only about so closely."""
 ONLY_THOUGHT = "the reply is empty, the model only thought"
 
 

@@ -43,6 +43,7 @@ HEADLINE = {kind: names[0] for kind, names in HEADLINES.items()}
 """The metric that is compared when none is named, by type of field."""
 
 MANY_PAIRS = 20
+"""Above so many pairs of runs each gets fewer resamples, so that a comparison of fifty takes seconds."""
 FEWER_RESAMPLES = 2_000
 """With more pairs than these, the texts that both runs of each answered are resampled so often."""
 

@@ -24,6 +24,7 @@ from nbannot.study.field import Field
 
 ADJUSTMENT_WORDS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 SURE = 0.05
+"""A difference is called one where its p, adjusted for the number of comparisons, lies below this."""
 
 
 class ComparedRuns(Protocol):

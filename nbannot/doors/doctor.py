@@ -38,6 +38,7 @@ EXTRAS = {
 }
 OLLAMA_TIMEOUT_S = 1.0
 LEAST_DISK = 500_000_000
+"""The embedded model and a run of thousands of texts fit into it; below it, doctor warns."""
 
 State = Literal["ok", "missing", "problem"]
 

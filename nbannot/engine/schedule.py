@@ -17,6 +17,7 @@ from nbannot.engine.job import Job
 from nbannot.study.field import Field
 
 CALIBRATION_TEXTS = 32
+"""Answers from which the calibration of a field is taken, before any of its labels stands; with fewer there is none."""
 
 
 class Sheet(Protocol):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nbannot.measures.result import FloatArray, IntArray
 
 FEWEST_TEXTS = 30
+"""Below this the t-test of the paper is replaced by its signed-rank test."""
 FEWEST_CODERS = 3
 EPSILONS = (0.0, 0.05, 0.1, 0.15, 0.2)
 EPSILON_WORDS = (

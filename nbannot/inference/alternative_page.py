@@ -15,6 +15,7 @@ from nbannot.tools.frames import Frame, make_frame
 COLUMNS = ("coder", "n", "n_missing", "advantage", "coder_advantage", "difference", "p", "p_adjusted", "beaten",
            "test", "reason")  # fmt: skip
 PASSES_FROM = 0.5
+"""The paper: a model may stand in where it wins against at least half of the annotators."""
 LIMITS = (
     "The test says whether the candidate may replace one coder of this pool on texts like these; not that its labels "
     "are right, nor that shares or coefficients made from them are unbiased (for that: prevalence, regress).",

@@ -12,6 +12,7 @@ from nbannot.measures.result import FloatArray, IntArray
 
 Family = Literal["ols", "logit", "poisson"]
 STEPS, PRECISION = 100, 1e-10
+"""Newton's steps at the most, and how small the last must be, relative to the coefficients."""
 LARGEST = 30.0
 """Linear predictors beyond this mean that a logit separates, or a count explodes."""
 

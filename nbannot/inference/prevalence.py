@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from nbannot.study.task import Task
 
 CLUSTERS_FEW = 30
+"""Below so many clusters an interval is too narrow even with t, and the result says so."""
 TOO_FEW = 5
 """Below so many expected human instances the interval is cautious: look at the gold-only one, too."""
 LARGE_ERROR = 0.1
+"""A share that is right while the model is wrong this often in both directions is right only because errors cancel."""
 UNDECLARED = (
     "The coded texts are no simple random sample of the corpus: the model's labels of them differ from those of the "
     "others more than chance allows. This holds if they were drawn at random within each label of the model (say so: "

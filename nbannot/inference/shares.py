@@ -14,6 +14,7 @@ from nbannot.measures.resample import normal_quantile
 from nbannot.measures.result import FloatArray, IntArray
 
 FEWEST_IN_STRATUM = 2
+"""One coded text has no variance: a stratum below this is pooled with others."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 COLUMNS = ("component", "levels", "df", "variance", "sd", "share", "holds")
 TEXTS, REST, CODERS = "texts", "repeat and rest", "coders"
 FEW_LEVELS = 6
+"""The variance between fewer prompts or models than this is hardly known, and the result says so."""
 LIMITS = (
     "A facet counts as drawn from a population of prompts, models or coders like those in the grid; one that is held "
     "fixed limits the claim to its levels.",

@@ -17,11 +17,10 @@ from nbannot.errors import ScoringError
 from nbannot.measures.accounting import is_missing, unit_codes
 from nbannot.measures.classification import ratio
 from nbannot.measures.intervals import Intervals, Settings
-from nbannot.measures.resample import normal_quantile, sample_rows
+from nbannot.measures.resample import FEW_UNITS, normal_quantile, sample_rows
 from nbannot.measures.result import NAN, FloatArray, Result
 
 LEVELS = ("nominal", "ordinal", "interval", "ratio")
-FEW_UNITS = 50
 
 
 def value_counts(

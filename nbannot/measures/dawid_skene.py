@@ -11,9 +11,11 @@ from nbannot.measures.result import FloatArray, IntArray
 FLOOR = 1e-9
 """Added to every cell of an error table, so that a label that a coder never gave is not impossible."""
 MOST_STEPS = 2_000
+"""EM creeps near its end; what has not come to rest by then is told as not converged."""
 CLOSE_ENOUGH = 1e-10
 """The log-likelihood per unit has come to rest when a step adds less than this."""
 N_STARTS = 10
+"""EM ends at the optimum nearest to its start: others than the majority are tried, and a better one is told."""
 
 
 @dataclass(frozen=True)

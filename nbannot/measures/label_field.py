@@ -27,7 +27,7 @@ from nbannot.measures.label_metrics import (
 )
 from nbannot.measures.label_report import class_rows, notes_of, small_classes
 from nbannot.measures.observed import FULL_TABLE_UP_TO
-from nbannot.measures.resample import sample_cells, sample_observed
+from nbannot.measures.resample import FEW_UNITS, sample_cells, sample_observed
 from nbannot.measures.result import NAN, BoolArray, FieldScore, FloatArray, IntArray, Result
 
 LABEL_NAMES = (
@@ -56,9 +56,8 @@ ANSWERED_ONLY = ("krippendorff_alpha", "spearman_corr", "quadratic_kappa", "mae"
 UNBOUNDED = ("mae", "bias", "mae_worst_case")
 SIGNED = ("kappa", "alpha", "mcc", "ac1", "spearman", "kendall", "pabak")
 """Parts of the names of metrics that may fall below 0."""
-FEW_UNITS = 50
-"""Alpha gets a jackknife interval below this number of texts."""
 LOW_COVERAGE = 0.98
+"""Below this a scale gets the worst case as well: every missing answer as wrong as it can be."""
 MANY_CLASSES = 200
 """With more labels, the rows of classes too small to estimate are not resampled: they would be nearly all of them."""
 

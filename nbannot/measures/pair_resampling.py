@@ -18,7 +18,9 @@ from nbannot.measures.result import FloatArray
 EXHAUSTIVE = 2**14
 """Up to this many different exchanges, all of them are tried and p is exact."""
 _EXACT_FLOAT32 = 2**24
+"""Whole numbers below this are exact in single precision, which multiplies twice as fast."""
 _TOLERANCE = 1e-12
+"""Two orders of adding the same numbers differ by less: such an exchange counts as equally large."""
 
 
 class PairedResampling:

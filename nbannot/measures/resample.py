@@ -23,7 +23,10 @@ MANY_UNITS = 10_000
 """
 MANY_CELLS = 20_000_000
 """The same holds when units times columns exceed this number, down to 1,000 groups."""
+FEW_UNITS = 50
+"""Below so many texts the bootstrap of alpha is too narrow, and a jackknife serves (Hughes 2022, arXiv:2210.13265)."""
 FEW_CLUSTERS = 30
+"""Below so many clusters the bootstrap is too narrow: a jackknife and t with G - 1 degrees of freedom serve instead."""
 BLOCK_CELLS = 1_000_000
 """Numbers held at once while resampling; larger blocks are slower, each being fresh memory from the system."""
 _MULTINOMIAL_COST = 20

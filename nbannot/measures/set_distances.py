@@ -11,12 +11,11 @@ import numpy as np
 from nbannot.measures.accounting import unit_codes
 from nbannot.measures.classification import ratio
 from nbannot.measures.intervals import Intervals, Settings
-from nbannot.measures.resample import sample_rows
+from nbannot.measures.resample import FEW_UNITS, sample_rows
 from nbannot.measures.result import NAN, FloatArray, Result
 
 Options = frozenset[Any]
 Distance = Callable[[Options, Options], float]
-FEW_UNITS = 50
 
 
 def jaccard_distance(one: Options, two: Options) -> float:

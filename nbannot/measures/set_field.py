@@ -24,7 +24,7 @@ from nbannot.measures.classification import (
     supported_mean,
 )
 from nbannot.measures.intervals import SMALL_CLASS, Intervals, Settings, class_row
-from nbannot.measures.resample import sample_rows
+from nbannot.measures.resample import FEW_UNITS, sample_rows
 from nbannot.measures.result import NAN, BoolArray, FieldScore, FloatArray, Result
 from nbannot.measures.set_distances import SetValues, alpha_of, distinct_sets, jaccard_distance, masi_distance
 
@@ -37,7 +37,6 @@ SET_NAMES = (
 SET_SHARES = ("subset_accuracy", "both_empty_share", "coverage", "invalid_rate", "baseline_subset_accuracy")
 SET_MACRO = ("f1_macro", "precision_macro", "recall_macro")
 ANSWERED_SETS = ("alpha_masi", "alpha_jaccard")
-FEW_UNITS = 50
 ROW_NAMES = ("n", "answered", "missing", "equal", "jaccard", "hamming", "both_empty", "equal_answered",
              "jaccard_answered", "commonest", "empty_human", "empty_model")  # fmt: skip
 """The additive statistics of a row, before those of each option."""

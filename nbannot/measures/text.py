@@ -20,9 +20,13 @@ MAX_ORDER = 4
 BLEU_WIDTH = 2 + 2 * MAX_ORDER
 """Columns of the BLEU statistics: model length, human length, matches of order 1-4, n-grams of order 1-4."""
 SHORT_TEXT = 8
+"""BLEU counts sequences of four words: in texts of fewer than about twice that it is mostly smoothing."""
 CHANCE_PAIRS = 20_000
+"""Where there are more pairs of texts, the similarity by chance is the mean of so many random ones."""
 _LARGEST_KEY = 2**62
+"""Four words are one integer while the product of their numbers fits into 64 bits."""
 _ROWS_AT_ONCE = 100_000
+"""Bounds the memory of the sorted n-grams."""
 _BETWEEN = " \0 "
 
 

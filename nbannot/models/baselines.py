@@ -35,6 +35,7 @@ from nbannot.study.task import Task
 FOLDS = 5
 SEED = 1
 REGULARISATION = 10.0
+"""scikit-learn's C; weaker than its default of 1, as unit vectors of short texts need large coefficients. Not tuned."""
 EMBEDDING_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 LONG_WORD = 20
 """Mean length of a word, in characters, above which a script without spaces is assumed."""

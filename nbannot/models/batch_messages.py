@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 PATH = "/messages/batches"
 PAGE = 100
 CLOCKS_DIFFER = timedelta(minutes=30)
+"""How far the provider's clock may be from ours: batches made a little before ours are looked at, too."""
 STATUS = {
     "invalid_request_error": 400,
     "authentication_error": 401,

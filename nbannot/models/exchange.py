@@ -14,6 +14,7 @@ from nbannot.asking.request_reply import Reply
 from nbannot.tools.json_bytes import unpacked
 
 RETRIABLE = frozenset({408, 425, 429}) | frozenset(range(500, 600)) - {501, 505}
+"""Statuses after which the same request may succeed; 501 and 505 say that it never will."""
 READ_WORDS = 20_000
 """Most characters of a reply in which a server's words are looked for: error pages can be of any length."""
 DEPTH = 8

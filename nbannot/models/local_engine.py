@@ -35,7 +35,9 @@ from nbannot.models.local_start import engine_build, started
 
 LOADED_AT_ONCE = 2
 OPTION_BIAS = 100.0
+"""Added to the options' logits alike: it lifts them above all other tokens and leaves their ratios as they were."""
 LEAST_SHARE = 1e-30
+"""Stands for a probability that was too small to be told, of which a logarithm is taken later."""
 COMPACT_JSON = {"whitespace_flexible": False, "key_separator": ": ", "item_separator": ", "}
 
 LOADED: OrderedDict[tuple[object, ...], LocalEngine] = OrderedDict()

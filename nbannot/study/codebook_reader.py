@@ -25,6 +25,7 @@ from nbannot.study.field import (
 from nbannot.tools.given import parse_json
 
 MOST_SCALE_POINTS = 10_001
+"""The tables of a scale hold a cell for each pair of points; beyond 0 to 10,000 it is a measurement, no scale."""
 TEXT_SETTINGS = ("header_column", "id_column", "codebook_id", "version", "language")
 
 

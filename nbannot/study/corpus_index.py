@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 CODES = 8
+"""Codes are tried in one pass over all texts: that each of eight stands in some text does not happen by chance."""
 CODED_BY = 1000
 """The code of the marks follows from so many texts, whatever pieces they come in."""
 CODE_LENGTH = 6

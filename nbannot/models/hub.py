@@ -194,14 +194,13 @@ def _in_our_words(name: str, repository: str, revision: str | None) -> Iterator[
             "is not on the Hub, or is private",
             f"Look at https://huggingface.co/{repository}/tree/{revision or 'main'} for the exact file name",
         ) from error
-    except (HfHubHTTPError, OSError) as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise hub_error(name, f"could not be fetched: {first_line}", "Try again later") from error
     except Exception as error:
-        if type(error).__module__.startswith(
-            ("httpx", "requests")
-        ):  # which one hangs on the library's version
+        # the library's version decides whose errors these are; those of requests are OSErrors as well
+        if type(error).__module__.startswith(("httpx", "requests")):
             raise _unreachable(name) from error
+        if isinstance(error, HfHubHTTPError | OSError):
+            first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise hub_error(name, f"could not be fetched: {first_line}", "Try again later") from error
         raise
 
 

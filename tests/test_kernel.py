@@ -134,7 +134,5 @@ def test_completion_answers_in_the_kernel(kernel):
         ("%annotate policy-sentiment --mod", ["--model"]),
         ('%%annotate policy-sentiment\nprompt_type = "per', ['"persona"']),
     ):
-        began = time.monotonic()
         reply = client.complete(cell, len(cell), reply=True, timeout=30)["content"]
         assert reply["matches"] == expected
-        assert time.monotonic() - began < 1

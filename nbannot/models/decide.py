@@ -1,9 +1,9 @@
 """Models that decide: every closed question about a text in one call, with a probability for every option.
 
-``decide/sparrow`` runs in this process, from weights inside the package `sparrow-decider`, and ``decide/decima-small``
-and its like from weights of the Hub by the package `decima-ai`. Other packages add engines
-of their own through the entry-point group ``nbannot.deciders``. Any other name, and any name with a ``base_url``, is
-a model of a server (see `nbannot.models.decide_server`).
+``decide/sparrow`` runs in this process, from weights inside the package `sparrow-decider`; ``decide/decima-small`` and
+its like from weights of the Hub by the package `decima-ai`, ``decide/laya`` and its like by `laya`. Other packages add
+engines of their own through the entry-point group ``nbannot.deciders``. Any other name, and any name with a
+``base_url``, is a model of a server (see `nbannot.models.decide_server`).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class DecideModel:
     Parameters
     ----------
     name
-        ``sparrow``, a ``sparrow-…`` model, the path of a ``.sparrow`` file, a ``decima-…`` model, the name of an engine
-        of another package, or the name of a model on a server.
+        ``sparrow``, a ``sparrow-…`` model, the path of a ``.sparrow`` file, a ``decima-…`` or ``laya-…`` model, the
+        name of an engine of another package, or the name of a model on a server.
     base_url
         Address of a server; with it no engine of this process is meant.
 
@@ -128,6 +128,10 @@ def _engine(name: str) -> Any:
         from nbannot.models.decide_decima import Decima
 
         return Decima
+    if re.match(r"laya(-[\w-]+)?(@|$)", name) or (Path(name).expanduser() / "rl_agent_config.json").exists():
+        from nbannot.models.decide_laya import Laya
+
+        return Laya
     return None
 
 

@@ -7,9 +7,7 @@ cache of `huggingface_hub` first, fetched once, and identified by the digest of 
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import os
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +17,7 @@ from nbannot.asking.decisions import as_system_one
 from nbannot.asking.request_reply import ModelInfo, Question
 from nbannot.errors import ModelError
 from nbannot.models.decide_local import asked_as_choice
+from nbannot.models.decide_weights import digest_of, fetched
 from nbannot.tools.imports import load
 
 OWNER = "amyrmahdy"
@@ -92,27 +91,15 @@ class Decima:
         """Return the folder of the weights, and the commit they are from."""
         if self._is_folder():
             return Path(self.name).expanduser(), ""
-        from huggingface_hub import snapshot_download
-
         repository, _, revision = self.name.partition("@")
-        wanted: dict[str, Any] = {
-            "revision": revision or None,
-            "allow_patterns": [f"{WEIGHTS}/*", f"{WEIGHTS}/tokenizer/*"],
-        }
-        repository = repository if "/" in repository else f"{OWNER}/{repository}"
-        try:
-            root = Path(snapshot_download(repository, local_files_only=True, **wanted))
-            if not (root / WEIGHTS / "scorer.onnx").exists():
-                raise FileNotFoundError(WEIGHTS)
-        except Exception:  # noqa: BLE001 - whatever is missing here is asked of the Hub
-            try:
-                root = Path(snapshot_download(repository, **wanted))
-            except Exception as error:  # noqa: BLE001 - the Hub, the network and the name have errors of many kinds
-                raise ModelError(
-                    f"the weights of decide/{self.name} cannot be had ({type(error).__name__}).\n"
-                    f"  Look at https://huggingface.co/{repository}, or name a folder with them: "
-                    'model = "decide/decima-…/path" needs encoder.onnx, scorer.onnx, decima.json and tokenizer/.'
-                ) from None
+        root = fetched(
+            self.name,
+            repository if "/" in repository else f"{OWNER}/{repository}",
+            revision,
+            [f"{WEIGHTS}/*", f"{WEIGHTS}/tokenizer/*"],
+            f"{WEIGHTS}/scorer.onnx",
+            'model = "decide/decima-…/path" needs encoder.onnx, scorer.onnx, decima.json and tokenizer/.',
+        )
         return root / WEIGHTS, root.name
 
     def too_long(self, text: str, questions: Sequence[Question]) -> str:
@@ -136,12 +123,3 @@ class Decima:
             float(share) for share in self._model.decide(text, self._asked(question), decode=False).probs
         ]
         return shares[::-1] if question.kind == "noul" else shares  # decima tells yes before no
-
-
-def digest_of(folder: Path) -> str:
-    """Return SHA-256 (hex) of all files of a model: names and contents."""
-    whole = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = path.relative_to(folder).as_posix().replace(os.sep, "/")
-        whole.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return whole.hexdigest()

@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from nbannot.inference.total_error import total_error as total_error
     from nbannot.inference.understudy import understudy as understudy
     from nbannot.record.batches import batches as batches
+    from nbannot.record.loading import load_run as load_run
     from nbannot.record.run import Run as Run
-    from nbannot.record.run import load_run as load_run
     from nbannot.record.views import joined as joined
     from nbannot.record.views import metrics as metrics
     from nbannot.record.views import pivot as pivot
@@ -107,7 +107,7 @@ _PUBLIC = {
     "load_coder": "comparing.coder",
     "made_up_coder": "comparing.made_up",
     "load_outputs": "comparing.coder",
-    "load_run": "record.run",
+    "load_run": "record.loading",
     "load_task": "study.task_sources",
     "metrics": "record.views",
     "multiverse": "inference.multiverse",

@@ -25,7 +25,7 @@ from nbannot.asking.ledger_lines import read_lines
 from nbannot.asking.request_reply import Reply
 from nbannot.errors import RunError, RunInterrupted, ScoringError, TaskError
 from nbannot.record.corpus_run import CorpusRun
-from nbannot.record.run import load_run
+from nbannot.record.loading import load_run
 from nbannot.running import corpus_design
 from nbannot.running.plan import plan
 from nbannot.study.corpus_sources import corpus

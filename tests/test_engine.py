@@ -25,7 +25,7 @@ from nbannot.engine.schedule import CALIBRATION_TEXTS
 from nbannot.engine.sending import LONGEST_WAIT_S
 from nbannot.errors import ConfigError, RunInterrupted
 from nbannot.record.coding import NOT_CALIBRATED
-from nbannot.record.run import load_run
+from nbannot.record.loading import load_run
 from nbannot.running.design import design
 from nbannot.running.run import run as run_it
 from nbannot.study.config import RunConfig

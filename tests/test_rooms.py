@@ -1,6 +1,7 @@
 """The house: rooms import only from rooms above them, and the core does not know that notebooks exist."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -18,24 +19,31 @@ HOP = {"page/shown.py": {"nbannot.displays", "nbannot.displays.live"}}
 """The one place that reaches down on purpose, by name and when it is asked: objects of the core can be shown."""
 
 
-def imports(path: Path) -> set[str]:
-    """Return the rooms that a file of the package imports, by whatever kind of import, types alone included."""
+def modules(path: Path) -> set[str]:
+    """Return the names in the package that a file imports from, by whatever kind of import, types alone included."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module == "nbannot":
-            names = [
-                f"nbannot.{alias.name}"
-                for alias in node.names
-                if (PACKAGE / alias.name).exists() or (PACKAGE / f"{alias.name}.py").exists()
-            ]
         elif isinstance(node, ast.ImportFrom):
-            names = [node.module or ""]
+            module = node.module or ""
+            names = [f"{module}.{alias.name}" for alias in node.names if is_file(f"{module}.{alias.name}")]
+            names += [module] if len(names) < len(node.names) else []
         else:
             continue
-        found |= {name.split(".")[1] for name in names if name.startswith("nbannot.")}
+        found |= {name for name in names if name.startswith("nbannot.")}
     return found
+
+
+def is_file(name: str) -> bool:
+    """Return whether a dotted name is a module of the package or a room."""
+    place = PACKAGE.parent.joinpath(*name.split("."))
+    return place.with_suffix(".py").exists() or (place / "__init__.py").exists()
+
+
+def imports(path: Path) -> set[str]:
+    """Return the rooms that a file of the package imports from."""
+    return {name.split(".")[1] for name in modules(path)}
 
 
 def files() -> list[Path]:
@@ -47,8 +55,40 @@ def test_a_room_imports_only_from_rooms_above(path):
     dotted = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
     here = dotted.split(".")[0]
     assert here in ROOMS, f"{dotted} has no place in the reading order"
-    below = {room for room in imports(path) if ROOMS.index(room) > ROOMS.index(here) and (here, room) != HOP}
+    below = {room for room in imports(path) if ROOMS.index(room) > ROOMS.index(here)}
     assert not below
+
+
+def loaded_by_name(path: Path) -> set[str]:
+    """Return the modules of the package that a file hands to `load` by their names."""
+    calls = (
+        node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+    )
+    named = {
+        one.value
+        for call in calls
+        if getattr(call.func, "id", getattr(call.func, "attr", "")) in ("load", "load_aside", "import_module")
+        for one in call.args
+        if isinstance(one, ast.Constant)
+    }
+    return {name for name in named if isinstance(name, str) and name.startswith("nbannot.")}
+
+
+def test_one_file_reaches_down_by_name():
+    found = {p.relative_to(PACKAGE).as_posix(): loaded_by_name(p) for p in files()}
+    order = {name: ROOMS.index(name.partition("/")[0].removesuffix(".py")) for name in found}
+    down = {
+        name: {one for one in loaded if ROOMS.index(one.split(".")[1]) > order[name]}
+        for name, loaded in found.items()
+    }
+    assert {name: loaded for name, loaded in down.items() if loaded} == HOP
+
+
+def test_no_files_import_each_other_in_a_circle():
+    graph = {
+        ".".join(("nbannot", *p.relative_to(PACKAGE).with_suffix("").parts)): modules(p) for p in files()
+    }
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names them
 
 
 BLOCKED = """

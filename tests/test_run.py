@@ -21,7 +21,7 @@ from scripted import Scripted, replying, run_it, run_with, well
 import nbannot
 from nbannot.asking.ledger_lines import read_lines
 from nbannot.errors import ConfigError, RunError, RunInterrupted
-from nbannot.record.run import load_run
+from nbannot.record.loading import load_run
 from nbannot.record.tables import read_long
 from nbannot.running.design import design
 from nbannot.study.config import RunConfig

@@ -143,7 +143,7 @@ def do_score(arguments: argparse.Namespace) -> int:
     from nbannot.comparing.rescoring.places import is_lab_folder, run_places
     from nbannot.comparing.rescoring.rescore import rescore
     from nbannot.record import folder
-    from nbannot.record.run import load_run
+    from nbannot.record.loading import load_run
     from nbannot.running.mending import mend, what_is_wrong
 
     complete = True
@@ -175,7 +175,7 @@ def _task_named(source: str) -> Any:
 def do_compare(arguments: argparse.Namespace) -> int:
     """Print how runs differ, text by text."""
     from nbannot.comparing.comparison import compare
-    from nbannot.record.run import load_run
+    from nbannot.record.loading import load_run
 
     runs = [load_run(place) for place in arguments.folder]
     write(compare(runs, metric=arguments.metric, column=arguments.column))

@@ -78,7 +78,7 @@ def runs_to_compare(output_root: Path, task: str) -> list[Any]:
         If fewer than two are there.
     """
     from nbannot.record import folder
-    from nbannot.record.run import load_run
+    from nbannot.record.loading import load_run
 
     runs = [
         one

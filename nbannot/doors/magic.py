@@ -301,7 +301,8 @@ class NbannotMagics(Magics):
 
     def _run(self, named: str | None) -> Any:
         """Return the run that a word names: a variable or a folder; the last one without a word."""
-        from nbannot.record.run import Run, load_run
+        from nbannot.record.loading import load_run
+        from nbannot.record.run import Run
 
         if named is None:
             if self.last is None:

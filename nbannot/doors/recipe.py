@@ -202,7 +202,7 @@ def task_of(recipe: Recipe, config: RunConfig) -> Task:
     TaskError, RunError
         If it cannot be found any more.
     """
-    from nbannot.record.run import task_of_run
+    from nbannot.record.loading import task_of_run
     from nbannot.running.design import as_task
     from nbannot.tools.files import read_json
 

@@ -10,20 +10,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any, Protocol
 from urllib.parse import quote, urlsplit
 
 import aiohttp
 
 from nbannot.asking.batch_lines import SentBatch
 from nbannot.asking.request_reply import Reply, Request
-from nbannot.models.batch_provider import ProviderBatches
+from nbannot.models.batch_provider import Batched, ProviderBatches
 from nbannot.models.batch_service import PAGES, BatchLook, CannotTell, Note, line_of, shown
 from nbannot.models.exchange import Exchange, code_in, failure, server_words
 from nbannot.tools.json_bytes import packed
-
-if TYPE_CHECKING:
-    from nbannot.models.openai_compatible import OpenAIModel
 
 ENDS = {
     "completed": "completed",
@@ -40,13 +37,17 @@ NOT_TRIED = ("batch_expired", "batch_cancelled", "batch_canceled")
 PAGE = 100
 
 
+class _Asking(Batched, Protocol):
+    def reply(self, request: Request, exchange: Exchange) -> Reply: ...
+
+
 class FileBatches(ProviderBatches):
     """The batches of a model behind OpenAI's interface."""
 
-    model: OpenAIModel
+    model: _Asking
     frame = (b"", b"\n", b"\n")
 
-    def __init__(self, model: OpenAIModel) -> None:
+    def __init__(self, model: _Asking) -> None:
         super().__init__(model)
         self._jobs = (urlsplit(model.address).hostname or "").endswith("mistral.ai")
         path = urlsplit(model.address).path

@@ -12,19 +12,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any, Protocol
 from urllib.parse import quote
 
 from nbannot.asking.batch_lines import SentBatch
 from nbannot.asking.request_reply import Reply, Request
 from nbannot.models.anthropic_wire import read_message
-from nbannot.models.batch_provider import ProviderBatches
+from nbannot.models.batch_provider import Batched, ProviderBatches
 from nbannot.models.batch_service import PAGES, BatchLook, CannotTell, Note, line_of, shown
 from nbannot.models.exchange import Exchange, failure
 from nbannot.tools.json_bytes import packed
-
-if TYPE_CHECKING:
-    from nbannot.models.anthropic import AnthropicModel
 
 PATH = "/messages/batches"
 PAGE = 100
@@ -47,13 +44,17 @@ READ_TO_TELL = 1 << 16
 """Bytes of results that are read to see whose they are."""
 
 
+class _Asking(Batched, Protocol):
+    def failed(self, exchange: Exchange) -> Reply: ...
+
+
 class MessageBatches(ProviderBatches):
     """The message batches of a model of Anthropic."""
 
-    model: AnthropicModel
+    model: _Asking
     frame = (b'{"requests":[', b",", b"]}")
 
-    def __init__(self, model: AnthropicModel) -> None:
+    def __init__(self, model: _Asking) -> None:
         super().__init__(model)
         model.dialect.lasting = True  # a batch takes longer than the five minutes that a cache usually keeps
 

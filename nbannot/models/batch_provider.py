@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from nbannot.asking.request_reply import Request
 from nbannot.models.addresses import served_from
@@ -13,12 +13,23 @@ from nbannot.models.exchange import Exchange
 from nbannot.models.http import Pool
 
 
+class Batched(Protocol):
+    """What the batches need of the model that also asks by itself."""
+
+    name: str
+    address: str
+    dialect: Any
+
+    def new_pool(self, timeout_s: float) -> Pool: ...
+    def body(self, request: Request) -> bytes: ...
+
+
 class ProviderBatches:
     """The batches of a model behind a provider's address."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Batched) -> None:
         self.model = model
-        self.pool: Pool = model.new_pool(TRANSFER_S)
+        self.pool = model.new_pool(TRANSFER_S)
         self.where = served_from(model.address)
         offer = offer_of(model.address)
         self.requests, self.size = offer.requests, offer.size

@@ -43,7 +43,6 @@ from nbannot.running.corpus_design import (
     other_versions,
 )
 from nbannot.running.design import Say
-from nbannot.running.run import REPLACE_IT, Either
 from nbannot.running.run_config import (
     Served,
     capabilities_of,
@@ -55,7 +54,9 @@ from nbannot.running.run_config import (
 from nbannot.running.scores import labels_text
 from nbannot.study.config import RunConfig
 from nbannot.study.corpus import Corpus
+from nbannot.study.personal_data import REPLACE_IT
 from nbannot.study.task import Task
+from nbannot.tools.either import Either
 from nbannot.tools.files import read_json, write_atomic, write_json
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from nbannot.asking.applies import NOT_REACHED
 from nbannot.asking.prompts import Prompt
 from nbannot.engine.job import Job, prompt_for
 from nbannot.record import folder
-from nbannot.record.run import load_run
+from nbannot.record.loading import load_run
 from nbannot.study.config import RunConfig
 from nbannot.study.task import Task
 from nbannot.tools.files import read_json

@@ -21,8 +21,9 @@ from nbannot.engine.served import served_by
 from nbannot.errors import GO_ON, ConfigError, NbannotError, RunError, RunInterrupted, listed, tidy_interrupt
 from nbannot.page.shown import watching
 from nbannot.record import folder
+from nbannot.record.loading import load_run
 from nbannot.record.probabilities import save_probabilities
-from nbannot.record.run import COMPLETE, PARTIAL, RUNNING, Run, load_run, status_of
+from nbannot.record.run import COMPLETE, PARTIAL, RUNNING, Run, status_of
 from nbannot.record.scoring import SCORING
 from nbannot.record.state import read_state
 from nbannot.running.answering import NOT_DECIDED
@@ -42,11 +43,11 @@ from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
 from nbannot.study.corpus import Corpus
 from nbannot.study.keywords import Settings
+from nbannot.study.personal_data import REPLACE_IT
 from nbannot.study.task import Task
+from nbannot.tools.either import Either
 from nbannot.tools.files import read_json, write_atomic, write_json
 from nbannot.tools.imports import load_aside
-
-REPLACE_IT = "Take them out first, or take a model on this machine."
 
 
 @tidy_interrupt()
@@ -267,17 +268,6 @@ def _opened(plan: Design, reason: str | None) -> Design:
     if plan.config.split != "test" or plan.task.split_lock is None:
         return plan
     return dataclasses.replace(plan, task=plan.task.opened(reason or "", plan.run_id, plan.config_hash))
-
-
-class Either(threading.Event):
-    """Set when it is set, or another event."""
-
-    def __init__(self, other: threading.Event | None) -> None:
-        super().__init__()
-        self._other = other
-
-    def is_set(self) -> bool:
-        return super().is_set() or (self._other is not None and self._other.is_set())
 
 
 def _finish(

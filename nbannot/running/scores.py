@@ -6,7 +6,8 @@ import hashlib
 import json
 
 from nbannot.record import folder, tables
-from nbannot.record.run import Run, load_run, task_in_folder
+from nbannot.record.loading import load_run, task_in_folder
+from nbannot.record.run import Run
 from nbannot.report.report import report_text
 from nbannot.running.standard_files import output_text
 from nbannot.study.sampling_weights import KEPT_WEIGHTS

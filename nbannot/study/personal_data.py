@@ -40,6 +40,7 @@ IDENTITY = (
 
 KINDS = ("e-mail address", "telephone number", "bank account", "payment card", "number of identity")
 MOST_NAMED = 3
+REPLACE_IT = "Take them out first, or take a model on this machine."
 
 
 @dataclass(frozen=True, repr=False)

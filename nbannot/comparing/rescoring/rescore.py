@@ -25,7 +25,8 @@ from nbannot.record import export, tables
 from nbannot.record.coding import Coding
 from nbannot.record.folder import CONFIG
 from nbannot.record.lab import LabRun, read_lab_folder
-from nbannot.record.run import Run, load_run
+from nbannot.record.loading import load_run
+from nbannot.record.run import Run
 from nbannot.record.scoring import Scores, score
 from nbannot.report.words import metric_words, plural
 from nbannot.running.scores import save_scores

@@ -365,7 +365,7 @@ class Form(Outlets):
 
     def _show_stopped(self, task: Task, configs: Sequence[RunConfig], cell: str) -> None:
         """Show how far a stopped run got; of a sweep nothing, as its finished runs are found again."""
-        from nbannot.record.run import load_run
+        from nbannot.record.loading import load_run
         from nbannot.running.plan import plan
 
         if len(configs) > 1:

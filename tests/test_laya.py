@@ -67,10 +67,14 @@ def test_laya_from_a_folder_and_from_the_hub_at_a_revision(tmp_path, monkeypatch
     for name in ("Topic", "Degree"):
         assert shares[name] == pytest.approx(tuple(told[name]["probabilities"].values()), abs=2e-4)
     config = folder / "rl_agent_config.json"
-    config.write_text(config.read_text().replace("500", "310"))
-    short = nbannot.run(task, model=f"decide/{folder}", output_root=str(tmp_path / "short"))
-    assert {a.status for a in short.coding.answers["S_Gate"]} == {"not_asked"}, "nothing is cut in silence"
-    assert short.config["model_info"]["digest"] != info["digest"]
+    whole = config.read_text()
+    for size in ("150", "70"):  # in the smaller one the dropdown finds no room even without a text
+        config.write_text(whole.replace("500", size))
+        short = nbannot.run(task, model=f"decide/{folder}", output_root=str(tmp_path / size))
+        assert {a.status for a in short.coding.answers["S_Gate"]} == {"not_asked"}, (
+            "nothing is cut in silence"
+        )
+        assert short.config["model_info"]["digest"] != info["digest"]
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ModelError, match="weights of decide/laya-huge cannot be had"):
         nbannot.run(task, model="decide/laya-huge", output_root=str(tmp_path / "no"))

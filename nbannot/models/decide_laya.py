@@ -109,10 +109,13 @@ class Laya:
 
     def too_long(self, text: str, questions: Sequence[Question]) -> str:
         """Return why the model would not read all of the text; "" if it does."""
+        usage: dict[str, Any] = {"truncated": False}
         try:
             usage = self._asked(text, questions)["usage"]
-        except ValueError:  # one of the questions, which says so when it is its turn
-            return ""
+        except ValueError:
+            if len(questions) > 1:  # one of them cannot be asked at all, and says so when it is its turn
+                reasons = (self.too_long(text, [question]) for question in questions)
+                return next(filter(None, reasons), "")
         if usage["truncated"]:
             return f"{usage['state_tokens_dropped']:,} of {usage['state_tokens']:,} tokens would be cut off"
         return ""

@@ -85,6 +85,16 @@ def test_a_table_of_texts_finds_its_codebook(tmp_path: Path) -> None:
         texts.to_excel(book, sheet_name="Texts", index=False)
         questions.to_excel(book, sheet_name="Codebook", index=False)
     assert nba.load_task("mine.xlsx").human("Judges") == [1, 0]
+    with pd.ExcelWriter("turned.xlsx") as book:  # the codebook first, and columns called like the questions
+        questions.to_excel(book, sheet_name="Codebook", index=False)
+        texts.rename(columns={"Codebook_Judges": "Judges"}).to_excel(book, sheet_name="Texts", index=False)
+    turned = nba.load_task("turned.xlsx")
+    assert (turned.texts, turned.human("Judges")) == (["one", "two"], [1, 0])
+    assert [f.name for f in nba.Codebook.from_table("turned.xlsx")] == ["Judges"]
+    with pd.ExcelWriter("lonely.xlsx") as book:
+        questions.to_excel(book, sheet_name="Codebook", index=False)
+    with pytest.raises(TaskError, match="has no sheet besides 'Codebook'"):
+        nba.load_task("lonely.xlsx")
     texts.to_csv("mine.csv", index=False)
     with pytest.raises(TaskError, match=r"needs a codebook.\n.*a codebook.json in its folder"):
         nba.load_task("mine.csv")

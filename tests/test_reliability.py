@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 
+import krippendorff
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
+from conftest import codebook_of
 from made_runs import answer, made_run, made_task
 
+import nbannot
 from nbannot.comparing.coder import load_coder
 from nbannot.comparing.reliability import agreement
 from nbannot.errors import ScoringError
@@ -215,3 +220,33 @@ def test_coders_without_a_text_in_common_and_what_is_refused():
         with pytest.raises(ScoringError) as error:
             agreement(coders, column, **FAST)
         assert str(error.value).startswith(words)
+
+
+def test_numbers_in_a_file_of_coders_are_the_same_with_and_without_decimals(tmp_path):
+    table = pd.DataFrame({"id": range(6), "anna": [1, 0, 1, 1, 0, 1], "ben": [1, 0, 1, 0, 0, None]})
+    table.to_csv(tmp_path / "coders.csv", index=False)  # pandas writes ben's labels as 1.0
+    table.to_excel(tmp_path / "coders.xlsx", index=False)
+    expected = krippendorff.alpha(table[["anna", "ben"]].T.to_numpy(float), level_of_measurement="nominal")
+    for source in (table, tmp_path / "coders.csv", tmp_path / "coders.xlsx"):
+        [found] = nbannot.agreement(source, n_resamples=50).fields.values()
+        assert found.overall["krippendorff_alpha"].value == pytest.approx(expected)
+    with pytest.raises(ScoringError, match="the table has no rows"):
+        nbannot.agreement(table.iloc[:0])
+
+
+def test_that_coders_found_something_is_not_told_as_agreement_on_what(tmp_path):
+    field = {"name": "Quote", "type": "span"}
+    texts = ["a quick brown fox", "over the lazy dog"] * 4
+    task = nbannot.Task(pd.DataFrame({"id": range(8), "text": texts}), codebook_of(field), id_column="id")
+    marks = {"anna": (0, 7), "ben": (2, 13)}
+    for coder, (start, end) in marks.items():
+        with contextlib.closing(nbannot.code(task, coder, output_root=tmp_path)) as desk:
+            for key in desk.items:
+                desk.answer(key.text_id, "Quote", [{"start": start, "end": end}])
+    found = nbannot.agreement(task, output_root=tmp_path, n_resamples=50)
+    assert "Quote, any passage" in str(found)
+    assert "mean token F1 of pairs 0." in found.to_latex()
+    assert "Quote, any passage" in found.to_latex()
+    assert found.summary["of"].tolist() == ["any passage"]
+    overall = found.frame[found.frame["coder_a"] == "all"]
+    assert all(name.startswith("presence_") for name in overall["measure"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,12 @@ def labels_in_tables(
     ScoringError
         If there are no ids, a column is missing, or somebody coded a text twice: with coder and row.
     """
+    return _whole_numbers(_labels(source, coder, coders, id_column, column))
+
+
+def _labels(
+    source: Any, coder: str | None, coders: Sequence[str] | None, id_column: str | None, column: str | None
+) -> dict[str, Labels]:
     if isinstance(source, Mapping):
         frames = {str(name): as_text(frame) for name, frame in source.items()}
         return {name: _own(frame, name, id_column, column) for name, frame in frames.items()}
@@ -46,6 +53,8 @@ def labels_in_tables(
         return {name: _own(frame, name, id_column, column) for name, frame in frames.items()}
     table = as_text(source)
     names = list(table.columns)
+    if not table.height:
+        raise ScoringError(f"the table has no rows, only the header {listed(names, 12)}.")
     if coder is None and coders is None:
         coder = next((name for name in CODER_COLUMNS if name in names), None)
     if coder is not None:
@@ -62,6 +71,22 @@ def labels_in_tables(
     return {name: _rows(table, ids, {column or LABEL: name}, name) for name in columns}
 
 
+def _whole_numbers(people: Mapping[str, Labels]) -> dict[str, Labels]:
+    """Return the cells with ``1.0`` read as 1 in columns of numbers: tables write it so where a cell is blank."""
+    columns = dict.fromkeys(column for labels in people.values() for row in labels.values() for column in row)
+    cells = {
+        c: {row[c] for labels in people.values() for row in labels.values() if c in row} for c in columns
+    }
+    numbers = {column for column in columns if _numbers(cells[column]) is not None}
+    return {
+        name: {
+            i: {c: re.sub(r"\.0+$", "", cell) if c in numbers else cell for c, cell in row.items()}
+            for i, row in labels.items()
+        }
+        for name, labels in people.items()
+    }
+
+
 def fields_of(people: Mapping[str, Labels], level: str) -> list[Field]:
     """Return a field per column that tables hold, with the values that occur as its labels, in their order.
 
@@ -71,7 +96,9 @@ def fields_of(people: Mapping[str, Labels], level: str) -> list[Field]:
         If the level is unknown, or needs numbers and there are others.
     """
     if level not in LEVELS:
-        raise ScoringError(f"level must be one of {listed(LEVELS)}{nearest(level, LEVELS)}. Got {level!r}.")
+        raise ScoringError(
+            f"level must be one of {listed(LEVELS)}. Got {level!r}{nearest(level, LEVELS) or '.'}"
+        )
     columns = dict.fromkeys(column for labels in people.values() for row in labels.values() for column in row)
     return [_field(column, people, level) for column in columns]
 

@@ -41,6 +41,8 @@ COLUMNS = (
     "reason",
 )
 ALL = "all"
+PRESENCE = {"span": "any passage", "textbox": "any text"}
+"""What coders agree on, over all of them, where answers are no labels: whether there is one, not which."""
 LEVELS = {"checkbox": "nominal", "dropdown": "nominal", "likert": "ordinal"}
 """The level of Krippendorff's alpha by type of field; of spans and texts it is whether there is any."""
 
@@ -118,12 +120,19 @@ class Agreement:
     matrices: Mapping[str, FloatArray]
     shared: FloatArray | None
 
+    @property
+    def presence(self) -> str:
+        """What the measures of all coders are about where it is not the answer itself: "any passage", "any text"."""
+        return PRESENCE.get(self.field.type, "")
+
     def frame(self) -> Frame:
         """Return one row per measure: of all coders (``all``), of each pair, of each coder against the others.
 
-        Of more than 100 pairs without intervals; `pairs` has them.
+        Of more than 100 pairs without intervals; `pairs` has them. Of spans and texts the measures of all coders are
+        called ``presence_…``: they tell whether coders found anything, not whether it was the same.
         """
-        every = [(ALL, ALL, name, result, result.n_answered) for name, result in self.overall.items()]
+        of = "presence_" if self.presence else ""
+        every = [(ALL, ALL, of + name, result, result.n_answered) for name, result in self.overall.items()]
         every += [
             (*pair, name, r, r.n) for pair, measures in self._of_pairs() for name, r in measures.items()
         ]

@@ -147,7 +147,10 @@ class LabelReader:
             }
         except TaskError as error:
             if "has a header but no texts" in str(error):
-                return {name: [] for name in path.read_text(encoding="utf-8-sig").strip().split(",")}
+                return {
+                    name: []
+                    for name in path.read_text(encoding="utf-8-sig", errors="replace").strip().split(",")
+                }
             raise ScoringError(f"coder '{coder}': {error}") from None
 
     def _id_column(self, names: list[str], coder: str, path: Path) -> str:

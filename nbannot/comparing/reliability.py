@@ -30,8 +30,8 @@ from nbannot.running.design import as_task
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
 from nbannot.study.field import Field
-from nbannot.study.reading import read_csv
 from nbannot.study.sampling_weights import Weighting
+from nbannot.study.spreadsheets import TABLES, read_table
 from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
 from nbannot.tools.memory import no_search_for_cycles
@@ -125,9 +125,14 @@ class Agreements(Shown):
 
     @property
     def summary(self) -> Frame:
-        """One row per field: alpha with interval, percent agreement, AC1, coders, texts."""
+        """One row per field: alpha with interval, percent agreement, AC1, coders, texts.
+
+        `of` says what they are about: the ``labels``, or, where answers are no labels, whether there is ``any passage``
+        or ``any text``.
+        """
         columns = (
             "field",
+            "of",
             "alpha",
             "ci_low",
             "ci_high",
@@ -141,8 +146,8 @@ class Agreements(Shown):
             alpha, percent, ac1 = (
                 agreed.overall[n] for n in ("krippendorff_alpha", "percent_agreement", "gwet_ac1")
             )
-            values = (agreed.field.name, alpha.value, alpha.ci_low, alpha.ci_high, percent.value, ac1.value,
-                      len(agreed.coders), alpha.n_answered)  # fmt: skip
+            values = (agreed.field.name, agreed.presence or "labels", alpha.value, alpha.ci_low, alpha.ci_high,
+                      percent.value, ac1.value, len(agreed.coders), alpha.n_answered)  # fmt: skip
             rows.append(dict(zip(columns, values, strict=True)))
         return make_frame(rows, columns)
 
@@ -182,9 +187,9 @@ def agreement(
     Parameters
     ----------
     source
-        A task, its name or folder: everybody in its ``coders/`` is read. Or one table, a pandas or polars frame or a
-        CSV file with ids and either a column that names the coder or a column per coder. Or a table per coder, in a
-        list or a dictionary by name. Or two or more `Coder` or `Run` of one codebook.
+        A task, its name or folder: everybody in its ``coders/`` is read. Or one table (a pandas or polars frame, a CSV
+        file, an Excel workbook) with ids and either a column that names the coder or a column per coder. Or a table per
+        coder, in a list or a dictionary by name. Or two or more `Coder` or `Run` of one codebook.
     column
         Only this field (name or column). For coders and runs given as such it may be left out where all share only
         one.
@@ -219,8 +224,8 @@ def agreement(
     settings = Settings(n_resamples, seed)
     if isinstance(source, Run | Coder) or _are_compared(source):
         return _of_compared(source, column, cluster, weights, settings)
-    if isinstance(source, str | Path) and str(source).endswith(".csv"):
-        source = read_csv(Path(source).expanduser(), delimiter=None)
+    if isinstance(source, str | Path) and Path(source).suffix.lower() in TABLES:
+        source = read_table(Path(source).expanduser())
     if isinstance(source, Task | str | Path):
         task = as_task(source, RunConfig())
         chosen = [runs] if isinstance(runs, Run) else list(runs)

@@ -49,12 +49,24 @@ def _alphas(agreements: Agreements) -> Grid:
             agreed.overall[n] for n in ("krippendorff_alpha", "percent_agreement", "gwet_ac1")
         )
         digits = decimals(alpha.n_answered)
+        name = f"{agreed.field.name}, {agreed.presence}" if agreed.presence else agreed.field.name
         rows.append(
-            [Cell(agreed.field.name, "strong"), *_value(alpha, digits), _plain(percent, digits), _plain(ac1, digits),
-             count(len(agreed.coders)), count(alpha.n_answered), alpha.reason]
+            [Cell(name, "strong"), *_value(alpha, digits), _plain(percent, digits), _plain(ac1, digits),
+             count(len(agreed.coders)), count(alpha.n_answered),
+             "; ".join(filter(None, (alpha.reason, _of_pairs(agreed))))]
         )  # fmt: skip
     header = ["field", "alpha", "95% interval", "agreement", "AC1", "coders", "texts with two", ""]
     return Grid(header, rows, "lrlrrrrl", caption="All coders together")
+
+
+def _of_pairs(agreed: Agreement) -> str:
+    """Return how alike passages and texts are, which agreement on whether there are any does not tell."""
+    from nbannot.comparing.field_agreement import PAIRWISE
+
+    if not agreed.presence or (agreed.shared is None and len(agreed.pairs) > SPAN_PAIRS_UP_TO):
+        return ""
+    measure = PAIRWISE[agreed.field.type][0]
+    return f"mean {metric_words(measure)} of pairs {number(agreed.mean(measure), 2)}"
 
 
 def _field(agreements: Agreements, agreed: Agreement) -> list[Block]:

@@ -10,7 +10,7 @@ from typing import Any
 from nbannot.errors import CodebookError, listed, problems
 from nbannot.study.field import TYPES, Field
 from nbannot.study.reading import as_text
-from nbannot.study.spreadsheets import read_table
+from nbannot.study.spreadsheets import QUESTIONS, WORKBOOKS, read_table
 
 
 def to_markdown(codebook: Any) -> str:
@@ -167,7 +167,11 @@ def raw_from_table(table: Any, text_column: str, encoding: str) -> dict[str, Any
     CodebookError
         If a column is missing or a row cannot be understood: all problems at once.
     """
-    data = read_table(table, encoding=encoding) if isinstance(table, str | Path) else as_text(table)
+    if isinstance(table, str | Path):
+        named = read_table(table, sheet=QUESTIONS) if Path(table).suffix.lower() in WORKBOOKS else None
+        data = read_table(table, encoding=encoding) if named is None else named
+    else:
+        data = as_text(table)
     columns = {name.strip().casefold(): name for name in data.columns}
     places = {key: next((columns[n] for n in names if n in columns), None) for key, names in NAMES.items()}
     missing = [key for key in ("name", "type") if places[key] is None]

@@ -7,30 +7,39 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from nbannot.errors import TaskError
+from nbannot.errors import TaskError, listed
 from nbannot.study.reading import read_csv
 
 if TYPE_CHECKING:
     import polars as pl
 
 WORKBOOKS = (".xlsx", ".xlsm")
+TABLES = (".csv", ".tsv", *WORKBOOKS)
+QUESTIONS = ("codebook", "questions")
+"""What the sheet of a workbook is called that holds its codebook, one row per question."""
 
 
 @overload
-def read_table(path: str | Path, *, encoding: str = "utf-8") -> pl.DataFrame: ...
+def read_table(path: str | Path, *, encoding: str = "utf-8", besides: Sequence[str] = ()) -> pl.DataFrame: ...
 @overload
 def read_table(path: str | Path, *, encoding: str = "utf-8", sheet: Sequence[str]) -> pl.DataFrame | None: ...
 def read_table(
-    path: str | Path, *, encoding: str = "utf-8", sheet: Sequence[str] | None = None
+    path: str | Path,
+    *,
+    encoding: str = "utf-8",
+    besides: Sequence[str] = (),
+    sheet: Sequence[str] | None = None,
 ) -> pl.DataFrame | None:
-    """Return a CSV file, or the first sheet of an Excel workbook, as a polars frame of strings.
+    """Return a CSV file, or a sheet of an Excel workbook, the first if none is named, as a polars frame of strings.
 
     In a workbook a formula is read as the value that was saved with it, a tick as 1 or 0.
 
     Parameters
     ----------
+    besides
+        Names of sheets of a workbook, in lower case, that are none of those meant.
     sheet
-        Names of another sheet of a workbook, in any case of letters; ``None`` is returned where there is none.
+        Names of the sheet of a workbook, in lower case; ``None`` is returned where there is none.
 
     Raises
     ------
@@ -39,13 +48,13 @@ def read_table(
     """
     place = Path(path)
     return (
-        _read_workbook(place, sheet)
+        _read_workbook(place, besides, sheet)
         if place.suffix.lower() in WORKBOOKS
         else read_csv(path, encoding=encoding, delimiter=None)
     )
 
 
-def _read_workbook(path: Path, named: Sequence[str] | None = None) -> pl.DataFrame | None:
+def _read_workbook(path: Path, besides: Sequence[str], named: Sequence[str] | None) -> pl.DataFrame | None:
     import polars as pl
 
     try:
@@ -57,9 +66,12 @@ def _read_workbook(path: Path, named: Sequence[str] | None = None) -> pl.DataFra
         ) from None
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        sheets = book.worksheets[:1] if named is None else [
-            one for one in book.worksheets[1:] if one.title.strip().casefold() in named
-        ]  # fmt: skip
+        titles = {one.title: one.title.strip().casefold() for one in book.worksheets}
+        sheets = [
+            one
+            for one in book.worksheets
+            if (titles[one.title] not in besides if named is None else titles[one.title] in named)
+        ]
         rows = [
             [_cell(value) for value in row] for one in sheets[:1] for row in one.iter_rows(values_only=True)
         ]
@@ -68,9 +80,11 @@ def _read_workbook(path: Path, named: Sequence[str] | None = None) -> pl.DataFra
         raise TaskError(f"no file {path}.") from None
     except Exception as error:  # noqa: BLE001 - openpyxl raises of many kinds for files that are no workbooks
         raise TaskError(f"{path} cannot be read as an Excel workbook: {error}.") from None
-    if named is not None and not sheets:
+    if not sheets and named is not None:
         return None
-    which = "the first sheet" if named is None else f"the sheet '{sheets[0].title}'"
+    if not sheets:
+        raise TaskError(f"{path} has no sheet besides {listed(map(repr, titles))}.")
+    which = "the first sheet" if named is None and not besides else f"the sheet '{sheets[0].title}'"
     rows = [row for row in rows if any(cell.strip() for cell in row)]
     if len(rows) < 2:
         raise TaskError(f"{which} of {path} has no rows below a header.")

@@ -10,13 +10,11 @@ from typing import Any
 from nbannot.errors import TaskError, listed, nearest
 from nbannot.study.codebook import Codebook
 from nbannot.study.reading import DATA_FILE, read_csv
-from nbannot.study.spreadsheets import WORKBOOKS, read_table
+from nbannot.study.spreadsheets import QUESTIONS, TABLES, WORKBOOKS, read_table
 from nbannot.study.task import OutsideLabels, Task
 from nbannot.tools.given import given_path
 
-TABLES = (".csv", ".tsv", *WORKBOOKS)
 """Endings of tables of texts."""
-QUESTIONS = ("codebook", "questions")
 """Names of the sheet of a workbook that holds the questions about the texts of its first one."""
 
 
@@ -99,30 +97,34 @@ def _from_table(
         place = given_path(text)
     except ValueError as error:
         raise TaskError(f"no task: {error}.") from None
+    of_questions = False  # whether the codebook is a table itself, whose writer knows nothing of our columns
     if codebook is None and place.exists():
-        codebook = _beside(place)
+        codebook, of_questions = _beside(place)
     if codebook is None:
         raise TaskError(
             f"{text} is a table of texts, and needs a codebook.\n"
             f"  load_task('{text}', codebook='codebook.json'), or a second sheet 'codebook' of a workbook with one row "
             "per question, or a codebook.json in its folder. nba.build_codebook() writes one."
         )
-    data = read_table(place, encoding=encoding)
+    data = read_table(place, encoding=encoding, besides=QUESTIONS)
     if isinstance(codebook, str | Path) and Path(codebook).suffix.lower() in TABLES:
-        codebook = Codebook.from_table(codebook, encoding=encoding)
+        codebook, of_questions = Codebook.from_table(codebook, encoding=encoding), True
     elif isinstance(codebook, str | Path):
         codebook = Codebook.load(codebook)
     elif not isinstance(codebook, Codebook):
         codebook = Codebook.from_dict(codebook)
+    if of_questions:
+        known = set(data.columns)
+        data = data.rename({f.name: f.column for f in codebook if f.name in known and f.column not in known})
     return Task(data, codebook, place.stem, **options)
 
 
-def _beside(place: Path) -> Codebook | None:
-    """Return the codebook that goes with a table: a sheet in a workbook, else ``codebook.json`` beside it."""
+def _beside(place: Path) -> tuple[Codebook | None, bool]:
+    """Return the codebook that goes with a table, and whether it is a sheet of it; else ``codebook.json`` beside it."""
     if place.suffix.lower() in WORKBOOKS and (sheet := read_table(place, sheet=QUESTIONS)) is not None:
-        return Codebook.from_table(sheet)
+        return Codebook.from_table(sheet), True
     own = place.with_name("codebook.json")
-    return Codebook.load(own) if own.is_file() else None
+    return (Codebook.load(own) if own.is_file() else None), False
 
 
 def _find_folder(text: str, task_root: str | Path | None) -> Path:

@@ -16,7 +16,7 @@ from nbannot.errors import CodebookError, NbannotError
 from nbannot.page.html import escape
 from nbannot.report.words import plural
 from nbannot.study.codebook import Codebook, condition_value
-from nbannot.study.task_sources import TABLES
+from nbannot.study.spreadsheets import TABLES
 from nbannot.tools.given import path_or
 
 FILE = "codebook.json"

@@ -186,6 +186,8 @@ def decided(
 
 
 def _finite(value: Any) -> float | None:
+    if type(value) is float:  # nearly always
+        return value if math.isfinite(value) else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

@@ -128,6 +128,8 @@ def _yes_or_no(question: Question, raw: Mapping[str, Any]) -> Decision:
 def _aligned(question: Question, given: Any) -> list[Any] | str:
     """Return the numbers in the order of the question's options, or why they cannot be told apart."""
     if isinstance(given, Mapping):
+        if question.kind != "score" and tuple(given) == question.options:  # as nearly every server sends them
+            return list(given.values())
         pairs = list(given.items())
     elif isinstance(given, Sequence) and not isinstance(given, str):
         if all(isinstance(p, int | float) for p in given):

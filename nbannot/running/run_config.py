@@ -8,6 +8,7 @@ import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def config_of(plan: Design, status: str) -> dict[str, Any]:
         **({"personal_data": plan.personal_data} if plan.personal_data else {}),
         **({"prices_used": plan.job.prices.to_dict()} if plan.job.prices else {}),
         "nbannot_version": __version__,
-        "packages": _versions(),
+        "packages": dict(_versions()),
         "python": platform.python_version(),
         "os": platform.platform(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -78,7 +79,9 @@ def _energy_words(plan: Design) -> str:
     return f"estimated by CodeCarbon; carbon intensity of {plan.config.country_iso_code}"
 
 
-def _versions() -> dict[str, str]:
+@lru_cache(maxsize=1)
+def _versions() -> Mapping[str, str]:
+    """Return the versions of the packages that decide numbers; what is installed does not change while one runs."""
     versions = {}
     for name in PACKAGES:
         try:

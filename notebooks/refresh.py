@@ -24,7 +24,7 @@ SET_UP = """# @title Set-up: run this cell first (on Colab it installs nbannot)
 import importlib.util
 
 if importlib.util.find_spec("nbannot") is None:
-    %pip install -q "nbannot[local,decide] @ git+{repository}"
+    %pip install -q "nbannot[local,decide,study] @ git+{repository}"
 
 %load_ext nbannot
 import nbannot as nba"""

@@ -515,3 +515,28 @@ def test_a_folder_made_by_hand_is_a_run_beside_its_task(tmp_path):
     other = task_of(4, codebook_of(DEGREE), S_Degree=["1", "2", "-1", "0"], text=["other"] * 4)
     with pytest.raises(ScoringError, match="are not those of task"):
         nbannot.load_run(place, task=other)
+
+
+def test_of_two_answers_that_are_no_labels_the_later_one_stands(tmp_path):
+    run = nbannot.run(
+        "policy-sentiment",
+        model="mock?wrong=1",
+        limit=3,
+        fields=["Direction"],
+        retries=2,
+        output_root=tmp_path,
+    )
+    assert {answer.attempt for answer in run.coding.answers["Policy Sentiment_Direction"]} == {3}
+    assert {answer.status for answer in run.coding.answers["Policy Sentiment_Direction"]} == {"invalid"}
+
+
+def test_a_folder_from_before_a_threshold_could_be_set_is_read_with_the_usual_one(tmp_path):
+    run = nbannot.run(
+        "policy-sentiment", model="decide/sparrow", fields=["Explicit evaluation"], output_root=tmp_path
+    )
+    config = json.loads((run.folder / "config.json").read_text("utf-8"))
+    del config["threshold"]
+    (run.folder / "config.json").write_text(json.dumps(config), "utf-8")
+    again = nbannot.load_run(run.folder)
+    assert again.coding.answers == run.coding.answers
+    assert {answer.value for answer in again.coding.answers["Policy Sentiment_Explicit evaluation"]} == {0, 1}

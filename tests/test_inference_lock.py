@@ -102,7 +102,7 @@ def test_every_look_needs_a_reason_and_is_counted(tmp_path):
     final = nba.run(task, model="mock", split="test", reason="final model", output_root="out")
     assert final.scores.fields["S_Stance"].results["accuracy"].n == 30
     look = task.split_lock.looks[0]
-    assert set(look) == {"time", "run_id", "config", "metric", "reason"}
+    assert set(look) == {"time", "run_id", "config", "metric", "reason", "before"}
     assert (look["run_id"], look["reason"]) == (final.run_id, "final model")
     assert look["config"].startswith(final.run_id) or len(look["config"]) == 64
     nba.run(task, model="mock", split="test", reason="final model", output_root="out")  # the same cell again
@@ -126,14 +126,115 @@ def test_every_look_needs_a_reason_and_is_counted(tmp_path):
         assert "Test half consulted 3 times by 2 configurations." in table
     third = nba.run(task, model="mock", temperature=0.9, split="test", reason="a fourth", output_root="out")
     assert "99.8%, for look 4" in str(third.report())
-    task.split_lock.folder.joinpath("test_log.jsonl").write_text(
-        "".join(json.dumps(look) + "\n" for look in task.split_lock.looks[:3]), encoding="utf-8"
-    )
     log = tmp_path / "outputs/study/test_log.jsonl"
     log.write_text(log.read_text(encoding="utf-8") + '{"time": "to', encoding="utf-8")  # a torn last line
-    assert task.split_lock.n_looks == 3
+    assert task.split_lock.n_looks == 4
     task.split_lock.note("after the tear", "x", "y")
     assert [look["reason"] for look in task.split_lock.looks][-1] == "after the tear"
+    assert not task.split_lock.faults
+
+
+def test_a_log_that_is_shortened_or_edited_is_told_with_every_number(tmp_path, monkeypatch):
+    task = study().lock()
+    for i in range(3):
+        final = nba.run(
+            task, model="mock", temperature=i / 4, split="test", reason=f"look {i}", output_root="out"
+        )
+    log, split = (tmp_path / "outputs/study" / name for name in ("test_log.jsonl", "split.json"))
+    whole, counted = log.read_text(encoding="utf-8"), split.read_text(encoding="utf-8")
+    lines = whole.splitlines(keepends=True)
+    assert not study().split_lock.faults
+
+    def told(text):
+        log.write_text(text, encoding="utf-8")
+        lock = study().split_lock
+        return lock.n_looks, lock.words
+
+    for text, words in (
+        ("", "3 of these looks are no longer in test_log.jsonl"),
+        ("".join(lines[:1]), "2 of these looks are no longer"),
+        (
+            whole.replace("look 1", "none"),
+            "1 of these looks is no longer in test_log.jsonl as it was written",
+        ),
+    ):
+        assert told(text) == (3 + ("none" in text), told(text)[1])
+        assert words in told(text)[1]
+    log.unlink()
+    again = nba.load_run(final.folder)  # the look still opens what it opened, and is the third
+    assert again.table_row()["test_look"] == 3
+    names = [look["run_id"] for look in study().split_lock.looks]
+    compared = nba.compare([nba.load_run(final.folder.parent / name) for name in names], n_resamples=50)
+    share = nba.multiverse([again], lambda run: 1.0)
+    for page in (
+        str(again.report()),
+        compared.to_latex("ranking"),
+        compared.to_markdown(),
+        share.to_csv(),
+        share.to_latex(),
+    ):
+        assert "no longer in" in page
+    assert told(whole)[1] == "test half consulted 3 times by 3 configurations"
+    # Another account, or another computer: no copy of the lines, but split.json counts them.
+    monkeypatch.setenv("NBANNOT_DATA", str(tmp_path / "another"))
+    assert told(whole)[1] == "test half consulted 3 times by 3 configurations"
+    assert told("".join(lines[:2])) == (3, told("".join(lines[:2]))[1])
+    assert "1 more is counted in split.json" in study().split_lock.words
+    assert (
+        study().split_lock.look_of(json.loads(lines[1])["run_id"]) == 3
+    )  # the lost one may have come before it
+    for text in (whole.replace("look 0", "none"), "".join(lines[1:2] + lines[:1] + lines[2:])):
+        assert told(text)[0] == 3
+        assert "does not follow on the one before it" in told(text)[1]
+    assert "last line of test_log.jsonl was edited" in told(whole.replace("look 2", "none"))[1]
+    # All of it put back to before the first look: the run itself knows better.
+    split.write_text(
+        json.dumps({k: v for k, v in json.loads(counted).items() if k != "looks"}), encoding="utf-8"
+    )
+    told("".join(lines[2:]))
+    kept = nba.load_run(final.folder)
+    assert kept.table_row()["test_look"] == 3
+    page = " ".join(str(kept.report()).replace("┃", " ").split())
+    assert "own record says that it was look 3" in page
+    assert "99.7%, for look 3" in page
+
+
+def test_a_split_that_was_thrown_away_is_told_with_the_next_one(tmp_path):
+    task = study().lock()
+    nba.run(task, model="mock", split="test", reason="final", output_root="out")
+    for name in ("split.json", "test_log.jsonl"):
+        (tmp_path / "outputs/study" / name).unlink()
+    assert any("consulted once; its split.json is gone" in notice for notice in study().notices)
+    second = study().lock(seed=2)
+    assert "another split before, consulted once, whose split.json is gone" in second.split_lock.words
+    hidden = second.split_lock.test_ids
+    (tmp_path / "outputs/study/split.json").unlink()
+    third = study(name="renamed").lock(seed=3)
+    assert "2 other splits before, consulted once" in third.split_lock.words
+    assert third.split_lock.test_ids != hidden
+    # Another session in another folder hides the half of the newest split, not of the first.
+    seen = {i for i, v in zip(study().ids, study().human("Stance"), strict=True) if v is None}
+    assert seen == third.split_lock.test_ids
+
+
+def test_what_lies_in_memory_closes_with_the_lock():
+    task, twin = study(), study()
+    assert len(task.select(split="test")) == 30  # the half of a task that nobody locked
+    coder = nba.load_coder(twin, frame(), "anna")
+    run = nba.run(twin, model="mock", output_root="out")
+    part = twin.select(limit=40)
+    assert run.scores.fields["S_Stance"].results["accuracy"].n == 60
+    hidden = task.lock().split_lock.test_ids
+    assert set(task.select(split="test").ids) == hidden
+    for one in (twin, run.task, run.coding.task, coder.task, part):
+        assert {i for i, v in zip(one.ids, one.human("Stance"), strict=True) if v is not None}.isdisjoint(
+            hidden
+        )
+    assert run.scores.fields["S_Stance"].results["accuracy"].n == 30
+    assert set(run.disagreements().frame["text_id"]).isdisjoint(hidden)
+    assert coder.scores.fields["S_Stance"].results["accuracy"].n == 30
+    assert set(coder.labels.query("status == 'ok'")["text_id"]).isdisjoint(hidden)
+    assert run.table().set_index("text_id").loc[sorted(hidden), "S_Stance human"].isna().all()
 
 
 def test_a_locked_task_is_locked_in_every_working_folder_and_under_every_name(tmp_path, monkeypatch):

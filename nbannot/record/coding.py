@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nbannot.tools.frames import Frame
 
 NOT_CALIBRATED = "not calibrated yet: the run ended before its calibration texts were answered"
+NOT_CODED = "not coded by this coder"
 LABEL_COLUMNS = ("text_id", "column", "value", "status", "reason", "repaired", "unaligned", "attempt")
 PROBABILITY_COLUMNS = ("probability", "expected")
 """Of the label that was given, and the expected level of a scale; only where a model gave probabilities."""
@@ -236,9 +237,9 @@ def from_labels(task: Task, coder_task: Task, coder: str) -> Coding:
 
 def _said(f: Field, values: Sequence[Any], applies: Sequence[bool], row: int | None) -> Answer:
     if row is None:
-        return Answer(f.column, "not_asked", reason="not coded by this coder")
+        return Answer(f.column, "not_asked", reason=NOT_CODED)
     if not applies[row]:
         return Answer(f.column, "not_applicable")
     if values[row] is None:
-        return Answer(f.column, "not_asked", reason="not coded by this coder")
+        return Answer(f.column, "not_asked", reason=NOT_CODED)
     return Answer(f.column, "ok", values[row])

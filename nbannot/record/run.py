@@ -30,6 +30,8 @@ from nbannot.tools.frames import Frame
 if TYPE_CHECKING:
     from nbannot.page.fragment import Fragment
 
+TEST_LOOK = "test_look"
+"""In ``config.json``, under ``scoring``: which look at a locked test half the scoring was."""
 COMPLETE, PARTIAL, FAILED, RUNNING = "complete", "partial", "failed", "running"
 
 
@@ -268,9 +270,16 @@ class Run(Scored, Shown):
         lock = self.task.split_lock
         k = lock.look_of(self.run_id) if lock is not None and lock.opened else 0
         return {
-            "test_look": k or None,
+            "test_look": max(k, self.kept_look) or None,
             "test_configurations": lock.consulted_by(k) if lock is not None and k else None,
         }
+
+    @property
+    def kept_look(self) -> int:
+        """Which look at a locked test half it was, by its own ``config.json``, whatever the log says; 0 if none."""
+        kept = self.config.get("scoring")
+        k = kept.get(TEST_LOOK) if isinstance(kept, dict) else None
+        return k if isinstance(k, int) else 0
 
     def _energy_per_label(self, energy_kwh: float | None) -> dict[str, float | None]:
         """Return the energy (Wh) per valid label, and per label that people agree with.

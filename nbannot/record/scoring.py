@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbannot.asking.answers import Answer
 from nbannot.errors import ScoringError, listed, nearest
-from nbannot.record.coding import Coding, probability_of
+from nbannot.record.coding import NOT_CODED, Coding, probability_of
 from nbannot.record.looks import Looks
 from nbannot.study.field import Field
+from nbannot.study.locked import ALIVE
 from nbannot.study.sampling_weights import Weighting
+from nbannot.study.split import OUTPUTS
 from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
 from nbannot.tools.imports import load
@@ -110,6 +113,30 @@ class Scored(Looks):
 
     task: Task
     coding: Coding
+
+    def __post_init__(self) -> None:
+        ALIVE[id(self)] = self
+
+    def close_test_half(self, output_root: str | Path = OUTPUTS) -> None:
+        """Hide the human labels of a test half that was locked since, and forget the scores that were made with them.
+
+        Scores, tables and displays that are asked for from here on are those of dev; what was shown stays shown.
+        """
+        self.task.close_test_half(output_root)
+        lock = self.task.split_lock
+        if lock is None or lock.opened or lock.test_ids.isdisjoint(self.task.ids):
+            return
+        self.__dict__.pop("scores", None)
+        if self.coding.by_person:
+            closed = Answer("", "not_asked", reason=NOT_CODED)
+            answers = {
+                column: [
+                    replace(closed, column=column) if i in lock.test_ids else answer
+                    for i, answer in zip(self.task.ids, given, strict=True)
+                ]
+                for column, given in self.coding.answers.items()
+            }
+            object.__setattr__(self, "coding", replace(self.coding, answers=answers))
 
     @property
     def labels(self) -> Frame:

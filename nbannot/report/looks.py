@@ -13,6 +13,7 @@ from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
     from nbannot.record.run import Run
+    from nbannot.study.split import Lock
 
 FIRST_METRICS = {
     "checkbox": ("accuracy", "f1_macro"),
@@ -23,6 +24,17 @@ FIRST_METRICS = {
     "multiselect": ("f1_macro", "subset_accuracy"),
 }
 """The numbers that are shown with an interval for this look, by type of field."""
+
+
+def _doubts(run: Run, lock: Lock) -> list[Block]:
+    """Return what speaks against the log of the looks: lines that are gone or edited, a run that knows of more."""
+    doubts = [f"{fault[0].upper()}{fault[1:]}." for fault in lock.faults]
+    if run.kept_look > lock.n_looks:
+        doubts.append(
+            f"This run's own record says that it was look {run.kept_look}, and {lock.n_looks} are known: looks are "
+            "missing from the log."
+        )
+    return [Para(" ".join(doubts), "notice")] if doubts else []
 
 
 def test_half_blocks(run: Run) -> list[Block]:
@@ -37,7 +49,7 @@ def test_half_blocks(run: Run) -> list[Block]:
     from nbannot.measures.field import score_field
     from nbannot.record.scoring import field_data
 
-    k = max(1, lock.look_of(run.run_id))
+    k = max(1, lock.look_of(run.run_id), run.kept_look)
     level = level_of_look(k)
     rows: list[Row] = []
     for f in run.coding.fields:
@@ -68,6 +80,7 @@ def test_half_blocks(run: Run) -> list[Block]:
     header = ["field", "", "", "if this were the only look", f"{level:.1%}, for look {k}", "n"]
     return [
         Heading("Looks at the test half", 2, lock.words),
+        *_doubts(run, lock),
         Grid(header, rows, "llriir"),
         Para(
             "The interval of look k has the level 1 − 0.05 · 6 / (π² k²): over all looks together, however many come, "

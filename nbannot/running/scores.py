@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 from nbannot.record import folder, tables
 from nbannot.record.loading import load_run, task_in_folder
-from nbannot.record.run import Run
+from nbannot.record.run import TEST_LOOK, Run
 from nbannot.report.report import report_text
 from nbannot.running.standard_files import output_text
 from nbannot.study.sampling_weights import KEPT_WEIGHTS
@@ -85,9 +86,20 @@ def save_scores(run: Run) -> None:
         "weights": weights,
         "weights_of_task": bool(weights) and weights == run.task.weights,
         "of": of,
+        **_look(run),
     }
     config = read_json(run.folder / folder.CONFIG)
     write_json(run.folder / folder.CONFIG, config | {SAVED: saved, SCORING: scoring})
+
+
+def _look(run: Run) -> dict[str, Any]:
+    """Return which look at a locked test half this scoring is: the run's own record, whatever becomes of the log."""
+    lock = run.task.split_lock
+    k = lock.look_of(run.run_id) if lock is not None and lock.opened else 0
+    before = (
+        (run.config.get(SCORING) or {}).get(TEST_LOOK) if isinstance(run.config.get(SCORING), dict) else None
+    )
+    return {TEST_LOOK: max(k, before or 0)} if k or before else {}
 
 
 def _keep_extras(run: Run) -> None:

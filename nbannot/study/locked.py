@@ -7,10 +7,22 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
+from weakref import WeakValueDictionary
 
 from nbannot.errors import TaskError, listed, nearest
 from nbannot.study import split
+
+
+class Closing(Protocol):
+    """What holds labels in memory that a lock has to hide."""
+
+    def close_test_half(self, output_root: str | Path = split.OUTPUTS) -> None:
+        """Hide the labels of a test half that was locked since."""
+
+
+ALIVE: WeakValueDictionary[int, Closing] = WeakValueDictionary()
+"""What was made in this session and holds labels, by `id`: a lock closes its test half in all of it."""
 
 
 class Lockable:
@@ -84,8 +96,9 @@ class Lockable:
         place = split.place_of(self._origin, task.name, output_root)
         split.put_signpost(place, task.name, output_root)
         new_lock = split.make_lock(
-            place, task.ids, task.data, task.label_columns, wanted, units, strata, self.examples()
-        )
+            place, task.ids, task.data, task.label_columns, wanted, units, strata, self.examples(),
+            split.gone_splits(task.texts, task.label_columns),
+        )  # fmt: skip
         if not split.enter(place, task.ids, task.texts, task.label_columns):
             task._reading_notices.append(
                 "The split could not be entered in your data folder (NBANNOT_DATA names another one): a session in "
@@ -93,7 +106,14 @@ class Lockable:
             )
         object.__setattr__(self, "split_lock", new_lock)
         self._hide()
+        for other in list(ALIVE.values()):
+            other.close_test_half(output_root)
         return self
+
+    def close_test_half(self, output_root: str | Path = split.OUTPUTS) -> None:
+        """Hide the labels of a test half that was locked after this task was made, in this very session."""
+        if self.split_lock is None:
+            self.sealed(output_root)
 
     @property
     def _origin(self) -> Path | None:
@@ -110,9 +130,16 @@ class Lockable:
                 split.enter(place, task.ids, task.texts, task.label_columns)
                 object.__setattr__(self, "split_lock", kept)
                 return
-        object.__setattr__(
-            self, "split_lock", split.find_lock_of_texts(task.ids, task.texts, task.data, task.label_columns)
-        )
+        found = split.find_lock_of_texts(task.ids, task.texts, task.data, task.label_columns)
+        object.__setattr__(self, "split_lock", found)
+        gone = split.gone_splits(task.texts, task.label_columns) if found is None and not task.rows else []
+        if gone:
+            looks = sum(int(one["looks"]) for one in gone)
+            task._reading_notices.append(
+                f"These texts had a locked split, made {gone[-1]['created'][:10] or 'before'} and consulted "
+                f"{'once' if looks == 1 else f'{looks} times' if looks else 'never'}; its split.json is gone, so no "
+                "label is hidden. Put the file back; a new task.lock() will say that there was another one."
+            )
 
     def sealed(self, output_root: str | Path = split.OUTPUTS) -> Self:
         """Return this task, changed in place: the labels are hidden of a test half that was locked under its name."""
@@ -124,7 +151,7 @@ class Lockable:
 
     def _hide(self) -> None:
         self._seal()
-        for name in ("_human", "_repaired", "_applies", "notices"):
+        for name in ("_human", "_repaired", "_applies", "_test_ids", "notices"):
             self.__dict__.pop(name, None)
         self._task.read_labels()
 

@@ -1,13 +1,12 @@
 """The split of a task's texts into a dev and a test half, and the lock on the labels of the test half.
 
 Prompts are chosen on dev. Once a task is locked, the human labels of the test half are blank wherever they could be
-read, until the half is opened with a reason; every opening is a line in ``test_log.jsonl`` that nothing takes away.
+read, until the half is opened with a reason; every opening is a line in ``test_log.jsonl`` (`nbannot.study.look_log`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,10 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nbannot.errors import TaskError, listed
-from nbannot.study import split_registry
+from nbannot.study import look_log, split_registry
+from nbannot.study.look_log import SPLIT_FILE
 from nbannot.tools.files import read_json, write_json
 
-SPLIT_FILE, LOG_FILE, SIGNPOST = "split.json", "test_log.jsonl", "split_is_in.json"
+SIGNPOST = "split_is_in.json"
 PACKAGE = Path(__file__).resolve().parents[1]
 OUTPUTS = "outputs"
 Half = Literal["dev", "test"]
@@ -51,48 +51,60 @@ class Lock:
         return f"<Lock: {n['dev']:,} dev and {n['test']:,} test texts, {'open' if self.opened else 'closed'}>"
 
     @property
+    def _log(self) -> look_log.Log:
+        return look_log.read_log(self.folder, str(self.settings["hash"]["test"]))
+
+    @property
     def looks(self) -> list[dict[str, Any]]:
-        """The lines of ``test_log.jsonl``: time, run_id, config, metric, reason; a torn last line is left out."""
-        try:
-            text = (self.folder / LOG_FILE).read_text(encoding="utf-8")
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        lines = []
-        for number, line in enumerate(text.split("\n"), start=1):
-            try:
-                entry = json.loads(line) if line.strip() else None
-            except json.JSONDecodeError:
-                if number >= text.count("\n"):
-                    continue
-                raise TaskError(
-                    f"{self.folder / LOG_FILE}, line {number} is not JSON: the file was changed by something else."
-                ) from None
-            if isinstance(entry, dict):
-                lines.append(entry)
-        return lines
+        """The known looks: time, run_id, config, metric, reason, and the hash of the line before (``before``).
+
+        They are the lines of ``test_log.jsonl``, and those that were taken out of it and stand in its copy.
+        """
+        return self._log.looks
 
     @property
     def n_looks(self) -> int:
-        """How many times the test half was consulted."""
-        return len(self.looks)
+        """How many times the test half was consulted, those of lost lines included."""
+        log = self._log
+        return len(log.looks) + log.lost
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong with ``test_log.jsonl`` (lines taken out, edited), in words; empty where nothing is."""
+        return self._log.faults
 
     def look_of(self, run_id: str) -> int:
-        """Return the number of the first look at which a run was scored, from 1; 0 if it never was."""
-        return next((k for k, look in enumerate(self.looks, 1) if look.get("run_id") == run_id), 0)
+        """Return the number of the first look at which a run was scored, from 1; 0 if it never was.
+
+        Looks that were lost are taken to have come before it.
+        """
+        log = self._log
+        return next((k for k, look in enumerate(log.looks, 1 + log.lost) if look.get("run_id") == run_id), 0)
 
     def consulted_by(self, k: int) -> int:
         """Return by how many configurations the test half had been consulted with look `k`, itself included."""
-        return len({look.get("config") or look.get("run_id") for look in self.looks[:k]})
+        log = self._log
+        known = log.looks[: max(0, k - log.lost)]
+        return log.lost + len({look.get("config") or look.get("run_id") for look in known})
 
     @property
     def words(self) -> str:
-        """How often the test half was consulted, in words."""
-        looks = self.looks
-        configs = self.consulted_by(len(looks))
-        if not looks:
-            return "test half never consulted"
-        times = "once" if len(looks) == 1 else f"{len(looks)} times"
-        return f"test half consulted {times} by {configs} configuration{'' if configs == 1 else 's'}"
+        """How often the test half was consulted, in words, and what is wrong with the log of it."""
+        log = self._log
+        n = len(log.looks) + log.lost
+        configs = self.consulted_by(n)
+        times = "once" if n == 1 else f"{n} times"
+        words = f"test half consulted {times} by {configs} configuration{'' if configs == 1 else 's'}"
+        earlier = self.settings.get("earlier") or ()
+        faults = [*log.faults]
+        if earlier:
+            before = sum(int(one.get("looks", 0)) for one in earlier)
+            faults.append(
+                f"these texts had {'another split' if len(earlier) == 1 else f'{len(earlier)} other splits'} before, "
+                f"consulted {'once' if before == 1 else f'{before} times' if before else 'never'}, whose "
+                f"{SPLIT_FILE} is gone"
+            )
+        return (words if n else "test half never consulted") + (f" ({'; '.join(faults)})" if faults else "")
 
     def note(self, reason: str, run_id: str, config: str, metric: str = "all") -> None:
         """Append a look to ``test_log.jsonl``, unless this configuration was opened for this reason before.
@@ -110,21 +122,7 @@ class Lock:
         entry = {"run_id": run_id, "config": config, "metric": metric, "reason": reason.strip()}
         if any({name: look.get(name) for name in entry} == entry for look in self.looks):
             return
-        line = json.dumps(
-            {"time": datetime.now(UTC).isoformat(timespec="seconds"), **entry}, ensure_ascii=False
-        )
-        path = self.folder / LOG_FILE
-        try:
-            if path.exists() and not (text := path.read_bytes()).endswith(b"\n") and text:
-                os.truncate(path, text.rfind(b"\n") + 1)  # a line that was cut off was never a look
-            with path.open("a", encoding="utf-8", newline="") as file:
-                file.write(line + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise TaskError(
-                f"cannot write {path}: {error.strerror}.\n  The test half stays closed: a look has to be recorded."
-            ) from None
+        look_log.append(self.folder, str(self.settings["hash"]["test"]), entry)
 
     def sealed(self, data: Any, ids: Sequence[str], columns: Sequence[str]) -> Any:
         """Return the data with blank labels in the test half."""
@@ -266,7 +264,27 @@ def enter(folder: Path, ids: Sequence[str], texts: Sequence[str], columns: Seque
     """Enter the split of a folder where every session of this user looks; return whether it stands there."""
     stored = _read_split(folder)
     texts_of = dict(zip(ids, texts, strict=True))
-    return stored is not None and split_registry.enter(folder, stored["test_ids"], texts_of, columns)
+    return stored is not None and split_registry.enter(folder, stored, texts_of, columns)
+
+
+def gone_splits(texts: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the splits of these texts that this user made and whose ``split.json`` is gone: created, test, looks."""
+    gone: dict[tuple[str, str], dict[str, Any]] = {}
+    digests: list[str] = []
+    for entry in split_registry.entries(columns):
+        if not entry.split_hash:
+            continue  # of a version that did not say which split it was
+        digests = digests or [split_registry.digest(text) for text in texts]
+        if not entry.holds_texts_of(digests):
+            continue
+        stored = _read_split(entry.folder)
+        if stored is not None and stored["hash"]["test"] == entry.split_hash:
+            continue
+        looks = look_log.earlier_looks(entry.folder, entry.split_hash)
+        own = {"created": entry.created, "test": entry.split_hash, "looks": looks}
+        for one in (*entry.earlier, own):
+            gone[str(one.get("created")), str(one.get("test"))] = dict(one)
+    return list(gone.values())
 
 
 def _labels_of(
@@ -287,6 +305,7 @@ def make_lock(
     units: Sequence[str],
     strata: Sequence[str],
     in_dev: Collection[str],
+    earlier: Sequence[Mapping[str, Any]] = (),
 ) -> Lock:
     """Split the texts, write ``split.json``, and return the lock.
 
@@ -298,6 +317,8 @@ def make_lock(
         Per text what stays together, and what both halves shall have alike.
     in_dev
         Ids of texts that belong to dev whatever the draw says: worked examples of the prompt.
+    earlier
+        Splits of these texts that were made before and are gone (`gone_splits`).
     """
     test = _drawn(ids, units, strata, in_dev, float(settings["test"]), int(settings["seed"]))
     dev = [i for i in ids if i not in test]
@@ -312,6 +333,7 @@ def make_lock(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "n": {"dev": len(dev), "test": len(ordered)},
         "hash": {"dev": ids_hash(dev), "test": ids_hash(ordered)},
+        **({"earlier": [dict(one) for one in earlier]} if earlier else {}),
     }
     write_json(folder / SPLIT_FILE, {**stored, "test_ids": ordered})
     return Lock(folder, frozenset(test), stored, False, _labels_of(data, ids, columns, test))

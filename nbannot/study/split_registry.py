@@ -28,11 +28,26 @@ of a test half's texts that must differ from each other for them to say whose th
 
 @dataclass(frozen=True)
 class Entry:
-    """One split: the folder with its ``split.json``, the label columns, the digests in the order of its test ids."""
+    """One split: the folder with its ``split.json``, the label columns, the digests in the order of its test ids.
+
+    `split_hash` and `created` say which split it was; `earlier` those of the same texts whose ``split.json`` was gone
+    when it was made.
+    """
 
     folder: Path
     columns: frozenset[str]
     digests: tuple[str, ...]
+    split_hash: str = ""
+    created: str = ""
+    earlier: tuple[Mapping[str, Any], ...] = ()
+
+    def holds_texts_of(self, mine: Sequence[str]) -> bool:
+        """Return whether texts with these digests are those of this split, by the texts alone."""
+        known = set(self.digests)
+        found = known & set(mine)
+        return len(known) >= DISTINCT * len(self.digests) and len(found) >= ENOUGH * min(
+            len(known), len(set(mine))
+        )
 
     def test_ids(self, ids: Sequence[str], mine: Sequence[str], stored: Collection[str]) -> set[str]:
         """Return which of a task's ids are texts of this test half; empty if it is not this split's task.
@@ -52,33 +67,46 @@ class Entry:
         if shared and shared >= SAME * len({d for _, d, _ in alike}):
             return {i for i, *_ in alike}
         known = set(self.digests)
-        found = {d for d in mine if d in known}
-        if len(known) < DISTINCT * len(self.digests) or len(found) < ENOUGH * min(len(known), len(set(mine))):
+        if not self.holds_texts_of(mine):
             return set()
         return {i for i, d in zip(ids, mine, strict=True) if d in known}
 
 
-def enter(folder: Path, test_ids: Sequence[str], texts_of: Mapping[str, str], columns: Sequence[str]) -> bool:
+def enter(
+    folder: Path,
+    split: Mapping[str, Any],
+    texts_of: Mapping[str, str],
+    columns: Sequence[str],
+) -> bool:
     """Enter a split, unless it is there already; return whether it is.
 
     Parameters
     ----------
-    test_ids
-        In the order of ``split.json``.
+    split
+        The content of its ``split.json``.
     texts_of
         Id -> text.
     """
-    path = _path(folder)
-    if path.exists():
-        return True
-    digests = [digest(texts_of[i]) if i in texts_of else "" for i in test_ids]
+    path, split_hash = path_of(folder), split["hash"]["test"]
+    with contextlib.suppress(NbannotError):
+        if path.exists() and read_json(path).get("test") in (None, split_hash):
+            return True
+    digests = [digest(texts_of[i]) if i in texts_of else "" for i in split["test_ids"]]
+    entry = {
+        "folder": str(folder),
+        "test": split_hash,
+        "created": split.get("created", ""),
+        "earlier": list(split.get("earlier") or ()),
+        "columns": list(columns),
+        "texts": digests,
+    }
     with contextlib.suppress(NbannotError):  # a home that takes no files: the split itself is not less locked
-        write_json(path, {"folder": str(folder), "columns": list(columns), "texts": digests})
+        write_json(path, entry)
     return path.exists()
 
 
 def entries(columns: Collection[str]) -> Iterator[Entry]:
-    """Yield the splits that are still there and hide labels of any of these columns, the oldest first."""
+    """Yield the splits that were entered and hide labels of any of these columns, the oldest first."""
     try:
         paths = sorted(_home().glob("*.json"), key=lambda path: (path.stat().st_mtime, path.name))
     except OSError:
@@ -86,7 +114,10 @@ def entries(columns: Collection[str]) -> Iterator[Entry]:
     for path in paths:
         try:
             stored: dict[str, Any] = read_json(path)
-            entry = Entry(Path(stored["folder"]), frozenset(stored["columns"]), tuple(stored["texts"]))
+            entry = Entry(
+                Path(stored["folder"]), frozenset(stored["columns"]), tuple(stored["texts"]),
+                stored.get("test") or "", stored.get("created") or "", tuple(stored.get("earlier") or ()),
+            )  # fmt: skip
         except (NbannotError, KeyError, TypeError):
             continue
         if entry.columns & set(columns):
@@ -103,6 +134,7 @@ def _home() -> Path:
     return data_folder() / "splits"
 
 
-def _path(folder: Path) -> Path:
+def path_of(folder: Path) -> Path:
+    """Return where the entry of a folder's split is."""
     name = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:16]
     return _home() / f"{name}.json"

@@ -22,7 +22,7 @@ from nbannot.study.human_labels import (
     refuse_outside,
     with_blanks_as_no,
 )
-from nbannot.study.locked import Lockable
+from nbannot.study.locked import ALIVE, Lockable
 from nbannot.study.notices import UNNAMED, id_faults, notices_of, unused_ids
 from nbannot.study.reading import as_text
 from nbannot.study.sampling import sampled
@@ -134,6 +134,7 @@ class Task(Lockable, Shown):
         if self.split_lock is None:
             self._find_lock(by_name=self.name != UNNAMED)
         self._seal()
+        ALIVE[id(self)] = self
         if self.outside_labels not in ("error", "not_coded"):
             raise TaskError(f"outside_labels must be 'error' or 'not_coded'. Got {self.outside_labels!r}.")
         self.read_labels()

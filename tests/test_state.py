@@ -342,11 +342,13 @@ def test_an_answer_that_did_not_fit_is_asked_again_when_the_server_changes(tmp_p
     go = lambda **more: nbannot.run(task, model="mock", output_root=str(tmp_path), **more)  # noqa: E731
     first = go()
     assert (first.status, first.coding.count()) == ("complete", {"ok": 3, "not_asked": 1})
+    assert first.unfitting == nbannot.load_run(first.folder, task=task).unfitting == 1
     calls = len(ledger_of(first.folder))
     assert go().coding.count() == {"ok": 3, "not_asked": 1}
     assert len(ledger_of(first.folder)) == calls, "the same server is not asked again"
     model.context = 8192
-    assert go().coding.count() == {"ok": 4}
+    done = go()
+    assert (done.coding.count(), done.unfitting) == ({"ok": 4}, 0)
 
 
 def test_leftovers_of_a_killed_start_are_swept_and_a_stranger_is_refused(tmp_path):
@@ -540,3 +542,16 @@ def test_a_folder_from_before_a_threshold_could_be_set_is_read_with_the_usual_on
     again = nbannot.load_run(run.folder)
     assert again.coding.answers == run.coding.answers
     assert {answer.value for answer in again.coding.answers["Policy Sentiment_Explicit evaluation"]} == {0, 1}
+
+
+def test_a_line_about_a_text_that_the_task_does_not_have_is_nobodys_answer(tmp_path):
+    settings = {"model": "mock", "fields": ["Direction"], "output_root": tmp_path}
+    run = nbannot.run("policy-sentiment", limit=3, **settings)
+    ledger = run.folder / folder.LEDGER
+    lines = ledger.read_text("utf-8").splitlines()
+    call = json.loads(next(line for line in lines if '"text_id"' in line))
+    for label in ("positive", "negative", "mixed"):  # one of them would be another label for any text
+        answers = [{**call["answers"][0], "value": label}]
+        stranger = json.dumps(call | {"text_id": "stranger", "answers": answers})
+        ledger.write_text("\n".join([*lines, stranger]) + "\n", "utf-8")
+        assert nbannot.load_run(run.folder).coding.answers == run.coding.answers

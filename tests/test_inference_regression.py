@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
@@ -197,3 +199,23 @@ def test_the_frame_for_other_programs(tmp_path):
     assert frame["coded"].sum() == 60
     assert set(frame["probability"]) == {0.2}
     assert {"party", "year", "human_no"} <= set(frame.columns)
+
+
+def test_an_option_of_several_is_an_outcome_like_a_label_of_its_own(tmp_path):
+    model, human, party, *_ = made()
+    plain = run_of(model, human, tmp_path / "one", OPTIONS, party=party)
+    sets = {"yes": ["yes", "no"], "no": ["no"]}
+    field = {"name": "Said", "type": "multiselect", "options": list(OPTIONS)}
+    cells = ["" if h == "" else json.dumps(sets[h]) for h in human]
+    frame = pl.DataFrame({"text": [f"text {i}" for i in range(len(model))], "S_Said": cells, "party": party})
+    several = made_run(
+        Task(frame, codebook_of(field)), {"Said": [sets[m] for m in model]}, tmp_path / "several"
+    )
+    expected = nba.regress("Kind == 'yes' ~ party", plain)
+    for name in ("Said: yes ~ party", "`S_Said: yes` ~ party"):
+        assert nba.regress(name, several).frame.equals(expected.frame)
+    assert "Said: yes" in str(nba.tipping_point("Said: yes ~ party", several))
+    with pytest.raises(ScoringError, match=r'an outcome is one of its options:\n  "Said: no ~ party"'):
+        nba.regress("Said ~ party", several)
+    with pytest.raises(ScoringError, match="cannot be explained by its own field"):
+        nba.regress("Said: yes ~ Said", several)

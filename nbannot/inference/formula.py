@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nbannot.errors import CodebookError, NbannotError, ScoringError, listed, nearest
+from nbannot.inference.gold import one_option
 from nbannot.measures.result import FloatArray
 from nbannot.study.codebook import Codebook
 from nbannot.study.field import Field
@@ -24,13 +25,17 @@ EXAMPLE = "\"Stance == 'pro' ~ party + year\""
 
 @dataclass(frozen=True)
 class Side:
-    """The outcome of a formula: a field (with the value it is compared with), or a column of the data."""
+    """The outcome of a formula: a field (with the value it is compared with), or a column of the data.
+
+    Of a multiselect the field is one option, which counts as 1 where it was chosen; `asked` is its name then.
+    """
 
     text: str
     field: Field | None
     column: str
     value: Any = None
     negated: bool = False
+    asked: str = ""
 
 
 def parsed(formula: str, task: Task) -> tuple[Side, str]:
@@ -46,16 +51,20 @@ def parsed(formula: str, task: Task) -> tuple[Side, str]:
     if match is None or left is None:
         raise ScoringError(f"a formula is an outcome, ~ and terms, e.g. {EXAMPLE}. Got {formula!r}.")
     name = (left["quoted"] or left["name"]).strip()
-    field = field_named(task.codebook, name)
+    option = one_option(task.codebook, name)
+    field = option or field_named(task.codebook, name)
     if field is None and name not in task.data.columns:
         known = [f.name for f in task.codebook] + list(task.data.columns)
         raise ScoringError(
             f"'{name}' is neither a field nor a column{nearest(name, known) or '.'}\n  There are: {listed(known, 12)}."
         )
+    if option is not None and left["value"] is None:
+        return Side(name, option, name, 1, asked=name), match["right"].strip()
     if field is not None and field.type == "multiselect":
+        whole = task.codebook[field.column]
         raise ScoringError(
-            f"'{name}' is a multiselect, which has several labels per text and is no outcome.\n"
-            "  Ask for the option in question as a checkbox of its own."
+            f"'{whole.name}' is a multiselect, which has several labels per text; an outcome is one of its options:\n"
+            f'  "{whole.name}: {whole.options[0]} ~ {match["right"].strip()}".'
         )
     value = None if left["value"] is None else _value(left["value"].strip(), field, name)
     if value is None and field is not None and field.type in ("dropdown", "textbox", "span"):

@@ -7,7 +7,7 @@ not shape the prompt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -69,7 +69,7 @@ def measured(
             else ""
         )
         raise ScoringError(f"sampled must be one of {', '.join(SAMPLED)}. Got {sampled!r}.{hint}")
-    f = _one_option(corpus, column) or corpus.coding.asked(column)
+    f = one_option(corpus.coding.fields, column) or corpus.coding.asked(column)
     notes: list[str] = []
     corpus = _joined(corpus, gold, f, notes)
     labels = _labels(f)
@@ -104,13 +104,13 @@ def measured(
     return replace(labels_measured, notes=tuple(notes))
 
 
-def _one_option(corpus: Run, column: str | None) -> Field | None:
+def one_option(fields: Iterable[Field], name: str | None) -> Field | None:
     """Return a multiselect as the question whether one of its options applies, where ``"Field: option"`` was named."""
-    for f in corpus.coding.fields if column else ():
+    for f in fields if name else ():
         if f.type == "multiselect":
-            for name in (f.name, f.column):
-                option = str(column).removeprefix(f"{name}: ")
-                if option != column and option in f.options:
+            for start in (f.name, f.column):
+                option = str(name).removeprefix(f"{start}: ")
+                if option != name and option in f.options:
                     return replace(f, name=f"{f.name}: {option}", options=(option,))
     return None
 

@@ -176,7 +176,8 @@ def regress(
     ----------
     formula
         ``"Stance == 'pro' ~ party + year"``: a field, or its comparison with one label, then terms as in R (formulaic).
-        A field among the terms is the model's label, corrected like the outcome.
+        A field among the terms is the model's label, corrected like the outcome. Of a multiselect the outcome is one
+        option, ``"Topics: war ~ party"``: 1 where it was chosen.
     corpus, gold, sampled, weights, probability, reason
         As in `prevalence`. People must have coded, on the sampled texts, every field that the formula names.
     family

@@ -85,7 +85,11 @@ def regression_data(formula: str, corpus: Run, *, cluster: str | None, **design:
         raise ScoringError(
             "the formula names no field of the codebook: there is no label of the model in it."
         )
-    labels = {f.column: measured(corpus, f.column, **design) for f in named}
+    if len({f.column for f in named}) < len(named):
+        raise ScoringError(f"'{side.text}' cannot be explained by its own field.")
+    labels = {
+        f.column: measured(corpus, (f is side.field and side.asked) or f.column, **design) for f in named
+    }
     first = labels[named[0].column]
     task = first.task
     gold = np.logical_and.reduce([m.human >= 0 for m in labels.values()])

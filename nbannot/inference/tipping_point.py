@@ -127,7 +127,7 @@ def tipping_point(
     by = by.strip("`")
     if side.field is None:
         raise ScoringError(f"'{side.column}' is no field: there is no label of the model in this finding.")
-    labels = measured(corpus, side.field.column, **design)
+    labels = measured(corpus, side.asked or side.field.column, **design)
     codes, names = group_codes(labels.column(by))
     if len(names) != 2:
         raise ScoringError(

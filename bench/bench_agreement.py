@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import nbannot as nba
-from nbannot.comparing.study_folder import CODERS
+from nbannot.study.study_folder import CODERS
 
 N_CODERS, N_TEXTS = 99, 7_322
 OPTIONS = ("pro", "anti", "neutral")

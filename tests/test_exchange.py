@@ -12,6 +12,7 @@ import nbannot as nba
 from nbannot.errors import RunError, TaskError
 from nbannot.exchange.formats import FORMATS
 from nbannot.exchange.writing_projects import _people
+from nbannot.study.study_folder import coder_files
 
 DATA = Path(__file__).parent / "data"
 CLOSED = {"options": ["yes", "no", "très bien"]}
@@ -21,6 +22,11 @@ ODD_TEXTS = {
     "c": "nobody looked",
     "d": "looked, nothing found",
 }
+
+
+def labels_of(task: nba.Task) -> dict:
+    """Return coder -> text id -> column -> value, as a project would be written with them; the gold under ""."""
+    return _people(task, coder_files(task))
 
 
 def odd_task(folder: Path) -> nba.Task:
@@ -86,7 +92,7 @@ def test_everything_that_is_written_comes_back(tool, tmp_path):
         nba.write_project(task, project, tool)
         back = nba.read_project(project, to=target)
         assert (back.ids, back.texts, back.codebook) == (task.ids, task.texts, task.codebook)
-        assert _people(back, None) == _people(task, None)
+        assert labels_of(back) == labels_of(task)
         for column in task.other_columns:
             assert list(back.data[column]) == list(task.data[column])
         assert sorted(p.name for p in (target / "coders").iterdir()) == sorted(
@@ -148,7 +154,7 @@ def test_label_studio_as_its_guide_has_it(tmp_path):
     assert task.ids == ["7"]
     assert list(task.data["page"]) == ["3"]
     assert not task.has_human_labels
-    people = _people(task, None)
+    people = labels_of(task)
     assert set(people) == {"ann@x.org", "annotator_9"}
     span = {"start": 10, "end": 15, "text": "faith", "label": "Noun"}
     ann = {"Labels_ner": [span], "Labels_tone": "Angry", "Labels_how": 2, "Labels_A": 0, "Labels_B": 1}
@@ -162,11 +168,11 @@ def test_doccano_as_its_documentation_has_it(tmp_path):
     other = {"id": 1, "text": "EU rejects German call", "label": []}
     written(tmp_path / "p", **{"ann.jsonl": lines(one), "bob.jsonl": lines(other)})
     task = nba.read_project(tmp_path / "p", to=tmp_path / "t")
-    quotes = [(s["text"], s["label"]) for s in _people(task, None)["ann"]["1"]["Labels_Passages"]]
+    quotes = [(s["text"], s["label"]) for s in labels_of(task)["ann"]["1"]["Labels_Passages"]]
     assert quotes == [("EU", "ORG"), ("German", "MISC")]
-    assert "bob" not in _people(task, None)  # an empty list may as well not have been looked at
+    assert "bob" not in labels_of(task)  # an empty list may as well not have been looked at
     task = nba.read_project(tmp_path / "p", to=tmp_path / "t2", blank_means_no=True)
-    assert _people(task, None)["bob"] == {"1": {"Labels_Passages": []}}
+    assert labels_of(task)["bob"] == {"1": {"Labels_Passages": []}}
     file = written(tmp_path, **{"all.jsonl": lines({"id": 4, "text": "x", "label": ["a", "b"]},
                                                    {"id": 5, "text": "y", "label": ["a"]})}) / "all.jsonl"  # fmt: skip
     task = nba.read_project(file, to=tmp_path / "t3")
@@ -190,7 +196,7 @@ def test_prodigy_as_its_documentation_has_it(tmp_path):
         {**base, "spans": [], "answer": "ignore", "_session_id": "d-eve"},
     ]
     file = written(tmp_path, **{"ner.jsonl": lines(*rows)}) / "ner.jsonl"
-    people = _people(nba.read_project(file, to=tmp_path / "t"), None)
+    people = labels_of(nba.read_project(file, to=tmp_path / "t"))
     assert {c: len(v["1"]["Labels_Passages"]) for c, v in people.items()} == {"d-ann": 1, "d-bob": 0}
     rows = [
         {"text": t, "label": "ANGRY", "answer": a}
@@ -235,7 +241,7 @@ def test_refi_qda_as_the_standard_has_it(tmp_path):
     written(tmp_path, **{"p.qdpx": out.getvalue()})
     task = nba.read_project(tmp_path / "p.qdpx", to=tmp_path / "t")
     assert task.human("Passages") == [[{"start": 2, "end": 8, "text": "afraid", "label": "Fear"}]]
-    assert set(_people(task, None)) == {"", "Ann"}
+    assert set(labels_of(task)) == {"", "Ann"}
     assert task.ids == ["Talk"]
 
 
@@ -249,7 +255,7 @@ def test_inception_as_cassis_has_it(tmp_path):
     files = {"annotation/d.txt/ann.json": cas.to_json(), "annotation/d.txt/bob.xmi": cas.to_xmi()}
     types.to_xml(tmp_path / "TypeSystem.xml")
     files["annotation/d.txt/TypeSystem.xml"] = (tmp_path / "TypeSystem.xml").read_bytes()
-    people = _people(nba.read_project(written(tmp_path / "p", **files), to=tmp_path / "t"), None)
+    people = labels_of(nba.read_project(written(tmp_path / "p", **files), to=tmp_path / "t"))
     assert set(people) == {"ann", "bob"}
     span = {"start": 2, "end": 6, "text": "Sony", "label": "ORG"}
     assert people["ann"] == people["bob"] == {"d.txt": {"Labels_Passages": [span]}}
@@ -312,3 +318,51 @@ def test_what_cannot_be_read_is_said_in_words(tmp_path):
         nba.read_project(tmp_path / "absent")
     with pytest.raises(TaskError, match="did you mean 'doccano'"):
         nba.read_project(tmp_path / "x.txt", "docano")
+
+
+@pytest.mark.parametrize("tool", FORMATS)
+def test_a_frame_goes_out_with_everybody_who_coded_it_in_the_notebook(tool, tmp_path, monkeypatch):
+    if tool == "inception":
+        pytest.importorskip("cassis")
+    monkeypatch.chdir(tmp_path)
+    codebook = nba.Codebook.build(
+        text_column="text",
+        sections={
+            "S": [nba.dropdown("Tone", options=["pro", "anti"]), nba.textbox("Why"), nba.textbox("Else")]
+        },
+    )
+    texts = pl.DataFrame({"id": ["a", "b"], "text": ["One text.", "Another."]})
+    task = nba.Task(texts, codebook, name="talks")
+    for coder, tone in (("ann", "pro"), ("bob", "anti")):
+        desk = nba.code(task, coder=coder)
+        desk.answer("a", "Tone", tone)
+        desk.answer("a", "Why", f"{coder}: two\nlines")
+        desk.answer("a", "Else", "more")
+        desk.close()
+    project = nba.write_project(task, tmp_path / "out", format=tool)
+    want = {c: {"a": {"S_Tone": t, "S_Why": f"{c}: two\nlines", "S_Else": "more"}}
+            for c, t in (("ann", "pro"), ("bob", "anti"))}  # fmt: skip
+    assert labels_of(nba.read_project(project, to=tmp_path / "back")) == want
+    if tool in (
+        "doccano",
+        "prodigy",
+        "refi_qda",
+    ):  # without nbannot's own file the codebook tells what is free words
+        (project / "nbannot.json").unlink()
+        back = nba.read_project(project, to=tmp_path / "bare", codebook=codebook)
+        found = sorted(labels_of(back).values(), key=str)
+        assert [list(rows.values()) for rows in found] == sorted(
+            [list(r.values()) for r in want.values()], key=str
+        )
+
+
+def test_a_comment_that_names_no_textbox_is_told(tmp_path):
+    two = nba.Codebook.build(text_column="text", sections={"S": [nba.textbox("Why"), nba.textbox("Else")]})
+    one = nba.Codebook.build(text_column="text", sections={"S": [nba.textbox("Why")]})
+    line = {"id": 1, "text": "x", "label": [], "Comments": ["S_Why: because", "look again"]}
+    file = written(tmp_path / "p", **{"all.jsonl": lines(line)}) / "all.jsonl"
+    task = nba.read_project(file, to=tmp_path / "t", codebook=two)
+    assert (task.human("Why"), task.human("Else")) == (["because"], [None])
+    assert "'look again' names no textbox" in (tmp_path / "t" / "notes.txt").read_text(encoding="utf-8")
+    file = written(tmp_path / "q", **{"all.jsonl": lines({**line, "Comments": ["one", "two"]})}) / "all.jsonl"
+    assert nba.read_project(file, to=tmp_path / "u", codebook=one).human("Why") == ["one\ntwo"]

@@ -8,12 +8,12 @@ from itertools import combinations
 from typing import Any
 
 from nbannot.comparing.people import people_of
-from nbannot.comparing.study_folder import coder_files
 from nbannot.errors import NbannotError
 from nbannot.record.run import Run
 from nbannot.report.headline import Band
 from nbannot.report.words import HEADLINES
 from nbannot.study.field import Field
+from nbannot.study.study_folder import coder_files
 
 MOST_PAIRS, MOST_TEXTS, FEWEST = 10, 5_000, 20
 """A card is shown at once: of more pairs the first ones are taken, of more texts none; below so few texts there is no

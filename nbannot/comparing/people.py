@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from nbannot.comparing.joining import joined_ids, refuse_other_texts, refuse_repeated
-from nbannot.comparing.study_folder import OUTPUT_ROOT, coder_files, no_coders
 from nbannot.errors import ScoringError, TaskError, listed, nearest, problems
 from nbannot.study.codebook import Codebook
 from nbannot.study.field import Field
 from nbannot.study.reading import read_csv
 from nbannot.study.spans import read_spans
+from nbannot.study.study_folder import OUTPUT_ROOT, coder_files, no_coders
 from nbannot.study.task import ID_COLUMNS, Task
 from nbannot.tools.memory import no_search_for_cycles
 

@@ -16,7 +16,6 @@ from nbannot.comparing.coder_tables import as_values, fields_of, labels_in_table
 from nbannot.comparing.field_agreement import COLUMNS, LOW_ALPHA, Agreement, field_agreement
 from nbannot.comparing.joining import plain
 from nbannot.comparing.people import Labels, read_people
-from nbannot.comparing.study_folder import LOG, OUTPUT_ROOT, coder_files
 from nbannot.errors import ScoringError, listed
 from nbannot.measures.intervals import Settings
 from nbannot.measures.resample import wilson
@@ -32,6 +31,7 @@ from nbannot.study.config import RunConfig
 from nbannot.study.field import Field
 from nbannot.study.sampling_weights import Weighting
 from nbannot.study.spreadsheets import TABLES, read_table
+from nbannot.study.study_folder import LOG, OUTPUT_ROOT, coder_files
 from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
 from nbannot.tools.memory import no_search_for_cycles

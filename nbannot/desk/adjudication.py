@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from nbannot.comparing.people import Labels, people_of
-from nbannot.comparing.study_folder import ADJUDICATION, OUTPUT_ROOT, study_folder
 from nbannot.desk.decisions import REASONS, Decision, decisions_in, proposals
 from nbannot.desk.desk import Desk
 from nbannot.desk.given import coder_name, context_columns, drawn
@@ -20,6 +19,7 @@ from nbannot.desk.labels import Key, row_of, said
 from nbannot.errors import DeskError, listed
 from nbannot.running.design import as_task
 from nbannot.study.config import RunConfig
+from nbannot.study.study_folder import ADJUDICATION, OUTPUT_ROOT, study_folder
 from nbannot.study.task import Task
 from nbannot.tools.files import seen_from_here
 from nbannot.tools.frames import make_frame

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nbannot.comparing.study_folder import ASSIGNMENT, CODERS, OUTPUT_ROOT, study_folder
 from nbannot.desk.given import coder_name, drawn, ids_of
 from nbannot.desk.labels import Key
 from nbannot.errors import DeskError, RunError, TaskError, listed
 from nbannot.running.design import as_task
 from nbannot.study.config import RunConfig
 from nbannot.study.reading import read_csv
+from nbannot.study.study_folder import ASSIGNMENT, CODERS, OUTPUT_ROOT, study_folder
 from nbannot.study.task import Task
 from nbannot.tools.files import csv_text, write_atomic
 from nbannot.tools.frames import make_frame

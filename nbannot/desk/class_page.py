@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from nbannot.comparing.people import Labels, people_of
 from nbannot.comparing.reliability import Agreements, agreement
-from nbannot.comparing.study_folder import OUTPUT_ROOT
 from nbannot.desk.labels import said
 from nbannot.page.shown import Shown
 from nbannot.record import export
 from nbannot.record.scoring import same_value
 from nbannot.running.design import as_task
 from nbannot.study.config import RunConfig
+from nbannot.study.study_folder import OUTPUT_ROOT
 from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from nbannot.comparing.people import Row, people_of
-from nbannot.comparing.study_folder import ADJUDICATION, CONSENSUS, OUTPUT_ROOT, study_folder, study_folders
 from nbannot.desk.decisions import Decision, decisions_in
 from nbannot.desk.kept_csv import cells_of, csv_line, id_column_of
 from nbannot.desk.log import now
@@ -29,6 +28,7 @@ from nbannot.report.words import plural
 from nbannot.running.design import as_task
 from nbannot.study.config import RunConfig
 from nbannot.study.field import Field
+from nbannot.study.study_folder import ADJUDICATION, CONSENSUS, OUTPUT_ROOT, study_folder, study_folders
 from nbannot.study.task import Task
 from nbannot.tools.files import write_atomic
 from nbannot.tools.frames import make_frame

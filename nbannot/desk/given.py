@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nbannot.comparing.study_folder import ASSIGNMENT, LOG
 from nbannot.errors import DeskError, listed, nearest
+from nbannot.study.study_folder import ASSIGNMENT, LOG
 from nbannot.study.task import Task
 
 

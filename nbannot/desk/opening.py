@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from nbannot.comparing.study_folder import ASSIGNMENT, CODERS, LOG, OUTPUT_ROOT, study_folder
 from nbannot.desk.assignment import assigned
 from nbannot.desk.classroom import ClassDesk
 from nbannot.desk.desk import Desk
@@ -16,6 +15,7 @@ from nbannot.errors import DeskError
 from nbannot.running.design import as_task
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
+from nbannot.study.study_folder import ASSIGNMENT, CODERS, LOG, OUTPUT_ROOT, study_folder
 from nbannot.study.task import Task
 
 Order = Literal["random", "file"]

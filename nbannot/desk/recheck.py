@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbannot.comparing.coder_log import read_log
-from nbannot.comparing.study_folder import ADJUDICATION, LOG, OUTPUT_ROOT, SAMPLE, study_folder
 from nbannot.desk.decisions import decisions_in
 from nbannot.desk.desk import Desk
 from nbannot.desk.given import coder_name, drawn, refuse_like
@@ -28,6 +27,7 @@ from nbannot.running.design import as_task
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
 from nbannot.study.reading import read_csv
+from nbannot.study.study_folder import ADJUDICATION, LOG, OUTPUT_ROOT, SAMPLE, study_folder
 from nbannot.study.task import Task
 from nbannot.tools.files import csv_text, write_atomic
 

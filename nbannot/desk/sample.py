@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nbannot.comparing.align import column_of
-from nbannot.comparing.study_folder import OUTPUT_ROOT, SAMPLE, study_folder
 from nbannot.errors import DeskError, RunError, listed
 from nbannot.report.words import plural
 from nbannot.running.design import as_task
 from nbannot.study.config import RunConfig
+from nbannot.study.study_folder import OUTPUT_ROOT, SAMPLE, study_folder
 from nbannot.study.task import Task
 from nbannot.tools.files import csv_text, write_atomic
 from nbannot.tools.frames import make_frame

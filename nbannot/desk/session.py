@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nbannot.comparing.study_folder import ASSIGNMENT
 from nbannot.desk import changes
 from nbannot.desk.kept_csv import KeptCsv, import_csv
 from nbannot.desk.labels import (
@@ -29,6 +28,7 @@ from nbannot.desk.labels import (
 from nbannot.desk.log import Log, who_opens
 from nbannot.errors import DeskError, RunError, listed, nearest
 from nbannot.report.words import plural
+from nbannot.study.study_folder import ASSIGNMENT
 from nbannot.study.task import Task
 from nbannot.tools.files import seen_from_here
 from nbannot.tools.frames import make_frame

@@ -39,14 +39,14 @@ def read(folder: Folder) -> Project:
             text_id = str(item.get("nbannot_id") or item.get("id") or number + 1)
             kept = {k: one_line(v) for k, v in item.items() if k not in OWN}
             given = by_id.setdefault(text_id, GivenText(text_id, text, kept))
-            given.people[coder] = _said(item, folder)
+            given.people[coder] = _said(item, folder, project)
             if item.get("relations"):
                 project.notices.append(f"relations of text {text_id} have no place in a codebook: left out.")
     project.texts = list(by_id.values())
     return project
 
 
-def _said(item: Mapping[str, Any], folder: Folder) -> list[Said]:
+def _said(item: Mapping[str, Any], folder: Folder, project: Project) -> list[Said]:
     statements: list[Said] = []
     for key in LABELS:
         for one in item.get(key) or []:
@@ -60,15 +60,24 @@ def _said(item: Mapping[str, Any], folder: Folder) -> list[Said]:
                 statements.append(Said("mark", "", mark))
             else:
                 statements.append(Said("choice", "", str(one)))
+    statements += _words(item, folder, project)
+    return statements
+
+
+def _words(item: Mapping[str, Any], folder: Folder, project: Project) -> list[Said]:
+    """Return the comments on a text: of the textbox they name, else of the only one there is."""
     comments = [str(c) for c in item.get("Comments") or []]
-    for column in folder.word_columns:
-        statements += [
-            Said("words", column, c.removeprefix(f"{column}: "))
-            for c in comments
-            if c.startswith(f"{column}: ")
-        ]
-    if comments and not folder.word_columns:
-        statements.append(Said("words", "", "\n".join(comments)))
+    if not folder.word_columns:
+        return [Said("words", "", "\n".join(comments))] if comments else []
+    named = [(c, column) for c in comments for column in folder.word_columns if c.startswith(f"{column}: ")]
+    statements = [Said("words", column, c.removeprefix(f"{column}: ")) for c, column in named]
+    rest = [c for c in comments if c not in dict(named)]
+    if rest and not statements and len(folder.word_columns) == 1:
+        return [Said("words", folder.word_columns[0], "\n".join(rest))]
+    project.notices += [
+        f"text {item.get('nbannot_id') or item.get('id')}: the comment {c[:60]!r} names no textbox: left out."
+        for c in rest
+    ]
     return statements
 
 

@@ -30,7 +30,7 @@ class Folder:
     ids
         Name of a file as nbannot wrote it -> id of its text.
     word_columns
-        The columns of the textboxes, where nbannot wrote the project.
+        The columns of the textboxes, where the codebook is known.
     """
 
     place: Path

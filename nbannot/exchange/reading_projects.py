@@ -69,7 +69,7 @@ def read_project(
     known: Codebook | None = _given(codebook, ours)
     folder.annotators = ours.get("annotators", {})
     folder.ids = ours.get("ids", {})
-    if known is not None and ours:
+    if known is not None:
         folder.word_columns = tuple(f.column for f in known if f.type == "textbox")
     try:
         project: Project = module.read(folder)

@@ -11,6 +11,7 @@ from nbannot.errors import RunError, TaskError, listed
 from nbannot.exchange.files import SIDECAR, Written, WrittenText
 from nbannot.exchange.formats import FORMATS, module_of
 from nbannot.study.reading import read_csv
+from nbannot.study.study_folder import OUTPUT_ROOT, coder_files
 from nbannot.study.task import ID_COLUMNS, Task
 from nbannot.tools.given import path_or
 
@@ -33,6 +34,7 @@ def write_project(
     *,
     people: bool | None = None,
     coders: Mapping[str, Any] | None = None,
+    output_root: str | Path = OUTPUT_ROOT,
 ) -> Path:
     """Write texts and labels as a project that another coding tool imports, and return its folder.
 
@@ -50,12 +52,15 @@ def write_project(
     people
         Whether people's labels are written too: by default of a task, and not of a run, whose second look is blind.
     coders
-        Name -> CSV file or frame of a coder, beside the gold; by default those in the task's folder ``coders/``.
+        Name -> CSV file or frame of a coder, beside the gold; by default everybody who coded the task, found as by
+        `nbannot.agreement`: in its own folder and in ``<output_root>/<task>/``.
 
     Raises
     ------
     TaskError
         If there is no such format, or the runs are of different texts.
+    ScoringError
+        If one coder has a file in two places.
     RunError
         If the folder holds files or cannot be written.
     """
@@ -78,7 +83,9 @@ def write_project(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise RunError(f"{target} is there already.\n  Nothing was written: choose a new folder.")
     with_people = not runs if people is None else people
-    labels = _people(task, coders) if with_people else {}
+    labels = (
+        _people(task, coder_files(task, output_root) if coders is None else coders) if with_people else {}
+    )
     written = _written(task, labels, runs)
     files: dict[str, str | bytes] = module.write(written)
     files[SIDECAR] = json.dumps(_sidecar(task, written), ensure_ascii=False, indent=1) + "\n"
@@ -94,15 +101,11 @@ def write_project(
     return target
 
 
-def _people(task: Task, coders: Mapping[str, Any] | None) -> dict[str, dict[str, dict[str, Any]]]:
+def _people(task: Task, coders: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
     """Return coder -> text id -> column -> value; the gold under ""."""
     people = {}
     if task.has_human_labels:
         people[""] = _values(task)
-    if coders is None:
-        folder = task.path / "coders" if task.path is not None else None
-        paths = sorted(folder.glob("*.csv")) if folder is not None and folder.is_dir() else []
-        coders = {p.stem: p for p in paths if p.name != "assignment.csv" and not p.name.startswith(".")}
     for name, labels in coders.items():
         people[name] = _values(_coder_task(task, name, labels))
     return people

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nbannot.comparing.align import column_of
-from nbannot.comparing.study_folder import study_folders
 from nbannot.errors import ScoringError, listed
 from nbannot.measures.result import FloatArray, IntArray
 from nbannot.report.words import plural
 from nbannot.study.field import Field
 from nbannot.study.sampling_weights import SAMPLE as SAMPLE_FILE
 from nbannot.study.sampling_weights import Weighting, number_of, sample_file, weighting_of
+from nbannot.study.study_folder import study_folders
 from nbannot.study.task import Task
 
 NOT_APPLICABLE = "not applicable"

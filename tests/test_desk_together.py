@@ -117,6 +117,8 @@ def test_a_sample_knows_its_probabilities_and_does_not_depend_on_the_order_of_th
     assert read_csv("outputs/study/sample.csv").height == 20
     with pytest.raises(DeskError, match="another sample"):
         nba.sample(task, 21, seed=5)
+    with pytest.raises(DeskError, match="'party' has 3 strata"):  # one of them could never be drawn
+        nba.sample(task, 2, by="party", replace=True)
     equal = nba.sample(task, 24, by="party", allocation="equal", replace=True)
     assert equal.groupby("stratum").size().to_dict() == {"x": 8, "y": 8, "z": 8}
     assert set(zip(equal.stratum, equal.probability, strict=True)) == {
@@ -285,7 +287,9 @@ def test_an_adjudicator_answers_blind_then_hears_then_decides() -> None:
     desk.answer("t2", "Side", "mixed")
     with pytest.raises(DeskError, match="reason must be one of"):
         desk.decide("t2")
-    desk.decide("t2", "the codebook", "is a question a judgement?")
+    with pytest.raises(DeskError, match="could be 'slip of a coder' or 'slip of the model'"):
+        desk.decide("t2", "slip")
+    desk.decide("t2", "codebook", "is a question a judgement?")
     assert desk.done == 1
     rows = {r.column: (r.first, r.decision, r.moved, r.reason, r.by) for r in desk.frame.itertuples()}
     why = "the codebook is unclear"
@@ -316,7 +320,35 @@ def test_gold_that_changed_after_a_run_says_so() -> None:
     nba.run(task, model="mock")
     coded(task, "cy", "Judges", {"t2": 1})
     for _ in range(2):  # for ever
-        assert any("Reference revised after model output" in note for note in nba.consensus(task).notes)
+        gold = nba.consensus(task)
+        assert any("Reference revised after model output" in note for note in gold.notes)
+    run = nba.run(gold.task, model="mock")
+    for seen in (run, run.report("Judges")):
+        assert "Reference revised after model output" in " ".join(str(seen).split())
+
+
+def test_gold_that_came_with_the_task_is_revised_by_other_labels_of_coders() -> None:
+    task = made(2, {"S": [nba.checkbox("Judges")]}, S_Judges=["1", "0"])
+    nba.run(task, model="mock")
+    coded(task, "ann", "Judges", {"t0": 1, "t1": 0})
+    assert not any("Reference revised" in note for note in nba.consensus(task).notes)
+    coded(task, "ann", "Judges", {"t1": 1})
+    Path("outputs/study/consensus.csv").unlink()
+    Path("outputs/study/consensus.log.jsonl").unlink()
+    assert any("Reference revised" in note for note in nba.consensus(task).notes)
+
+
+def test_labels_that_the_desk_never_kept_are_told() -> None:
+    task = made(3, {"S": [nba.multiselect("Topics", options=["a", "b"]), nba.span("Who")]})
+    for name in ("ann", "ben"):
+        coded(task, name, "Topics", {"t0": ["b", "a"], "t1": []})
+        start = task.texts[0][:1]
+        coded(task, name, "Who", {"t0": [{"start": 0, "end": len(start)}]})
+    assert nba.agreement(task).notes == ()
+    file = Path("outputs/study/coders/ann.csv")
+    file.write_text(file.read_text(encoding="utf-8").replace("t1,[]", 't1,"[""a""]"'), encoding="utf-8")
+    (note,) = nba.agreement(task).notes
+    assert note.startswith("ann.csv has labels that the desk never kept (1 text: t1)")
 
 
 def test_a_class_learns_after_each_text_and_its_first_answers_stay() -> None:

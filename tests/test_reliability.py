@@ -250,3 +250,30 @@ def test_that_coders_found_something_is_not_told_as_agreement_on_what(tmp_path):
     assert found.summary["of"].tolist() == ["any passage"]
     overall = found.frame[found.frame["coder_a"] == "all"]
     assert all(name.startswith("presence_") for name in overall["measure"])
+
+
+def test_columns_of_a_wide_table_that_are_no_coders_are_asked_about():
+    wide = pd.DataFrame(
+        {"id": range(6), "text": list("abcdef"), "ann": ["pro", "anti"] * 3, "bob": ["pro"] * 6}
+    )
+    with pytest.raises(ScoringError, match=r"'text' stands in no other column.*\n.*coders=\['ann', 'bob'\]"):
+        agreement(wide)
+    assert agreement(wide.drop(columns="text")).coders == ("ann", "bob")
+    slip = wide.drop(columns="text").replace({"bob": {"pro": "Pro "}})
+    (note,) = agreement(slip, coders=["ann", "bob"]).notes
+    assert note.startswith("label: 'Pro', 'pro' count as different labels")
+
+
+def test_tables_without_a_field_of_the_codebook_are_refused():
+    wide = pd.DataFrame({"id": range(4), "ann": [1, 2, 3, 3], "bob": [1, 2, 2, 3]})
+    scale = nbannot.likert("Force", min_value=1, max_value=3)
+    one = nbannot.Codebook.build(text_column="text", sections={"S": [scale]})
+    two = nbannot.Codebook.build(text_column="text", sections={"S": [scale, nbannot.checkbox("Judges")]})
+    assert agreement(wide, coders=["ann", "bob"], codebook=one)["Force"].coders == ("ann", "bob")
+    with pytest.raises(ScoringError, match="one of Force, Judges"):
+        agreement(wide, coders=["ann", "bob"], codebook=two)
+    long = wide.melt("id", var_name="coder", value_name="Farce")
+    with pytest.raises(ScoringError, match="Their columns: Farce; its fields: Force, Judges"):
+        agreement(long, coder="coder", codebook=two)
+    with pytest.raises(ScoringError, match="'x' of coder 'ann', text 0"):
+        agreement(wide.astype(object).replace({"ann": {1: "x"}}), coders=["ann", "bob"], level="ordinal")

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbannot.errors import DeskError
+from nbannot.errors import DeskError, listed
+from nbannot.report.words import plural
 
 Line = dict[str, Any]
 
@@ -49,6 +51,14 @@ def read_log(path: Path) -> tuple[list[Line], list[int]]:
     return lines, unread
 
 
+def changed_outside(name: str, texts: Sequence[str]) -> str:
+    """Return in words that a coder's file and log do not agree."""
+    return (
+        f"{name}.csv has labels that the desk never kept ({plural(len(texts), 'text')}: {listed(texts, 3)}): it was "
+        "changed outside, and counts here as it stands. The desk goes by the log and puts such a file aside."
+    )
+
+
 @dataclass(frozen=True)
 class Told:
     """What a coder's log tells.
@@ -59,16 +69,37 @@ class Told:
         column -> text id -> the values of the first and of the second coding.
     seconds
         Median time on a text; ``None`` where it was not measured.
+    given
+        Every value that a text had in a column at any time, as `_plain` writes it: text id, column -> values.
     """
 
     twice: dict[str, dict[str, tuple[Any, Any]]]
     seconds: float | None
+    given: dict[tuple[str, str], set[str]]
+
+    def never_said(self, labels: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Return the texts with a label in a coder's file that the log beside it never had; none without a log."""
+        if not self.given:
+            return []
+        return [
+            i
+            for i, row in labels.items()
+            if any(_plain(value) not in self.given.get((i, column), ()) for column, value in row.items())
+        ]
+
+
+def _plain(value: Any) -> str:
+    """Return a value of a log or of a file in one way of writing: marks by their places, numbers and words alike."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return str(sorted(str((m.get("start"), m.get("end"), m.get("label"))) for m in value))
+    return str(sorted(map(str, value)) if isinstance(value, list) else value)
 
 
 def told_by_log(path: Path) -> Told:
     """Return what a coder's log tells; nothing where there is none."""
     values: dict[tuple[str, str, int], Any] = {}
     times: dict[str, float] = {}
+    given: dict[tuple[str, str], set[str]] = {}
     for line in read_log(path)[0]:
         if "text_id" not in line:
             continue
@@ -76,10 +107,11 @@ def told_by_log(path: Path) -> Told:
         times[text_id] = times.get(text_id, 0.0) + float(line.get("seconds") or 0.0)
         if line.get("action") in ("answer", "import", "undo"):
             values[text_id, str(line["column"]), repeat] = line.get("value")
+            given.setdefault((text_id, str(line["column"])), set()).add(_plain(line.get("value")))
     twice: dict[str, dict[str, tuple[Any, Any]]] = {}
     for (text_id, column, repeat), second in values.items():
         first = values.get((text_id, column, 1))
         if repeat == 2 and first is not None and second is not None:
             twice.setdefault(column, {})[text_id] = (first, second)
     measured = [seconds for seconds in times.values() if seconds]
-    return Told(twice, statistics.median(measured) if measured else None)
+    return Told(twice, statistics.median(measured) if measured else None, given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -68,7 +69,47 @@ def _labels(
             f"a table with a column per coder needs two of them. Got {listed(columns) or 'none'}.\n"
             "  If one column names the coder, say which: coder='...'."
         )
-    return {name: _rows(table, ids, {column or LABEL: name}, name) for name in columns}
+    people = {name: _rows(table, ids, {column or LABEL: name}, name) for name in columns}
+    if coders is None:
+        _refuse_other_columns(people)
+    return people
+
+
+def _refuse_other_columns(people: Mapping[str, Labels]) -> None:
+    """Raise where a column that nobody named as a coder's hardly has a value in common with the others."""
+    own = {
+        name: {re.sub(r"^(-?\d+)\.0+$", r"\1", cell) for row in labels.values() for cell in row.values()}
+        for name, labels in people.items()
+    }
+    common = Counter(cell for cells in own.values() for cell in cells)
+    odd = [name for name, cells in own.items() if 2 * sum(common[c] > 1 for c in cells) < len(cells)]
+    others = [name for name in own if name not in odd]
+    if odd and len(others) > 1:
+        raise ScoringError(
+            f"most of what stands in {listed(map(repr, odd), 4)} stands in no other column: are these labels of a "
+            f"coder?\n  Say which columns are: coders={others!r}."
+        )
+
+
+def nearly_the_same(people: Mapping[str, Labels]) -> tuple[str, ...]:
+    """Return a sentence per column of which some labels differ in capital letters or blanks alone."""
+    seen: dict[str, set[str]] = {}
+    for labels in people.values():
+        for row in labels.values():
+            for column, cell in row.items():
+                seen.setdefault(column, set()).add(cell)
+    twins: dict[str, list[str]] = {}
+    for column, cells in seen.items():
+        forms: dict[str, list[str]] = {}
+        for cell in sorted(cells):
+            forms.setdefault(" ".join(cell.casefold().split()), []).append(cell)
+        twins[column] = next((form for form in forms.values() if len(form) > 1), [])
+    return tuple(
+        f"{column}: {listed(map(repr, form), 4)} count as different labels, as there is no codebook to say "
+        "that they are one."
+        for column, form in twins.items()
+        if form
+    )
 
 
 def _whole_numbers(people: Mapping[str, Labels]) -> dict[str, Labels]:
@@ -123,6 +164,21 @@ def read_by_codebook(people: Mapping[str, Labels], codebook: Codebook) -> dict[s
     ScoringError
         If a cell is outside the codebook: with coder and text.
     """
+    columns = {column for labels in people.values() for row in labels.values() for column in row}
+    if columns == {LABEL} and len(codebook) == 1:
+        people = {c: {i: {codebook.fields[0].column: row[LABEL]} for i, row in labels.items() if row}
+                  for c, labels in people.items()}  # fmt: skip
+    elif not columns & {name for f in codebook for name in (f.column, f.name)}:
+        names = listed((f.name for f in codebook), 12)
+        if columns <= {LABEL}:
+            raise ScoringError(
+                f"say which question the coders answered, one of {names}:\n"
+                f"  nba.agreement(table, '{codebook.fields[0].name}', ...)."
+            )
+        raise ScoringError(
+            f"no column of the tables is a field of the codebook.\n  Their columns: {listed(sorted(columns), 12)}; "
+            f"its fields: {names}."
+        )
     wrong: list[str] = []
     coders: dict[str, Labels] = {}
     for name, labels in people.items():
@@ -149,10 +205,13 @@ def _field(column: str, people: Mapping[str, Labels], level: str) -> Field:
     cells = {row[column] for labels in people.values() for row in labels.values() if column in row}
     numbers = _numbers(cells)
     if numbers is None and level != "nominal":
-        odd = sorted(cell for cell in cells if _numbers({cell}) is None)
-        raise ScoringError(
-            f"level '{level}' needs numbers. Column '{column}' has {listed(map(repr, odd), 3)}."
-        )
+        odd = [
+            f"{row[column]!r} of coder '{name}', text {text_id}"
+            for name, labels in people.items()
+            for text_id, row in labels.items()
+            if column in row and _numbers({row[column]}) is None
+        ]
+        raise ScoringError(f"level '{level}' needs numbers. Column '{column}' has {listed(odd, 3)}.")
     whole = numbers is not None and all(number.is_integer() for number in numbers)
     if level != "nominal" and whole and numbers and max(numbers) - min(numbers) < 1_000:
         low, high = int(min(numbers)), int(max(numbers))

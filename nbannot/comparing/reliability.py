@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from nbannot.comparing.align import Compared, column_of, given_items, refuse_other_fields, shared_field
 from nbannot.comparing.coder import Coder
-from nbannot.comparing.coder_log import Told, told_by_log
-from nbannot.comparing.coder_tables import as_values, fields_of, labels_in_tables, read_by_codebook
+from nbannot.comparing.coder_log import Told, changed_outside, told_by_log
+from nbannot.comparing.coder_tables import (
+    as_values,
+    fields_of,
+    labels_in_tables,
+    nearly_the_same,
+    read_by_codebook,
+)
 from nbannot.comparing.field_agreement import COLUMNS, LOW_ALPHA, Agreement, field_agreement
 from nbannot.comparing.joining import plain
 from nbannot.comparing.people import Labels, read_people
@@ -236,6 +242,7 @@ def agreement(
         )
     people = labels_in_tables(source, coder=coder, coders=coders, id_column=id_column, column=column)
     _refuse_few(people)
+    notes = () if codebook is not None else nearly_the_same(people)
     if codebook is not None:
         people = read_by_codebook(people, codebook)
         fields = [
@@ -248,7 +255,7 @@ def agreement(
         people = as_values(people, fields)
     ids = dict.fromkeys(text_id for labels in people.values() for text_id in labels)
     agreed = _agreed(fields, people, dict.fromkeys(ids, ""), None, settings, None if codebook else level)
-    return Agreements("tables", tuple(people), agreed, {}, {}, {})
+    return Agreements("tables", tuple(people), agreed, {}, {}, {}, notes)
 
 
 def _are_compared(source: Any) -> bool:
@@ -313,6 +320,8 @@ def _of_task(
     seconds = {name: told[name].seconds for name in people if told[name].seconds is not None}
     among = {(run.run_id, f.column): among_people(run, f, people, settings) for run in runs for f in used
              if f.type in ("checkbox", "dropdown", "likert") and f.column in run.coding.answers}  # fmt: skip
+    odd = {name: texts for name in people if (texts := told[name].never_said(people[name]))}
+    notes += tuple(changed_outside(name, texts) for name, texts in odd.items())
     return Agreements(task.name, tuple(people), agreed, among, alone, seconds, notes)  # type: ignore[arg-type]
 
 

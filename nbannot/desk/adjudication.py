@@ -66,17 +66,19 @@ class Adjudication(Desk):
         Parameters
         ----------
         reason
-            Why people differed: one of the reasons in `nbannot.desk.decisions.REASONS`, or the beginning of one. May be
-            left out where nobody differed.
+            Why people differed: one of the reasons in `nbannot.desk.decisions.REASONS`, or a part that only one of
+            them has. May be left out where nobody differed.
         words
             More on it, for the codebook.
         """
         key = self._key(text_id, 1)
         heard = self.voices(text_id)
         values = row_of(self.task.codebook, self.coded(key).values)
-        whole = next((r for r in REASONS if reason and r.startswith(reason)), None)
+        meant = [r for r in REASONS if reason and reason.casefold() in r]
+        whole = reason if reason in REASONS else meant[0] if len(meant) == 1 else None
         if whole is None and (reason or self._differs(heard, values)):
-            raise DeskError(f"reason must be one of {listed(REASONS)}. Got {reason!r}.")
+            which = f"\n  It could be {' or '.join(map(repr, meant))}." if meant else ""
+            raise DeskError(f"reason must be one of {listed(REASONS)}. Got {reason!r}.{which}")
         first, disputed = self.coded(key).first, text_id in self._disputed
         record = {
             "first": first,

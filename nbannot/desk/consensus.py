@@ -36,6 +36,7 @@ from nbannot.tools.frames import make_frame
 Rule = Literal["majority", "unanimity", "soft", "dawid-skene"]
 RULES = ("majority", "unanimity", "soft", "dawid-skene")
 HISTORY = "consensus.log.jsonl"
+REVISED = "Reference revised after model output: labels changed when runs on these texts were there already."
 COLUMNS = ("text_id", "column", "label", "status", "n_coders", "n_agree", "share", "made_by")
 
 
@@ -104,7 +105,8 @@ class Consensus(Shown):
     def task(self) -> Task:
         """The task with these labels as its human labels; a text without one is not coded.
 
-        Where its test half is locked, the labels there are these too once it is opened.
+        Where its test half is locked, the labels there are these too once it is opened. Where labels were revised after
+        model output, the cards and reports of its runs say so.
         """
         import polars as pl
 
@@ -120,6 +122,8 @@ class Consensus(Shown):
         closed = None if lock is None else lock.holding(data, self.base.ids, list(cells))
         task = replace(self.base, data=data, split_lock=closed)
         task.__dict__["_identified"] = (self.base.ids, self.base.id_source)
+        if REVISED in self.notes:  # cards and reports tell the notices of their task
+            task._reading_notices.append(REVISED)
         return task
 
     def to_latex(self, caption: str | None = None, label: str | None = None) -> str:
@@ -187,7 +191,9 @@ def consensus(
         If nobody coded the task, or a setting is unknown.
     """
     if rule not in RULES:
-        raise DeskError(f"rule must be one of {listed(RULES)}{nearest(str(rule), RULES)}. Got {rule!r}.")
+        raise DeskError(
+            f"rule must be one of {listed(RULES)}. Got {rule!r}{nearest(str(rule), RULES) or '.'}"
+        )
     if ties != "open":
         raise DeskError(f"ties stay open: ties='open'. Got {ties!r}.\n  Decide them: nba.adjudicate(task).")
     task = as_task(task, RunConfig())
@@ -276,7 +282,8 @@ def _keep(found: Consensus, output_root: str | Path) -> list[str]:
     before = found.path.read_bytes().decode("utf-8", "replace") if found.path.exists() else None
     models = _models_seen(task, output_root)
     earlier = history.read_text(encoding="utf-8") if history.exists() else ""
-    revised = before is not None and before != text and bool(models)
+    changed = before != text if before is not None else _unlike_the_labels_that_were(found)
+    revised = changed and bool(models)
     try:
         if before != text:
             line = {"time": now(), "rule": found.rule, "coders": found.coders, "texts": len(ids),
@@ -286,10 +293,19 @@ def _keep(found: Consensus, output_root: str | Path) -> list[str]:
     except RunError as error:
         raise DeskError(str(error)) from None
     if revised or '"revised_after_model_output": true' in earlier:
-        return [
-            "Reference revised after model output: labels changed when runs on these texts were there already."
-        ]
+        return [REVISED]
     return []
+
+
+def _unlike_the_labels_that_were(found: Consensus) -> bool:
+    """Return whether a text has another label now than the human one with which the task came."""
+    for column, of_text in found.made.items():
+        f = found.base.codebook[column]
+        for text_id, human in zip(found.base.ids, found.base.human(column), strict=True):
+            m = of_text.get(text_id)
+            if human is not None and m and m.label is not None and not same_value(f, human, m.label):
+                return True
+    return False
 
 
 def _models_seen(task: Task, output_root: str | Path) -> list[str]:

@@ -158,10 +158,14 @@ def value_given(f: Field, text: str, value: Any) -> Any:
     try:
         read = f.read(str(value))
     except ValueError as error:
-        raise DeskError(f"'{f.name}': {value!r} {error}.") from None
+        raise DeskError(_not_taken(f, value, error)) from None
     if read is None:
         raise DeskError(f"'{f.name}' takes {KINDS[f.type]}. Got a blank; None takes an answer back.")
     return read
+
+
+def _not_taken(f: Field, value: Any, error: ValueError) -> str:
+    return f"'{f.name}': {value!r} {error}{'' if str(error).endswith('?') else '.'}"
 
 
 def _options(f: Field, value: Any) -> list[str]:
@@ -170,7 +174,7 @@ def _options(f: Field, value: Any) -> list[str]:
     try:
         return f.chosen(list(value))
     except ValueError as error:
-        raise DeskError(f"'{f.name}': {value!r} {error}.") from None
+        raise DeskError(_not_taken(f, value, error)) from None
 
 
 def _spans(f: Field, text: str, value: Any) -> list[Span]:

@@ -90,6 +90,12 @@ def sample(
         raise DeskError(
             f"n is {n}, and there are {total} {'clusters' if cluster else 'texts that are not blank'}."
         )
+    if n < len(units):
+        kind = "clusters" if cluster else "texts"
+        raise DeskError(
+            f"n is {n}, and '{by}' has {len(units)} strata: those of which none is drawn would be missing in every "
+            f"estimate.\n  Draw {len(units)} {kind} or more, or choose a column with fewer values."
+        )
     sizes = {name: len(members) for name, members in units.items()}
     weights = _weights(task, allocation, sizes, by, run, strata)
     shares = allocate(n, sizes, weights)

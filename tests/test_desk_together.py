@@ -559,3 +559,28 @@ def test_many_pairs_are_not_bootstrapped_before_they_are_looked_at(monkeypatch: 
     assert asked == [1]
     assert pair.value == pytest.approx(found["label"].matrices["cohen_kappa"][0, 1])
     assert pair.ci_low < pair.value < pair.ci_high
+
+
+def test_that_there_was_nothing_to_write_is_read_from_the_log() -> None:
+    task = made(4, {"S": [nba.checkbox("Judges"), nba.textbox("Why", condition=("Judges", 1))]})
+    for name, words in (("ann", ["x", "", "", ""]), ("ben", ["x", "", "y", ""])):
+        coded(task, name, "Judges", {f"t{i}": int(i < 3) for i in range(4)})
+        coded(task, name, "Why", {f"t{i}": w for i, w in enumerate(words[:3])})
+    found = nba.agreement(task)["Why"]
+    assert (found.overall["percent_agreement"].value, found.overall["percent_agreement"].n_answered) == (
+        2 / 3,
+        3,
+    )
+    assert (
+        found.pairs["ann", "ben"]["norm_levenshtein"].value == 0.5
+    )  # x and x, nothing and y; nobody's is left out
+    coded(task, "cy", "Judges", {"t1": 1, "t2": 1})
+    coded(task, "cy", "Why", {"t2": ""})
+    gold = nba.consensus(task).frame.set_index(["text_id", "column"])
+    assert tuple(gold.loc[("t2", "S_Why"), ["label", "status", "n_coders", "n_agree"]]) == (
+        "",
+        "majority",
+        3,
+        2,
+    )
+    assert tuple(gold.loc[("t1", "S_Why"), ["label", "status"]]) == ("", "agreed")

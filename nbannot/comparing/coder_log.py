@@ -71,11 +71,14 @@ class Told:
         Median time on a text; ``None`` where it was not measured.
     given
         Every value that a text had in a column at any time, as `_plain` writes it: text id, column -> values.
+    blank
+        Text id and column of textboxes in which there was nothing to write; in a CSV that is a blank like "not coded".
     """
 
     twice: dict[str, dict[str, tuple[Any, Any]]]
     seconds: float | None
     given: dict[tuple[str, str], set[str]]
+    blank: list[tuple[str, str]]
 
     def never_said(self, labels: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Return the texts with a label in a coder's file that the log beside it never had; none without a log."""
@@ -108,10 +111,11 @@ def told_by_log(path: Path) -> Told:
         if line.get("action") in ("answer", "import", "undo"):
             values[text_id, str(line["column"]), repeat] = line.get("value")
             given.setdefault((text_id, str(line["column"])), set()).add(_plain(line.get("value")))
+    blank = [(i, column) for (i, column, repeat), value in values.items() if repeat == 1 and value == ""]
     twice: dict[str, dict[str, tuple[Any, Any]]] = {}
     for (text_id, column, repeat), second in values.items():
         first = values.get((text_id, column, 1))
         if repeat == 2 and first is not None and second is not None:
             twice.setdefault(column, {})[text_id] = (first, second)
     measured = [seconds for seconds in times.values() if seconds]
-    return Told(twice, statistics.median(measured) if measured else None, given)
+    return Told(twice, statistics.median(measured) if measured else None, given, blank)

@@ -41,6 +41,7 @@ COLUMNS = (
     "reason",
 )
 ALL = "all"
+ALL_WROTE = "a blank counts as not coded, so that everybody who is counted wrote something"
 PRESENCE = {"span": "any passage", "textbox": "any text"}
 """What coders agree on, over all of them, where answers are no labels: whether there is one, not which."""
 LEVELS = {"checkbox": "nominal", "dropdown": "nominal", "likert": "ordinal"}
@@ -222,6 +223,11 @@ def field_agreement(
         results = _of_sets(ids, values, groups, mass, settings)
     else:
         results = counts_agreement(_counts(codes, len(known)), known, level, groups, settings, mass)
+    if f.type == "textbox" and not any(value == "" for side in values for value in side.values()):
+        results = {
+            name: Result(math.nan, n=r.n, n_answered=r.n_answered, reason=ALL_WROTE)
+            for name, r in results.items()
+        }
     overall = {name: results[name] for name in OVERALL if name in results}
 
     def pair(a: int, b: int) -> Mapping[str, Result]:

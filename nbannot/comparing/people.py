@@ -7,13 +7,14 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
+from nbannot.comparing.coder_log import Told, told_by_log
 from nbannot.comparing.joining import joined_ids, refuse_other_texts, refuse_repeated
 from nbannot.errors import ScoringError, TaskError, listed, nearest, problems
 from nbannot.study.codebook import Codebook
 from nbannot.study.field import Field
 from nbannot.study.reading import read_csv
 from nbannot.study.spans import read_spans
-from nbannot.study.study_folder import OUTPUT_ROOT, coder_files, no_coders
+from nbannot.study.study_folder import LOG, OUTPUT_ROOT, coder_files, no_coders
 from nbannot.study.task import ID_COLUMNS, Task
 from nbannot.tools.memory import no_search_for_cycles
 
@@ -60,6 +61,31 @@ def read_people(
         f"{listed(map(repr, ids), 3)}, left out."
         for name, ids in reader.unknown.items()
     )
+
+
+def people_of_desks(
+    task: Task, coders: Iterable[str] | None = None, output_root: str | Path = OUTPUT_ROOT
+) -> dict[str, Labels]:
+    """Return what `people_of` does, with the textboxes in which, as a desk's log tells, there was nothing to write."""
+    files = coder_files(task, output_root)
+    return {
+        name: with_blanks(task, labels, told_by_log(files[name].with_name(f"{name}{LOG}")))
+        for name, labels in people_of(task, coders, output_root).items()
+    }
+
+
+def with_blanks(task: Task, labels: Labels, told: Told) -> Labels:
+    """Return a coder's labels with the textboxes in which, as the log tells, there was nothing to write."""
+    boxes = {f.column for f in task.codebook if f.type == "textbox"}
+    known = set(task.ids) if told.blank and boxes else ()
+    more: dict[str, Row] = {}
+    for i, column in told.blank:
+        if i in known and column in boxes and column not in labels.get(i, {}):
+            more.setdefault(i, {})[column] = ""
+    return {
+        **labels,
+        **{i: of_applying(task.codebook, {**labels.get(i, {}), **row}) for i, row in more.items()},
+    }
 
 
 class LabelReader:

@@ -21,7 +21,7 @@ from nbannot.comparing.coder_tables import (
 )
 from nbannot.comparing.field_agreement import COLUMNS, LOW_ALPHA, Agreement, field_agreement
 from nbannot.comparing.joining import plain
-from nbannot.comparing.people import Labels, read_people
+from nbannot.comparing.people import Labels, read_people, with_blanks
 from nbannot.errors import ScoringError, listed
 from nbannot.measures.intervals import Settings
 from nbannot.measures.resample import wilson
@@ -300,6 +300,12 @@ def _of_task(
 ) -> Agreements:
     people, notes = read_people(task, coders, output_root)
     _refuse_few(people)
+    told = {
+        name: told_by_log(path.with_name(f"{name}{LOG}"))
+        for name, path in coder_files(task, output_root).items()
+    }
+    odd = {name: texts for name in people if (texts := told[name].never_said(people[name]))}
+    people = {name: with_blanks(task, labels, told[name]) for name, labels in people.items()}
     fields = [task.codebook[column]] if column else list(task.codebook)
     used = [f for f in fields if sum(_coded(labels, f.column) for labels in people.values()) > 1]
     if not used:
@@ -312,15 +318,10 @@ def _of_task(
     clusters = dict(zip(task.ids, groups, strict=True)) if groups is not None else None
     with no_search_for_cycles():
         agreed = _agreed(used, people, texts, clusters, settings, None, task.weighting(weights))
-    told = {
-        name: told_by_log(path.with_name(f"{name}{LOG}"))
-        for name, path in coder_files(task, output_root).items()
-    }
     alone = {(n, c): r for n in people for c, r in _alone(told[n], used).items()}
     seconds = {name: told[name].seconds for name in people if told[name].seconds is not None}
     among = {(run.run_id, f.column): among_people(run, f, people, settings) for run in runs for f in used
              if f.type in ("checkbox", "dropdown", "likert") and f.column in run.coding.answers}  # fmt: skip
-    odd = {name: texts for name in people if (texts := told[name].never_said(people[name]))}
     notes += tuple(changed_outside(name, texts) for name, texts in odd.items())
     return Agreements(task.name, tuple(people), agreed, among, alone, seconds, notes)  # type: ignore[arg-type]
 

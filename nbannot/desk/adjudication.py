@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nbannot.comparing.people import Labels, people_of
+from nbannot.comparing.people import Labels, people_of_desks
 from nbannot.desk.decisions import REASONS, Decision, decisions_in, proposals
 from nbannot.desk.desk import Desk
 from nbannot.desk.given import coder_name, context_columns, drawn
@@ -199,7 +199,7 @@ def adjudicate(
     if isinstance(agreements, bool) or not isinstance(agreements, int | float) or not 0 <= agreements <= 1:
         raise DeskError(f"agreements must be a share from 0 to 1. Got {agreements!r}.")
     name = coder_name(adjudicator)
-    voices = people_of(task, coders, output_root)
+    voices = people_of_desks(task, coders, output_root)
     if len(voices) < 2:
         raise DeskError(f"one coder alone, '{next(iter(voices))}', disagrees with nobody: two are needed.")
     if name in voices:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from nbannot.comparing.people import Row, people_of
+from nbannot.comparing.people import Row, people_of_desks
 from nbannot.desk.decisions import Decision, decisions_in
 from nbannot.desk.kept_csv import cells_of, csv_line, id_column_of
 from nbannot.desk.log import now
@@ -197,7 +197,7 @@ def consensus(
     if ties != "open":
         raise DeskError(f"ties stay open: ties='open'. Got {ties!r}.\n  Decide them: nba.adjudicate(task).")
     task = as_task(task, RunConfig())
-    people = people_of(task, coders, output_root)
+    people = people_of_desks(task, coders, output_root)
     folder = study_folder(task, output_root)
     decided = decisions_in(folder / ADJUDICATION)
     made: dict[str, dict[str, Made]] = {}

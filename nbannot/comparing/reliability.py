@@ -304,7 +304,7 @@ def _of_task(
         name: told_by_log(path.with_name(f"{name}{LOG}"))
         for name, path in coder_files(task, output_root).items()
     }
-    odd = {name: texts for name in people if (texts := told[name].never_said(people[name]))}
+    odd = {name: unsaid for name in people if (unsaid := told[name].never_said(people[name]))}
     people = {name: with_blanks(task, labels, told[name]) for name, labels in people.items()}
     fields = [task.codebook[column]] if column else list(task.codebook)
     used = [f for f in fields if sum(_coded(labels, f.column) for labels in people.values()) > 1]
@@ -322,7 +322,7 @@ def _of_task(
     seconds = {name: told[name].seconds for name in people if told[name].seconds is not None}
     among = {(run.run_id, f.column): among_people(run, f, people, settings) for run in runs for f in used
              if f.type in ("checkbox", "dropdown", "likert") and f.column in run.coding.answers}  # fmt: skip
-    notes += tuple(changed_outside(name, texts) for name, texts in odd.items())
+    notes += tuple(changed_outside(name, ids) for name, ids in odd.items())
     return Agreements(task.name, tuple(people), agreed, among, alone, seconds, notes)  # type: ignore[arg-type]
 
 

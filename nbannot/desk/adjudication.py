@@ -7,6 +7,7 @@ and shuffled, and a model is heard only where that was asked for, never before t
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from nbannot.tools.files import seen_from_here
 from nbannot.tools.frames import make_frame
 
 LABELS = "adjudication.csv"
+ONE_BY_ONE = 4
+"""So many voices stand in a row each; more of them are counted."""
 COLUMNS = ("text_id", "column", "first", "decision", "moved", "reason", "words", "disputed", "by", "time")
 
 
@@ -121,9 +124,7 @@ class Adjudication(Desk):
         tables = []
         for f in self.task.codebook:
             rows = [["you", said(f, own[f.column])]] if f.column in own else []
-            rows += [
-                [f"coder {n}", said(f, value)] for n, value in enumerate(heard.get(f.column, ()), start=1)
-            ]
+            rows += _in_rows([said(f, value) for value in heard.get(f.column, ())])
             if rows:
                 tables.append({"title": f.name, "rows": rows, "words": ""})
         return {
@@ -246,3 +247,16 @@ def _labels_of(run: Any) -> Labels:
             if answer.status == "ok":
                 labels[text_id][column] = answer.value
     return labels
+
+
+def _in_rows(voices: list[str]) -> list[list[str]]:
+    """Return who said what, without names: a voice a row, or, of many, how many said the same, most of them first.
+
+    >>> _in_rows(["no", "yes"])
+    [['coder 1', 'no'], ['coder 2', 'yes']]
+    >>> _in_rows(["no", "yes", "no", "no", "yes"])
+    [['3 of 5 coders', 'no'], ['2 of 5 coders', 'yes']]
+    """
+    if len(voices) <= ONE_BY_ONE:
+        return [[f"coder {n}", words] for n, words in enumerate(voices, start=1)]
+    return [[f"{n} of {len(voices)} coders", words] for words, n in Counter(voices).most_common()]

@@ -45,7 +45,7 @@ function render({ model, el }) {
   const book = model.get("questions"), client = Math.random().toString(36).slice(2, 8);
   let view = model.get("view"), drawnText = null, active = null, pending = {}, panel = null, reason = null, editing = false;
   let oneByOne = false, caret = 0, anchor = 0, units = unitsOf(""), serial = 0, waiting = null, queue = [], dead = "";
-  let since = performance.now(), hiddenAt = null, spent = 0;
+  let lastSeen = null, since = performance.now(), hiddenAt = null, spent = 0;
 
   const say = make("span", { class: "nba-status", role: "status", "aria-live": "polite" });
   const head = make("div", { class: "nba-head" }), bar = make("div", { class: "nba-bar", "aria-hidden": "true" }, make("div"));
@@ -297,6 +297,9 @@ function render({ model, el }) {
       button(view.flagged ? "Unflag" : "Flag", "f", flag), button("Memo", "m", () => open("memo")), button("Search", "/", () => open("search")));
     drawPanel();
     if (inside || wasText) focusDesk();
+    const seen = `${view.place} ${view.after ? "after" : ""}`;
+    if (inside && lastSeen !== null && seen !== lastSeen) (view.after ? below : head).scrollIntoView({ block: "nearest" });
+    lastSeen = seen;
   }
 
   function focusDesk() {

@@ -358,22 +358,26 @@ def test_an_adjudicator_sees_the_others_only_after_the_own_answer(open_notebook:
 import nbannot as nba
 task = nba.load_task("policy-sentiment")
 for coder, value in (("anna", "positive"), ("ben", "mixed")):
-    nba.code(task, coder=coder, output_root={root!r}).answer("ps001", "Direction", value)
-    nba.code(task, coder=coder, output_root={root!r}).answer("ps001", "Explicit evaluation", 0)
+    for text in ("ps001", "ps002"):
+        nba.code(task, coder=coder, output_root={root!r}).answer(text, "Direction", value)
+        nba.code(task, coder=coder, output_root={root!r}).answer(text, "Explicit evaluation", 0)
 nba.adjudicate(task, "dora", output_root={root!r}, agreements=0)
 """
     page = start(open_notebook, tmp_path, source)
+    page.set_viewport_size({"width": 1100, "height": 560})
     root, panel = page.locator(".nba-root"), page.locator(".nba-panel")
     assert "coder 1" not in root.inner_text()
     for key in ["0", "Enter", "2", "Enter"]:
         page.keyboard.press(key)
     expect(panel).to_contain_text("coder 2")
+    expect(panel).to_be_in_viewport()  # below the questions, where nobody looks by chance
     assert not {"anna", "ben"} & set(panel.inner_text().split())
     page.keyboard.press("Enter")
     expect(page.locator(".nba-status")).to_contain_text("choose a reason first")
     for key in ["e", "ArrowDown", "3", "Enter", "2", "Enter"]:
         page.keyboard.press(key)
     expect(page.locator(".nba-head")).to_contain_text("1 done")
+    expect(page.locator(".nba-head")).to_be_in_viewport()
     [decision] = decisions_in(next(tmp_path.glob("*/adjudication.jsonl"))).values()
     assert (decision.first["Policy Sentiment_Direction"], decision.values["Policy Sentiment_Direction"]) == (
         "negative", "mixed"

@@ -25,6 +25,7 @@ from nbannot.asking.ledger_lines import read_lines
 from nbannot.doors import cli
 from nbannot.errors import ConfigError, RunError
 from nbannot.models import batch_offers
+from nbannot.models.prices import Prices
 from nbannot.page.digits import money
 from nbannot.tools.files import read_json
 
@@ -244,6 +245,20 @@ def test_a_budget_bounds_what_is_submitted(tmp_path):
         assert sent_once(server)
 
 
+def test_a_budget_in_money_bounds_a_batch_by_list_prices_too(tmp_path, monkeypatch):
+    """What is kept in a cache for an hour costs twice as much as what is sent."""
+    batch = Prices(0.5, 0.5, cached_input=0.05, cache_write=1.0, input_at_most=1.0)
+    monkeypatch.setattr(
+        "nbannot.running.design.prices_of", lambda config, info: Prices(1.0, 1.0, batch=batch)
+    )
+    with Provider() as server:
+        run = go(server, tmp_path, budget={"money": 0.01})
+        assert 0 < run.config["out"] < 24
+        bodies = [body for _, body in server.batches["batch_0"]["requests"]]
+        bound = sum(batch.at_most(len(json.dumps(body)), body["max_tokens"]) for body in bodies)
+        assert 0.005 < bound < 0.01
+
+
 def test_a_plan_shows_both_prices_and_what_is_out_is_listed(tmp_path, monkeypatch, capsys):
     settings = {"limit": 4, "prices": {"input": 2.0, "output": 8.0}, "output_root": str(tmp_path)}
     plan = nba.plan(texts(), model="openai/x", **settings)
@@ -383,6 +398,7 @@ import polars as pl
 import nbannot as nba
 from nbannot.engine import batch, outbox
 from nbannot.models import batch_offers
+from nbannot.models.prices import Prices
 outbox.LATE_S, batch.FIRST_LOOK_S, batch.LONGEST_LOOK_S = 0.2, 0.02, 0.05
 url, model, place, texts, most = json.loads(sys.argv[1])
 batch_offers.UNKNOWN = batch_offers.Offer("x", (), None, most, 100_000_000)

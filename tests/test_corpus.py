@@ -24,6 +24,8 @@ import nbannot
 from nbannot.asking.ledger_lines import read_lines
 from nbannot.asking.request_reply import Reply
 from nbannot.errors import RunError, RunInterrupted, ScoringError, TaskError
+from nbannot.models.mock import MockModel
+from nbannot.models.prices import Prices
 from nbannot.record.corpus_run import CorpusRun
 from nbannot.record.loading import load_run
 from nbannot.running import corpus_design
@@ -283,6 +285,24 @@ class TestSessions:
         rows = output(part)
         assert [row["id"] for row in rows] == texts()["id"].to_list()[: len(rows)]
         assert 20 <= sum(row["S_Gate.status"] == "ok" for row in rows) < N
+
+    def test_a_budget_in_money_holds_over_all_blocks_by_list_prices(self, tmp_path, monkeypatch):
+        told = {"input_tokens": 1_000, "output_tokens": 10, "cached_tokens": 400, "cache_write_tokens": 500}
+        prices = Prices(1.0, 10.0, cached_input=0.1, cache_write=2.0)
+        each = prices.of(1_000, 10, 400, 500)
+        monkeypatch.setattr("nbannot.running.design.prices_of", lambda config, info: prices)
+        ask = MockModel.ask
+
+        async def paid(self, request):
+            return replace(await ask(self, request), **told)
+
+        monkeypatch.setattr(MockModel, "ask", paid)
+        made = corpus(files(tmp_path / "in"), BOOK, name="many")
+        settings = {"model": "mock/?parallel=1", "output_root": str(tmp_path / "out"), "fields": ["Gate"]}
+        part = run_it(made, **settings, budget={"money": 19.5 * each})
+        assert part.config["stopped"].startswith("the budget is spent: money")
+        assert part.sums.calls == 20
+        assert part.cost == pytest.approx(20 * each)
         done = run_it(made, **settings)
         assert (done.run_id, done.status) == (part.run_id, "complete")
         assert set(asked_in(done).values()) == {1}

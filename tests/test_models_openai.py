@@ -289,6 +289,24 @@ def test_tokens():
     assert (reply.input_tokens, reply.output_tokens, reply.evaluated_tokens) == (None, None, None)
 
 
+@pytest.mark.parametrize(
+    ("usage", "written"),
+    [
+        ({"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 623}, 603),  # Gemini
+        ({"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 135,
+          "completion_tokens_details": {"reasoning_tokens": 94}}, 103),  # xAI
+        ({"prompt_tokens": 21, "completion_tokens": 0, "completion_tokens_details": {"reasoning_tokens": 60}}, 60),
+        ({"prompt_tokens": 90, "completion_tokens": 64, "total_tokens": 154,
+          "completion_tokens_details": {"reasoning_tokens": 60}}, 64),  # OpenAI
+        ({"prompt_tokens": 90, "completion_tokens": 4, "total_tokens": 4}, 4),
+        ({"prompt_tokens": 90, "total_tokens": 90}, None),
+    ],
+)  # fmt: skip
+def test_tokens_of_thinking_are_paid_for_wherever_they_are_counted(usage, written):
+    reply = read_completion(Exchange(200, {**completion(content="x").data, "usage": usage}))
+    assert reply.output_tokens == written
+
+
 def test_a_text_that_does_not_fit_has_a_status_of_its_own():
     with Serving(context=5) as server:
         reply = ask(model_at(server), request())[0]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from conftest import GATE, codebook_of, task_of
@@ -12,7 +14,8 @@ from scripted import Scripted, run_with, well
 
 import nbannot
 from nbannot.asking.request_reply import ModelInfo
-from nbannot.models.prices import list_prices
+from nbannot.models.prices import list_prices, prices_of, stored_prices
+from nbannot.study.config import RunConfig
 
 OPENAI = "https://api.openai.com/v1"
 HOSTED = ModelInfo("gpt-4o-mini", "openai", endpoint=OPENAI, is_local=False, energy_measured=False)
@@ -109,3 +112,96 @@ def test_prices_of_the_user_come_first_and_have_no_currency_of_ours(tmp_path, wi
     local = run_with(Scripted(well), with_model, task, tmp_path / "local")
     assert local.cost is None
     assert "money" not in str(local)
+
+
+HAIKU = ModelInfo("claude-haiku-4-5", "anthropic", endpoint="https://api.anthropic.com/v1", is_local=False)
+
+
+def test_a_cache_within_a_batch_has_prices_of_its_own():
+    """A dollar for a million tokens sent; .1 read from a cache, 1.25 kept for 5 minutes, 2 for an hour; a batch: half."""
+    now = {
+        "input_tokens": 1_000_000,
+        "output_tokens": 100_000,
+        "cached_tokens": 600_000,
+        "cache_write_tokens": 300_000,
+    }
+    batch = {f"batch_{name}": tokens for name, tokens in now.items()}
+    for prices in (
+        prices_of(RunConfig(model="anthropic/x"), HAIKU),
+        prices_of(RunConfig(model="anthropic/x", prices={"input": 1.0, "output": 5.0}), HAIKU),
+    ):
+        assert prices.of_run(now) == pytest.approx(0.1 + 0.06 + 0.375 + 0.5)
+        assert prices.of_run({**now, **batch}) == pytest.approx((0.1 + 0.06 + 0.6 + 0.5) / 2)
+        both = {name: 2 * tokens for name, tokens in now.items()} | batch
+        assert prices.of_run(both) == pytest.approx(1.035 + 0.63)
+        kept = json.loads(json.dumps(prices.to_dict()))
+        assert stored_prices({"prices_used": kept}) == prices
+    # A cache of OpenAI takes nothing off in a batch, and neither does one of which nothing is known.
+    prices = prices_of(RunConfig(model="openai/x"), replace(HOSTED, name="gpt-4.1-mini"))
+    assert prices.of_run({**now, **batch}) == pytest.approx((0.4 + 0.16) / 2)
+    mine = RunConfig(model="openai/x", prices={"input": 0.4, "output": 1.6})
+    assert prices_of(mine, HOSTED).of_run({**now, **batch}) == pytest.approx((0.4 + 0.16) / 2)
+    groq = ModelInfo(
+        "llama-3.1-8b-instant", "openai", endpoint="https://api.groq.com/openai/v1", is_local=False
+    )
+    prices = prices_of(RunConfig(model="openai/x"), groq)
+    assert prices.of_run({**now, **batch}) >= prices.batch.of(10**6, 10**5) > 0
+
+
+def test_no_use_of_tokens_costs_more_than_the_bound():
+    rnd = random.Random(7)
+    for name, address in (
+        ("claude-sonnet-4-5", "https://api.anthropic.com"),
+        ("deepseek-chat", "https://api.deepseek.com"),
+        ("mistral-small-latest", "https://api.mistral.ai/v1"),
+        ("~deepseek/deepseek-pro-latest", "https://openrouter.ai/api/v1"),  # a cached token costs more there
+        ("gemini-2.5-flash", "https://generativelanguage.googleapis.com/v1beta/openai"),
+        ("gpt-4.1", OPENAI),
+    ):
+        info = ModelInfo(
+            name, "anthropic" if "claude" in name else "openai", endpoint=address, is_local=False
+        )
+        prices = prices_of(RunConfig(model="openai/x"), info)
+        for _ in range(100):
+            sent, written = rnd.randrange(1, 100_000), rnd.randrange(5_000)
+            cached = rnd.randrange(sent)
+            kept = rnd.randrange(sent - cached + 1)
+            for way in (prices, prices.batch):
+                assert way.of(sent, written, cached, kept) <= way.at_most(sent, written) * (1 + 1e-9)
+
+
+def test_the_bound_holds_at_every_hour_of_the_day(monkeypatch):
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 11, 20, hour, 50, tzinfo=UTC)
+
+    monkeypatch.setattr("nbannot.models.prices.datetime", Clock)
+    prices = []
+    for hour in (2, 20):
+        prices.append(list_prices("deepseek-chat", "https://api.deepseek.com"))
+    dear, cheap = sorted(prices, key=lambda one: -one.input)
+    assert dear.input > cheap.input, "the table has no model with hours any more: take another"
+    assert cheap.at_most(10, 10) == dear.at_most(10, 10) >= dear.of(10, 10)
+    assert "more at other hours" in cheap.source
+    assert "hours" not in dear.source
+
+
+def test_a_budget_in_money_counts_what_is_put_into_a_cache(tmp_path, with_model):
+    class Keeping(Hosted):
+        def info(self):
+            return HAIKU
+
+        async def ask(self, request):
+            return replace(await super().ask(request), cached_tokens=0, cache_write_tokens=2_000)
+
+    each = 2_000 * 1.25e-6 + 500 * 5e-6
+    run = run_with(
+        Keeping(well, parallel=1),
+        with_model,
+        task_of(20, codebook_of(GATE)),
+        tmp_path,
+        budget={"money": 9.5 * each},
+    )
+    assert run.coding.count()["ok"] == 10
+    assert run.cost == pytest.approx(10 * each)

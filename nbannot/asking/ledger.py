@@ -59,6 +59,8 @@ class Tally:
     batched: int = 0
     batch_input_tokens: int = 0
     batch_output_tokens: int = 0
+    batch_cached_tokens: int = 0
+    batch_cache_write_tokens: int = 0
     seconds: array[float] = field(default_factory=lambda: array("d"))
     first: str = ""
     last: str = ""
@@ -95,6 +97,8 @@ class Tally:
             self.batched += 1
             self.batch_input_tokens += record.get("input_tokens") or 0
             self.batch_output_tokens += record.get("output_tokens") or 0
+            self.batch_cached_tokens += record.get("cached_tokens") or 0
+            self.batch_cache_write_tokens += record.get("cache_write_tokens") or 0
         else:
             self.seconds.append(record.get("seconds") or 0.0)
         if (model := record.get("model")) is not None:

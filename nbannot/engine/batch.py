@@ -27,7 +27,6 @@ from nbannot.engine.job import Job, Progress
 from nbannot.engine.outbox import BatchesOut, Outbox
 from nbannot.engine.pace import BudgetSpent, Halted
 from nbannot.engine.sending import ASK_AGAIN, Sender, read_safely
-from nbannot.models.batch_offers import offer_of
 from nbannot.models.batch_service import BatchService
 from nbannot.models.dialect import REFUSED
 from nbannot.models.endings import is_refused
@@ -151,12 +150,11 @@ class BatchSender(Sender):
 
     def _within_budget(self, size: int, max_tokens: int) -> bool:
         """Return whether one more request keeps the budget, whatever it takes: a byte a token, the longest reply."""
-        budget, prices = self.job.config.budget or {}, self.job.config.prices or {}
+        budget, prices = self.job.config.budget or {}, self.job.prices
         if not budget:
             return True
-        share = offer_of(self.outbox.address).price or 1.0
-        cost = size * prices.get("input", 0.0) + max_tokens * prices.get("output", 0.0)
-        more = {"calls": 1.0, "tokens": float(size + max_tokens), "money": share * cost / 1e6}
+        cost = (prices.batch or prices).at_most(size, max_tokens) if prices else 0.0
+        more = {"calls": 1.0, "tokens": float(size + max_tokens), "money": cost}
         then = {name: self._bound[name] + more[name] for name in more}
         if self.progress.elapsed_s / 60 >= budget.get("minutes", float("inf")):
             self.over = f"minutes {budget['minutes']:g}"

@@ -50,8 +50,9 @@ SILENT_S = 120.0
 """A server that has not answered for so long is gone after fewer, `SEND_TRIES`: each may have been a time-out."""
 
 
-def _tokens(tally: Tally) -> tuple[int | None, int | None]:
-    return tally.input_tokens, tally.output_tokens
+def tokens_of(tally: Tally) -> tuple[int | None, ...]:
+    """Return tokens sent, written, read from a cache and put into it."""
+    return tally.input_tokens, tally.output_tokens, tally.cached_tokens, tally.cache_write_tokens
 
 
 class Sender:
@@ -74,7 +75,7 @@ class Sender:
         self.job, self.ledger, self.progress, self.kwh = job, ledger, progress, kwh
         self.servers = Servers(model, job.config.max_parallel, lambda: self._next_waiting(everyone=True))
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._tokens_before = _tokens(ledger.tally)
+        self._tokens_before = tokens_of(ledger.tally)
         self._secrets: Sequence[str] | None = None
         self._halted = ""
         self.batch: str | None = None
@@ -226,10 +227,10 @@ class Sender:
     def spent(self) -> dict[str, float]:
         """Return what this session has used of everything that a budget can limit; kWh, slow to measure, if it does."""
         tally, prices = self.ledger.tally, self.job.prices
-        tokens = [(t or 0) - (b or 0) for t, b in zip(_tokens(tally), self._tokens_before, strict=True)]
+        tokens = [(t or 0) - (b or 0) for t, b in zip(tokens_of(tally), self._tokens_before, strict=True)]
         return {
             "calls": self.progress.calls + self.progress.in_flight,
-            "tokens": sum(tokens),
+            "tokens": sum(tokens[:2]),
             "money": prices.of(*tokens) if prices else 0.0,
             "minutes": self.progress.elapsed_s / 60,
             "kwh": self.kwh() if "kwh" in (self.job.config.budget or {}) else 0.0,

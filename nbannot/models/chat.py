@@ -219,10 +219,21 @@ def _usage(data: Mapping[str, Any]) -> dict[str, Any]:
         evaluated = None if cached is None else sent - cached
     return {
         "input_tokens": sent,
-        "output_tokens": written,
+        "output_tokens": _with_thinking(usage, sent, written),
         "evaluated_tokens": evaluated,
         "cached_tokens": cached,
     }
+
+
+def _with_thinking(usage: Mapping[str, Any], sent: int | None, written: int | None) -> int | None:
+    """Return the tokens written and paid for: xAI and Gemini count those of thinking in the total alone."""
+    total, details = _number(usage.get("total_tokens")), usage.get("completion_tokens_details")
+    if sent is not None and total is not None and total > sent:
+        return max(written or 0, total - sent)
+    thought = _number(details.get("reasoning_tokens")) if isinstance(details, dict) else None
+    if thought and written is not None and thought > written:  # so that it cannot be a part of them
+        return written + thought
+    return written
 
 
 def _number(value: object) -> int | None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 from nbannot.asking.request_reply import ModelInfo
+from nbannot.models.batch_offers import offer_of
 from nbannot.study.config import RunConfig
 
 PACKAGE = "genai-prices"
@@ -22,6 +23,10 @@ NAMED_BY_USERS = ("azure", "databricks")
 
 BATCH = {"processing": "batch"}
 """How the table calls the price of requests that are delivered as a batch."""
+
+CACHE = (0.1, 1.25, 2.0)
+"""Of Anthropic's input price: what is read from the cache, kept in it for five minutes, for an hour (as in a batch).
+https://platform.claude.com/docs/en/build-with-claude/prompt-caching, read in November 2026."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,12 @@ class Prices:
     cache_write
         Per million tokens that the provider wrote to its cache, likewise.
     input_at_most
-        The highest price of a million tokens sent, those kept in a cache for long included; ``None``: `input`.
+        The highest price of a million tokens sent, those kept in a cache for long and the dearest hour of the day
+        included; ``None``: `input`.
+    output_at_most
+        The highest price of a million tokens written, likewise; ``None``: `output`.
+    batch
+        What they cost in a batch; ``None`` where that is not known, or no matter.
     currency
         "" for prices that the user gave, whose unit is not known here.
     source
@@ -49,6 +59,8 @@ class Prices:
     cached_input: float | None = None
     cache_write: float | None = None
     input_at_most: float | None = None
+    output_at_most: float | None = None
+    batch: Prices | None = None
     currency: str = ""
     source: str = "the setting prices"
 
@@ -66,26 +78,95 @@ class Prices:
 
     def at_most(self, sent: float, written: float) -> float:
         """Return what so many tokens cost at most, whatever the provider's cache does."""
-        return (sent * (self.input_at_most or self.input) + written * self.output) / 1e6
+        dearest_in, dearest_out = self.input_at_most or self.input, self.output_at_most or self.output
+        return (sent * dearest_in + written * dearest_out) / 1e6
+
+    def of_run(self, counts: Mapping[str, Any]) -> float | None:
+        """Return what a run cost, from its ``char_counts.json``; ``None`` where tokens that cost something are unknown.
+
+        What came in a batch, what was read from a cache and what was put into it each have a price of their own.
+        """
+        sent, written = counts.get("input_tokens"), counts.get("output_tokens")
+        if (sent is None and self.input) or (written is None and self.output):
+            return None
+        every = [
+            sent or 0,
+            written or 0,
+            *(counts.get(name) or 0 for name in ("cached_tokens", "cache_write_tokens")),
+        ]
+        batched = [counts.get(f"batch_{name}") or 0 for name in ("input_tokens", "output_tokens")]
+        for name, tokens in zip(("cached_tokens", "cache_write_tokens"), every[2:], strict=True):
+            # Runs of earlier versions did not part them: a batch was all of a run, or nearly.
+            batched.append(counts.get(f"batch_{name}", min(tokens, batched[0])))
+        rest = [n - m for n, m in zip(every, batched, strict=True)]
+        return self.of(*rest) + (self.batch or self).of(*batched)
 
     def to_dict(self) -> dict[str, Any]:
         """Return them as plain data."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> Prices:
+        """Return prices that `to_dict` made plain."""
+        batch = kept.get("batch")
+        return cls(**{**kept, "batch": cls.from_dict(batch) if batch else None})
+
 
 def prices_of(config: RunConfig, info: ModelInfo) -> Prices | None:
     """Return what a model's tokens cost: as the settings say, else the provider's list price; ``None``: unknown."""
+    address = info.endpoint or ""
     if config.prices:
-        return Prices(config.prices.get("input", 0.0), config.prices.get("output", 0.0))
-    if info.is_local or ", " in (info.endpoint or ""):  # several servers: nobody's own address
+        return _given(config.prices, anthropic=info.backend == "anthropic", share=offer_of(address).price)
+    if info.is_local or ", " in address:  # several servers: nobody's own address
         return None
-    return list_prices(info.name, info.endpoint or "")
+    return _with_batch(list_prices(info.name, address), info.name, address)
+
+
+def _given(prices: Mapping[str, float], *, anthropic: bool, share: float | None) -> Prices:
+    """Return the user's prices; Anthropic's cache is reckoned as it documents, every other one as if there was none."""
+    sent, written = prices.get("input", 0.0), prices.get("output", 0.0)
+    read, kept, for_long = (sent * times for times in CACHE) if anthropic else (None, None, None)
+    now = Prices(sent, written, read, kept, for_long)
+    if share is None:
+        return replace(now, batch=replace(now, cache_write=for_long)) if anthropic else now
+    return replace(now, batch=_shared(now, share))
+
+
+def _shared(prices: Prices, share: float) -> Prices:
+    """Return this share of prices, for a batch; a cache there is known of Anthropic alone, and lasts for an hour."""
+    known = prices.cache_write is not None and prices.input_at_most is not None
+    dearest = share * (prices.input_at_most or prices.input)
+    return replace(
+        prices,
+        input=share * prices.input,
+        output=share * prices.output,
+        cached_input=share * prices.cached_input if known and prices.cached_input is not None else None,
+        cache_write=dearest if known else None,
+        input_at_most=dearest,
+        output_at_most=share * (prices.output_at_most or prices.output),
+        batch=None,
+    )
+
+
+def _with_batch(now: Prices | None, name: str, address: str) -> Prices | None:
+    """Return list prices with those of a batch: as the table has them, else as the provider's pages say."""
+    if now is None:
+        return None
+    batch, share = list_prices(name, address, batch=True), offer_of(address).price
+    if batch is not None:
+        # What is put into a cache in a batch is kept for an hour; a price for that is the highest that there is.
+        batch = replace(batch, cache_write=batch.cache_write and batch.input_at_most)
+    elif share is not None:
+        batch = _shared(now, share)
+    else:  # not known: as much as any other, and nothing off for a cache
+        batch = replace(now, cached_input=None)
+    return replace(now, batch=batch)
 
 
 def stored_prices(config: Mapping[str, Any]) -> Prices | None:
     """Return the prices that a run's ``config.json`` holds; ``None`` where it has none."""
     if kept := config.get("prices_used"):
-        return Prices(**kept)
+        return Prices.from_dict(kept)
     given = config.get("prices")
     return Prices(**given) if given else None
 
@@ -122,10 +203,13 @@ def list_prices(name: str, address: str, *, batch: bool = False) -> Prices | Non
     variants = model.price_variants or ()
     if batch and not any(variant.when == BATCH for variant in variants):
         return None
-    price = model.get_prices(datetime.now(UTC), BATCH if batch else None)
+    now, kind = datetime.now(UTC), BATCH if batch else None
+    price = model.get_prices(now, kind)
     sent, long_from = _per_million(price.input_mtok)
     written, _ = _per_million(price.output_mtok)
     cached, _ = _per_million(price.cache_read_mtok)
+    if batch and all(v.prices.cache_read_mtok is None for v in variants if v.when == BATCH):
+        cached = None  # the table fills in the price outside batches, which nobody has published for them
     kept, _ = _per_million(price.cache_write_mtok)
     for_long, _ = _per_million(price.cache_write_1h_mtok)
     if sent is None or written is None:
@@ -133,7 +217,18 @@ def list_prices(name: str, address: str, *, batch: bool = False) -> Prices | Non
     where = f"list price of {at.name}{' for batches' if batch else ''}, table of {PACKAGE} {version(PACKAGE)}"
     if long_from:
         where += f"; more for a request of {long_from:,} tokens and more"
-    return Prices(sent, written, cached, kept, max(sent, kept or 0.0, for_long or 0.0), "US$", where)
+    dearest = max(sent, cached or 0.0, kept or 0.0, for_long or 0.0), written
+    if isinstance(model.prices, list):
+        times = [now.replace(hour=n // 2, minute=n % 2 * 30 + 15) for n in range(48)]
+        hours = [model.get_prices(time, kind) for time in times]
+        most = [
+            max(_per_million(getattr(hour, side))[0] or 0.0 for hour in hours)
+            for side in ("input_mtok", "output_mtok")
+        ]
+        if most[0] > sent or most[1] > written:
+            where += "; more at other hours of the day"
+        dearest = max(dearest[0], most[0]), max(written, most[1])
+    return Prices(sent, written, cached, kept, *dearest, currency="US$", source=where)
 
 
 def _is_at(pattern: str, address: str) -> bool:

@@ -48,6 +48,8 @@ class Sums:
     input_tokens: int | None = None
     output_tokens: int | None = None
     evaluated_tokens: int | None = None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
     seconds: float = 0.0
     unfitting: int = 0
     open: int = 0
@@ -124,7 +126,7 @@ class Sums:
 
 
 SUMMED = ("calls", "retries", "input_chars", "output_chars")
-TOKENS = ("input_tokens", "output_tokens", "evaluated_tokens")
+TOKENS = ("input_tokens", "output_tokens", "evaluated_tokens", "cached_tokens", "cache_write_tokens")
 
 
 class Parts:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nbannot.asking.applies import NOT_REACHED
 from nbannot.engine import energy
 from nbannot.engine.job import Outcome, Progress
-from nbannot.models.batch_offers import offer_of
 from nbannot.models.prices import stored_prices
 from nbannot.page.blocks import Grid
 from nbannot.page.latex import tables_latex
@@ -189,18 +188,10 @@ class Run(Scored, Shown):
     def cost(self) -> float | None:
         """What the tokens cost, in the unit of the prices; ``None`` where tokens or prices are not known.
 
-        Those that came in a batch cost what the provider says of its batches, or as much as any where that is unknown.
+        Those that came in a batch cost what is known of the provider's batches, or as much as any where nothing is.
         """
-        prices, chars = stored_prices(self.config), read_json(self.folder / folder.CHARS)
-        sent, written = chars.get("input_tokens"), chars.get("output_tokens")
-        if prices is None or (sent is None and prices.input) or (written is None and prices.output):
-            return None
-        in_batches = chars.get("batch_input_tokens") or 0, chars.get("batch_output_tokens") or 0
-        share = offer_of((self.config.get("model_info") or {}).get("endpoint")).price
-        # What was read from a cache within a batch is not taken off twice.
-        cached = max(0, (chars.get("cached_tokens") or 0) - in_batches[0])
-        every = prices.of(sent or 0, written or 0, cached, chars.get("cache_write_tokens") or 0)
-        return every - (0.0 if share is None else 1 - share) * prices.of(*in_batches)
+        prices = stored_prices(self.config)
+        return None if prices is None else prices.of_run(read_json(self.folder / folder.CHARS))
 
     def table_row(self) -> dict[str, Any]:
         """Return the run's row of the runs table."""

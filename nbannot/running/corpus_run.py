@@ -21,6 +21,7 @@ from nbannot.engine import energy
 from nbannot.engine.drive import Tick
 from nbannot.engine.engine import annotate
 from nbannot.engine.job import Job, Outcome, Progress
+from nbannot.engine.sending import tokens_of
 from nbannot.engine.served import served_by
 from nbannot.errors import GO_ON, NbannotError, RunError, RunInterrupted, listed
 from nbannot.page.shown import watching
@@ -232,7 +233,7 @@ class _Work:
         """Ask about the texts of one block, and write down what came of it."""
         self.parts.reopen(number)
         book = Ledger(self.parts.segment(number))
-        before = (book.tally.calls, book.tally.input_tokens or 0, book.tally.output_tokens or 0)
+        before = book.tally.calls, tokens_of(book.tally)
         at, measured = self.progress.done, self.plan.head.info.energy_measured
         known = dataclasses.replace(self.progress)
 
@@ -302,14 +303,12 @@ class _Work:
         object.__setattr__(left, "budget", budget)
         return job_of(self.plan, task, left)
 
-    def _spend(self, book: Ledger, before: tuple[int, int, int]) -> None:
-        prices = self.plan.head.config.prices or {}
-        tokens = (book.tally.input_tokens or 0) - before[1], (book.tally.output_tokens or 0) - before[2]
+    def _spend(self, book: Ledger, before: tuple[int, tuple[int | None, ...]]) -> None:
+        prices = self.plan.head.job.prices
+        tokens = [(n or 0) - (m or 0) for n, m in zip(tokens_of(book.tally), before[1], strict=True)]
         self.spent["calls"] += book.tally.calls - before[0]
-        self.spent["tokens"] += sum(tokens)
-        self.spent["money"] += sum(
-            n * prices.get(side, 0.0) / 1e6 for n, side in zip(tokens, ("input", "output"), strict=True)
-        )
+        self.spent["tokens"] += sum(tokens[:2])
+        self.spent["money"] += prices.of(*tokens) if prices else 0.0
 
     def _over_budget(self) -> str:
         """Return in words what is spent of the budget; "" while there is something left of everything."""
@@ -405,6 +404,7 @@ def _write_counts(place: Path, sums: Sums, progress: Progress, wall_time: float)
         },
     )
     counts = {n: getattr(sums, n) for n in ("input_chars", "output_chars", "input_tokens", "output_tokens")}
+    counts |= {n: t for n in ("cached_tokens", "cache_write_tokens") if (t := getattr(sums, n)) is not None}
     more = {"by_model": sums.by_model} if len(sums.by_model) > 1 else {}
     write_json(place / folder.CHARS, counts | more)
 

@@ -56,6 +56,8 @@ def write_counts(place: Path, tally: Tally, *, cached: int | None = None, wall_t
                     "batch_calls": tally.batched,
                     "batch_input_tokens": tally.batch_input_tokens,
                     "batch_output_tokens": tally.batch_output_tokens,
+                    "batch_cached_tokens": tally.batch_cached_tokens,
+                    "batch_cache_write_tokens": tally.batch_cache_write_tokens,
                 }
                 if tally.batched
                 else {}

@@ -305,6 +305,8 @@ def test_files_are_written_for_work_elsewhere_and_results_read_when_they_are_who
             ]  # fmt: skip
             results.write_text("".join(json.dumps(one) + "\n" for one in made[:-1]) + '{"id": "half')
             assert nba.run(texts(), **given).config["out"] == wave
+            source.unlink()  # as somebody does who moves it to another machine
+            assert nba.run(texts(), **given).config["out"] == wave
             results.write_text("".join(json.dumps(one) + "\n" for one in made))
         run = nba.run(texts(), **given)
         now = go(server, tmp_path / "now", delivery="now")
@@ -313,6 +315,39 @@ def test_files_are_written_for_work_elsewhere_and_results_read_when_they_are_who
     assert labels(run) == labels(now)
     with pytest.raises(ConfigError, match=r"for models behind OpenAI's interface\. Got anthropic"):
         nba.run(texts(), **{**given, "model": "anthropic/x"})
+
+
+@pytest.mark.parametrize("what", ["batch", "results"])
+def test_what_is_not_found_for_a_moment_is_not_submitted_again(kind, what, tmp_path, monkeypatch):
+    hidden: list[str] = []
+    mark = {"batch": "batch_0", "results": "content" if kind != "messages" else "results"}[what]
+
+    def before(method: str, path: str) -> Any:
+        return (
+            (404, "not_found_error", "Not Found")
+            if method == "GET" and path.endswith(mark) and hidden
+            else None
+        )
+
+    with Provider(looks=1, before=before) as server:
+        go(server, tmp_path, kind)
+        hidden.append("for a while")
+        for _ in range(3):
+            run = go(server, tmp_path, kind)
+            assert run.config["out"] == 24
+        assert "does not find the batch" in run.config["stopped"]
+        hidden.clear()
+        assert finished(server, tmp_path, kind).status == "complete"
+        assert sent_once(server)
+    with Provider(looks=1, before=before) as server:
+        go(server, tmp_path / "gone", kind)
+        hidden.append("for good")
+        go(server, tmp_path / "gone", kind)
+        monkeypatch.setattr("nbannot.engine.outbox.GONE_S", 0.0)
+        run = go(server, tmp_path / "gone", kind)
+        assert "24 came back unanswered from a batch that the provider no longer has" in run.config["stopped"]
+        hidden.clear()
+        assert finished(server, tmp_path / "gone", kind).status == "complete"
 
 
 # ---- what is broken off -------------------------------------------------------------------------------------------

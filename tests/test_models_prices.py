@@ -118,7 +118,7 @@ HAIKU = ModelInfo("claude-haiku-4-5", "anthropic", endpoint="https://api.anthrop
 
 
 def test_a_cache_within_a_batch_has_prices_of_its_own():
-    """A dollar for a million tokens sent; .1 read from a cache, 1.25 kept for 5 minutes, 2 for an hour; a batch: half."""
+    """A million tokens: 1 dollar sent, .1 read from a cache, 1.25 kept for 5 minutes, 2 for an hour; a batch: half."""
     now = {
         "input_tokens": 1_000_000,
         "output_tokens": 100_000,
@@ -174,12 +174,11 @@ def test_the_bound_holds_at_every_hour_of_the_day(monkeypatch):
     class Clock(datetime):
         @classmethod
         def now(cls, tz=None):
-            return cls(2026, 11, 20, hour, 50, tzinfo=UTC)
+            return cls(2026, 11, 20, hours.pop(), 50, tzinfo=UTC)
 
+    hours = [2, 20]
     monkeypatch.setattr("nbannot.models.prices.datetime", Clock)
-    prices = []
-    for hour in (2, 20):
-        prices.append(list_prices("deepseek-chat", "https://api.deepseek.com"))
+    prices = [list_prices("deepseek-chat", "https://api.deepseek.com") for _ in range(2)]
     dear, cheap = sorted(prices, key=lambda one: -one.input)
     assert dear.input > cheap.input, "the table has no model with hours any more: take another"
     assert cheap.at_most(10, 10) == dear.at_most(10, 10) >= dear.of(10, 10)

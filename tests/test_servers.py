@@ -13,6 +13,8 @@ import nbannot
 from nbannot.asking.ledger_lines import read_lines
 from nbannot.doors.cli import main
 from nbannot.errors import ConfigError, ModelError
+from nbannot.models.registry import get_model
+from nbannot.study.config import RunConfig
 
 TASK = task_of(150, codebook_of(GATE, DEGREE))
 
@@ -195,3 +197,14 @@ def test_the_doors_take_a_list_an_option_twice_and_commas(tmp_path, capsys):
         nbannot.run(
             TASK, model="decide/x", base_url=["http://localhost:1", "http://localhost:2"], text_model="mock"
         )
+
+
+def test_a_server_that_cannot_be_reached_yet_counts_in_where_texts_go():
+    with Serving() as server:
+        here = f"{server.url}/v1"
+        info = get_model(RunConfig(model="openai/tiny", base_url=["http://gpu.invalid:8000/v1", here])).info()
+        assert info.endpoint == f"http://gpu.invalid:8000/v1, {here}"
+        assert not info.is_local
+        assert not info.energy_measured
+        both = [here, "http://127.0.0.1:9/v1"]
+        assert get_model(RunConfig(model="openai/tiny", base_url=both)).info().is_local

@@ -2,7 +2,8 @@
 
 Each step of a batch is a line of its own, written before the step that follows it: ``intended`` with the names of its
 requests, ``file`` where one was uploaded, ``out`` with the provider's name for it, ``ended`` when its results are in
-the ledger, or ``withdrawn`` when it is certain that it was never submitted.
+the ledger, or ``withdrawn`` when it is certain that it was never submitted. ``missing`` says when the provider first
+did not find it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class SentBatch:
         The address that it went to.
     file, provider_id
         What the provider calls the uploaded file, and the batch; "" before it has said so.
-    intended, submitted, ended
+    intended, submitted, missing, ended
         Times, UTC, ISO 8601; "" before.
     outcome
         How it ended, in one word.
@@ -48,6 +49,7 @@ class SentBatch:
     provider_id: str = ""
     intended: str = ""
     submitted: str = ""
+    missing: str = ""
     ended: str = ""
     outcome: str = ""
     answered: int = 0
@@ -65,6 +67,8 @@ class SentBatch:
                 self.file = str(line["file"])
             case "out":
                 self.state, self.provider_id, self.submitted = "out", str(line["id"]), time
+            case "missing":
+                self.missing = time
             case "ended":
                 self.state, self.ended = "ended", time
                 self.outcome, self.answered = str(line.get("outcome") or ""), int(line.get("answered") or 0)

@@ -23,6 +23,9 @@ from nbannot.tools.json_bytes import unpacked
 
 LATE_S = 60.0
 """How long after a broken submission a batch may still appear at the provider."""
+GONE_S = 3_600.0
+"""How long a provider has to say that it does not have a batch, or its results, until that is believed: one that has
+just made them may not find them for a while, and what is believed to be gone is submitted, and paid for, again."""
 SUBMIT_TRIES = 4
 MARK = 12
 """Characters of a batch's own mark, with which the names of its requests begin."""
@@ -56,6 +59,8 @@ class Outbox:
         Name of a request -> mark of its batch, the file of results, and the place in it.
     waiting
         Names of requests that are collected for the next batch.
+    not_found
+        What to say of batches that the provider does not find for now.
     learned
         How many refusals have taught what to leave out.
     learned_before
@@ -72,6 +77,7 @@ class Outbox:
                 self.out.pop(request_name(text_id, columns, attempt, str(record.get("messages_hash"))), None)
         self.left: set[str] = set()
         self.why_left: list[str] = []
+        self.not_found: dict[str, str] = {}
         self.results: dict[str, tuple[str, IO[bytes], int]] = {}
         self.waiting: set[str] = set()
         self.learned = 0
@@ -141,7 +147,9 @@ class Outbox:
                 continue
             if batch.state != "out":
                 continue
-            look = await self.service.look(batch.provider_id)
+            look = await self.service.look(batch)
+            if look.words and look.outcome == "gone" and not self._is_missing_for_long(batch, look.words):
+                continue
             if look.state == "unknown":
                 self.progress.message = (
                     f"{self.service.where} does not say how the batch stands: {look.words}"
@@ -157,10 +165,27 @@ class Outbox:
                 file.close()
                 continue
             if fetched.error is not None:
+                if not self._is_missing_for_long(batch, line_of(fetched)):
+                    file.close()
+                    continue
                 look = replace(look, state="gone", outcome="gone", words=line_of(fetched))
             self._index(batch, file)
             ended[batch.mark] = batch, look, file
         return ended
+
+    def _is_missing_for_long(self, batch: SentBatch, words: str) -> bool:
+        """Return whether a provider has long said that it does not have something; the first time is written down."""
+        if not batch.missing:
+            self._step(batch, state="missing")
+        since = datetime.now(UTC) - datetime.fromisoformat(batch.missing)
+        if since >= timedelta(seconds=GONE_S):
+            self.not_found.pop(batch.mark, None)
+            return True
+        self.not_found[batch.mark] = (
+            f"{self.service.where} does not find the batch {batch.provider_id} or its results ({words}); if it says so "
+            f"{GONE_S / 60:.0f} minutes after the first time, they are taken to be gone"
+        )
+        return False
 
     def _index(self, batch: SentBatch, file: IO[bytes]) -> None:
         """Remember where in a file of results each request has its own; an answer goes before an error."""
@@ -276,6 +301,7 @@ class Outbox:
             )
             if how := self.service.how(sorted(marks)):
                 said.append(how)
+        said += self.not_found.values()
         said += self.why_left
         if self.left:
             said.append("the same run submits them again")

@@ -111,9 +111,9 @@ class FileBatches(ProviderBatches):
             cursor = str(batches[-1]["id"]) if batches else ""
         raise CannotTell(f"the provider lists more than {PAGES * PAGE:,} batches")
 
-    async def look(self, provider_id: str) -> BatchLook:
+    async def look(self, batch: SentBatch) -> BatchLook:
         """Return how a batch stands."""
-        told = await self.pool.transfer("GET", f"{self._path}/{quote(provider_id, safe='')}")
+        told = await self.pool.transfer("GET", f"{self._path}/{quote(batch.provider_id, safe='')}")
         if told.status == 404:
             return BatchLook("gone", "gone", line_of(told))
         if told.error is not None:

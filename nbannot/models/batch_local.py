@@ -46,11 +46,10 @@ class LocalBatches(FileBatches):
         whole = _names(self.folder / REQUESTS.format(batch.mark)) >= set(batch.names)
         return batch.mark if whole else ""
 
-    async def look(self, provider_id: str) -> BatchLook:
+    async def look(self, batch: SentBatch) -> BatchLook:
         """Return whether there is a result for every request."""
-        results = self.folder / RESULTS.format(provider_id)
-        sent, there = _names(self.folder / REQUESTS.format(provider_id)), _names(results)
-        if not results.exists() or not there >= sent:
+        results = self.folder / RESULTS.format(batch.provider_id)
+        if not results.exists() or not _names(results) >= set(batch.names):
             return BatchLook("working")
         return BatchLook("ended", "completed", "", (str(results),))
 

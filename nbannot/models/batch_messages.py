@@ -118,9 +118,9 @@ class MessageBatches(ProviderBatches):
             raise CannotTell(line_of(told))
         return f'"{mark}-'.encode() in begin.getvalue()
 
-    async def look(self, provider_id: str) -> BatchLook:
+    async def look(self, batch: SentBatch) -> BatchLook:
         """Return how a batch stands."""
-        told = await self.pool.transfer("GET", f"{PATH}/{quote(provider_id, safe='')}")
+        told = await self.pool.transfer("GET", f"{PATH}/{quote(batch.provider_id, safe='')}")
         if told.status == 404:
             return BatchLook("gone", "gone", line_of(told))
         if told.error is not None:
@@ -133,7 +133,7 @@ class MessageBatches(ProviderBatches):
         counts = told.data.get("request_counts")
         if isinstance(counts, Mapping) and counts.get("expired"):
             outcome = "expired"
-        return BatchLook("ended", outcome, "", (f"{PATH}/{quote(provider_id, safe='')}/results",))
+        return BatchLook("ended", outcome, "", (f"{PATH}/{quote(batch.provider_id, safe='')}/results",))
 
     async def fetch(self, look: BatchLook, to: IO[bytes]) -> Exchange:
         """Write the results, from the place that the batch has at the server we know (a link may lead anywhere)."""

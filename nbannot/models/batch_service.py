@@ -96,7 +96,7 @@ class BatchService(Protocol):
             If that cannot be told, or not yet.
         """
 
-    async def look(self, provider_id: str) -> BatchLook:
+    async def look(self, batch: SentBatch) -> BatchLook:
         """Return how a batch stands."""
 
     async def fetch(self, look: BatchLook, to: IO[bytes]) -> Exchange:

@@ -13,6 +13,7 @@ from typing import Any
 
 from nbannot.asking.request_reply import AnswerMode, Model, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, ModelUnreached
+from nbannot.models.addresses import is_loopback
 from nbannot.models.exchange import ONE_OF_SEVERAL
 
 SAME = {
@@ -98,11 +99,14 @@ class Several:
                     "  Leave one out, or start both with the same model and the same options."
                 )
         away = [f"{address} cannot be reached and is left out until it can." for address in self.unreached]
+        # One that cannot be reached now may be sent texts later: it counts in what is said of where they go.
+        here = all(map(is_loopback, self.unreached))
+        ends = {address: info.endpoint or address for address, info in told.items()}
         return replace(
             known[0],
-            endpoint=", ".join(info.endpoint or address for address, info in told.items()),
-            is_local=all(info.is_local for info in known),
-            energy_measured=all(info.energy_measured for info in known),
+            endpoint=", ".join(ends.get(address, address) for address in self.addresses),
+            is_local=here and all(info.is_local for info in known),
+            energy_measured=here and all(info.energy_measured for info in known),
             notes=tuple(dict.fromkeys([*(note for info in known for note in info.notes), *away])),
         )
 

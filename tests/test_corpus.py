@@ -418,6 +418,10 @@ class TestFiles:
         assert "a.parquet cannot be read: " in refusal(corpus, tmp_path / "a.parquet", BOOK)
         assert "b.parquet has no column text, which a.parquet has." in refusal(corpus, tmp_path / "p", BOOK)
         assert "all Parquet, all CSV or all JSONL" in refusal(corpus, str(tmp_path / "a.*"), BOOK)
+        named = codebook_of(GATE, id_column="code")
+        assert "has no column 'code' (the codebook's id_column)" in refusal(
+            corpus, tmp_path / "twice.parquet", named
+        )
         assert refusal(corpus, tmp_path / "no.parquet", BOOK).startswith(
             f"no file {tmp_path / 'no.parquet'}."
         )
@@ -511,6 +515,9 @@ class TestSegments:
             assert spans_of
             assert all(document[s["start"] : s["end"]] == s["text"] == "road" for s in spans_of)
         assert spans[1][-1]["start"] == documents[2].rindex("road")
+        bare = corpus(frame.select("id", "text"), book, name="bare", segment="sentences")
+        assert bare.columns[:2] == ["segment_id", "document_id"]
+        assert len(bare) == 5
         whole = run_it(corpus(frame, book, name="docs"), output_root=str(tmp_path / "out"))
         with pytest.raises(ScoringError, match="are whole documents"):
             whole.documents()

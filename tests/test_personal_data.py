@@ -14,6 +14,11 @@ from nbannot.study.personal_data import kinds_in, personal_data
     [
         ("Mail ada.l+x@mail.example.co.uk!", {"e-mail address": 1}),
         ("DE89 3704 0044 0532 0130 00 and GB29NWBK60161331926819", {"bank account": 2}),
+        ("IBAN DE89 3704 0044 0532 0130 00 BIC COBADEFFXXX", {"bank account": 1}),
+        ("de89370400440532013000, CH93 0076 2011 6238 5295 7.", {"bank account": 2}),
+        ("jörg@müller.de", {"e-mail address": 1}),
+        ("756.9217.0769.85, 390.533.447-05, 85.07.30-033.28", {"number of identity": 3}),
+        ("211062-5629; 15108695088; 44051401359; QQ 12 34 56 C, AB 12 34 56 C", {"number of identity": 4}),
         ("4111 1111 1111 1111", {"payment card": 1}),
         ("536-90-4399", {"number of identity": 1}),
         ("811228-9874", {"number of identity": 1}),
@@ -36,6 +41,8 @@ def test_what_is_seen(text, kinds):
         "DE89 3704 0044 0532 0130 01",  # the check digits are wrong
         "4111 1111 1111 1112",
         "54362315A",
+        "756.9217.0769.84, 390.533.447-06, 85.07.30-033.29, 311162-5629, 15108695089, 44051401358",
+        "the phone 2019-2020 survey",
         "2019-12-31, 100000-2000 pages, 1,000,000,000 euros",
         "ISBN 978-3-16-148410-0, ORCID 0000-0002-1825-0097",
         "@party said 1234567 people call for reform in 2014",

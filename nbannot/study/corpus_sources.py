@@ -113,7 +113,12 @@ def _made(made: Corpus) -> Corpus:
     if not len(made):
         raise TaskError(f"{made.source} has no rows.\n  It needs one row per text.")
     text = made.codebook.text_column
-    for column, what in ((text, "the codebook's text_column"), (made.id_column, "id_column")):
+    named = (
+        (made.id_column, "id_column")
+        if made.id_column
+        else (made.codebook.id_column, "the codebook's id_column")
+    )
+    for column, what in ((text, "the codebook's text_column"), named):
         if column is not None and column not in made.columns:
             raise TaskError(
                 f"{made.source} has no column '{column}' ({what}){nearest(column, made.columns) or '.'}\n"
@@ -195,7 +200,9 @@ def _segmented(whole: Corpus, segment: str) -> Corpus:
                     for cell, column in zip(cells, rows.values(), strict=True):
                         column.append(cell)
                     of.append(i)
-            yield pl.DataFrame(rows, schema=dict.fromkeys(rows, pl.String)).hstack(piece[kept][of])
+            yield pl.DataFrame(rows, schema=dict.fromkeys(rows, pl.String)).hstack(
+                piece.select(kept)[of] if kept else []
+            )
 
     made_from = [corpus_files.stamp_of(whole.files), segment, text, whole.id_source]
     files = corpus_files.written(segments(), made_from)

@@ -17,16 +17,17 @@ from typing import Any, ClassVar
 from nbannot.errors import listed
 from nbannot.page.shown import Shown
 
-EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}(?![\w-])")
+EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.)+[^\W\d_]{2,24}(?![\w-])")
 TELEPHONE = re.compile(
     r"\b(?:tel|telephone|phone|mobile|mob|cell|fax|telefon|handy|t[ée]l[ée]phone|t[ée]l|call)\b\W{0,3}"
-    r"(?:(?:no|nr|number|us|me|on|at|is)\b\W{0,3}){0,2}((?:\d[ ().\-/]{0,2}){6,14}\d)",
+    r"(?:(?:no|nr|number|us|me|on|at|is)\b\W{0,3}){0,2}(?!(?:19|20)\d\d ?[-/] ?(?:19|20)\d\d\b)((?:\d[ ().\-/]{0,2}){6,14}\d)",
     re.I,
 )
 """A number as it is written within a country, behind a word that says what it is."""
 
 TWO_DIGITS = re.compile(r"\d\d")
-ACCOUNT = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{2,4}){3,8}(?![A-Za-z0-9])")
+ACCOUNT = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]){11,30}")
+"""What an account can be the beginning of: words in capitals may follow it."""
 CARD = re.compile(r"(?<![\d-])\d(?:[ -]?\d){12,18}(?![\d-])")
 IDENTITY = (
     (re.compile(r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])"), "stdnum.us.ssn"),
@@ -35,8 +36,16 @@ IDENTITY = (
     (re.compile(r"(?<!\w)[A-Z]{6}\d{2}[A-Z]\d{2}[A-Z]\d{3}[A-Z](?!\w)"), "stdnum.it.codicefiscale"),
     (re.compile(r"(?<!\w)[12] ?\d{2} ?\d{2} ?\d[0-9AB] ?\d{3} ?\d{3} ?\d{2}(?!\w)"), "stdnum.fr.nir"),
     (re.compile(r"(?<!\w)\d{8}-?[A-Z](?!\w)"), "stdnum.es.dni"),
+    (re.compile(r"(?<![\w.])756\.\d{4}\.\d{4}\.\d{2}(?!\w)"), "stdnum.ch.ssn"),
+    (re.compile(r"(?<![\w.])\d{3}\.\d{3}\.\d{3}-\d{2}(?![\w-])"), "stdnum.br.cpf"),
+    (re.compile(r"(?<![\w.])\d{2}\.\d{2}\.\d{2}-\d{3}\.\d{2}(?!\w)"), "stdnum.be.nn"),
+    (re.compile(r"(?<![\w-])\d{6}-\d{4}(?![\w-])"), "stdnum.dk.cpr"),
+    (re.compile(r"(?<![\w.,/-])\d{6} ?\d{5}(?![\w-]|[.,]\d)"), "stdnum.no.fodselsnummer"),
+    (re.compile(r"(?<![\w.,/-])\d{11}(?![\w-]|[.,]\d)"), "stdnum.pl.pesel"),
+    (re.compile(r"(?<!\w)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z](?: ?\d{2}){3} ?[A-D](?!\w)"), ""),
 )
-"""Numbers that identify a person, each with its check: United States, Sweden, Finland, Italy, France, Spain."""
+"""Numbers that identify a person, each with its check: United States, Sweden, Finland, Italy, France, Spain,
+Switzerland, Brazil, Belgium, Denmark, Norway, Poland, and the United Kingdom's, which has none."""
 
 KINDS = ("e-mail address", "telephone number", "bank account", "payment card", "number of identity")
 MOST_NAMED = 3
@@ -129,7 +138,7 @@ def kinds_in(text: str) -> dict[str, int]:
     if TWO_DIGITS.search(text):
         taken: list[tuple[int, int]] = []
         for kind, places in (
-            ("bank account", _passing(ACCOUNT, "stdnum.iban", text)),
+            ("bank account", _accounts(text)),
             ("payment card", _passing(CARD, "stdnum.luhn", text)),
             (
                 "number of identity",
@@ -144,10 +153,22 @@ def kinds_in(text: str) -> dict[str, int]:
     return {kind: every[kind] for kind in KINDS if every.get(kind)}
 
 
+def _accounts(text: str) -> Iterable[tuple[int, int]]:
+    """Return where a text has a bank account: the longest beginning of what has its shape that passes its check."""
+    valid = import_module("stdnum.iban").is_valid
+    place = 0
+    while match := ACCOUNT.search(text, place):
+        start, whole = match.span()
+        ends = [end for end in range(whole, start + 14, -1) if not text[end : end + 1].isalnum()]
+        if (end := next((end for end in ends if valid(text[start:end])), 0)) > 0:
+            yield start, end
+        place = end or start + 4
+
+
 def _passing(shape: re.Pattern[str], check: str, text: str) -> Iterable[tuple[int, int]]:
     """Return where a text has something of a shape that its check lets pass."""
     for match in shape.finditer(text):
-        if _check(check)(match[0]):
+        if not check or _check(check)(match[0]):
             yield match.span()
 
 

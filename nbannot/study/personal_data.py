@@ -20,7 +20,8 @@ from nbannot.page.shown import Shown
 EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.)+[^\W\d_]{2,24}(?![\w-])")
 TELEPHONE = re.compile(
     r"\b(?:tel|telephone|phone|mobile|mob|cell|fax|telefon|handy|t[ée]l[ée]phone|t[ée]l|call)\b\W{0,3}"
-    r"(?:(?:no|nr|number|us|me|on|at|is)\b\W{0,3}){0,2}(?!(?:19|20)\d\d ?[-/] ?(?:19|20)\d\d\b)((?:\d[ ().\-/]{0,2}){6,14}\d)",
+    r"(?:(?:no|nr|number|us|me|on|at|is)\b\W{0,3}){0,2}(?!(?:19|20)\d\d ?[-/] ?(?:19|20)\d\d\b)"
+    r"((?:\d[ ().\-/]{0,2}){6,14}\d)",
     re.I,
 )
 """A number as it is written within a country, behind a word that says what it is."""

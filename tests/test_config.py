@@ -106,6 +106,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "base_url": st.none() | ADDRESSES,
     "threads": st.none() | st.integers(1, 64),
     "max_parallel": st.none() | st.integers(1, 64),
+    "workers": st.sampled_from([None, 2, "tcp://host:8786", "scheduler.json"]),
     "delivery": st.sampled_from(["now", "batch", "file"]),
     "batch_wait": st.floats(0, 100_000),
     "timeout_s": st.floats(0.001, 86_400),
@@ -133,7 +134,7 @@ def test_every_setting_is_known_in_all_places() -> None:
     unnamed = {name for name, s in SETTINGS.items() if s.decides and not s.short}
     assert unnamed == {"model", "prompt_type", "repeat"}
     assert {name for name, s in SETTINGS.items() if not s.decides} == {
-        "threads", "max_parallel", "delivery", "batch_wait", "timeout_s", "budget", "prices", "local_only",
+        "threads", "max_parallel", "workers", "delivery", "batch_wait", "timeout_s", "budget", "prices", "local_only",
         "allowed_hosts", "country_iso_code", "output_root", "task_root", "cluster", "weights",
     }  # fmt: skip
     assert RunConfig() == RunConfig.of() == RunConfig.from_toml("") == RunConfig.from_json("{}")

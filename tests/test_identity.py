@@ -58,6 +58,7 @@ OF_DECISIONS = {"threshold", "scale_answer", "text_model"}
 WITHOUT = {
     "threads": [2],
     "max_parallel": [3],
+    "workers": [2],
     "delivery": ["batch"],
     "batch_wait": [5.0],
     "timeout_s": [5.0],

@@ -14,7 +14,7 @@ import os
 import platform
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -158,6 +158,14 @@ class Meter:
         except Exception as error:  # noqa: BLE001 - its settings and the machine are not ours
             self._failed(error)
 
+    @property
+    def of_the_machine(self) -> bool:
+        """Whether what is measured is used by the whole machine: by a meter in hardware, or a graphics card."""
+        hardware = getattr(self._tracker, "_hardware", ())
+        kinds = [type(one).__name__ for one in hardware]
+        metered = [getattr(one, "_mode", "") in ("intel_rapl", "intel_power_gadget") for one in hardware]
+        return any(metered) or bool({"GPU", "AppleSiliconChip"} & set(kinds))
+
     def kwh(self) -> float:
         """Return the energy used so far, kWh; measured anew at each call.
 
@@ -197,15 +205,32 @@ class Meter:
         self.problem = " ".join(f"CodeCarbon failed ({type(error).__name__}: {error})".split())[:300]
 
 
-def emissions_csv(earlier: str, record: dict[str, Any]) -> str:
-    """Return the text of ``emissions.csv`` with one more session; `earlier` is what it held before."""
+def in_sum(meter: Meter, model: Any) -> Callable[[], float]:
+    """Return what returns the energy used so far, kWh: of this process, and of the workers of a model that has some."""
+    of_workers = getattr(model, "kwh", lambda: 0.0)
+    return lambda: meter.kwh() + of_workers()
+
+
+def records_of(meter: Meter, model: Any) -> list[dict[str, Any]]:
+    """Return the records of a session that has ended: of this process, and of each worker."""
+    own = meter.stop()
+    return [*([own] if own is not None else []), *getattr(model, "energy_records", ())]
+
+
+def problem_in_words(problem: str, records: Sequence[Mapping[str, Any]]) -> str:
+    """Return what to tell of energy that was not measured, or not all of it."""
+    return f"estimated by CodeCarbon, not in full: {problem}" if records else f"not measured: {problem}"
+
+
+def emissions_csv(earlier: str, *records: dict[str, Any]) -> str:
+    """Return the text of ``emissions.csv`` with more sessions; `earlier` is what it held before."""
     rows = list(csv.DictReader(io.StringIO(earlier))) if earlier else []
     out = io.StringIO()
     writer = csv.DictWriter(
-        out, fieldnames=list(record), lineterminator="\n", restval="", extrasaction="ignore"
+        out, fieldnames=list(records[-1]), lineterminator="\n", restval="", extrasaction="ignore"
     )
     writer.writeheader()
-    writer.writerows([*rows, record])
+    writer.writerows([*rows, *records])
     return out.getvalue()
 
 

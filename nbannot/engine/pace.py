@@ -56,6 +56,13 @@ class Pace:
         self._doubling = True
         self._calm_from = 0.0
 
+    def limit(self, most: int) -> None:
+        """Never more than this from now on; a limit that rises before the first reply is taken for the first one."""
+        untried = self._doubling and self.size == min(self.most, self.START)
+        self.most = most
+        self._room = float(min(most, self.START)) if untried else min(float(most), self._room)
+        self.size = max(1, int(self._room))
+
     def well(self) -> None:
         """A reply came: one more for every reply at first, later one more for a whole round of replies."""
         self._room = min(self.most, self._room + (1.0 if self._doubling else 1.0 / max(self._room, 1.0)))

@@ -79,6 +79,7 @@ class Sender:
         self._secrets: Sequence[str] | None = None
         self._halted = ""
         self.batch: str | None = None
+        self._unanswered = getattr(model, "unanswered_words", UNANSWERED)
 
     async def send(
         self, row: int, group: Sequence[Field], columns: tuple[str, ...], request: Request, attempt: int
@@ -132,6 +133,8 @@ class Sender:
         try:
             reply = await server.model.ask(request)
             return reply if server.name is None else replace(reply, server=server.name)
+        except ServerGone:
+            raise
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -167,7 +170,7 @@ class Sender:
                 column: answer if answer.status == "ok" and column in closed else masked[column]
                 for column, answer in answers.items()
             }
-        lost = Reply(error=UNANSWERED, retriable=True, finish_reason="error", server=reply.server)
+        lost = Reply(error=self._unanswered, retriable=True, finish_reason="error", server=reply.server)
         for one in [lost] * reply.unanswered + [clean]:
             kept = answers if one is clean else read_safely(group, text, lost, attempt)
             self.ledger.append(

@@ -85,10 +85,13 @@ class Servers:
         named: Iterable[tuple[str | None, Model]] = [(None, model)]
         if self._of is not None:
             named = zip(self._of.addresses, self._of.servers, strict=True)
-        self.each = [Server(one, most, name) for name, one in named]
+        grows = hasattr(model, "grow")
+        self.each = [Server(one, None if grows else most, name) for name, one in named]
         self.several = len(self.each) > 1
         self.resting = 0
         self.changed: Callable[[], None] = lambda: None
+        if hasattr(model, "grow"):  # more places may come, and fewer (`nbannot.engine.workers`)
+            model.grow = self._grown
         self.notes: list[str] = []
         self.gone = ""
         self._wake = wake
@@ -111,6 +114,13 @@ class Servers:
         for server in self.each:
             if self._of is not None and server.name in self._of.unreached and not server.out:
                 self.leave_out(server, self._of.unreached[server.name])
+
+    def _grown(self) -> None:
+        """Take note that the model takes more requests at once than before, or fewer."""
+        server = self.each[0]
+        server.pace.limit(server.model.parallel)
+        self._wake()
+        self.changed()
 
     def candidates(self, tried: Sequence[Server]) -> list[Server]:
         """Return the servers that may get a request: those that have not failed it, else all that are there."""

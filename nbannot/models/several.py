@@ -91,11 +91,11 @@ class Several:
     def _joined(self, told: dict[str, ModelInfo]) -> ModelInfo:
         known = list(told.values())
         for address, info in told.items():
-            if differing := _differing(known[0], info):
+            if what := differing(known[0], info):
                 first = next(iter(told))
                 raise ModelError(
-                    f"the servers of base_url do not serve the same; {differing}: {_shown(known[0], differing)} at "
-                    f"{first}, {_shown(info, differing)} at {address}.\n"
+                    f"the servers of base_url do not serve the same; {what}: {part_in_words(known[0], what)} at "
+                    f"{first}, {part_in_words(info, what)} at {address}.\n"
                     "  Leave one out, or start both with the same model and the same options."
                 )
         away = [f"{address} cannot be reached and is left out until it can." for address in self.unreached]
@@ -120,10 +120,10 @@ class Several:
             info = self._make(address).info()
         except ModelError as error:
             return str(error).splitlines()[0], False
-        if differing := _differing(self.info(), info):
-            was, now = _shown(self.info(), differing), _shown(info, differing)
+        if what := differing(self.info(), info):
+            was, now = part_in_words(self.info(), what), part_in_words(info, what)
             return (
-                f"{address} came back with something else ({differing}: {now}, not {was}) and got no more texts",
+                f"{address} came back with something else ({what}: {now}, not {was}) and got no more texts",
                 True,
             )
         return "", False
@@ -168,7 +168,7 @@ def _part(info: ModelInfo, name: str) -> Any:
     return info.details.get("root") if name == "root" else getattr(info, name)
 
 
-def _differing(one: ModelInfo, other: ModelInfo) -> str:
+def differing(one: ModelInfo, other: ModelInfo) -> str:
     """Return in words the first thing in which two servers differ; "" if they agree in what both tell."""
     for name, words in SAME.items():
         a, b = _part(one, name), _part(other, name)
@@ -177,6 +177,7 @@ def _differing(one: ModelInfo, other: ModelInfo) -> str:
     return ""
 
 
-def _shown(info: ModelInfo, words: str) -> str:
+def part_in_words(info: ModelInfo, words: str) -> str:
+    """Return what a server says of the thing that `differing` named."""
     name = next(name for name, said in SAME.items() if said == words)
     return str(_part(info, name))[:19] if name == "digest" else str(_part(info, name))

@@ -138,7 +138,7 @@ MAIN_SETTINGS = ("model", "prompt_type", "use_examples", "temperature", "chat_mo
 """Settings that are always shown."""
 
 UNSHOWN_SETTINGS = ("output_root", "task_root", "process_textbox", "process_span", "country_iso_code", "base_url",
-                    "threads", "max_parallel", "timeout_s")  # fmt: skip
+                    "threads", "max_parallel", "workers", "timeout_s")  # fmt: skip
 """Settings that are told elsewhere or decide nothing."""
 
 

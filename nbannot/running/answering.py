@@ -81,6 +81,19 @@ def check_delivery(config: RunConfig, model: Model) -> None:
         )
 
 
+def check_workers(config: RunConfig, model: Model) -> None:
+    """Refuse what does not go with workers."""
+    given = [
+        (hasattr(model, "fit"), f"model = {config.model!r}, which learns from labels here"),
+        (config.model.startswith("replay"), f"model = {config.model!r}, which asks nobody"),
+        (config.delivery != "now", f'delivery = "{config.delivery}"'),
+        (isinstance(config.base_url, tuple), "several addresses as base_url"),
+        (config.text_model is not None, "text_model"),
+    ]
+    if wrong := [words for applies, words in given if applies]:
+        raise ConfigError(f"workers do not go with {' and '.join(wrong)}.\n  Leave workers out, or that.")
+
+
 def answering(
     config: RunConfig, kind: prompts.PromptType, model: Model, info: ModelInfo, fields: Sequence[Field]
 ) -> tuple[AnswerMode, bool]:

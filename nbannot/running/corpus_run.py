@@ -11,6 +11,7 @@ import dataclasses
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -189,8 +190,8 @@ class _Work:
             raise
         finally:
             self.pool.shutdown(wait=True)
-            record = self.meter.stop()
-        return self._finish(outcome, time.monotonic() - started, record)
+            records = energy.records_of(self.meter, self.model)
+        return self._finish(outcome, time.monotonic() - started, records)
 
     def _blocks(self, shown: Tick | None, outcome: Outcome) -> None:
         plan = self.plan
@@ -256,7 +257,7 @@ class _Work:
                 tick=look,
                 stop=self.end,
                 ask_again=self.retry == "invalid",
-                kwh=self.meter.kwh if measured else lambda: 0.0,
+                kwh=energy.in_sum(self.meter, self.model) if measured else lambda: 0.0,
                 ready=self._ready if measured else lambda: None,
             )
             self._add(known, outcome.progress, at)
@@ -331,7 +332,9 @@ class _Work:
         if not sums.open and self.plan.corpus.compress:
             self.compressing.append(self.pool.submit(self.parts.compress, number))
 
-    def _finish(self, outcome: Outcome, wall_time: float, record: dict[str, Any] | None = None) -> CorpusRun:
+    def _finish(
+        self, outcome: Outcome, wall_time: float, records: Sequence[dict[str, Any]] = ()
+    ) -> CorpusRun:
         """Write the files of the folder as the blocks have them, and score what people coded."""
         plan, place = self.plan, self.plan.head.folder
         sums = Sums()
@@ -341,10 +344,11 @@ class _Work:
         whole = not sums.open and len(reached) == plan.blocks - self._without_question()
         ok = any(of.get("ok") for of in sums.counts.values())
         status = COMPLETE if whole else PARTIAL if ok else FAILED
-        if record is not None:
+        if records:
             path = place / folder.EMISSIONS
             earlier = path.read_text(encoding="utf-8") if path.exists() else ""
-            write_atomic(path, energy.emissions_csv(earlier, record))
+            write_atomic(path, energy.emissions_csv(earlier, *records))
+        gap = self.meter.problem or getattr(self.model, "energy_gap", "")
         _write_counts(place, sums, outcome.progress, wall_time)
         before = read_json(place / folder.CONFIG)
         about = corpus_config(plan, RUNNING)
@@ -364,7 +368,7 @@ class _Work:
                 "calibration_offsets": self.offsets or sums.offsets,
                 "served_by": served_by(served),
                 "model_changes": model_changes(place, served, plan.head.info.digest, self.digest),
-                **({"energy": f"not measured: {self.meter.problem}"} if self.meter.problem else {}),
+                **({"energy": energy.problem_in_words(gap, records)} if gap else {}),
                 "first_call": sums.first,
                 "last_call": sums.last,
             },

@@ -31,6 +31,7 @@ from nbannot.running.answering import (
     changed,
     check_decisions,
     check_delivery,
+    check_workers,
     fields_asked,
     reply_tokens_of,
 )
@@ -288,7 +289,13 @@ def design(
         raise TaskError(f"no text of task '{task.name}' is selected by sample, limit, ids and split.")
     fields = fields_asked(task.codebook, config)
     kind = prompts.prompt_type(config.prompt_type)
-    model = model or get_model(config, say)
+    if model is None:
+        model = get_model(config, say)
+        if config.workers is not None:
+            check_workers(config, model)
+            from nbannot.engine.workers import Workers
+
+            model = cast(Model, Workers(config, model, say))
     learn = getattr(model, "fit", None)
     if learn is not None:  # a supervised baseline: the only kind of model that is given human labels
         learn(task, fields)
@@ -321,7 +328,7 @@ def design(
             "fields that are scored behind one beginning are asked of one server. Got a list as base_url.\n"
             '  Give one address, or use fields_per_query = "one".'
         )
-    if together and not isinstance(model, Together):
+    if together and config.workers is None and not isinstance(model, Together):
         model = Together(model)
     closed_how = config.fields_per_query
     if decides:

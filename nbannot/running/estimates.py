@@ -186,7 +186,16 @@ def still_open(job: Job, task: Task, place: Path) -> Open:
     ]
 
 
-SAME = ("model", "chat_mode", "fields_per_query", "reasoning", "max_tokens", "max_parallel", "base_url")
+SAME = (
+    "model",
+    "chat_mode",
+    "fields_per_query",
+    "reasoning",
+    "max_tokens",
+    "max_parallel",
+    "workers",
+    "base_url",
+)
 """Settings that a run must share, with prompt and answer mode as used, to be taken as the measure of another one."""
 
 

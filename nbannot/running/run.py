@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
@@ -206,13 +206,13 @@ def _work(
 
     def ended(outcome: Outcome) -> Run:
         ends.append(outcome)
-        record = meter.stop()
-        outcome.energy_problem = meter.problem
+        records = energy.records_of(meter, model)
+        outcome.energy_problem = meter.problem or getattr(model, "energy_gap", "")
         book.close()
         if say and outcome.out and not outcome.interrupted:
             say(outcome.stopped)
         scored = plan if outcome.interrupted or outcome.out else _opened(plan, reason)
-        return _finish(scored, model, outcome, book.tally, record, time.monotonic() - started)
+        return _finish(scored, model, outcome, book.tally, records, time.monotonic() - started)
 
     try:
         with watching(f"{plan.task.name} · {plan.config.model}", tick) as shown:
@@ -234,7 +234,7 @@ def _work(
                 tick=look,
                 stop=end,
                 ask_again=ask_again,
-                kwh=meter.kwh if measured else lambda: 0.0,
+                kwh=energy.in_sum(meter, model) if measured else lambda: 0.0,
                 ready=meter.start if measured else lambda: None,
             )
         return ended(outcome)
@@ -275,7 +275,7 @@ def _finish(
     model: Model,
     outcome: Outcome,
     tally: ledger.Tally,
-    record: dict[str, Any] | None,
+    records: Sequence[dict[str, Any]],
     wall_time: float,
 ) -> Run:
     """Write the standard files as the ledger has it, score, and enter the run into the tidy tables."""
@@ -283,10 +283,10 @@ def _finish(
     config = config_of(plan, RUNNING)
     state = read_state(plan.task, place / folder.LEDGER, config, plan.run_id)
     status = PARTIAL if outcome.out else status_of(state.coding)
-    if record is not None:
+    if records:
         path = place / folder.EMISSIONS
         earlier = path.read_text(encoding="utf-8") if path.exists() else ""
-        write_atomic(path, energy.emissions_csv(earlier, record))
+        write_atomic(path, energy.emissions_csv(earlier, *records))
     write_atomic(place / folder.OUTPUT, output_text(state.coding))
     save_probabilities(state.coding, place)
     write_counts(place, tally, cached=outcome.progress.cached, wall_time=wall_time)
@@ -301,7 +301,11 @@ def _finish(
         "served_by": served_by(tally.served),
         **({"answered_by": dict(tally.by_server.most_common())} if tally.by_server else {}),
         "model_changes": model_changes(place, tally.served, plan.info.digest, outcome.digest, outcome.notes),
-        **({"energy": f"not measured: {outcome.energy_problem}"} if outcome.energy_problem else {}),
+        **(
+            {"energy": energy.problem_in_words(outcome.energy_problem, records)}
+            if outcome.energy_problem
+            else {}
+        ),
         "first_call": tally.first,
         "last_call": tally.last,
     }

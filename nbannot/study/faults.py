@@ -17,6 +17,7 @@ from nbannot.study.settings import (
     LISTS,
     SETTINGS,
 )
+from nbannot.study.workers import place_of
 from nbannot.tools.secrets import without_keys
 
 
@@ -28,6 +29,8 @@ def plain(name: str, value: Any) -> Any:
         return str(value)
     if isinstance(value, dict):
         return dict(value)
+    if name == "workers":
+        return place_of(value)
     if name in LISTS and isinstance(value, list):
         value = tuple(value)
     if name == "base_url" and isinstance(value, tuple) and len(value) == 1:
@@ -133,7 +136,7 @@ ELSEWHERE = {
     "max_model_len": "context_size", "num_predict": "max_tokens", "n_predict": "max_tokens",
     "max_new_tokens": "max_tokens", "max_completion_tokens": "max_tokens", "max_output_tokens": "max_tokens",
     "think": "reasoning", "thinking": "reasoning", "api_base": "base_url", "endpoint": "base_url", "host": "base_url",
-    "concurrency": "max_parallel", "workers": "max_parallel", "batch_size": "max_parallel", "timeout": "timeout_s",
+    "concurrency": "max_parallel", "num_workers": "workers", "batch_size": "max_parallel", "timeout": "timeout_s",
     "max_retries": "retries", "columns": "fields", "prompt": "prompt_type", "country": "country_iso_code",
 }  # fmt: skip
 """What other tools call a setting -> its name here."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 
 class Settings(TypedDict, total=False):
@@ -46,6 +46,7 @@ class Settings(TypedDict, total=False):
     base_url: str | Sequence[str] | None
     threads: int | None
     max_parallel: int | None
+    workers: Any
     delivery: Literal["now", "batch", "file"]
     batch_wait: float
     timeout_s: float
@@ -100,6 +101,7 @@ class Grid(TypedDict, total=False):
     base_url: str | Sequence[str | Sequence[str] | None] | None
     threads: int | Sequence[int | None] | None
     max_parallel: int | Sequence[int | None] | None
+    workers: Any
     delivery: Literal["now", "batch", "file"] | Sequence[Literal["now", "batch", "file"]]
     batch_wait: float | Sequence[float]
     timeout_s: float | Sequence[float]

@@ -23,6 +23,7 @@ from nbannot.study.checks import (
     word,
     words,
 )
+from nbannot.study.workers import workers
 
 CHAT_MODES = ("per_query", "per_text", "continuous")
 ANSWER_MODES = ("score", "generate")
@@ -278,6 +279,14 @@ class SettingFields:
         None,
         number(1, 4096, whole=True),
         "most requests in flight, at each server where there are several",
+        decides=False,
+        optional=True,
+    )
+    workers: int | str | None = setting(
+        None,
+        workers,
+        "who asks the model: this many processes of this machine, or the workers of a Dask cluster, named by the "
+        "address of its scheduler, its scheduler file, or a client or cluster object; unset: this process",
         decides=False,
         optional=True,
     )

@@ -1,0 +1,164 @@
+"""The link to a Dask cluster: its scheduler is reached, and a worker says what it and its model are."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nbannot import __version__
+from nbannot.engine.local_cluster import LocalCluster
+from nbannot.engine.station import Introduction, introduce, leave
+from nbannot.errors import ConfigError, ModelError, ModelUnreached
+from nbannot.study.workers import security_of
+
+CONNECT_S = 15.0
+LOOK_S = 0.5
+"""How often a scheduler is asked which workers there are."""
+NOBODY_S = 60.0
+"""How long a run waits for a worker before it ends."""
+
+
+async def connected(place: int | str, cluster: LocalCluster | None = None) -> Any:
+    """Return a client of the scheduler at a place, in the running event loop.
+
+    Parameters
+    ----------
+    place
+        An address, or the name of a scheduler file; not used with `cluster`.
+    cluster
+        The processes of this machine.
+
+    Raises
+    ------
+    ModelUnreached
+        If it cannot be reached.
+    ModelError
+        If distributed is not installed.
+    """
+    try:
+        from distributed import Client, Security
+    except ImportError:
+        raise ModelError(
+            'workers need the package "distributed", which is not installed.\n  pip install "nbannot[cluster]"'
+        ) from None
+    _quiet()
+    given: dict[str, Any] = {"asynchronous": True, "set_as_default": False, "timeout": CONNECT_S}
+    if cluster is not None:
+        given |= {"address": cluster.address, "security": Security(**cluster.keys)}
+    elif str(place).endswith(".json"):
+        given |= {"scheduler_file": await _file(str(place))}
+    else:
+        given |= {"address": place, "security": security_of(str(place))}
+    try:
+        return await Client(**given)
+    except (OSError, TimeoutError, ValueError, TypeError, ImportError) as error:
+        where = given.get("address") or f"named in {place}"
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ModelUnreached(
+            f"the scheduler at {where} cannot be reached: {why}.\n"
+            "  Start it (dask scheduler), or give workers another address; workers = 2 are two processes here."
+        ) from None
+
+
+async def _file(place: str) -> str:
+    """Return the name of a scheduler file once it is there: a job in a queue writes it when it starts."""
+    began = time.monotonic()
+    while not Path(place).exists():
+        if time.monotonic() - began > CONNECT_S:
+            raise ModelUnreached(
+                f"there is no scheduler file {place}.\n"
+                "  Is the job that starts the scheduler running (squeue)? nbannot worker-setup writes such a job."
+            )
+        await asyncio.sleep(LOOK_S)
+    return place
+
+
+def _quiet() -> None:
+    """Keep Dask's lines on a lost connection out of the notebook: the run says what it means for it."""
+    for name in ("client", "core", "batched", "comm", "comm.tcp", "utils"):
+        logging.getLogger(f"distributed.{name}").addFilter(_is_of_somebody_else)
+
+
+def _is_of_somebody_else(record: logging.LogRecord) -> bool:
+    return record.threadName not in ("nbannot-engine", "nbannot-call")
+
+
+async def workers_there(client: Any) -> list[str]:
+    """Return the addresses of the workers that a scheduler knows."""
+    return list(await client.scheduler.ncores())
+
+
+async def result_of(work: Any) -> Any:
+    """Return the result of a piece of work; who is cancelled meanwhile leaves nothing behind that complains."""
+    waiting = asyncio.ensure_future(work)
+    waiting.add_done_callback(lambda task: task.cancelled() or task.exception())
+    return await asyncio.shield(waiting)
+
+
+def key_of(session: str) -> str:
+    """Return a name for a piece of work that dashboards may show."""
+    return f"nbannot-{session}-{uuid.uuid4().hex[:8]}"
+
+
+async def introduced(client: Any, address: str, session: str, settings: Mapping[str, Any]) -> Introduction:
+    """Return what a worker says of itself; its model is loaded by that.
+
+    Raises
+    ------
+    ModelError
+        If it cannot use the model, or has no nbannot of this version.
+    """
+    work = client.submit(introduce, session, settings, key=key_of(session), workers=[address], pure=False)
+    try:
+        said: Introduction = await result_of(work)
+    except (ModelError, ConfigError) as error:
+        kind = ModelUnreached if isinstance(error, ModelUnreached) else ModelError
+        raise kind(f"the worker at {address} cannot use the model: {error}") from None
+    except (ImportError, AttributeError, TypeError, RuntimeError) as error:
+        words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ModelError(
+            f"the cluster has no nbannot like the one here ({words}).\n"
+            f"  Install nbannot {__version__} for its scheduler and workers, in the same way as here."
+        ) from None
+    if said.version != __version__:
+        raise ModelError(
+            f"the worker on {said.place} has nbannot {said.version}, and this is {__version__}.\n"
+            "  Install the same version on both."
+        )
+    return said
+
+
+async def first(
+    place: int | str, settings: Mapping[str, Any], say: Callable[[str], None]
+) -> tuple[str, Introduction]:
+    """Return the scheduler's address and what the first worker says of itself; waits for one.
+
+    Raises
+    ------
+    ModelUnreached
+        If the scheduler cannot be reached, or has no worker.
+    """
+    client = await connected(place)
+    at, session = str(client.scheduler.address), uuid.uuid4().hex[:12]
+    try:
+        began, told = time.monotonic(), False
+        while not (there := await workers_there(client)):
+            if not told:
+                say(f"waiting for a worker of the cluster at {at}")
+                told = True
+            if time.monotonic() - began > NOBODY_S:
+                raise ModelUnreached(
+                    f"the cluster at {at} has no worker.\n"
+                    "  Start one (dask worker), or wait for the queue, and run the same again."
+                )
+            await asyncio.sleep(LOOK_S)
+        said = await introduced(client, there[0], session, settings)
+        await client.submit(leave, session, key=key_of(session), workers=[there[0]], pure=False)
+        return at, said
+    finally:
+        await client.close()

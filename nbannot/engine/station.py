@@ -1,0 +1,214 @@
+"""What a worker of a Dask cluster does for a run: it asks its own model, and hands the replies back.
+
+Everything here runs in a process of the cluster. A worker is sent settings and requests, never a key: keys come from
+its own environment. Requests and replies travel as bytes in a `Parcel`, so that neither a dashboard nor a log shows
+a text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pickle
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nbannot import __version__
+from nbannot.asking.request_reply import AnswerMode, Model, ModelInfo, Reply, Request
+from nbannot.engine.energy import Meter
+from nbannot.models.keys import known_secrets, scrubbed
+from nbannot.models.registry import get_model
+from nbannot.models.together import Together
+from nbannot.study.config import RunConfig
+
+IDLE_S = 600.0
+"""How long the model of a run that was broken off stays loaded."""
+LOOK_S = 5.0
+"""How often energy is measured while requests are answered."""
+
+
+class Parcel:
+    """Some requests or replies on their way; tells nothing of what is in it.
+
+    Parameters
+    ----------
+    kwh
+        What the worker has used so far, kWh.
+    known
+        Whether the worker knew the run; else nothing was asked.
+    """
+
+    def __init__(self, items: Sequence[Any], kwh: float = 0.0, known: bool = True) -> None:
+        self.number, self.kwh, self.known = len(items), kwh, known
+        self._bytes = pickle.dumps(tuple(items), protocol=pickle.HIGHEST_PROTOCOL)
+
+    def items(self) -> tuple[Any, ...]:
+        """Return what is in it."""
+        items: tuple[Any, ...] = pickle.loads(self._bytes)
+        return items
+
+    def __repr__(self) -> str:
+        return f"<Parcel of {self.number}>"
+
+
+@dataclass(frozen=True)
+class Introduction:
+    """What a worker says of itself and of its model.
+
+    Attributes
+    ----------
+    place
+        Host and process, for people.
+    """
+
+    place: str
+    host: str
+    version: str
+    info: ModelInfo
+    answer_modes: tuple[AnswerMode, ...]
+    parallel: int
+    reply_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Farewell:
+    """What a worker has used, at the end of a run.
+
+    Attributes
+    ----------
+    of_the_machine
+        Whether energy was measured for all processes of the machine together.
+    record
+        The columns of CodeCarbon; ``None`` where nothing was measured.
+    """
+
+    host: str
+    of_the_machine: bool = False
+    record: dict[str, Any] | None = None
+
+
+class Station:
+    """The model of one run in one process, with an event loop of its own."""
+
+    def __init__(self, settings: Mapping[str, Any], threads: int) -> None:
+        config = RunConfig(**settings)
+        if config.threads is None:
+            config = config.change(threads=max(1, threads))
+        self.model: Model = Together(get_model(config))
+        self.info = self.model.info()
+        self.used = time.monotonic()
+        self.at_work = 0
+        self._meter = Meter(config.country_iso_code)
+        self._kwh, self._kwh_at = 0.0, time.monotonic()
+        self._meter_lock = threading.Lock()
+        self._loop = asyncio.new_event_loop()
+        self._places = asyncio.Semaphore(max(1, self.model.parallel))
+        threading.Thread(target=self._loop.run_forever, name="nbannot-station", daemon=True).start()
+        metering = threading.Thread(target=self._meter.start if self.info.energy_measured else lambda: None)
+        metering.start()  # which takes seconds, as the model may
+        self._run(self.model.open())
+        metering.join()
+
+    def _run(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def answer(self, requests: Sequence[Request]) -> Parcel:
+        """Return the replies to some requests, asked all at once as far as the model has places."""
+        self.at_work += 1
+        try:
+            replies = self._run(self._all(requests))
+        finally:
+            self.at_work -= 1
+            self.used = time.monotonic()
+        return Parcel(replies, self._energy())
+
+    async def _all(self, requests: Sequence[Request]) -> list[Reply]:
+        return list(await asyncio.gather(*map(self._one, requests)))
+
+    async def _one(self, request: Request) -> Reply:
+        async with self._places:
+            try:
+                reply = await self.model.ask(request)
+            except Exception as error:  # noqa: BLE001 - a backend may be anybody's
+                words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+                reply = Reply(error=f"the model's backend failed: {words}", finish_reason="error")
+        return scrubbed(reply, known_secrets(), lambda: "\n".join(m["content"] for m in request.messages))
+
+    def _energy(self) -> float:
+        """Return the energy used so far (kWh), measured anew now and then; 0 where it is not measured."""
+        if self.info.energy_measured and time.monotonic() - self._kwh_at > LOOK_S and not self._meter.problem:
+            with self._meter_lock, contextlib.suppress(Exception):
+                self._kwh_at = time.monotonic()
+                self._kwh = self._meter.kwh()
+        return self._kwh
+
+    async def _halt(self) -> None:
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await self.model.close()
+
+    def close(self) -> Farewell:
+        """Give up what is in flight, close the model, and return what was used."""
+        with contextlib.suppress(Exception):
+            self._run(self._halt())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        return Farewell(socket.gethostname(), self._meter.of_the_machine, self._meter.stop())
+
+
+_stations: dict[str, Station] = {}
+_lock = threading.Lock()
+
+
+def introduce(run: str, settings: Mapping[str, Any]) -> Introduction:
+    """Return what this worker and its model are; the model is loaded or contacted.
+
+    Parameters
+    ----------
+    run
+        Names the session of work.
+    settings
+        Those that the model is made with, as plain data.
+    """
+    from distributed import get_worker
+
+    with _lock:
+        for other, station in list(_stations.items()):
+            if other != run and not station.at_work and time.monotonic() - station.used > IDLE_S:
+                del _stations[other]
+                station.close()
+        if run not in _stations:
+            _stations[run] = Station(settings, get_worker().state.nthreads)
+        station = _stations[run]
+    model, host = station.model, socket.gethostname()
+    return Introduction(
+        f"{host}, process {os.getpid()}",
+        host,
+        __version__,
+        replace(station.info, details=dict(station.info.details)),
+        model.answer_modes,
+        model.parallel,
+        getattr(model, "reply_tokens", None),
+    )
+
+
+def answer(run: str, parcel: Parcel) -> Parcel:
+    """Return the replies to the requests of a parcel."""
+    from distributed import secede
+
+    station = _stations.get(run)
+    if station is None:  # started again under the same address
+        return Parcel((), known=False)
+    secede()  # while it waits, the worker's thread is free for the next parcel
+    return station.answer(parcel.items())
+
+
+def leave(run: str) -> Farewell:
+    """End the session here."""
+    with _lock:
+        station = _stations.pop(run, None)
+    return station.close() if station is not None else Farewell(socket.gethostname())

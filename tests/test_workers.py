@@ -1,0 +1,202 @@
+"""Runs whose model is asked by the workers of a Dask cluster: real processes, which are killed for real."""
+
+import os
+import pickle
+import signal
+import time
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+from conftest import DEGREE, GATE, STANCE, codebook_of, task_of
+from serving import Serving
+
+import nbannot
+from nbannot.asking.ledger_lines import read_lines
+from nbannot.engine import local_cluster, station
+from nbannot.engine.workers import Workers
+from nbannot.errors import ConfigError, ModelError, RunInterrupted
+from nbannot.models.registry import get_model
+
+pytest.importorskip("distributed")
+pytestmark = [
+    pytest.mark.xdist_group("workers"),
+    pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL"),
+]
+KEY = "a-key-of-the-workers-0123"
+TASK = task_of(60, codebook_of(GATE, STANCE, DEGREE))
+SOON = "mock/?wrong=0.1&slow_s=0.01&parallel=8"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    """Two worker processes for all tests of this file, with a key in their environment and no energy meter."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nbannot.engine.energy.prewarm", lambda: None)
+        patch.setattr("nbannot.engine.energy.Meter.start", lambda self: None)
+        patch.setenv("NBANNOT_API_KEY_127_0_0_1", KEY)
+        there = local_cluster.local_cluster(2)
+        yield there
+        there.close()
+
+
+def annotated(place, **settings):
+    settings = {"model": SOON, "retries": 2, "output_root": str(place), **settings}
+    return nbannot.run(TASK, **settings)
+
+
+def calls_of(run):
+    return [record for record in read_lines(run.folder / "responses.jsonl") if "text_id" in record]
+
+
+def asked_twice(run):
+    """Return how many answered questions are in the ledger more than once."""
+    answered = Counter(
+        (c["text_id"], tuple(c["columns"]), c["attempt"]) for c in calls_of(run) if not c.get("error")
+    )
+    return sum(number - 1 for number in answered.values())
+
+
+def test_same_run_same_bytes_calibrated_first_with_a_key_that_no_graph_holds(tmp_path, cluster):
+    scored = {"model": "mock/?slow_s=0.01&parallel=8", "answer_mode": "score", "calibration": "batch"}
+    whole = annotated(tmp_path / "one", **scored)
+    run = annotated(tmp_path / "two", workers=2, **scored)
+    assert (run.run_id, run.status) == (whole.run_id, "complete")
+    for name in ("output.csv", "probabilities.parquet"):
+        assert (run.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
+    assert run.config["calibration_offsets"] == whole.config["calibration_offsets"]
+    assert run.config["capabilities"] == {"workers": 2}
+    assert asked_twice(run) == 0
+    # A server as the workers see it, through an object that knows where the cluster is: they have the key.
+    with Serving(key=KEY, latency_s=0.005) as server, pytest.MonkeyPatch.context() as patch:
+        http = {"model": "openai/tiny", "base_url": server.openai_url}
+        right = annotated(tmp_path / "three", **http)
+        patch.delenv("NBANNOT_API_KEY_127_0_0_1")
+        given = SimpleNamespace(
+            scheduler_address=cluster.address, security=_security(cluster), scheduler=None
+        )
+        run = annotated(tmp_path / "four", workers=given, **http)
+        before = server.count["answered"]
+        assert annotated(tmp_path / "four", workers=given, **http).status == "complete"
+        assert server.count["answered"] == before
+    assert run.run_id == right.run_id
+    assert (run.folder / "output.csv").read_bytes() == (right.folder / "output.csv").read_bytes()
+    assert run.config["workers"] == cluster.address
+    assert len(run.config["answered_by"]) == 1
+    config = nbannot.RunConfig(workers=2, **http)
+    sent = pickle.dumps(Workers(config, get_model(config)).settings)
+    assert KEY.encode() not in sent
+    assert repr(station.Parcel(["a text of somebody"])) == "<Parcel of 1>"
+
+
+def _security(cluster):
+    from distributed import Security
+
+    return Security(**cluster.keys)
+
+
+def pids(cluster):
+    """Return the processes of the workers."""
+    from distributed import Client
+
+    with Client(cluster.address, security=_security(cluster), set_as_default=False) as client:
+        return list(client.run(os.getpid).values())
+
+
+def test_a_killed_worker_costs_nothing_but_what_it_had(tmp_path, cluster):
+    whole = annotated(tmp_path / "one")
+    left = [2]
+
+    def kill(progress):
+        if left and progress.calls > 40 * (3 - left[0]):
+            os.kill(pids(cluster)[0], signal.SIGKILL)
+            left[0] -= 1
+            if not left[0]:
+                left.clear()
+
+    run = annotated(tmp_path / "two", workers=2, tick=kill)
+    assert not left
+    assert run.status == "complete"
+    assert (run.folder / "output.csv").read_bytes() == (whole.folder / "output.csv").read_bytes()
+    assert asked_twice(run) == 0
+    lost = [call for call in calls_of(run) if "worker" in (call.get("error") or "")]
+    assert len(lost) <= 2 * 12  # what two workers can have at hand
+
+
+def test_budget_and_interrupt_hold_and_the_run_goes_on_with_workers_or_without(tmp_path):
+    whole = annotated(tmp_path / "one")
+    short = annotated(tmp_path / "two", workers=2, budget={"calls": 25})
+    assert "budget is spent: calls 25 of 25" in short.config["stopped"]
+    assert len(calls_of(short)) == 25
+
+    def stop(progress):
+        if progress.calls > 20:
+            raise KeyboardInterrupt
+
+    with Serving(latency_s=30) as server:
+        slow = {"model": "openai/tiny", "base_url": server.openai_url, "workers": 2}
+
+        def at_once(progress):
+            if server.now_at_once:
+                raise KeyboardInterrupt
+
+        with pytest.raises(RunInterrupted):
+            annotated(tmp_path / "three", tick=at_once, **slow)
+        end = time.monotonic() + 10
+        while server.now_at_once and time.monotonic() < end:
+            time.sleep(0.02)
+        assert server.now_at_once == 0  # nobody works on what nobody waits for
+    with pytest.raises(RunInterrupted):
+        annotated(tmp_path / "two", workers=2, tick=stop)
+    run = annotated(tmp_path / "two")
+    assert run.status == "complete"
+    assert (run.folder / "output.csv").read_bytes() == (whole.folder / "output.csv").read_bytes()
+    assert asked_twice(run) == 0
+
+
+def test_who_has_another_version_or_model_gets_no_text(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("nbannot.engine.cluster_link.__version__", "99.0")
+        with pytest.raises(ModelError, match=r"has nbannot .*, and this is 99\.0\.\n  Install the same"):
+            annotated(tmp_path, workers=2)
+    info = get_model(nbannot.RunConfig(model=SOON)).info()
+    other = nbannot.models.registry.ModelInfo(**{**_plain(info), "digest": "sha256:other"})
+    with monkeypatch.context() as patch:
+        patch.setattr("nbannot.models.mock.MockModel.info", lambda self: other)
+        patch.setattr("nbannot.engine.workers.differing", lambda one, another: "the digest of its weights")
+        patch.setattr("nbannot.engine.workers.part_in_words", lambda info, what: str(info.digest))
+        with pytest.raises(ModelError, match="does not have the same model; the digest of its weights: None"):
+            annotated(tmp_path, workers=2)
+    with pytest.raises(ModelError, match=r"the scheduler at tcp://127\.0\.0\.1:9 cannot be reached"):
+        annotated(tmp_path, workers="tcp://127.0.0.1:9")
+    for wrong, words in (
+        ({"model": "baseline/majority"}, "learns from labels here"),
+        (
+            {"delivery": "batch", "model": "openai/x"},
+            'delivery = "batch"',
+        ),
+    ):
+        with pytest.raises(ConfigError, match=f"workers do not go with .*{words}"):
+            annotated(tmp_path, workers=2, **wrong)
+    with pytest.raises(ConfigError, match=r"workers must be a number of processes .* Got 'host'"):
+        nbannot.RunConfig(workers="host")
+
+
+def _plain(info):
+    return {name: getattr(info, name) for name in info.__dataclass_fields__}
+
+
+def test_without_its_scheduler_a_run_ends_and_goes_on_later(tmp_path, cluster):
+    whole = annotated(tmp_path / "one")
+
+    def kill(progress):
+        if progress.calls > 20 and cluster.is_alive:
+            cluster.process.kill()
+
+    run = annotated(tmp_path / "two", workers=2, tick=kill)
+    assert run.status != "complete"
+    assert "the scheduler at tls://127.0.0.1:" in run.config["stopped"]
+    assert "the same run goes on from there" in run.config["stopped"]
+    run = annotated(tmp_path / "two")
+    assert (run.folder / "output.csv").read_bytes() == (whole.folder / "output.csv").read_bytes()
+    assert asked_twice(run) == 0

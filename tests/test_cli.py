@@ -202,7 +202,7 @@ def test_alone_it_lists_its_commands_with_one_line_each(command, monkeypatch):
     assert (code, out) == (2, "")
     listed = re.findall(r"^    ([a-z]+) +(\S.*)$", err, re.M)
     assert [name for name, _ in listed] == [
-        "run", "plan", "score", "compare", "list", "batches", "models", "tasks", "doctor",
+        "run", "plan", "score", "compare", "list", "batches", "worker-setup", "models", "tasks", "doctor",
     ]  # fmt: skip
     assert not re.search(r"^ {8}", err, re.M), "a command takes more than one line"
 

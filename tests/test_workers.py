@@ -3,8 +3,11 @@
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +16,7 @@ from serving import Serving
 
 import nbannot
 from nbannot.asking.ledger_lines import read_lines
+from nbannot.doors.cli import main
 from nbannot.engine import local_cluster, station
 from nbannot.engine.workers import Workers
 from nbannot.errors import ConfigError, ModelError, RunInterrupted
@@ -184,6 +188,47 @@ def test_who_has_another_version_or_model_gets_no_text(tmp_path, monkeypatch):
 
 def _plain(info):
     return {name: getattr(info, name) for name in info.__dataclass_fields__}
+
+
+SBATCH = """#!{python}
+import os, re, subprocess, sys
+told = dict(re.findall("^#SBATCH --([a-z-]+)=(.*)$", open(sys.argv[1]).read(), re.M))
+os.environ |= {{"SLURM_NTASKS": told["ntasks"], "SLURM_CPUS_PER_TASK": told["cpus-per-task"]}}
+os.execvp("bash", ["bash", sys.argv[1]])
+"""
+SRUN = """#!{python}
+import os, subprocess, sys
+every = [subprocess.Popen(sys.argv[1:]) for _ in range(int(os.environ["SLURM_NTASKS"]))]
+sys.exit(max(one.wait() for one in every))
+"""
+
+
+def test_the_slurm_job_works_as_it_stands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, source in ("sbatch", SBATCH), ("srun", SRUN):
+        Path(name).write_text(source.format(python=sys.executable))
+        Path(name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    file = tmp_path / "a folder" / "workers.json"
+    file.parent.mkdir()
+    words = ["--workers", "2", "--cpus", "1", "--scheduler_file", str(file)]
+    assert main(["worker-setup", *words, "--output", "job.sh"]) == 0
+    assert "submit it with sbatch job.sh" in capsys.readouterr().err
+    assert subprocess.run(["bash", "-n", "job.sh"], check=True).returncode == 0
+    assert main(["worker-setup", *words, "--time", "1; rm"]) == 1
+    whole = annotated(tmp_path / "one")
+    with open("job.log", "wb") as log:
+        job = subprocess.Popen(["sbatch", "job.sh"], stdout=log, stderr=log)
+    try:
+        run = annotated(tmp_path / "two", workers=str(file))
+        assert file.with_suffix(".pem").stat().st_mode & 0o777 == 0o600
+    finally:
+        job.terminate()
+        job.wait(20)
+    assert not file.exists()
+    assert run.config["stopped"] == ""
+    assert (run.run_id, run.config["workers"]) == (whole.run_id, str(file))
+    assert (run.folder / "output.csv").read_bytes() == (whole.folder / "output.csv").read_bytes()
 
 
 def test_without_its_scheduler_a_run_ends_and_goes_on_later(tmp_path, cluster):

@@ -107,6 +107,31 @@ def command_line(deeds: Mapping[str, Do]) -> argparse.ArgumentParser:
     batches.add_argument("--ended", action="store_true", help="also those that have been collected")
     _add_output_root(batches)
     batches.add_argument("--json", action="store_true", help="print JSON")
+    setup = command("worker-setup", "write a Slurm job that starts workers for runs (workers = …)")
+    for name, default, about in (
+        ("workers", 4, "processes, each with the model once"),
+        ("cpus", 8, "processors of each"),
+    ):
+        setup.add_argument(
+            f"--{name}",
+            type=_number_from(1),
+            default=default,
+            metavar="N",
+            help=f"{about}; default {default}",
+        )
+    setup.add_argument(
+        "--gpus", type=_number_from(0), default=0, metavar="N", help="graphics cards of each; default 0"
+    )
+    setup.add_argument("--time", default="02:00:00", help="longest time of the job; default 02:00:00")
+    setup.add_argument("--memory", default="", help="for each processor, e.g. 4G; else the site's own")
+    setup.add_argument("--partition", default="", help="else the site's own")
+    setup.add_argument(
+        "--scheduler_file",
+        default="nbannot-scheduler.json",
+        metavar="PATH",
+        help="where runs find the workers; default nbannot-scheduler.json, here",
+    )
+    setup.add_argument("--output", metavar="PATH", help="write the script to this file; else it is printed")
     command("models", "list the models that can be used here")
     tasks = command("tasks", "list the bundled tasks, and your own")
     tasks.add_argument("--task_root", metavar="PATH", help="folder of your own tasks")

@@ -1,4 +1,4 @@
-"""The command line's door: ``nbannot run | plan | score | compare | list | batches | models | tasks | doctor``.
+"""The command line's door: ``nbannot run | plan | score | compare | list | batches | models | doctor`` …
 
 Results go to stdout; progress and remarks to stderr.
 """
@@ -221,6 +221,33 @@ def do_batches(arguments: argparse.Namespace) -> int:
     return COMPLETE
 
 
+def do_worker_setup(arguments: argparse.Namespace) -> int:
+    """Print or write a Slurm job that starts workers, and say how a run finds them."""
+    from nbannot.doors.worker_setup import Job
+    from nbannot.tools.files import write_atomic
+
+    job = Job(
+        arguments.workers,
+        arguments.cpus,
+        arguments.gpus,
+        arguments.time,
+        arguments.memory,
+        arguments.partition,
+        arguments.scheduler_file,
+    )
+    name = arguments.output or "nbannot-workers.sh"
+    script = job.script(name)
+    if arguments.output:
+        write_atomic(path_or(RunError, arguments.output), script)
+    else:
+        write(script.rstrip("\n"))
+    where = "" if arguments.output else f"save it as {name}, "
+    write(
+        f'{where}submit it with sbatch {name}; then workers = "{arguments.scheduler_file}"', file=sys.stderr
+    )
+    return COMPLETE
+
+
 def do_models(arguments: argparse.Namespace) -> int:
     """Print the backends, the weights that are here, and a short shelf of small open models."""
     from nbannot.doors.doctor import available
@@ -295,6 +322,7 @@ DEEDS = {
     "compare": do_compare,
     "list": do_list,
     "batches": do_batches,
+    "worker-setup": do_worker_setup,
     "models": do_models,
     "tasks": do_tasks,
     "doctor": do_doctor,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nbannot import __version__
+from nbannot.engine.cluster_keys import keys_beside
 from nbannot.engine.local_cluster import LocalCluster
 from nbannot.engine.station import Introduction, introduce, leave
 from nbannot.errors import ConfigError, ModelError, ModelUnreached
@@ -52,6 +53,8 @@ async def connected(place: int | str, cluster: LocalCluster | None = None) -> An
         given |= {"address": cluster.address, "security": Security(**cluster.keys)}
     elif str(place).endswith(".json"):
         given |= {"scheduler_file": await _file(str(place))}
+        if keys := keys_beside(str(place)):
+            given |= {"security": Security(**keys)}
     else:
         given |= {"address": place, "security": security_of(str(place))}
     try:
@@ -69,7 +72,7 @@ async def _file(place: str) -> str:
     """Return the name of a scheduler file once it is there: a job in a queue writes it when it starts."""
     began = time.monotonic()
     while not Path(place).exists():
-        if time.monotonic() - began > CONNECT_S:
+        if time.monotonic() - began > NOBODY_S:
             raise ModelUnreached(
                 f"there is no scheduler file {place}.\n"
                 "  Is the job that starts the scheduler running (squeue)? nbannot worker-setup writes such a job."

@@ -200,7 +200,7 @@ def test_alone_it_lists_its_commands_with_one_line_each(command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     code, out, err = command()
     assert (code, out) == (2, "")
-    listed = re.findall(r"^    ([a-z]+) +(\S.*)$", err, re.M)
+    listed = re.findall(r"^    ([a-z-]+) +(\S.*)$", err, re.M)
     assert [name for name, _ in listed] == [
         "run", "plan", "score", "compare", "list", "batches", "worker-setup", "models", "tasks", "doctor",
     ]  # fmt: skip

@@ -29,6 +29,15 @@ class Parser(argparse.ArgumentParser):
         super()._print_message(harmless(message), file)
 
 
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Help whose column of meanings begins behind the longest command, too, which argparse takes for less indented."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            self._action_max_length += 2
+
+
 Do = Callable[[argparse.Namespace], int]
 
 
@@ -39,7 +48,7 @@ def command_line(deeds: Mapping[str, Do]) -> argparse.ArgumentParser:
         prog="nbannot",
         description="Annotate texts with language models against a codebook, and learn how far to trust the labels.",
         epilog=f"exit codes:\n{codes}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"nbannot {__version__}")
@@ -69,7 +78,7 @@ def command_line(deeds: Mapping[str, Do]) -> argparse.ArgumentParser:
     run.add_argument("--json", action="store_true", help="print JSON instead of the report")
     run.add_argument("-q", "--quiet", action="store_true", help="no progress and no remarks on stderr")
     _add_settings(run)
-    plan = command("plan", "show what a run would send and what it would take; send nothing")
+    plan = command("plan", "show what a run would send and take; send nothing")
     _add_what(plan)
     plan.add_argument(
         "--pilot",
@@ -92,7 +101,7 @@ def command_line(deeds: Mapping[str, Do]) -> argparse.ArgumentParser:
         metavar="PATH",
         help="where to save the values of an older folder; else they are only shown",
     )
-    compare = command("compare", "compare runs text by text: who is better, how much, how surely")
+    compare = command("compare", "compare runs text by text: who is better, and how surely")
     compare.add_argument("folder", nargs="+", metavar="FOLDER", help="a run folder; two or more")
     compare.add_argument("--metric", metavar="NAME", help="else the first one of each field's type")
     compare.add_argument(
@@ -107,7 +116,7 @@ def command_line(deeds: Mapping[str, Do]) -> argparse.ArgumentParser:
     batches.add_argument("--ended", action="store_true", help="also those that have been collected")
     _add_output_root(batches)
     batches.add_argument("--json", action="store_true", help="print JSON")
-    setup = command("worker-setup", "write a Slurm job that starts workers for runs (workers = …)")
+    setup = command("worker-setup", "write a Slurm job that starts workers for runs")
     for name, default, about in (
         ("workers", 4, "processes, each with the model once"),
         ("cpus", 8, "processors of each"),

@@ -182,14 +182,24 @@ def matrices(right: str, by_model: Any, by_people: Any) -> tuple[FloatArray, Flo
     from formulaic import model_matrix
 
     try:
-        first = model_matrix(right, by_model, na_action="raise")
-        second = first.model_spec.get_model_matrix(by_people)
+        with np.errstate(all="ignore"):
+            first = model_matrix(right, by_model, na_action="raise")
+            second = first.model_spec.get_model_matrix(by_people)
     except NbannotError:
         raise
     except Exception as error:  # noqa: BLE001 - a formula is the user's program; whatever it raises is about it
         raise ScoringError(f"the terms '{right}' cannot be computed: {str(error).splitlines()[0]}") from None
-    return (
-        np.asarray(first, dtype=float),
-        np.asarray(second, dtype=float),
-        [str(name) for name in first.columns],
-    )
+    if not hasattr(first, "columns"):  # "a | b" makes several designs
+        raise ScoringError(f"the terms '{right}' make several designs: a regression has one, without |.")
+    x, people = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    names = [str(name) for name in first.columns]
+    odd = [
+        name
+        for name, finite in zip(names, np.isfinite(x).all(0) & np.isfinite(people).all(0), strict=True)
+        if not finite
+    ]
+    if odd:
+        raise ScoringError(
+            f"the terms {listed(odd)} hold values that are not finite: log of 0, or inf in a column."
+        )
+    return x, people, names

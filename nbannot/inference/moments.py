@@ -8,24 +8,35 @@ from typing import Literal
 
 import numpy as np
 
-from nbannot.measures.result import FloatArray, IntArray
+from nbannot.measures.result import BoolArray, FloatArray, IntArray
 
 Family = Literal["ols", "logit", "poisson"]
 STEPS, PRECISION = 100, 1e-10
 """Newton's steps at the most, and how small the last must be, relative to the coefficients."""
+FEW_ERRORS = 10.0
+"""A coefficient that fewer errors of the model than this bear on has no variance that could be estimated from them."""
 LARGEST = 30.0
 """Linear predictors beyond this mean that a logit separates, or a count explodes."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Coefficients with their covariance; `reason` says why there are none."""
+    """Coefficients with their covariance; `reason` says why there are none.
+
+    Attributes
+    ----------
+    beta, covariance : (p,), (p, p); ``nan`` for coefficients that the coded texts do not tell apart.
+    floored : positions of the coefficients whose error was raised to what the error rate of the sample allows.
+    clusters : how many clusters the coded texts come from; None without clusters.
+    """
 
     beta: FloatArray
     covariance: FloatArray
     n: int
     df: int
     reason: str = ""
+    floored: tuple[int, ...] = ()
+    clusters: int | None = None
 
     @property
     def se(self) -> FloatArray:
@@ -83,7 +94,12 @@ def fit(
 
     Notes
     -----
-    Degrees of freedom are those of the sampled rows, which carry the uncertainty.
+    Degrees of freedom are those of the sampled rows (or of their clusters), which carry the uncertainty.
+
+    Where few errors of the model bear on a coefficient (fewer than 10, counted as (sum c²)² / sum c⁴ of their pulls
+    c), the sample says little of their variance, and nothing where it shows none. The error is then at least that
+    of errors spread over the coded texts with the smoothed rate (k + 1) / (n + 2), or (k + 2) / (n + 4) where there is
+    none: the floor of the shares (`nbannot.inference.shares`), for coefficients.
     """
     n, p = x.shape
     size = n if sampled is None else len(sampled.rows)
@@ -113,20 +129,80 @@ def fit(
     if reason:
         return _nothing(p, size, reason)
     per_row, bread = moments(beta)
-    inverse = np.linalg.inv(bread)
+    inverse: FloatArray = np.asarray(np.linalg.inv(bread), dtype=np.float64)
+    n_clusters = None
     plain = sampled is None or bool((sampled.x == x[sampled.rows]).all())
     if clusters is not None:
         g = int(clusters.max()) + 1
         sums = np.column_stack([np.bincount(clusters, column, minlength=g) for column in per_row.T])
         sums = sums[np.bincount(clusters, minlength=g) > 0]
         meat = sums.T @ sums * (len(sums) / max(1, len(sums) - 1)) * ((n - 1) / (n - p))
-        size = min(size, len(sums) + p - 1)
+        n_clusters = len(np.unique(clusters if sampled is None else clusters[sampled.rows]))
+        if n_clusters < 2:
+            return _nothing(p, size, "all coded texts are of one cluster")
+        size = min(size, n_clusters + p - 1)
     elif family == "ols" and plain and weight is None:
         leverage = np.einsum("ij,jk,ik->i", x, np.linalg.inv(x.T @ x), x)
         meat = (per_row / np.maximum(1 - leverage, 1e-9)[:, None]).T @ per_row
     else:
         meat = per_row.T @ per_row * n / (n - p)
-    return Fit(beta, inverse @ meat @ inverse.T, size, size - p)
+    covariance = inverse @ meat @ inverse.T
+    if sampled is None:
+        return Fit(beta, covariance, size, size - p, clusters=n_clusters)
+    covariance, floored = _with_floor(covariance, inverse, family, x, y, beta, sampled)
+    lost = _not_told_apart(sampled.x)
+    beta[lost] = np.nan
+    covariance[lost] = covariance[:, lost] = np.nan
+    return Fit(beta, covariance, size, size - p, "", tuple(j for j in floored if not lost[j]), n_clusters)
+
+
+def _not_told_apart(x: FloatArray) -> BoolArray:
+    """Return (p,) True for the coefficients on which the rows of a design say nothing."""
+    _, singular, right = np.linalg.svd(np.linalg.qr(x, mode="r"), full_matrices=True)
+    rank = int((singular > singular.max(initial=0.0) * max(x.shape) * np.finfo(float).eps).sum())
+    return np.asarray((abs(right[rank:]) > 1e-8).any(0), dtype=bool)
+
+
+def _with_floor(
+    covariance: FloatArray,
+    inverse: FloatArray,
+    family: Family,
+    x: FloatArray,
+    y: FloatArray,
+    beta: FloatArray,
+    sampled: Sampled,
+) -> tuple[FloatArray, list[int]]:
+    """Return the covariance with the errors of coefficients raised on which few errors bear, and which these are."""
+    rows, v = sampled.rows, sampled.weight[:, None]
+    by_model = (y - _mean(family, x @ beta)[0])[:, None] * x
+    by_people = (sampled.y - _mean(family, sampled.x @ beta)[0])[:, None] * sampled.x
+    apart = by_people - by_model[rows]
+    wrong = (sampled.y != y[rows]) | (sampled.x != x[rows]).any(1)
+    k, n = int(wrong.sum()), len(rows)
+    rate = (k + 1) / (n + 2) if k else 2 / (n + 4)
+    size = (sampled.x**2).sum(1)
+    if k:
+        scale = float((apart[wrong] ** 2).sum() / size[wrong].sum())
+    else:  # an error changes an outcome by one; a label among the terms by its coefficient, too
+        scale = (
+            1.0
+            if (sampled.x == x[rows]).all() and family != "poisson"
+            else 1.0 + float((beta[1:] ** 2).max(initial=0.0))
+        )
+    chance = v * np.maximum(
+        v - 1, 0
+    )  # (1 - probability) / probability²: nothing is left to chance where all are coded
+    meat = by_model.T @ by_model + rate * scale * (chance * sampled.x).T @ sampled.x
+    least = np.diag(inverse @ meat @ inverse.T)
+    pull = ((v * apart) @ inverse.T) ** 2
+    total = pull.sum(0)
+    bearing = np.divide(total**2, (pull**2).sum(0), out=np.zeros_like(total), where=total > 0)
+    own = np.diag(covariance)
+    raised = (bearing < FEW_ERRORS) & (least > own)
+    factor = np.sqrt(np.where(raised, least / np.maximum(own, np.finfo(float).tiny), 1.0))
+    lifted = covariance * factor[:, None] * factor[None, :]
+    lifted[np.diag_indices_from(lifted)] = np.where(raised, least, own)
+    return lifted, np.flatnonzero(raised).tolist()
 
 
 def _start(family: Family, x: FloatArray, y: FloatArray) -> FloatArray:

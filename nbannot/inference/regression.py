@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from nbannot.errors import ScoringError
+from nbannot.errors import ScoringError, listed
 from nbannot.inference.finding import Drawn, Finding, in_range, p_text, plain
 from nbannot.page.blocks import Block, Bullets, Cell, Fold, Grid, Heading, Para, Row
 from nbannot.page.digits import count, interval
@@ -27,6 +27,8 @@ COLUMNS = (
     *(f"{one}_{part}" for one in ESTIMATORS for part in ("estimate", "low", "high", "se", "p")),
 )
 FAMILIES = {"ols": "least squares", "logit": "logit", "poisson": "Poisson"}
+FEW_CLUSTERS = 30
+"""Below so many clusters of coded texts clustered errors are too small even with t."""
 LIMITS = (
     "Corrected: unbiased for the regression that people's labels of the whole corpus would give, whatever errors the "
     "model makes; the naive coefficients hold only if it makes none that matter.",
@@ -211,18 +213,40 @@ def regress(
     )  # fmt: skip
     if family != "ols":
         _refuse_outcome(family, data.gold_y.tolist())
+    fits = data.fits(family)
     return Regression(
         formula=formula,
         family=family,
         level=level,
         terms=tuple(data.terms),
-        fits=data.fits(family),
+        fits=fits,
         n=len(data.y),
         n_gold=len(data.rows),
         errors="robust (HC2)" if cluster is None and family == "ols" else "robust" if cluster is None
         else f"clustered by {cluster}",
-        notes=tuple(data.notes),
+        notes=(*data.notes, *_cautions(fits["corrected"], data.terms)),
     )  # fmt: skip
+
+
+def _cautions(fit: Fit, terms: Sequence[str]) -> list[str]:
+    """Return what limits a corrected regression because few texts were coded, one sentence each."""
+    if fit.reason:
+        return []
+    notes = []
+    lost = [term for term, b in zip(terms, fit.beta.tolist(), strict=True) if math.isnan(b)]
+    if lost:
+        notes.append(
+            f"No corrected coefficient for {listed(lost)}: the coded texts say nothing of "
+            f"{'it' if len(lost) == 1 else 'them'} (none of that kind was coded)."
+        )
+    if fit.floored:
+        notes.append(
+            f"Few errors of the model among the coded texts bear on {listed(terms[j] for j in fit.floored)}: the "
+            "interval is as wide as their smoothed rate makes it. More coded texts would narrow it."
+        )
+    if fit.clusters is not None and fit.clusters < FEW_CLUSTERS:
+        notes.append(f"The coded texts come from only {fit.clusters} clusters: intervals may be too narrow.")
+    return notes
 
 
 def _refuse_outcome(family: str, y: Sequence[float]) -> None:

@@ -85,8 +85,10 @@ def regression_data(formula: str, corpus: Run, *, cluster: str | None, **design:
         raise ScoringError(
             "the formula names no field of the codebook: there is no label of the model in it."
         )
-    if len({f.column for f in named}) < len(named):
-        raise ScoringError(f"'{side.text}' cannot be explained by its own field.")
+    if side.field is not None and side.field.column in {f.column for f in fields.values()}:
+        raise ScoringError(
+            f"'{side.text}' cannot be explained by its own field.\n  Name other fields or columns as terms."
+        )
     labels = {
         f.column: measured(corpus, (f is side.field and side.asked) or f.column, **design) for f in named
     }

@@ -12,6 +12,7 @@ import pytest
 from conftest import codebook_of
 from made_runs import DEGREE, MARKS, QUOTE, STANCE, made_run, made_task
 from scipy import stats
+from statsmodels import api as sm
 
 import nbannot as nba
 from nbannot.errors import ScoringError
@@ -211,3 +212,48 @@ def test_letters(tmp_path):
     ):
         with pytest.raises(ScoringError, match=words):
             nba.alt_test(run, **{"coders": [a, b], **wrong})
+
+
+def test_names_and_order_change_nothing_and_weights_do(tmp_path):
+    rng = np.random.default_rng(8)
+    n = 120
+    truth = [str(v) for v in rng.choice(OPTIONS, n)]
+    people = {name: noisy(rng, truth, 0.85) for name in ("anna", "ben", "eve")}
+    hard = np.array([t == "neutral" for t in truth])
+    model = [str(rng.choice(OPTIONS)) if h else t for t, h in zip(truth, hard, strict=True)]
+    weight = np.where(hard, 4.0, 1.0)  # hard texts were drawn with a fourth of the chance
+    texts = [f"Text number {i} of the study." for i in range(n)]
+    data = pd.DataFrame({"id": [f"t{i}" for i in range(n)], "text": texts, "w": weight.astype(str),
+                         "doc": [f"d{i // 3}" for i in range(n)]})  # fmt: skip
+    task = Task(data, codebook_of(STANCE), "demo")
+    run = made_run(task, {"Stance": model}, tmp_path)
+    coders = [coder(task, name, v, "S_Stance") for name, v in people.items()]
+
+    def test(items, **options):
+        return nba.alt_test(run, "Stance", coders=items, epsilon=0.1, n_resamples=200, **options)
+
+    plain = test(coders)
+    turned = test([coder(task, new, people[old], "S_Stance")
+                   for new, old in (("x", "eve"), ("zoe", "anna"), ("b", "ben"))])  # fmt: skip
+    assert (turned.winning_rate, turned.advantage) == (plain.winning_rate, pytest.approx(plain.advantage))
+    assert sorted(turned.frame["p"]) == pytest.approx(sorted(plain.frame["p"]))
+    weighted = test(coders, weights="w")
+    for one in weighted.coders:
+        others = [v for name, v in people.items() if name != one.coder]
+        own = np.array([[a == b for a, b in zip(people[one.coder], v, strict=True)] for v in others]).mean(0)
+        theirs = np.array([[a == b for a, b in zip(model, v, strict=True)] for v in others]).mean(0)
+        wins, losses = (theirs >= own).astype(float), (own >= theirs).astype(float)
+        fit = sm.WLS(losses - wins, np.ones(n), weights=weight).fit(
+            cov_type="HC1"
+        )  # the linearised mean, df n - 1
+        t = (fit.params[0] - 0.1) / fit.bse[0]
+        assert one.advantage == pytest.approx(np.average(wins, weights=weight))
+        assert one.p == pytest.approx(stats.t.cdf(t, n - 1))
+    assert weighted.advantage < plain.advantage  # it is weak where few texts were drawn
+    assert weighted.candidate_agreement < plain.candidate_agreement
+    assert any("Weighted by the inverse" in note for note in weighted.notes)
+    known = Task(data, codebook_of(STANCE), "demo", weights="w")
+    assert nba.alt_test(made_run(known, {"Stance": model}, tmp_path), coders=coders, epsilon=0.1,
+                        n_resamples=200).advantage == pytest.approx(weighted.advantage)  # fmt: skip
+    by_doc = test(coders, weights="w", cluster="doc")
+    assert "weighted t, 40 clusters" in {one.test for one in by_doc.coders}

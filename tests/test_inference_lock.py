@@ -134,6 +134,17 @@ def test_every_look_needs_a_reason_and_is_counted(tmp_path):
     assert not task.split_lock.faults
 
 
+def test_texts_that_belong_together_stay_together_without_being_asked():
+    task = Task(frame(), codebook_of(STANCE), "study", cluster="who").lock()
+    dev, test = halves(task)
+    assert not set(dev.data["who"]) & set(test.data["who"])
+    assert task.lock().split_lock.settings["by"] == "who"
+    with pytest.raises(TaskError, match="locked before"):
+        task.lock(by="")
+    apart = Task(frame(about="tax"), codebook_of(STANCE), "apart", cluster="who").lock(by="")
+    assert apart.split_lock.settings["by"] is None
+
+
 def test_a_log_that_is_shortened_or_edited_is_told_with_every_number(tmp_path, monkeypatch):
     task = study().lock()
     for i in range(3):

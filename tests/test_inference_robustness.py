@@ -249,6 +249,8 @@ def test_multiverse_keeps_every_run(tmp_path):
     assert found.conclusion == "positive"
     assert "prompt_type" in frame.columns
     assert "33% conclude otherwise than gold" in str(found)
+    assert "1 run of 4 gave no estimate" in " ".join(str(found).replace("┃", " ").split())
+    assert "no number" in str(nba.multiverse(runs, lambda run: float("nan")))
     assert nba.multiverse(runs, accuracy).sign_flips == 0
     with pytest.raises(ScoringError, match="an estimator returns"):
         nba.multiverse(runs, lambda run: "high")

@@ -113,3 +113,24 @@ def test_design_based_mean(tmp_path):
     row = nba.regress("Kind == 'yes' ~ 1", corpus_of(gold, corpus, tmp_path)).frame.iloc[0]
     assert row["corrected_estimate"] == pytest.approx(wanted["dsl"], abs=tol)
     assert row["corrected_se"] == pytest.approx(wanted["dsl_se"], abs=tol)
+
+
+@pytest.mark.parametrize(
+    ("gold", "corpus", "plain", "tuned"),
+    [
+        ([[70, 12], [8, 30]], [900, 500],
+         (0.32447916666666665, 0.24708794986032778, 0.4018703834730055),
+         (0.32099320370370366, 0.25437659356721154, 0.38760981384019577)),
+        ([[45, 2], [3, 10]], [1500, 200],
+         (0.1313008130081301, 0.05676687617035325, 0.20583474984590694),
+         (0.1313008130081301, 0.05676687617035325, 0.20583474984590694)),
+        ([[20, 9], [11, 20]], [300, 300],
+         (0.5351851851851852, 0.38336710810483937, 0.6870032622655311),
+         (0.5222314506172839, 0.40233401992914997, 0.6421288813054179)),
+    ],
+)  # fmt: skip
+def test_prediction_powered_shares_are_those_of_ppi_python(tmp_path, gold, corpus, plain, tuned):
+    # ppi-python 0.2.3: ppi_mean_pointestimate and ppi_mean_ci(alpha=0.05), lam=1 and lam=None
+    row = nba.prevalence(corpus_of(gold, corpus, tmp_path)).frame.set_index("label").loc["yes"]
+    assert tuple(row[["ppi", "ppi_low", "ppi_high"]]) == pytest.approx(plain, abs=1e-9)
+    assert tuple(row[["ppi_tuned", "ppi_tuned_low", "ppi_tuned_high"]]) == pytest.approx(tuned, abs=1e-9)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nbannot.comparing.align import Compared, given_items, refuse_other_fields, shared_field
 from nbannot.errors import ScoringError, listed
 from nbannot.inference.alternative_page import Against, AltTest
-from nbannot.inference.finding import looks_at, not_weighted
+from nbannot.inference.finding import looks_at
 from nbannot.report.words import plural
 from nbannot.tools.imports import load
 
@@ -37,6 +37,7 @@ def alt_test(
     epsilon: float,
     expert: str | None = None,
     cluster: str | None = None,
+    weights: str | None = None,
     q: float = 0.05,
     min_texts: int = FEWEST_TEXTS,
     n_resamples: int = 2_000,
@@ -60,6 +61,9 @@ def alt_test(
     cluster
         Column of the data that says which texts belong together (the task's own when left out); the test is
         then a t test on the cluster jackknife.
+    weights
+        Column of the data with 1 / the probability with which each text was drawn for the coders (the task's own, or
+        its ``sample.csv``, when left out; ``""`` for none): shares, the t test and intervals are weighted by it.
     q
         False discovery rate over the coders (Benjamini & Yekutieli 2001).
     min_texts
@@ -88,7 +92,7 @@ def alt_test(
     how = ': alt_test(candidate, "...", coders=...)'
     f = shared_field([candidate, *items], column, "not all of them coded", how)
     cluster = candidate.task.cluster_column(cluster)
-    table = scored(f, candidate, items, cluster, expert)
+    table = scored(f, candidate, items, cluster, expert, candidate.task.weighting(weights))
     names = [item.run_id for item in items if item.run_id != expert]
     by_epsilon = {
         e: _adjusted([_against(n, i, table, e, min_texts) for i, n in enumerate(names)], q)
@@ -125,7 +129,7 @@ def alt_test(
         measure=table.measure,
         notes=(
             *_notes(table, coders_found, cluster, expert),
-            *not_weighted(candidate.task, "this test"),
+            *([table.weighted] if table.weighted else []),
             *looks_at(candidate.task),
         ),
         scores=tuple((name, *one) for name, one in zip([_name(candidate), *names], scores, strict=True)),
@@ -162,29 +166,48 @@ def _check(
 
 def _against(name: str, place: int, table: Any, epsilon: float, min_texts: int) -> Against:
     wins, losses, groups = table.indicators(place)
-    n, missing = len(wins), table.missing(place)
+    n, missing, weights = len(wins), table.missing(place), table.weights_of(place)
     if n < min_texts:
         reason = f"not tested: {plural(n, 'text')}, fewer than {min_texts}"
-        return Against(name, n, missing, *_means(wins, losses), math.nan, math.nan, False, "", reason)
+        return Against(
+            name, n, missing, *_means(wins, losses, weights), math.nan, math.nan, False, "", reason
+        )
     d = losses - wins
-    p, test = one_sided_p(d, epsilon, groups)
-    return Against(name, n, missing, *_means(wins, losses), p, math.nan, False, test)
+    p, test = one_sided_p(d, epsilon, groups, weights)
+    return Against(name, n, missing, *_means(wins, losses, weights), p, math.nan, False, test)
 
 
-def _means(wins: FloatArray, losses: FloatArray) -> tuple[float, float, float]:
+def _means(
+    wins: FloatArray, losses: FloatArray, weights: FloatArray | None = None
+) -> tuple[float, float, float]:
     if not len(wins):
         return math.nan, math.nan, math.nan
+    if weights is not None:
+        wins, losses = weights * wins, weights * losses
     return float(wins.mean()), float(losses.mean()), float((losses - wins).mean())
 
 
-def one_sided_p(d: FloatArray, epsilon: float, groups: IntArray | None) -> tuple[float, str]:
+def one_sided_p(
+    d: FloatArray, epsilon: float, groups: IntArray | None, weights: FloatArray | None = None
+) -> tuple[float, str]:
     """Return p of "the mean of `d` is ε or more", and the name of the test.
 
-    Where `d` does not vary, p is 0 for a mean below ε and 1 otherwise.
+    Where `d` does not vary, p is 0 for a mean below ε and 1 otherwise. With weights it is a t test on the
+    linearised mean (Särndal, Swensson & Wretman 1992), also for few texts: the signed-rank test knows no weights.
     """
     import numpy as np
     from scipy import stats
 
+    if weights is not None and np.ptp(d) > 0:
+        mean = float((weights * d).sum() / weights.sum())
+        pull = weights * (d - mean)
+        sums = pull if groups is None else np.bincount(groups, pull)[np.bincount(groups) > 0]
+        g = len(sums)
+        if g < 2:
+            return 1.0, "one cluster: no test"
+        se = math.sqrt(g / (g - 1) * float((sums**2).sum())) / float(weights.sum())
+        words = "weighted t" if groups is None else f"weighted t, {g} clusters"
+        return (float(stats.t.cdf((mean - epsilon) / se, g - 1)) if se else float(mean >= epsilon)), words
     mean = float(d.mean())
     if np.ptp(d) == 0:
         return (0.0 if mean < epsilon else 1.0), "no variation"

@@ -15,6 +15,7 @@ from nbannot.measures.accounting import unit_codes
 from nbannot.measures.resample import bootstrap, percentile_limits, sample_rows
 from nbannot.measures.result import BoolArray, FloatArray, IntArray
 from nbannot.study.field import Field
+from nbannot.study.sampling_weights import Weighting
 
 TIED = 1e-12
 """Scores closer than this are equal: they are means of the same numbers in another order."""
@@ -34,6 +35,8 @@ class Table:
         (n,) mean distance of people from each other, and of the candidate from people.
     clusters
         (n,) integer codes, or None.
+    weights, weighted
+        (n,) what each text counts for, or None; and in words.
     """
 
     candidate: FloatArray
@@ -46,6 +49,8 @@ class Table:
     field: Field
     n_not_asked: int
     n_single: int
+    weights: FloatArray | None = None
+    weighted: str = ""
 
     @property
     def n(self) -> int:
@@ -63,6 +68,13 @@ class Table:
     def missing(self, place: int) -> int:
         """Return how many of a coder's texts the candidate did not answer."""
         return int((~self.answered & self._rows(place)).sum())
+
+    def weights_of(self, place: int) -> FloatArray | None:
+        """Return what a coder's texts count for, 1 on average; None where all count alike."""
+        if self.weights is None:
+            return None
+        own: FloatArray = self.weights[self._rows(place)]
+        return own / own.mean() if len(own) and np.ptp(own) > TIED else None
 
     def indicators(self, place: int) -> tuple[FloatArray, FloatArray, IntArray | None]:
         """Return on a coder's texts: candidate at least as good, coder at least as good (0/1), and the clusters."""
@@ -89,7 +101,8 @@ class Table:
                 means = totals[:, 2 * m : 2 * m + 2] / totals[:, -1:]
             return {"rho": rho, "ceiling": score(self.field, means[:, 1]) - score(self.field, means[:, 0])}
 
-        drawn = bootstrap(sample_rows(stats, self.clusters, seed=seed), evaluate, n_resamples, seed)
+        sample = sample_rows(stats, self.clusters, self.weights, seed)
+        drawn = bootstrap(sample, evaluate, n_resamples, seed)
         rho, ceiling = (percentile_limits(drawn[name], 0.95)[:2] for name in ("rho", "ceiling"))
         return rho, ceiling
 
@@ -110,7 +123,7 @@ class Table:
                 model, people = totals[:, :m] / n, totals[:, m : 2 * m] / n
             return {"all": np.column_stack([np.nanmean(model, axis=1), people])}
 
-        sample = sample_rows(stats, self.clusters, seed=seed)
+        sample = sample_rows(stats, self.clusters, self.weights, seed)
         values = evaluate(sample.totals()[None])["all"][0]
         drawn = bootstrap(sample, evaluate, n_resamples, seed)["all"]
         return [(float(v), *percentile_limits(drawn[:, i], 0.95)[:2]) for i, v in enumerate(values)]
@@ -120,13 +133,21 @@ class Table:
         paired = ~np.isnan(self.human_distance)
         if not paired.any():
             return (float("nan"),) * 3
-        means = np.array([self.human_distance[paired].mean(), self.candidate_distance[paired].mean()])
+        w = None if self.weights is None else self.weights[paired]
+        means = np.array(
+            [np.average(side[paired], weights=w) for side in (self.human_distance, self.candidate_distance)]
+        )
         people, model = score(self.field, means).tolist()
         return people, model, model - people
 
 
 def scored(
-    f: Field, candidate: Compared, coders: Sequence[Compared], cluster: str | None, expert: str | None
+    f: Field,
+    candidate: Compared,
+    coders: Sequence[Compared],
+    cluster: str | None,
+    expert: str | None,
+    weighting: Weighting | None = None,
 ) -> Table:
     """Return the scores of one field, on the texts of two coders or more that the candidate was given.
 
@@ -161,6 +182,7 @@ def scored(
     for a in range(m):
         for b in range(a):
             between[a, b] = between[b, a] = distances(f, people[a], people[b], contents)
+    weights, weighted = (None, "") if weighting is None else weighting.on(kept, [True] * len(kept))
     names = [coder.run_id for coder in coders]
     reference = np.ones(m, dtype=bool) if expert is None else np.array([name == expert for name in names])
     left_out = [place for place in range(m) if names[place] != expert]
@@ -175,6 +197,8 @@ def scored(
         field=f,
         n_not_asked=len(every) - len(kept),
         n_single=sum(n == 1 for n in coded.values()),
+        weights=None if weights is None else np.array(weights),
+        weighted=weighted,
     )
 
 

@@ -66,6 +66,8 @@ class Multiverse(Finding):
     @staticmethod
     def _says(one: Estimate) -> str:
         """Return what an estimate says: positive, negative, or not clear of 0; its sign where it has no interval."""
+        if math.isnan(one.value):
+            return "no number"
         if math.isnan(one.low):
             return "positive" if one.value > 0 else "negative" if one.value < 0 else "zero"
         return "positive" if one.low > 0 else "negative" if one.high < 0 else "not clear of 0"
@@ -140,6 +142,9 @@ class Multiverse(Finding):
                 f"{plain(middle, 3)}); {share(self.share_differs, 1)} conclude otherwise than {than} "
                 f"({self.conclusion}), {share(self.sign_flips, 1)} have the rarer sign."
             )
+            silent = plural(len(self.runs) - len(known), "run")
+            if len(known) < len(self.runs):
+                sentence += f" {silent} of {len(self.runs)} gave no estimate, and may be those that differ."
         return [
             Heading("The same estimate under every run", 1, plural(len(self.runs), "run")),
             Para(sentence, "notice"),

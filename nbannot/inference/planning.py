@@ -12,6 +12,7 @@ from nbannot.inference.finding import Finding, in_range
 from nbannot.measures.significance import POWER, texts_to_detect
 from nbannot.page.blocks import Block, Grid, Heading, Para, Row
 from nbannot.page.digits import count
+from nbannot.report.words import plural
 from nbannot.tools.frames import Frame, make_frame
 from nbannot.tools.imports import load
 
@@ -68,7 +69,7 @@ class Plan(Finding):
             rows.append(["the same without the model's labels", count(self.without_model), "Wald interval"])
         return [
             Heading("How many texts to code", 1),
-            Para(f"{count(self.n)} texts: {self.question}.", "notice"),
+            Para(f"{plural(self.n, 'text')}: {self.question}.", "notice"),
             Grid(["", "texts", "assumed"], rows, "lrl"),
             Para(LIMITS[self.goal], "quiet"),
         ]

@@ -59,7 +59,8 @@ class Lockable:
         test
             Share of the texts in the test half, between 0 and 1.
         by
-            Column of the data whose values stay together in one half (document, author, speaker).
+            Column of the data whose values stay together in one half (document, author, speaker); the task's
+            `cluster` when left out, ``""`` for none.
         stratify
             Fields or columns that both halves shall have alike.
         seed
@@ -85,6 +86,9 @@ class Lockable:
             raise TaskError(f"test must be a share between 0 and 1. Got {test!r}.")
         named = [] if stratify is None else [stratify] if isinstance(stratify, str) else list(stratify)
         alike = [self._column(name) for name in named]
+        if by is None:
+            by = task.cluster if self.split_lock is None else self.split_lock.settings.get("by")
+        by = by or None
         wanted = {"test": test, "by": by, "stratify": alike, "seed": seed}
         if self.split_lock is not None:
             split.refuse_other_settings(self.split_lock, wanted)

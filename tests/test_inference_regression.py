@@ -284,3 +284,22 @@ def test_terms_that_make_no_regression(tmp_path, formula, words):
                  year=["1", "2", "3"] * 20, zero=["0", "1", "2"] * 20)  # fmt: skip
     with pytest.raises(ScoringError, match=words):
         nba.regress(formula, run)
+
+
+def test_texts_that_were_drawn_and_do_not_count_take_no_correction_away(tmp_path):
+    rng = np.random.default_rng(9)
+    n = 4000
+    truth = rng.random(n) < 0.3
+    model = np.where(truth | (rng.random(n) < 0.3), "yes", "no")
+    probability = np.where(model == "yes", 0.5, 0.25)
+    drawn = rng.random(n) < probability
+    used = drawn & (rng.random(n) < 0.5)  # the others of the sample were dev, or are not coded yet
+    human = np.where(used, np.where(truth, "yes", "no"), "")
+    run = run_of(model.tolist(), human.tolist(), tmp_path, OPTIONS, p=probability.astype(str).tolist())
+    found = nba.regress("Kind == 'yes' ~ 1", run, probability="p")
+    row = found.frame.iloc[0]
+    assert row["naive_estimate"] > 0.48
+    assert row["corrected_estimate"] == pytest.approx(
+        truth.mean(), abs=0.04
+    )  # .40 with half of the correction
+    assert any("scaled to the corpus" in note for note in found.notes)

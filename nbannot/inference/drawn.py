@@ -71,6 +71,36 @@ class Measured:
         return column_of(self.task, name) or []
 
 
+UNUSED = "have no human label that is used here"
+"""In the note on texts that were drawn for people and do not count."""
+
+
+def with_losses_made_good(weights: FloatArray, n: int, *, lost: bool, notes: list[str]) -> FloatArray:
+    """Return the weights of the coded texts, which sum to the corpus where drawn texts have no label that is used.
+
+    Parameters
+    ----------
+    weights : (n_gold,) 1 / probability of being drawn.
+    n : number of texts of the corpus.
+    lost : whether it is known that drawn texts do not count (dev, examples, not coded); else it is seen from the sum.
+
+    Notes
+    -----
+    A text that was drawn with probability p and is used with probability q counts 1 / (p q): with 1 / p alone only the
+    share q of the model's errors would be corrected. q is taken to be the same for all (Hájek's estimator).
+    """
+    total = float(weights.sum())
+    chance = math.sqrt(float((weights * np.maximum(weights - 1, 0)).sum()))
+    if not lost and abs(total - n) <= 4 * chance:
+        return weights
+    if abs(total - n) > 1e-9 * n:
+        notes.append(
+            f"The weights of the coded texts that are used sum to {total:,.0f}, of {n:,} texts: they are scaled to the "
+            "corpus, as if those that are missing were missing by chance."
+        )
+    return weights * (n / total)
+
+
 def sample_weights(
     task: Task,
     human: IntArray,
@@ -112,10 +142,7 @@ def sample_weights(
             )
         open_ = sum(i in stored for i in task.ids) - (len(gold) - len(outside))
         if open_ > 0:
-            notes.append(
-                f"{plural(open_, 'text')} of {SAMPLE_FILE} have no human label that is used here, taken to be so "
-                "by chance."
-            )
+            notes.append(f"{plural(open_, 'text')} of {SAMPLE_FILE} {UNUSED}, taken to be so by chance.")
         probabilities = np.array([stored.get(i, 1.0) for i in task.ids])
         notes.append(f"Sampling probabilities from {SAMPLE_FILE}.")
         return 1 / probabilities, "known"

@@ -19,10 +19,12 @@ from nbannot.inference.drawn import (
     NOT_APPLICABLE,
     SAMPLED,
     SAMPLED_WORDS,
+    UNUSED,
     Measured,
     checked,
     sample_weights,
     weighted_by_label,
+    with_losses_made_good,
 )
 from nbannot.inference.finding import looks_at
 from nbannot.measures.result import IntArray
@@ -81,7 +83,9 @@ def measured(
         model[closed] = place[NOT_APPLICABLE]
     corpus = _unlocked(corpus, reason) if gold is None else corpus
     human = _human(f, corpus.task, gold, place)
+    coded = int((human >= 0).sum())
     human = _usable(corpus.task, human, notes)
+    lost = int((human >= 0).sum()) < coded
     if not (human >= 0).any():
         raise ScoringError(
             f"no text of the corpus has a human label in {f.column}, so nothing can be said of the model's errors.\n"
@@ -91,6 +95,9 @@ def measured(
     labels_measured = Measured(f, labels, model, human, weighting, True, corpus.task, sampled or "", ())
     chosen = weighting[labels_measured.gold]
     equal = bool(np.ptp(chosen) <= 1e-9 * chosen.max())
+    if not equal:
+        lost |= any(UNUSED in note for note in notes)
+        weighting[labels_measured.gold] = with_losses_made_good(chosen, len(human), lost=lost, notes=notes)
     labels_measured = replace(
         labels_measured, equal=equal, weights=np.ones(len(human)) if equal else weighting
     )

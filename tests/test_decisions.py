@@ -18,6 +18,7 @@ from nbannot.asking.ledger_lines import read_lines
 from nbannot.asking.request_reply import Decision, ModelInfo, Question
 from nbannot.engine.energy import Meter
 from nbannot.errors import ConfigError, ModelError
+from nbannot.models import decide_limits as fit
 from nbannot.models import registry
 from nbannot.models.decide_wire import read_answer, read_answers
 
@@ -236,20 +237,90 @@ def test_too_many_options_are_asked_in_two_rounds_and_levels_as_a_choice(tmp_pat
         run = run_at(server, task, tmp_path, max_parallel=1)
     for f in task.codebook:
         assert [a.status for a in run.coding.answers[f.column]] == ["ok"] * 5
-    # 60 options are three groups of 20: within the group of its winner an option keeps its share of the group.
+    # 60 options are three groups of 20: options of a group keep their ratios, and so do the winners of round two.
     for text, found in zip(task.texts, run.coding.answers["S_Party"], strict=True):
         groups = [wide["options"][i : i + 20] for i in (0, 20, 40)]
         within = [share_of(text, f"Party ({i})", group) for i, group in enumerate(groups, 1)]
         best = [group[s.index(max(s))] for group, s in zip(groups, within, strict=True)]
         between = share_of(text, "Party", best)
-        expected = [p * q for s, q in zip(within, between, strict=True) for p in s]
-        assert found.probabilities == pytest.approx(expected)
-        assert found.value == wide["options"][expected.index(max(expected))]
+        weights = [p / max(s) * q for s, q in zip(within, between, strict=True) for p in s]
+        assert found.probabilities == pytest.approx([weight / sum(weights) for weight in weights])
+        assert found.value == best[between.index(max(between))], (
+            "the winner of the second round is the answer"
+        )
     told = run.config["capabilities"]
     assert told["limits"] == {"options": 26, "levels": 10}
     assert told["asked_in_two_rounds"] == ["S_Party"]
     refused = [s for s in maker.seen if any(len(q["options"]) > 26 for q in s["questions"])]
     assert len(refused) == 1, "a limit is learned once"
+
+
+def test_two_rounds_give_a_softmax_its_own_probabilities_back():
+    weights = {"a": 7.39, "b": 6.69, "c": 8.17, "d": 0.01, "e": 3.0}
+    question = Question("S_A", "A", "choice", "Which?", tuple(weights), ("",) * 5)
+
+    def told(part):
+        own = [weights[name] for name in part.options]
+        return Decision(tuple(weight / sum(own) for weight in own))
+
+    groups = fit.parts(question, 3)
+    made = {part.column: told(part) for _, part in groups}
+    places, last = fit.winners(question, groups, made)
+    assert [question.options[place] for place in places] == ["a", "c"]
+    both = fit.combined(question, groups, made, told(last).probabilities)
+    assert both.probabilities == pytest.approx(
+        [weight / sum(weights.values()) for weight in weights.values()]
+    )
+    assert both.choice == 2
+    assert max(both.probabilities) == both.probabilities[2]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "the request has {n} questions, which exceeds the maximum of 2 questions",
+        "the input is too large: it exceeds the limit of 2 questions per request",
+    ],
+)
+def test_a_refusal_of_too_many_questions_is_none_of_the_text(words, tmp_path):
+    maker = Maker(ONE, questions=2, words=lambda why: {"error": {"message": words.format(n=5)}})
+    fields = [{"name": f"Q{i}", "type": "checkbox"} for i in range(5)]
+    with Deciding(maker) as server:
+        run = run_at(server, task_of(3, codebook_of(*fields)), tmp_path)
+    assert run.coding.count() == {"ok": 15}
+    assert run.config["capabilities"]["limits"] == {"questions": 2}
+
+
+def test_a_refusal_of_long_words_teaches_no_limit_of_options(tmp_path):
+    class Short(Deciding):
+        def reply(self, path, body, key):
+            if "Long" in body.get("questions", {}):
+                return 400, {"error": {"message": "option text too long: at most 64 characters"}}
+            return super().reply(path, body, key)
+
+    long = {"name": "Long", "type": "dropdown", "options": ["x" * 300, "y", "z"]}
+    with Short(Maker(ONE)) as server:
+        run = run_at(server, task_of(3, codebook_of(long, TOPIC)), tmp_path)
+    assert [a.status for a in run.coding.answers["S_Topic"]] == ["ok"] * 3
+    assert {a.status for a in run.coding.answers["S_Long"]} == {"invalid"}
+    assert "option text too long" in run.coding.answers["S_Long"][0].reason
+    assert run.config["capabilities"]["limits"] == {"asked_apart": ["S_Long"]}
+
+
+def test_answers_to_other_questions_and_two_to_one_are_not_taken():
+    yes = Question("S_A", "Apt", "noul", "?", ("false", "true"), ("", ""))
+    which = Question("S_B", "Which", "choice", "?", ("x", "y"), ("", ""))
+    one, other = {"type": "predicate", "probability": 0.9}, {"type": "predicate", "probability": 0.1}
+    twice = read_answers({"answers": [{"name": "Apt", **one}, {"name": "Apt", **other}]}, [yes])
+    assert twice["S_A"].problem == "the reply answers this question twice, and not alike"
+    same = read_answers({"answers": [{"name": "Apt", **one}, {"name": "Apt", **one}]}, [yes])
+    assert same["S_A"].probabilities == pytest.approx((0.1, 0.9))
+    exact = read_answers({"answers": {"apt": {"noul": 0.1}, "Apt": {"noul": 0.9}}}, [yes])
+    assert exact["S_A"].probabilities == pytest.approx((0.1, 0.9)), "the exact name goes before one like it"
+    choice = {"type": "choice", "probabilities": [0.2, 0.8], "probability": 0.3}
+    turned = read_answers({"answers": [choice, {**one, "choice": "x"}]}, [yes, which])
+    assert turned["S_A"].problem == "the answer is one to another question: a choice"
+    assert turned["S_B"].problem == "the answer is one to another question: a predicate"
 
 
 def test_more_questions_than_a_server_takes_go_in_several_calls(tmp_path):

@@ -4,12 +4,16 @@ No limit is assumed: makers differ and change theirs. A refusal in words ("at mo
 without a number halves what was sent.
 
 A question with too many options is asked in two rounds: its options in groups, then the winners of the groups against
-each other. The probability of an option is that within its group times that of its group's winner.
+each other. Each group is weighted so that its winner has what it won by: the ratio of two options of a group is that of
+the group, the ratio of two winners that of the second round. A model whose ratios do not depend on the options beside
+them (a softmax of one number per option) gets its own probabilities back, and the winner of the second round is the
+answer.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,10 +29,19 @@ LEVELS = re.compile(r"level|scale|score", re.I)
 QUESTIONS = re.compile(r"question", re.I)
 TOO_LONG = re.compile(
     r"(state|text|input|prompt|request|document)\b[^.]{0,60}(too (long|large|big)|exceed|longer than|does not fit)|"
-    r"tokens\b[^.]{0,60}(exceed|at most|max|limit|more than|>)|(exceed|at most|max|limit|more than)[^.]{0,60}\btokens",
+    r"(tokens|characters)\b[^.]{0,60}(exceed|at most|max|limit|more than|>)|"
+    r"(exceed|at most|max|limit|more than)[^.]{0,60}\b(tokens|characters)",
     re.I,
 )
 """A text that the model does not read whole, which no other arrangement of the questions mends."""
+
+A_LENGTH = re.compile(r"token|character|context|byte|\b(state|text|document)\b", re.I)
+LONG_WORDS = re.compile(
+    r"\b(option|choice|label|level|criteri\w*|categor\w+|instruction|description|name)s?\b[^.]{0,40}"
+    r"\b(too long|longer than|length|characters)|\bcharacters\b[^.]{0,20}\b(option|choice|label|level|name)",
+    re.I,
+)
+"""Words of a question that are too long, which neither another text nor fewer options mend."""
 
 NUMBER_AFTER = re.compile(
     r"(?:at most|max\w*|limit\w*|up to|more than|between|exceed\w*|>|<=?|≤)\D{0,24}?(\d+)(?:\D{1,5}(\d+))?",
@@ -59,7 +72,7 @@ class Limits:
 
     def learn(self, words: str, sent: Sequence[Question]) -> bool:
         """Take a server's refusal of these questions; return whether they can now be asked another way."""
-        if not TOO_MANY.search(words):
+        if not TOO_MANY.search(words) or LONG_WORDS.search(words):
             return False
         scales = [len(q.options) for q in sent if q.kind == "score"]
         choices = [len(q.options) for q in sent if q.kind == "choice"]
@@ -89,6 +102,18 @@ class Limits:
         return {name: value for name, value in known.items() if value is not None} | (
             {"asked_apart": sorted(self.apart)} if self.apart else {}
         )
+
+
+def is_about_the_questions(words: str) -> bool:
+    """Return whether a refusal is about what is asked, though it may say that the request or input is too large.
+
+    >>> is_about_the_questions("the request has 12 questions, which exceeds the maximum of 10")
+    True
+    >>> is_about_the_questions("state and questions exceed 512 tokens")
+    False
+    """
+    counted = any(about.search(words) for about in (OPTIONS, LEVELS, QUESTIONS))
+    return bool(LONG_WORDS.search(words)) or (counted and not A_LENGTH.search(words))
 
 
 def _told(words: str, most: int) -> int:
@@ -179,12 +204,16 @@ def combined(
     made: Mapping[str, Decision],
     final: Sequence[float],
 ) -> Decision:
-    """Return the decision of both rounds: within a group times between the winners of the groups."""
+    """Return the decision of both rounds: shares within the groups, weighted as their winners stand to each other."""
     shares = [0.0] * len(question.options)
-    for (places, part), of_group in zip(asked, final, strict=True):
+    for (places, part), won in zip(asked, final, strict=True):
         within = shares_of(part, made)
         if isinstance(within, Decision):
             return within
+        most = max(within)
         for place, share in zip(places, within, strict=True):
-            shares[place] = share * of_group
-    return Decision(probabilities=tuple(shares))
+            shares[place] = won * share / most
+    total = math.fsum(shares)
+    best = max(range(len(final)), key=lambda group: final[group])
+    winner = max(asked[best][0], key=lambda place: shares[place])
+    return Decision(probabilities=tuple(share / total for share in shares), choice=winner)

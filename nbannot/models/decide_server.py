@@ -274,7 +274,7 @@ class DecisionServer:
         if (refusal := refusal_of(exchange)) is not None:
             raise _Failed(refusal)
         words = exchange.said
-        if (
+        if not fit.is_about_the_questions(words) and (
             exchange.status == 413
             or is_too_long(exchange)
             or (exchange.status in REFUSED and fit.TOO_LONG.search(words))

@@ -18,6 +18,9 @@ from nbannot.asking.request_reply import Decision, Question
 from nbannot.tools.json_bytes import packed
 
 Shape = Literal["systemone", "decisions"]
+KINDS = {"noul": "noul", "predicate": "noul", "choice": "choice", "score": "score"}
+TWICE = object()
+"""Stands for two answers to one question that are not the same."""
 
 
 def questions_body(shape: Shape, model: str, questions: Sequence[Question]) -> bytes:
@@ -72,11 +75,14 @@ def _by_question(answers: Any, names: Sequence[str]) -> dict[str, Any]:
     else:
         return {}
     entries: dict[str, Any] = {}
+    alike: dict[str, Any] = {}
     for given, entry in pairs:
         place = position(given, names)
         if place is not None:
-            entries.setdefault(names[place], entry)
-    return entries
+            found = entries if given == names[place] else alike
+            same = names[place] not in found or found[names[place]] == entry
+            found[names[place]] = entry if same else TWICE
+    return alike | entries
 
 
 def position(given: Any, names: Sequence[str]) -> int | None:
@@ -92,12 +98,17 @@ def position(given: Any, names: Sequence[str]) -> int | None:
 
 def read_answer(question: Question, raw: Any) -> Decision:
     """Return the decision that one answer of a server amounts to."""
+    if raw is TWICE:
+        return Decision(problem="the reply answers this question twice, and not alike")
     if not isinstance(raw, Mapping):
         return Decision(problem=f"the answer is no object: {_shown(raw)}")
     if raw.get("type") == "refusal" or raw.get("refusal"):
         return Decision(refused=True)
     if raw.get("error"):
         return Decision(problem=f"the server could not answer this question: {_shown(raw['error'])}")
+    kind = raw.get("type")
+    if isinstance(kind, str) and KINDS.get(kind, question.kind) != question.kind:
+        return Decision(problem=f"the answer is one to another question: a {shortened(kind, 40)}")
     if question.kind == "noul":
         return _yes_or_no(question, raw)
     details = {"score": raw.get("score"), "confidence": raw.get("confidence")}

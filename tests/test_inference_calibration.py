@@ -34,7 +34,7 @@ def ticked(folder, yes, truth, *, first=0, threshold=0.5, **config):
     answers = [
         Answer("S_Tick", "ok", int(p >= threshold), probabilities=(1 - float(p), float(p))) for p in yes
     ]
-    return made_run(task, {"Tick": answers}, folder, **config)
+    return made_run(task, {"Tick": answers}, folder, threshold=threshold, **config)
 
 
 def test_the_public_door_gives_the_reference_values(tmp_path):
@@ -84,6 +84,26 @@ def test_a_threshold_comes_from_dev_whatever_the_test_half_says(tmp_path):
     assert found.threshold == pytest.approx(0.275)
     assert found.forms[-1].accuracy == pytest.approx(10 / 19)
     assert measure.fitted_threshold([0.2, 0.8], [1, 1]) == 0.5
+
+
+def test_labels_after_batch_calibration_are_those_of_the_runs_threshold(tmp_path):
+    yes, truth = overconfident(5, 60)
+    dev = ticked(tmp_path / "dev", yes, truth)
+    kept = {"threshold": 0.8, "first": 100}
+    found = nba.calibration(ticked(tmp_path / "a", yes, truth, **kept), "Tick", dev=dev)
+    odds = (yes / yes.mean()) / ((1 - yes) / (1 - yes).mean())
+    labels = odds / (1 + odds) >= 0.8
+    form = next(form for form in found.forms if form.form == "batch calibration")
+    assert form.accuracy == pytest.approx((labels == truth).mean())
+    assert form.accuracy != pytest.approx(((odds >= 1) == truth).mean())
+
+
+def test_a_temperature_at_the_end_of_the_search_is_no_good_news(tmp_path):
+    yes = np.tile([0.1, 0.9], 20)
+    dev = ticked(tmp_path / "dev", yes, yes < 0.5)
+    found = nba.calibration(ticked(tmp_path / "test", yes, yes < 0.5, first=100), "Tick", dev=dev)
+    assert found.temperature > 19
+    assert "said no more of people's labels than equal ones do" in str(found).replace("\n  ", " ")
 
 
 def test_what_cannot_be_said_is_refused_with_what_to_type(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_corpora import corpus_of, run_of
-from made_runs import made_run
+from made_runs import made_run, made_task
 
 import nbannot as nba
 from nbannot.errors import ScoringError
@@ -195,6 +195,22 @@ def test_gold_made_otherwise_is_refused(tmp_path):
         nba.prevalence(corpus, gold=dev)
     with pytest.raises(ScoringError, match="not in the corpus"):
         nba.prevalence(corpus, gold=gold.task)
+
+
+def test_gold_whose_labels_were_cut_at_another_threshold_is_refused(tmp_path):
+    tick = {"name": "Tick", "type": "checkbox"}
+    of_gold, of_corpus = [f"gold {i}" for i in range(40)], [f"corpus {i}" for i in range(40)]
+    labels = [1, 0] * 20
+    gold = made_run(made_task(of_gold, tick, Tick=labels), {"Tick": labels}, tmp_path / "gold")
+    task = made_task(of_corpus, tick)
+    task = Task(
+        task.data.with_columns(pl.Series("id", [f"c{i}" for i in range(40)])), task.codebook, task.name
+    )
+    corpus = made_run(task, {"Tick": labels}, tmp_path / "corpus", threshold=0.5)
+    nba.prevalence(corpus, gold=gold)
+    corpus = made_run(task, {"Tick": labels}, tmp_path / "corpus", threshold=0.3)
+    with pytest.raises(ScoringError, match="threshold differ"):
+        nba.prevalence(corpus, gold=gold)
 
 
 def test_texts_of_one_speaker_are_one_observation(tmp_path):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nbannot.asking.answers import batch_offset, calibrate
+from nbannot.asking.decisions import Reading, label_of
 from nbannot.errors import ScoringError, listed
 from nbannot.inference.calibration_page import Bin, Calibrated, Calibration
 from nbannot.inference.finding import in_range, looks_at, not_weighted
@@ -95,7 +96,17 @@ def calibration(
         temperature = measure.fitted_temperature(learned.shares, learned.truth)
         softer = replace(told, shares=measure.at_temperature(told.shares, temperature))
         made.append(make.form(f"temperature {temperature:.2f}", softer, n, temperature))
-        made.append(make.form("batch calibration", _batch(f, told, learned), n))
+        if not measure.TEMPERATURES[0] * 1.01 < temperature < measure.TEMPERATURES[1] / 1.01:
+            notes.append(
+                f"The temperature is at the {'upper' if temperature > 1 else 'lower'} end of what is tried: "
+                + (
+                    "on dev the probabilities said no more of people's labels than equal ones do. A small ECE then "
+                    "comes of probabilities that are all but equal, not of a model that knows."
+                    if temperature > 1
+                    else "on dev all but every label was right, which too few texts can show by chance."
+                )
+            )
+        made.append(make.form("batch calibration", _batch(f, told, learned, run), n))
         if f.type == "checkbox":
             threshold = measure.fitted_threshold(learned.shares[:, 1], learned.truth)
             ticked = (told.shares[:, 1] >= threshold).astype(np.int64)
@@ -155,13 +166,14 @@ def told_of(run: Run, f: Field, notes: list[str]) -> Told:
     return Told(tuple(run.task.ids[i] for i in rows), shares, given, truth)
 
 
-def _batch(f: Field, told: Told, learned: Told) -> Told:
+def _batch(f: Field, told: Told, learned: Told, run: Run) -> Told:
+    """Return the probabilities after batch calibration, with the labels that the run's settings make of them."""
+    reading = Reading(run.config.get("threshold", 0.5), run.config.get("scale_answer", "modal"))
     offset = batch_offset(learned.shares.tolist())
-    pairs = [calibrate(f, row, offset) for row in told.shares.tolist()]
     place = {label: i for i, label in enumerate(f.labels)}
-    return replace(
-        told, shares=np.array([p for _, p in pairs]), given=np.array([place[value] for value, _ in pairs])
-    )
+    pairs = [calibrate(f, row, offset) for row in told.shares.tolist()]
+    given = [place[label_of(f, shares, reading, best)] for best, shares in pairs]
+    return replace(told, shares=np.array([shares for _, shares in pairs]), given=np.array(given))
 
 
 @dataclass(frozen=True)

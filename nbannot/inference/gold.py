@@ -37,6 +37,14 @@ NONE_AT_ALL, ANY = "none", "any"
 NO, YES = "no", "yes"
 ASKED_ALIKE = ("model", "prompt_hash", "model_digest", "answer_mode_used", "temperature", "calibration_used")
 """What two runs must have in common for the errors of one to say something of the other's."""
+READ_ALIKE: dict[str, tuple[str, Any]] = {
+    "checkbox": ("threshold", 0.5),
+    "multiselect": ("threshold", 0.5),
+    "likert": ("scale_answer", "modal"),
+    "textbox": ("text_model", None),
+    "span": ("text_model", None),
+}
+"""Type of a field -> what else decides its labels, though nothing is asked differently, and its default."""
 
 
 def measured(
@@ -202,6 +210,10 @@ def _joined(corpus: Run, gold: Any, f: Field, notes: list[str]) -> Run:
             "fewer than on the corpus.\n  Give the run on the test half."
         )
     differing = [name for name in ASKED_ALIKE if gold.config.get(name) != corpus.config.get(name)]
+    if f.type in READ_ALIKE:
+        name, default = READ_ALIKE[f.type]
+        if gold.config.get(name, default) != corpus.config.get(name, default):
+            differing.append(name)
     if differing:
         raise ScoringError(
             f"the model was asked in another way on gold than on the corpus: {listed(differing)} differ "

@@ -323,6 +323,23 @@ def test_answers_to_other_questions_and_two_to_one_are_not_taken():
     assert turned["S_B"].problem == "the answer is one to another question: a predicate"
 
 
+def test_a_scale_that_the_reply_tells_the_other_way_round_is_not_read_by_place():
+    scale = Question("S_A", "A", "score", "?", ("1", "2", "3"), ("none", "", "a lot"))
+    words, shares = ["1: none", "2", "3: a lot"], {"0": 0.7, "1": 0.2, "2": 0.1}
+    one = {"type": "score", "probabilities": shares, "legend": dict(zip("012", words, strict=True))}
+    assert read_answer(scale, one).probabilities == pytest.approx((0.7, 0.2, 0.1))
+    assert read_answer(scale, {**one, "legend": {"0": "low", "1": "2"}}).probabilities, (
+        "words of its own say nothing"
+    )
+    turned = read_answer(scale, {**one, "legend": dict(zip("012", reversed(words), strict=True))})
+    assert turned.problem == 'the reply says that level "0" is "3: a lot", which was asked as another one'
+    from_one = {**one, "probabilities": {"1": 0.7, "2": 0.2, "3": 0.1}}
+    assert read_answer(scale, {**from_one, "legend": dict(zip("123", words, strict=True))}).probabilities
+    listed = [{"value": i, "label": word, "probability": p} for i, (word, p) in
+              enumerate(zip(reversed(words), shares.values(), strict=True))]  # fmt: skip
+    assert "another one" in read_answer(scale, {"type": "score", "probabilities": listed}).problem
+
+
 def test_more_questions_than_a_server_takes_go_in_several_calls(tmp_path):
     maker = Maker(ONE, questions=2)
     fields = [{"name": f"Q{i}", "type": "checkbox"} for i in range(5)]

@@ -118,7 +118,7 @@ def read_answer(question: Question, raw: Any) -> Decision:
     given = raw.get("probabilities")
     if not given:
         return decided(question, None, choice=choice, **details)
-    shares = _aligned(question, given)
+    shares = _told_elsewhere(question, raw) or _aligned(question, given)
     if isinstance(shares, str):
         return Decision(problem=shares)
     return decided(question, shares, choice=choice, **details)
@@ -134,6 +134,34 @@ def _yes_or_no(question: Question, raw: Mapping[str, Any]) -> Decision:
     if not usable:
         return Decision(problem=f"the probability of yes is {_shown(yes)}")
     return decided(question, [1.0 - float(yes), float(yes)], confidence=raw.get("confidence"))
+
+
+def _told_elsewhere(question: Question, raw: Mapping[str, Any]) -> str:
+    """Return what is wrong where the reply itself says that the levels of a scale have other places; "" if nothing is.
+
+    System One tells them in a `legend` (place -> words), OpenAI's shape in the entries (`value` and `label`).
+    """
+    legend, listed = raw.get("legend"), raw.get("probabilities")
+    if question.kind != "score":
+        return ""
+    pairs = list(legend.items()) if isinstance(legend, Mapping) else []
+    if isinstance(legend, Sequence) and not isinstance(legend, str):
+        pairs = list(enumerate(legend))
+    if isinstance(listed, Sequence) and not isinstance(listed, str):
+        entries = [entry for entry in listed if isinstance(entry, Mapping)]
+        pairs = [(e["value"], e["label"]) for e in entries if "value" in e and "label" in e] or pairs
+    numbers = [place for place, _ in pairs]
+    if len(pairs) != len(question.options):
+        return ""
+    words = [
+        level_words(option, text)
+        for option, text in zip(question.options, question.descriptions, strict=True)
+    ]
+    for number, name in pairs:
+        told, place = position(name, words), _place(question, number, numbers)
+        if told is not None and place is not None and told != place:
+            return f"the reply says that level {_shown(number)} is {_shown(name)}, which was asked as another one"
+    return ""
 
 
 def _aligned(question: Question, given: Any) -> list[Any] | str:

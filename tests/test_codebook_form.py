@@ -23,7 +23,8 @@ def type_in(form, **typed: str) -> None:
 
 def test_a_codebook_is_typed_seen_and_saved() -> None:
     form = nba.build_codebook()
-    assert 'role="alert"' in form._card.value  # no name yet
+    assert "Give the question a name" in form._card.value
+    assert 'role="alert"' not in form._card.value  # nothing was typed yet
     with pytest.raises(CodebookError, match="has no name"):
         _ = form.codebook
     type_in(form, section="Tone", instruction="Read twice.", name="Judges", guidance="Does it judge?",
@@ -79,6 +80,10 @@ def test_an_existing_codebook_goes_through_the_form_unchanged(name: str) -> None
 
 
 def test_a_table_of_texts_finds_its_codebook(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=r"no file .*gone\.xlsx"):
+        nba.load_task(tmp_path / "gone.xlsx")
+    with pytest.raises(CodebookError, match="'Tone' has one option, 'a,b': part several by"):
+        nba.Codebook.from_table(pd.DataFrame({"name": ["Tone"], "type": ["dropdown"], "options": ["a,b"]}))
     texts = pd.DataFrame({"id": ["a", "b"], "text": ["one", "two"], "Codebook_Judges": ["1", "0"]})
     questions = pd.DataFrame({"name": ["Judges"], "type": ["checkbox"]})
     with pd.ExcelWriter("mine.xlsx") as book:

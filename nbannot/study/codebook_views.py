@@ -207,6 +207,11 @@ def raw_from_table(table: Any, text_column: str, encoding: str) -> dict[str, Any
         }
         annotations = sections.setdefault(key, own)["annotations"]
         annotations[f"annotation_{len(annotations) + 1}"] = _question(question)
+    faults += [
+        f"'{q['name']}' has one option, {q['options'][0]!r}: part several by | or ; (or give each a row)"
+        for q in by_section.values()
+        if q.get("type") in ("dropdown", "multiselect") and len(q["options"]) == 1 and "," in q["options"][0]
+    ]
     if faults:
         raise CodebookError(problems("the table of questions cannot be used", faults))
     return {"text_column": text_column, **sections}

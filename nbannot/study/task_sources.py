@@ -97,8 +97,10 @@ def _from_table(
         place = given_path(text)
     except ValueError as error:
         raise TaskError(f"no task: {error}.") from None
+    if not place.exists():
+        raise TaskError(f"no file {place}.\n  Look at the spelling; a relative path begins at {Path.cwd()}.")
     of_questions = False  # whether the codebook is a table itself, whose writer knows nothing of our columns
-    if codebook is None and place.exists():
+    if codebook is None:
         codebook, of_questions = _beside(place)
     if codebook is None:
         raise TaskError(

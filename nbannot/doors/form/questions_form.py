@@ -305,6 +305,8 @@ class CodebookForm:
         if self._codebook is not None:
             self._card.value = codebook_card(self._codebook).html
             self._say("")
+        elif not any(q.name for q in self.questions):  # nothing was typed yet: no fault of anybody
+            self._card.value = "<p>Give the question a name: the card that coders read appears here.</p>"
         else:
             lines = "".join(f"<div>{escape(line)}</div>" for line in self.fault.splitlines())
             self._card.value = f'<div class="nbannot-fault" role="alert">{lines}</div>'

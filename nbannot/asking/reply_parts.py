@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 THINK = r"(?:ant)?think(?:ing|_fast|_faster)?|thoughts?|thought_process"
@@ -72,6 +73,10 @@ class Parts:
     said: str = ""
 
 
+SHORT = 200
+"""Characters of a reply up to which what it says is kept: answers to closed questions say the same again and again."""
+
+
 class SeveralAnswers(ValueError):
     """One object gives a key twice, with different values; its text is the reason."""
 
@@ -89,6 +94,13 @@ def parts_of(raw: str, keys: Sequence[str] = (), formats: Sequence[str] = ()) ->
     formats
         The prompt's own lines that show how an answer looks; a reply that quotes one has not answered with it.
     """
+    if len(raw) > SHORT:
+        return _Reader(raw.strip(), keys, formats).parts()
+    return _parts_of_short(raw, tuple(keys), tuple(formats))
+
+
+@lru_cache(maxsize=256)
+def _parts_of_short(raw: str, keys: tuple[str, ...], formats: tuple[str, ...]) -> Parts:
     return _Reader(raw.strip(), keys, formats).parts()
 
 
@@ -101,11 +113,20 @@ def split_thinking(text: str) -> tuple[str | None, str]:
     >>> split_thinking("<think>Hm.</think>{}"), split_thinking("Hm.[/THINK]{}"), split_thinking('{"a": "</think>"}')
     (('Hm.', '{}'), ('Hm.', '{}'), (None, '{"a": "</think>"}'))
     """
+    if len(text) > SHORT:
+        return _split_thinking(text)
+    return _split_short(text)
+
+
+def _split_thinking(text: str) -> tuple[str | None, str]:
     reader = _Reader(text, (), ())
     end = reader.end_of_first_thought()
     if not end:
         return None, text
     return "\n".join(text[a:b] for a, b in reader.thoughts).strip() or None, text[end:].lstrip()
+
+
+_split_short = lru_cache(maxsize=256)(_split_thinking)
 
 
 def thinking_in(raw: str) -> str:

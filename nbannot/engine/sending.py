@@ -8,7 +8,7 @@ import random
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -170,21 +170,34 @@ class Sender:
                 column: answer if answer.status == "ok" and column in closed else masked[column]
                 for column, answer in answers.items()
             }
-        lost = Reply(error=self._unanswered, retriable=True, finish_reason="error", server=reply.server)
-        for one in [lost] * reply.unanswered + [clean]:
-            kept = answers if one is clean else read_safely(group, text, lost, attempt)
-            self.ledger.append(
-                request,
-                one,
-                text_id=self.job.ids[row],
-                columns=columns,
-                attempt=attempt,
-                repeat=self.job.config.repeat,
-                answers=[_plain(answer) for answer in kept.values()],
-                time=now(),
-                batch=self.batch,
-            )
+        if reply.unanswered:
+            lost = Reply(error=self._unanswered, retriable=True, finish_reason="error", server=reply.server)
+            nothing = read_safely(group, text, lost, attempt)
+            for _ in range(reply.unanswered):
+                self._append(request, lost, row, columns, attempt, nothing)
+        self._append(request, clean, row, columns, attempt, answers)
         return clean, answers
+
+    def _append(
+        self,
+        request: Request,
+        reply: Reply,
+        row: int,
+        columns: tuple[str, ...],
+        attempt: int,
+        answers: Mapping[str, Answer],
+    ) -> None:
+        self.ledger.append(
+            request,
+            reply,
+            text_id=self.job.ids[row],
+            columns=columns,
+            attempt=attempt,
+            repeat=self.job.config.repeat,
+            answers=[_plain(answer) for answer in answers.values()],
+            time=now(),
+            batch=self.batch,
+        )
 
     def _known(self) -> Sequence[str]:
         """Return every known key; looked for once, when the model is open."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
@@ -126,7 +125,7 @@ class AnyLLMModel:
         )
         if exchange.error is not None:
             return failed_reply(exchange)
-        return replace(read_completion(exchange), unanswered=exchange.unanswered)
+        return read_completion(exchange)
 
     async def _send(self, request: Request, parameters: Mapping[str, Any]) -> Exchange:
         start = time.perf_counter()

@@ -126,7 +126,7 @@ def content_text(content: object) -> str:
 def thinking_text(message: Mapping[str, Any]) -> str:
     """Return what a message holds apart as thinking, under the names and in the forms that servers give it."""
     for name in ("reasoning_content", "reasoning", "thinking", "reasoning_details"):
-        if words := _inner_text(message.get(name)).strip():
+        if (value := message.get(name)) and (words := _inner_text(value).strip()):
             return words
     content = message.get("content")
     return _inner_text([part for part in content if _thinks(part)]) if isinstance(content, list) else ""
@@ -163,9 +163,15 @@ def read_completion(exchange: Exchange) -> Reply:
         return _broken(exchange, wrong, finish)
     if not isinstance(message, dict):
         if (why := blocked(data)) or shared == FILTERED:
-            return refused(masked(why or finish or ""), exchange.seconds)
+            return refused(masked(why or finish or ""), exchange.seconds, exchange.unanswered)
         what = "HTTP 200: the server's reply holds no answer: " + _shown(data)
-        return Reply(error=what, retriable=True, finish_reason="error", seconds=exchange.seconds)
+        return Reply(
+            error=what,
+            retriable=True,
+            finish_reason="error",
+            seconds=exchange.seconds,
+            unanswered=exchange.unanswered,
+        )
     thinking, text = split_thinking(content_text(message.get("content")))
     apart = thinking_text(message)
     refusal = message.get("refusal")
@@ -173,11 +179,12 @@ def read_completion(exchange: Exchange) -> Reply:
         text, finish = refusal, finish if shared == FILTERED else "refusal"
     return Reply(
         text=text,
-        reasoning="\n".join(filter(None, (apart, thinking))) or None,
+        reasoning="\n".join(filter(None, (apart, thinking))) or None if apart or thinking else None,
         finish_reason=finish,
         seconds=exchange.seconds,
         model=_name(data.get("model")),
         fingerprint=_name(data.get("system_fingerprint")),
+        unanswered=exchange.unanswered,
         **_usage(data),
     )
 
@@ -187,7 +194,7 @@ def _broken(exchange: Exchange, wrong: object, finish: str | None) -> Reply:
     words = server_words(wrong)
     status = code_in(wrong)
     if refusal_in(status, wrong, words):
-        return refused(masked(words)[:WORDS], exchange.seconds)
+        return refused(masked(words)[:WORDS], exchange.seconds, exchange.unanswered)
     reason = " ".join(masked(words).split())[:WORDS] or finish or "it does not say why"
     return Reply(
         error=f"HTTP {status}: the model failed after the server had begun to answer: {reason}",
@@ -195,6 +202,7 @@ def _broken(exchange: Exchange, wrong: object, finish: str | None) -> Reply:
         retry_after_s=wait_in(wrong, words),
         finish_reason="error",
         seconds=exchange.seconds,
+        unanswered=exchange.unanswered,
     )
 
 

@@ -76,6 +76,8 @@ def ending(word: object) -> str | None:
     >>> ending("content_filter: PROHIBITED_CONTENT"), ending("eos"), ending(None)
     ('content_filter: PROHIBITED_CONTENT', 'eos', None)
     """
+    if word == "stop":
+        return "stop"
     if isinstance(word, Mapping):
         word = word.get("type") or word.get("reason")
     if not word:

@@ -13,7 +13,6 @@ import contextlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -210,7 +209,7 @@ class HuggingFaceModel:
             )
         if exchange.error is not None:
             return failed_reply(exchange)
-        return replace(read_completion(exchange), unanswered=exchange.unanswered)
+        return read_completion(exchange)
 
     async def _ask_endpoint(self, request: Request, pool: Pool) -> Exchange:
         if not pool.is_open:

@@ -261,6 +261,8 @@ def scrubbed(reply: Reply, secrets: Sequence[str], sent: Callable[[], str]) -> R
     sent
         Returns what the model was sent: what stands in there is no secret of ours, and stays.
     """
+    if not secrets:
+        return reply
     parts: dict[str, Any] = {
         name: value
         for name in ("text", "reasoning", "error", "finish_reason", "model", "fingerprint")

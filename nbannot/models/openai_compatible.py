@@ -244,7 +244,7 @@ class OpenAIModel:
         """Return the reply to a request, from how its exchange went."""
         if exchange.error is not None:
             return self._failed(exchange)
-        reply = replace(read_completion(exchange), unanswered=exchange.unanswered)
+        reply = read_completion(exchange)
         self._thought = self._thought or bool(reply.reasoning)
         return _scored(request, exchange, reply) if request.answer_mode == "score" else reply
 

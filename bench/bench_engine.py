@@ -8,6 +8,8 @@ numbers.
     python bench/bench_engine.py          that
     python bench/bench_engine.py flat     50,000 texts: CPU per answer at the beginning and at the end, peak memory
     python bench/bench_engine.py start    seconds until the first request, in a new process and in a running one
+    python bench/bench_engine.py whole    5,000 requests from the call of `nbannot.run` to its scores, report and files
+    python bench/bench_engine.py two      no latency, two processes: two whole engines against two bare clients
 
 Aims: 95 % of the bare client's requests per second with a server that takes 50 ms, at 32 and at 128 requests at once;
 50 % with one that takes no time; under 0.5 ms of the client's CPU time for each request.
@@ -246,6 +248,101 @@ def cpu_at(marks: list[tuple[int, float]], done: int) -> float:
     return earlier[1]
 
 
+# ---- a whole run ------------------------------------------------------------------------------------------------
+
+WHOLE_REQUESTS = 5000
+WHOLE = """
+import json, sys, time
+sys.path.insert(0, sys.argv[1])
+import bench_engine as bench
+if sys.argv[2] == "bare":
+    bench.TEXTS = bench.WHOLE_REQUESTS // 3 + 1
+    found = bench.with_bare_client(sys.argv[3], 32)
+    print(json.dumps({"seconds": bench.WHOLE_REQUESTS / found["rps"]}))
+else:
+    task = bench.coded_task()
+    import nbannot
+    took = []
+    for turn in range(2):
+        began = time.perf_counter()
+        run = nbannot.run(task, model="openai/tiny", base_url=sys.argv[3] + "/v1", output_root=sys.argv[4],
+                          max_parallel=32, fresh=True)
+        took.append(time.perf_counter() - began)
+        assert run.status == "complete" and run.outcome.progress.calls == 3 * len(task), run.status
+    calls = run.outcome.progress.calls
+    print(json.dumps({"new": took[0] * bench.WHOLE_REQUESTS / calls, "again": took[1] * bench.WHOLE_REQUESTS / calls}))
+"""
+
+
+def coded_task() -> Any:
+    """Return a task of so many texts that they take `WHOLE_REQUESTS` requests, with a human label for every field."""
+    import polars as pl
+
+    from nbannot.study.task import Task
+
+    n, drawing = WHOLE_REQUESTS // 3 + 1, random.Random(2)
+    task = made_task(n)
+    labels = [pl.Series(f.column, drawing.choices(f.labels, k=n)) for f in task.codebook]
+    return Task(task.data.with_columns(labels), task.codebook, "bench")
+
+
+def whole() -> None:
+    """Print what a whole run takes: in a process that has done nothing yet, and again in the same one."""
+    from serving import in_a_process
+
+    found: dict[str, list[float]] = {"bare": [], "new": [], "again": []}
+    with in_a_process(latency_s=0.05, capacity=32, cheap=True) as url:
+        for _ in range(TURNS):
+            bare = told(WHOLE, str(HERE.parent), "bare", url)
+            found["bare"].append(bare["seconds"])
+            with tempfile.TemporaryDirectory() as place:
+                ours = told(WHOLE, str(HERE.parent), "ours", url, place)
+            for name, seconds in ours.items():
+                found[name].append(seconds)
+    middle = {name: statistics.median(seconds) for name, seconds in found.items()}
+    for name, what in (("new", "first run of a process"), ("again", "again in the same process")):
+        ratio = middle["bare"] / middle[name]
+        print(
+            f"{WHOLE_REQUESTS:,} requests, 50 ms, 32 at once, {what}: bare {middle['bare']:.2f} s, whole run "
+            f"{middle[name]:.2f} s | ratio {ratio:.2f} (aim 0.90) | {'reached' if ratio >= 0.9 else 'MISSED'}",
+            flush=True,
+        )
+
+
+def told(code: str, *given: str) -> dict[str, float]:
+    """Return what a script prints as JSON in its last line."""
+    done = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+# ---- two processes ----------------------------------------------------------------------------------------------
+
+
+def two() -> None:
+    """Print what two processes reach together, each with a whole engine and a ledger of its own, or a bare client.
+
+    More than this no run that is shared by two processes can reach: nothing is handed from one to the other here.
+    """
+    from serving import in_a_process
+
+    rates: dict[str, list[float]] = {"bare": [], "engine": []}
+    with in_a_process(capacity=64, cheap=True) as url:
+        for _ in range(TURNS):
+            for which, found in rates.items():
+                command = [sys.executable, str(HERE), "--client", which, url, "32"]
+                both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+                outs = [json.loads(one.communicate()[0]) for one in both]
+                found.append(sum(out["rps"] for out in outs))
+    middle = {which: statistics.median(found) for which, found in rates.items()}
+    ratio = middle["engine"] / middle["bare"]
+    print(
+        f"0 ms, two processes of 32 at once: bare {middle['bare']:.0f} /s, engines {middle['engine']:.0f} /s | "
+        f"ratio {ratio:.2f} (aim 0.80) | {'reached' if ratio >= 0.8 else 'MISSED'}"
+    )
+
+
 # ---- the first request ------------------------------------------------------------------------------------------
 
 FIRST_REQUESTS = """
@@ -295,12 +392,12 @@ def start() -> None:
 def main() -> None:
     """Measure everything, or be one of the clients."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", nargs="?", choices=("flat", "start"))
+    parser.add_argument("part", nargs="?", choices=("flat", "start", "whole", "two"))
     parser.add_argument("--client", nargs=3, metavar=("WHICH", "URL", "PARALLEL"))
     asked = parser.parse_args()
     client = asked.client
     if asked.part:
-        {"flat": flat, "start": start}[asked.part]()
+        {"flat": flat, "start": start, "whole": whole, "two": two}[asked.part]()
         return
     if client:
         which, url, parallel = client

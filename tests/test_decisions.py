@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 from importlib.metadata import EntryPoint
 
 import polars as pl
@@ -20,6 +22,7 @@ from nbannot.engine.energy import Meter
 from nbannot.errors import ConfigError, ModelError
 from nbannot.models import decide_limits as fit
 from nbannot.models import registry
+from nbannot.models.decide_local import Sparrow
 from nbannot.models.decide_wire import read_answer, read_answers
 
 TOPIC = {
@@ -757,3 +760,16 @@ def test_a_plan_asks_a_server_nothing_and_shows_the_request(tmp_path):
     assert maker.seen == []
     assert "a plan sends nothing, not even a first question" in str(plan)
     assert plan.calls_at_least == 64
+
+
+def test_a_file_of_weights_that_was_replaced_is_read_anew(tmp_path):
+    sparrow_decider = pytest.importorskip("sparrow_decider", reason="no such extra here")
+    general, robot = (sparrow_decider._resolve(name) for name in sparrow_decider.available_models()[:2])
+    place = tmp_path / "mine.sparrow"
+    shutil.copy(general, place)
+    first, again = Sparrow(str(place)), Sparrow(str(place))
+    assert first.info().digest == again.info().digest
+    assert first._model is again._model
+    shutil.copy(robot, place)
+    os.utime(place, (1, 1))
+    assert Sparrow(str(place)).info().digest not in (None, first.info().digest)

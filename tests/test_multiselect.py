@@ -116,6 +116,10 @@ def test_nothing_is_invented_from_a_reply(raw: str, value: list[str] | None, rep
     answer = read_reply([topics], "text", Reply(text=f'{{"response": {raw}}}'))["S_Topics"]
     assert (answer.value, answer.repaired) == (value, repaired)
     assert answer.status == ("invalid" if value is None else "ok")
+    if answer.value:
+        answer.value.append("added")  # the same reply to the next text is not touched by it
+    again = read_reply([topics], "text", Reply(text=f'{{"response": {raw}}}'))["S_Topics"]
+    assert (again.value, again.reason) == (value, answer.reason)
 
 
 def test_it_is_asked_by_schema_and_in_words() -> None:

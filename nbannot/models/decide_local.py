@@ -101,6 +101,17 @@ class LocalDecisions:
             return Decision(problem=f"the model failed on this question: {type(error).__name__}: {error}")
 
 
+@lru_cache(maxsize=2)
+def _loaded(path: Path, changed_ns: int, size: int) -> tuple[Any, str]:
+    """Return the model in a file and the digest of the file; the next run of the process has them at once."""
+    import sparrow_decider
+
+    model = sparrow_decider.Decider.load(str(path))
+    if model.static:  # a text is read once for all its questions, a question once for all texts
+        model.static._pool = lru_cache(KEPT)(model.static._pool)
+    return model, f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
 class Sparrow:
     """The decision models of `sparrow-decider`: numpy alone, two of them inside the package.
 
@@ -134,11 +145,10 @@ class Sparrow:
 
             try:
                 path = Path(sparrow_decider._resolve(self._asked_for))
-                self._model = sparrow_decider.Decider.load(str(path))
-                if (
-                    self._model.static
-                ):  # a text is read once for all its questions, a question once for all texts
-                    self._model.static._pool = lru_cache(KEPT)(self._model.static._pool)
+                file = path.stat()
+                self._model, digest = _loaded(path, file.st_mtime_ns, file.st_size)
+                if self._model.static:
+                    self._model.static._pool.cache_clear()  # what a run takes does not depend on those before it
             except (OSError, ValueError, KeyError) as error:
                 known = ", ".join(f"decide/{name}" for name in sparrow_decider.available_models())
                 raise ModelError(
@@ -148,7 +158,7 @@ class Sparrow:
             self._info = ModelInfo(
                 name=path.stem,
                 backend="decide",
-                digest=f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}",
+                digest=digest,
                 quantization="int8",
                 context_size=self._longest(),
                 server=f"sparrow-decider {version('sparrow-decider')}",

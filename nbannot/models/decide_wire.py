@@ -177,7 +177,7 @@ def _aligned(question: Question, given: Any) -> list[Any] | str:
     else:
         return f"the probabilities are {_shown(given)}"
     names, count = [name for name, _ in pairs], len(question.options)
-    places = [_place(question, name, names) for name in names]
+    places = _places(question, names)
     if None in places:
         return f"the reply names an option that was not asked: {_shown(names[places.index(None)])}"
     if len(set(places)) < len(places):
@@ -198,17 +198,16 @@ def _entry(entry: Any) -> tuple[Any, Any]:
     return name, entry.get("probability")
 
 
-def _place(question: Question, name: Any, names: Sequence[Any]) -> int | None:
-    """Return which option a name means; the levels of a scale are named by their place, their number or their words."""
-    count = len(question.options)
-    if question.kind == "score":
-        if {str(n) for n in names} == {str(i) for i in range(count)}:
-            return int(name)
-        pairs = zip(question.options, question.descriptions, strict=True)
-        spelled = position(name, [level_words(option, text) for option, text in pairs])
-        if spelled is not None:
-            return spelled
-    return position(name, question.options)
+def _places(question: Question, names: Sequence[Any]) -> list[int | None]:
+    """Return which options names mean; the levels of a scale are named by their place, their number or their words."""
+    if question.kind != "score":
+        return [position(name, question.options) for name in names]
+    if {str(name) for name in names} == {str(i) for i in range(len(question.options))}:
+        return [int(name) for name in names]
+    pairs = zip(question.options, question.descriptions, strict=True)
+    words = [level_words(option, text) for option, text in pairs]
+    spelled = [position(name, words) for name in names]
+    return [position(n, question.options) if s is None else s for n, s in zip(names, spelled, strict=True)]
 
 
 def cut_off(data: Mapping[str, Any]) -> str:

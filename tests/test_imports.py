@@ -71,6 +71,8 @@ except nba.NbannotError as letter:
 except KeyboardInterrupt:
     pass  # before the door was open
 print(nba.run("policy-sentiment", model="mock?slow_s=0.05&parallel=1", limit=12).status)
+import sys
+assert "aiohttp" not in sys.modules, "a model of this process needs no client"
 """
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False

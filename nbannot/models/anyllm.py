@@ -18,8 +18,8 @@ from nbannot.errors import ModelError, listed, nearest
 from nbannot.models.addresses import checked_address, is_loopback
 from nbannot.models.chat import failed_reply, read_completion
 from nbannot.models.dialect import Dialect
-from nbannot.models.exchange import Exchange, failure
-from nbannot.models.http import TIMEOUT_S, WORDS, parallel_for
+from nbannot.models.exchange import WORDS, Exchange, failure
+from nbannot.models.http import TIMEOUT_S, parallel_for
 from nbannot.models.keys import Secret, masked
 
 LEFT_OUT = {"chat_template_kwargs": "any-llm has no such switch", "top_k": "any-llm has no such parameter"}

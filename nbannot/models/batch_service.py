@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
 from nbannot.asking.batch_lines import SentBatch
 from nbannot.asking.request_reply import Reply, Request
 from nbannot.errors import NbannotError
-from nbannot.models.exchange import Exchange
-from nbannot.models.http import WORDS, Pool
+from nbannot.models.exchange import WORDS, Exchange
 from nbannot.models.keys import masked
+
+if TYPE_CHECKING:
+    from nbannot.models.http import (
+        Pool,  # aiohttp takes a while to load, and no model of this process needs it
+    )
 
 TRANSFER_S = 3_600.0
 """Longest time for one file on its way."""

@@ -10,7 +10,16 @@ from typing import Any
 from nbannot.asking.reply_parts import split_thinking
 from nbannot.asking.request_reply import Reply, Request
 from nbannot.models.endings import FILTERED, blocked, ending, refusal_in, refusal_of, refused
-from nbannot.models.exchange import RETRIABLE, Exchange, code_in, error_in, server_words, spent, wait_in
+from nbannot.models.exchange import (
+    RETRIABLE,
+    WORDS,
+    Exchange,
+    code_in,
+    error_in,
+    server_words,
+    spent,
+    wait_in,
+)
 from nbannot.models.keys import masked
 
 TOO_LONG = re.compile(
@@ -21,7 +30,6 @@ TOO_LONG = re.compile(
 NUMBER = re.compile(r"\d[\d,]*")
 LEAST_ROOM = 16
 """Tokens below which a reply has no room for an answer."""
-WORDS = 300
 CONTEXT_TOKENS = re.compile(
     r"context (?:length|size|window|limit)[^\d]{0,40}(\d[\d,]*)(?![\d,]| ?\+)|must be <= (\d[\d,]*)|"
     r"\d > (\d[\d,]*)\s*$|(?:limit|maximum) (?:of|is) (\d[\d,]*) tokens|model with (\d[\d,]*) maximum context",

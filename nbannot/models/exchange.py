@@ -15,6 +15,8 @@ from nbannot.tools.json_bytes import unpacked
 
 RETRIABLE = frozenset({408, 425, 429}) | frozenset(range(500, 600)) - {501, 505}
 """Statuses after which the same request may succeed; 501 and 505 say that it never will."""
+WORDS = 300
+"""Most characters of a server's own words in an error."""
 READ_WORDS = 20_000
 """Most characters of a reply in which a server's words are looked for: error pages can be of any length."""
 DEPTH = 8

@@ -26,7 +26,16 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from nbannot.models.addresses import joined, proxy_for
-from nbannot.models.exchange import ONE_OF_SEVERAL, Exchange, code_in, error_in, failure, parsed, retry_after
+from nbannot.models.exchange import (
+    ONE_OF_SEVERAL,
+    WORDS,
+    Exchange,
+    code_in,
+    error_in,
+    failure,
+    parsed,
+    retry_after,
+)
 from nbannot.models.keys import Secret, masked
 
 PARALLEL = 32
@@ -35,9 +44,6 @@ TIMEOUT_S = 120.0
 CONNECT_S = 10.0
 KEEPALIVE_S = 4.0
 """Shorter than servers keep an idle connection (uvicorn, node and llama.cpp: 5 s)."""
-
-WORDS = 300
-"""Most characters of a server's own words in an error."""
 
 MOST_BYTES = 16 << 20
 """The largest reply that is read, unpacked; the longest answers with log-probabilities stay below."""

@@ -21,8 +21,8 @@ from nbannot.errors import ModelError, listed, nearest
 from nbannot.models.addresses import checked_address, is_loopback, without_end
 from nbannot.models.chat import failed_reply, read_completion
 from nbannot.models.dialect import Dialect
-from nbannot.models.exchange import Exchange, code_in, error_in, failure, retry_after
-from nbannot.models.http import TIMEOUT_S, WORDS, Pool, parallel_for
+from nbannot.models.exchange import WORDS, Exchange, code_in, error_in, failure, retry_after
+from nbannot.models.http import TIMEOUT_S, Pool, parallel_for
 from nbannot.models.keys import OWN_KEY, KeyChoice, Secret, key_for, masked
 
 MOST_PARALLEL = 100

@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
+from typing import Any
 
 import pandas as pd
 import polars as pl
@@ -391,6 +393,8 @@ def test_pages_hold_every_disagreement_once(run):
         (lambda r: displays.disagreements(r, "Stance", page=9), "page must be an integer from 1 to 1. Got 9."),
         (lambda r: displays.disagreements(r, "Stance", human="por"), "has no label 'por'; did you mean 'pro'?"),
         (lambda r: displays.disagreements(r, "Stance", status="bad"), "there is no status 'bad'"),
+        (lambda r: r.disagreements(sort="distanse"), "there is no sort 'distanse'; did you mean 'distance'?"),
+        (lambda r: r.disagreements(where={"prty": "Left"}), "the data has no column 'prty' (where)"),
         (lambda r: displays.likert_view(r, "Stance"), "is for fields of type likert; 'Stance' is a dropdown."),
         (lambda r: displays.span_view(r, "Stance"), "span_view is for fields of type span; 'Stance' is a dropdown."),
     ],
@@ -398,6 +402,41 @@ def test_pages_hold_every_disagreement_once(run):
 def test_what_cannot_be_shown_is_said(run, call, said):
     with pytest.raises(ScoringError, match=re.escape(said)):
         call(run)
+
+
+def test_disagreements_are_sorted_by_distance_and_chosen_by_metadata(tmp_path):
+    def marked(*places: tuple[int, int], label: str = "actor") -> list[dict[str, Any]]:
+        return [{"start": a, "end": b, "text": TEXT[a:b], "label": label} for a, b in places]
+
+    TEXT = "The minister speaks in the house."
+    people = {"Degree": [1, 5, 2, 3], "Quote": ["abcd"] * 4, "Marks": [json.dumps(marked((0, 10)))] * 4}
+    task = made_task([TEXT] * 4, STANCE, DEGREE, QUOTE, MARKS, Stance=["pro"] * 4, **people)
+    task = replace(task, data=task.data.with_columns(party=pl.Series(["Left", "Right", "Left", None])))
+    said = {
+        "Stance": ["anti", "pro", None, "pro"],
+        "Degree": [2, 1, None, 3],
+        "Quote": ["abxx", "abcd", "", "abcx"],
+        "Marks": [marked((0, 5)), marked((0, 4), (4, 10)), marked((0, 10), label="claim"), marked((5, 15))],
+    }
+    run = made_run(task, said, tmp_path)
+
+    def apart(column: str) -> list[tuple[str, float]]:
+        frame = run.disagreements(column, sort="distance").frame
+        return [(one, round(far, 3)) for one, far in zip(frame["text_id"], frame["distance"], strict=True)]
+
+    assert apart("Degree")[:2] == [("t1", 1.0), ("t0", 0.25)]
+    assert apart("Degree")[2][0] == "t2", "no label has no distance and comes last"
+    assert math.isnan(apart("Degree")[2][1])
+    assert apart("Quote") == [("t2", 1.0), ("t0", 0.5), ("t3", 0.25)]
+    # other label: nothing in common; 5 of 15 characters in common; 5 of 10; the same ones, cut in two
+    assert apart("Marks") == [("t2", 1.0), ("t3", round(10 / 15, 3)), ("t0", 0.5), ("t1", 0.0)]
+    text = str(run.disagreements("Degree", sort="distance"))
+    assert re.search(r"t1 +5 +1 +1\.00", text)
+    assert "steps between the two, of all the steps of the scale" in " ".join(text.split())
+    left = run.disagreements(where={"party": "Left"})
+    assert set(left.frame["text_id"]) == {"t0", "t2"}
+    assert f"{len(left)} with party = Left" in str(left)
+    assert set(run.disagreements(where={"party": ["Right", None]}).frame["text_id"]) == {"t1", "t3"}
 
 
 def test_a_thousand_disagreements_are_shown_a_page_at_a_time(tmp_path):

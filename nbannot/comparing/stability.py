@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from nbannot.errors import ScoringError
 from nbannot.measures.resample import wilson
 from nbannot.page.digits import share
+from nbannot.record.differences import same_value
 from nbannot.record.folder import CONFIG, run_folders
 from nbannot.record.loading import load_run
 from nbannot.record.run import Run
-from nbannot.record.scoring import same_value
 from nbannot.study.config import RunConfig
 from nbannot.tools.files import read_json
 from nbannot.tools.frames import make_frame

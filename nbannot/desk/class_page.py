@@ -15,7 +15,7 @@ from nbannot.comparing.reliability import Agreements, agreement
 from nbannot.desk.labels import said
 from nbannot.page.shown import Shown
 from nbannot.record import export
-from nbannot.record.scoring import same_value
+from nbannot.record.differences import same_value
 from nbannot.running.design import as_task
 from nbannot.study.config import RunConfig
 from nbannot.study.study_folder import OUTPUT_ROOT

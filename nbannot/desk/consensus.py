@@ -22,8 +22,8 @@ from nbannot.desk.votes import Made, settled
 from nbannot.errors import DeskError, RunError, listed, nearest
 from nbannot.page.shown import Shown
 from nbannot.record import export
+from nbannot.record.differences import same_value
 from nbannot.record.folder import run_folders
-from nbannot.record.scoring import same_value
 from nbannot.report.words import plural
 from nbannot.running.design import as_task
 from nbannot.study.config import RunConfig

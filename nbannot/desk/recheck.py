@@ -21,7 +21,7 @@ from nbannot.desk.kept_csv import labels_in
 from nbannot.desk.labels import Key, Ledger, question_hash
 from nbannot.desk.stale import StaleLabels, stale_labels
 from nbannot.errors import DeskError, RunError, listed
-from nbannot.record.scoring import same_value
+from nbannot.record.differences import same_value
 from nbannot.report.words import plural
 from nbannot.running.design import as_task
 from nbannot.study.codebook import Codebook

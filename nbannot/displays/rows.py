@@ -13,6 +13,7 @@ from nbannot.report.words import STATUS_WORDS
 from nbannot.study.field import Field
 
 if TYPE_CHECKING:
+    from nbannot.record.differences import Difference
     from nbannot.record.scoring import Scored
 
 
@@ -55,7 +56,7 @@ def field_of(run: Scored, column: str, kinds: tuple[str, ...] = (), display: str
 def rows_of(run: Scored, f: Field) -> Iterator[Row]:
     """Yield every text with the field's two labels, in the order of the texts."""
     from nbannot.record.coding import probability_of
-    from nbannot.record.scoring import same_value
+    from nbannot.record.differences import same_value
 
     task, coding = run.task, run.coding
     columns = (
@@ -71,11 +72,6 @@ def rows_of(run: Scored, f: Field) -> Iterator[Row]:
         yield Row(text_id, text, known, answer.value, answer.status, answer.reason, agrees, sure)
 
 
-def disagreeing(run: Scored, f: Field) -> list[Row]:
-    """Return the rows on which model and people differ, as `Scored.disagreements` counts them."""
-    return [row for row in rows_of(run, f) if row.human is not None and not row.agrees]
-
-
 def shown_value(f: Field, value: Any) -> str:
     """Return a value of a field as people read it; spans as their quotes with labels."""
     if value is None:
@@ -88,7 +84,7 @@ def shown_value(f: Field, value: Any) -> str:
     return " · ".join(quotes) or "(nothing)"
 
 
-def model_cell(f: Field, row: Row) -> Cell:
+def model_cell(f: Field, row: Row | Difference) -> Cell:
     """Return the model's label, or why there is none."""
     if row.status == "ok":
         return Cell(shown_value(f, row.model))
@@ -96,7 +92,7 @@ def model_cell(f: Field, row: Row) -> Cell:
     return Cell(f"{NONE} {words}" + (f": {row.reason}" if row.reason else ""), "quiet")
 
 
-def probability_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[Cell | str]], str]:
+def probability_cells(rows: Sequence[Row | Difference]) -> tuple[list[str], list[list[Cell | str]], str]:
     """Return header, cells per row and alignment of the model's probabilities, with a bar; nothing if none was told."""
     if all(row.probability is None for row in rows):
         return [], [[] for _ in rows], ""

@@ -6,10 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from nbannot.asking.answers import STATUSES
 from nbannot.displays.rows import (
-    Row,
-    disagreeing,
     field_of,
     model_cell,
     probability_cells,
@@ -23,12 +20,13 @@ from nbannot.page.blocks import Row as Cells
 from nbannot.page.digits import NONE, count, number, share
 from nbannot.page.fragment import Fragment
 from nbannot.page.widths import clipped
+from nbannot.record.differences import DISTANCES, SORTS, Difference
+from nbannot.record.looks import Disagreements
 from nbannot.report.fields import LABEL_TYPES
 from nbannot.report.words import plural
 from nbannot.study.field import Field
 
 if TYPE_CHECKING:
-    from nbannot.record.looks import Disagreements
     from nbannot.record.scoring import Scored
 
 TEXT_CHARS = 600
@@ -37,56 +35,33 @@ PAIRS_TOLD = 5
 PER_PAGE_AT_MOST = 500
 
 
-def disagreements(
-    run: Scored,
-    column: str | None = None,
-    *,
-    human: Any = None,
-    model: Any = None,
-    status: str | None = None,
-    page: int = 1,
-    per_page: int = 25,
-) -> Fragment:
-    """Return the texts on which model and people differ, a page at a time.
+def disagreements(run: Scored, column: str | None = None, **chosen: Any) -> Fragment:
+    """Return the texts on which model and people differ, a page at a time: `Scored.disagreements` as a display."""
+    return disagreements_page(Disagreements(run, column, **chosen))
 
-    Parameters
-    ----------
-    column
-        A field's name or column; every scored field when left out.
-    human, model
-        Only these labels: together they are one cell of the confusion matrix.
-    status
-        Only answers with this status, e.g. ``"invalid"``.
-    page, per_page
-        Which part to show; pages count from 1, with 500 texts at most.
+
+def disagreements_page(found: Disagreements) -> Fragment:
+    """Return the page of a browser of disagreements that is to be shown.
 
     Raises
     ------
     ScoringError
-        If the field was not asked, there is no such label, status or page.
+        If the field was not asked, there is no such label, status, column, order or page; of 500 texts at most.
     """
-    fields = [field_of(run, column)] if column is not None else list(run.coding.fields)
-    if column is not None:
-        _known_label(fields[0], human)
-        _known_label(fields[0], model)
-    if status is not None and status not in STATUSES:
-        raise ScoringError(
-            f"there is no status '{status}'{nearest(status, STATUSES) or '.'}\n  There are: {listed(STATUSES, 10)}."
-        )
-    every = [(f, row) for f in fields for row in disagreeing(run, f)]
-    rows = [
-        (f, row)
-        for f, row in every
-        if _is(row.human, human) and _is(row.model, model) and status in (None, row.status)
-    ]
-    pages = max(1, -(-len(rows) // _whole(per_page, PER_PAGE_AT_MOST, "per_page")))
-    first = (_whole(page, pages, "page") - 1) * per_page
-    filters = _asked(human=human, model=model, status=status)
+    run = cast("Scored", found.of)
+    named = field_of(run, found.column) if found.column is not None else None
+    if named is not None:
+        _known_label(named, found.human)
+        _known_label(named, found.model)
+    every, rows = found.every, found.rows
+    pages = max(1, -(-len(rows) // _whole(found.per_page, PER_PAGE_AT_MOST, "per_page")))
+    first = (_whole(found.page, pages, "page") - 1) * found.per_page
+    filters = _asked(human=found.human, model=found.model, status=found.status, **(found.where or {}))
+    fields = [named] if named is not None else list(run.coding.fields)
     compared = sum(row.human is not None for f in fields for row in rows_of(run, f))
-    what = f": {fields[0].name}" if column is not None else ""
     blocks: list[Block] = [
         Heading(
-            f"Disagreements{what}",
+            "Disagreements" + (f": {named.name}" if named is not None else ""),
             1,
             f"{count(len(every))} of {plural(compared, 'label')} by people ({share(len(every), compared)})"
             + (f"; {count(len(rows))} with {filters}" if filters else ""),
@@ -95,28 +70,34 @@ def disagreements(
     if not rows:
         why = "nothing fits" if every else ("none" if compared else "no human labels to differ from")
         return Fragment.of([*blocks, Para(f"{why[0].upper()}{why[1:]}.")])
-    if column is not None and not filters and fields[0].type in LABEL_TYPES:
-        blocks.append(Para(f"Most frequent (human → {who_of(run)}): {_most_frequent(fields[0], every)}."))
-    blocks.append(_page_grid(rows[first : first + per_page], who_of(run), with_field=column is None))
+    if named is not None and not filters and named.type in LABEL_TYPES:
+        blocks.append(Para(f"Most frequent (human → {who_of(run)}): {_most_frequent(named, every)}."))
+    if found.sort is not None:
+        blocks.append(Para(_order_words(found.sort, fields), "quiet"))
+    shown = rows[first : first + found.per_page]
+    with_distance = found.sort == "distance"
+    blocks.append(_page_grid(shown, who_of(run), with_field=named is None, with_distance=with_distance))
     if pages > 1:
-        more = f" Next: page={page + 1}." if page < pages else ""
-        blocks.append(
-            Para(f"Page {page} of {pages}.{more} Narrow down with human=, model=, status=.", "quiet")
-        )
+        more = f" Next: page={found.page + 1}." if found.page < pages else ""
+        narrow = ' Narrow down with human=, model=, status=, where=; sort="distance" or "probability".'
+        blocks.append(Para(f"Page {found.page} of {pages}.{more}{narrow}", "quiet"))
     return Fragment.of(blocks)
 
 
-def disagreements_page(found: Disagreements) -> Fragment:
-    """Return the page of a browser of disagreements that is to be shown."""
-    return disagreements(
-        cast("Scored", found.of),
-        found.column,
-        human=found.human,
-        model=found.model,
-        status=found.status,
-        page=found.page,
-        per_page=found.per_page,
-    )
+def _order_words(sort: str, fields: Sequence[Field]) -> str:
+    """Return what comes first, and of a distance what it is for the types of these fields."""
+    words = f"By {sort}: {SORTS[sort]}."
+    if sort != "distance":
+        return words
+    types = dict.fromkeys(f.type for f in fields)
+    means = [
+        f"{kind}: {DISTANCES[kind]}" if len(types) > 1 else DISTANCES[kind]
+        for kind in types
+        if kind in DISTANCES
+    ]
+    if not means:
+        return f"{words} Another label is always 1."
+    return f"{words} Distance, from 0 to 1: {'; '.join(means)}."
 
 
 def _whole(value: int, at_most: int, name: str) -> int:
@@ -133,18 +114,12 @@ def _known_label(f: Field, label: Any) -> None:
         )
 
 
-def _is(value: Any, wanted: Any) -> bool:
-    if isinstance(value, list) and not isinstance(wanted, list):
-        return wanted is None or str(wanted) in value
-    return wanted is None or (value is not None and str(value) == str(wanted))
-
-
 def _asked(**filters: Any) -> str:
     return ", ".join(f"{name} = {value}" for name, value in filters.items() if value is not None)
 
 
-def _most_frequent(f: Field, every: Sequence[tuple[Field, Row]]) -> str:
-    pairs = Counter((row.human, row.model) for _, row in every)
+def _most_frequent(f: Field, every: Sequence[Difference]) -> str:
+    pairs = Counter((one.human, one.model) for one in every)
     named_pairs = [
         f"{human} → {shown_value(f, model) if model is not None else 'no label'} {count(n)}×"
         for (human, model), n in pairs.most_common(PAIRS_TOLD)
@@ -152,18 +127,22 @@ def _most_frequent(f: Field, every: Sequence[tuple[Field, Row]]) -> str:
     return "; ".join(named_pairs)
 
 
-def _page_grid(found: Sequence[tuple[Field, Row]], who: str, *, with_field: bool) -> Grid:
-    named, sure, align = probability_cells([row for _, row in found])
+def _page_grid(found: Sequence[Difference], who: str, *, with_field: bool, with_distance: bool) -> Grid:
+    named, sure, align = probability_cells(found)
+    if with_distance:
+        named, align = ["distance", *named], "r" + align
+        apart = [NONE if one.distance is None else number(one.distance) for one in found]
+        sure = [[Cell(words, "quiet"), *cells] for words, cells in zip(apart, sure, strict=True)]
     rows: list[Cells] = [
         [
-            Cell(row.text_id, "quiet"),
-            *([Cell(f.name, title=f.column)] if with_field else []),
-            Cell(clipped(shown_value(f, row.human), VALUE_CHARS), "strong"),
-            _clipped(model_cell(f, row)),
-            *probability,
-            clipped(row.text, TEXT_CHARS),
+            Cell(one.text_id, "quiet"),
+            *([Cell(one.field.name, title=one.field.column)] if with_field else []),
+            Cell(clipped(shown_value(one.field, one.human), VALUE_CHARS), "strong"),
+            _clipped(model_cell(one.field, one)),
+            *cells,
+            clipped(one.text, TEXT_CHARS),
         ]
-        for (f, row), probability in zip(found, sure, strict=True)
+        for one, cells in zip(found, sure, strict=True)
     ]
     header = ["id", *(["field"] if with_field else []), "human", who]
     return Grid([*header, *named, "text"], rows, "l" * len(header) + align + "l")

@@ -7,17 +7,36 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from nbannot.page.shown import Shown, show
+from nbannot.record.differences import Difference, chosen, differences
+from nbannot.tools.frames import make_frame
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from nbannot.page.fragment import Fragment
+    from nbannot.record.coding import Coding
+    from nbannot.study.task import Task
     from nbannot.tools.frames import Frame
 
 
-class Differs(Protocol):
+DIFFERENCE_COLUMNS = (
+    "text_id",
+    "column",
+    "human",
+    "model",
+    "status",
+    "reason",
+    "distance",
+    "probability",
+    "text",
+)
+
+
+class Coded(Protocol):
     """A run or a coder, as far as a browser of its disagreements needs to know it."""
 
-    def differing(self, column: str | None = None) -> Frame:
-        """Return the texts on which it and people differ."""
+    task: Task
+    coding: Coding
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,17 +49,23 @@ class Disagreements(Shown):
         A field's name or column; every scored field if ``None``.
     human, model, status
         Only these labels, only answers with this status; ``None`` for all.
+    where
+        Only texts whose metadata have these values: column -> a value, or a list of them.
+    sort
+        ``None`` for the order of the texts, ``"distance"`` or ``"probability"``.
     page, per_page
         Which part is shown; pages count from 1.
     """
 
     _display: ClassVar[str] = "disagreements_page"
 
-    of: Differs
+    of: Coded
     column: str | None = None
     human: Any = None
     model: Any = None
     status: str | None = None
+    where: Mapping[str, Any] | None = None
+    sort: str | None = None
     page: int = 1
     per_page: int = 25
 
@@ -51,17 +76,40 @@ class Disagreements(Shown):
     def _fragment(self) -> Fragment:
         return self._page
 
+    @cached_property
+    def every(self) -> list[Difference]:
+        """All texts on which they differ, whatever was chosen."""
+        coding = self.of.coding
+        fields = coding.fields if self.column is None else [coding.asked(self.column)]
+        return differences(self.of.task, coding, fields)
+
+    @cached_property
+    def rows(self) -> list[Difference]:
+        """The chosen ones of all pages, sorted."""
+        return chosen(
+            self.every,
+            self.of.task,
+            human=self.human,
+            model=self.model,
+            status=self.status,
+            where=self.where,
+            sort=self.sort,
+        )
+
     @property
     def frame(self) -> Frame:
-        """One row per text and field on which they differ: both labels, status, reason, text (pandas)."""
-        rows = self.of.differing(self.column)
-        for name, wanted in (("human", self.human), ("model", self.model), ("status", self.status)):
-            if wanted is not None:
-                rows = rows[rows[name].map(str) == str(wanted)]
-        return rows.reset_index(drop=True)
+        """One row per text and field on which they differ, sorted: labels, status, distance, text (pandas).
+
+        ``distance`` is 1 for another label, on a scale the share of its steps, for passages and sets what only one
+        side has among what either has, for texts the share of characters to be changed; missing without a valid answer.
+        """
+        rows = [one._asdict() | {"column": one.field.column} for one in self.rows]
+        return make_frame(
+            [{name: row[name] for name in DIFFERENCE_COLUMNS} for row in rows], DIFFERENCE_COLUMNS
+        )
 
     def __len__(self) -> int:
-        return len(self.frame)
+        return len(self.rows)
 
     def __repr__(self) -> str:
         return str(self)
@@ -77,6 +125,8 @@ class Looks:
         human: Any = None,
         model: Any = None,
         status: str | None = None,
+        where: Mapping[str, Any] | None = None,
+        sort: str | None = None,
         page: int = 1,
         per_page: int = 25,
     ) -> Disagreements:
@@ -90,15 +140,21 @@ class Looks:
             Only these labels: together they are one cell of the confusion matrix.
         status
             Only answers with this status, e.g. ``"invalid"``.
+        where
+            Only texts whose metadata have these values, e.g. ``{"party": "Labour", "year": [2019, 2024]}``.
+        sort
+            ``"distance"``: the furthest apart first, from 1 (another label, the other end of a scale, no character in
+            common) down; ``"probability"``: first where the model was surest of its answer, where it told how sure.
+            Left out: in the order of the texts.
         page, per_page
             Which part to show; pages count from 1.
 
         Raises
         ------
         ScoringError
-            If the field was not asked, or there is no such label, status or page.
+            If the field was not asked, or there is no such label, status, column, order or page.
         """
-        browser = Disagreements(self, column, human, model, status, page, per_page)
+        browser = Disagreements(self, column, human, model, status, where, sort, page, per_page)
         _ = browser._page  # what does not exist is said here, not when it is looked at
         return browser
 

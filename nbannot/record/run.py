@@ -18,8 +18,9 @@ from nbannot.page.shown import Shown, show
 from nbannot.record import folder, tables
 from nbannot.record.coding import Coding
 from nbannot.record.columns import setting_cell
+from nbannot.record.differences import same_value
 from nbannot.record.probabilities import probability_frame
-from nbannot.record.scoring import Scored, same_value
+from nbannot.record.scoring import Scored
 from nbannot.study.config import settings_in
 from nbannot.study.settings import SETTINGS
 from nbannot.study.task import Task

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from nbannot.asking.answers import Answer
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.record.coding import NOT_CODED, Coding, probability_of
+from nbannot.record.differences import same_value
 from nbannot.record.looks import Looks
 from nbannot.study.field import Field
 from nbannot.study.locked import ALIVE
@@ -190,60 +191,12 @@ class Scored(Looks):
         names = [f"{f.column} {side}" for f in self.coding.fields for side in sides]
         return make_frame(rows, ("text_id", "text", *names))
 
-    def differing(self, column: str | None = None) -> Frame:
-        """Return the texts on which the coder and people differ, one row per text and field (pandas).
-
-        Parameters
-        ----------
-        column
-            A field's name or column; every scored field when left out.
-
-        Raises
-        ------
-        ScoringError
-            If the field was not asked.
-        """
-        fields = [self.coding.asked(column)] if column else self.coding.fields
-        rows = [row for f in fields for row in self._differing(f)]
-        return make_frame(rows, ("text_id", "column", "human", "model", "status", "reason", "text"))
-
-    def _differing(self, f: Field) -> list[dict[str, Any]]:
-        people, applies = self.task.human(f.column), self.task.human_applies(f.column)
-        given = self.coding.given(f.column)
-        every = zip(
-            self.coding.answers[f.column], people, applies, given, self.task.ids, self.task.texts, strict=True
-        )
-        return [
-            {
-                "text_id": text_id,
-                "column": f.column,
-                "human": human,
-                "model": answer.value,
-                "status": answer.status,
-                "reason": answer.reason,
-                "text": text,
-            }
-            for answer, human, applicable, is_asked, text_id, text in every
-            if human is not None and applicable and is_asked and not same_value(f, answer.value, human)
-        ]
-
 
 def _agree(f: Field, answer: Answer, human: Any, applicable: bool) -> bool | None:
     """Return whether model and people say the same; ``None`` where people say nothing."""
     if not applicable:
         return answer.status == "not_applicable"
     return None if human is None else same_value(f, answer.value, human)
-
-
-def same_value(f: Field, one: Any, other: Any) -> bool:
-    """Return whether two values of a field are the same; spans by offsets and labels, in any order."""
-    if one is None or other is None or f.type not in ("span", "multiselect"):
-        return bool(one == other)
-    if f.type == "multiselect":
-        return set(one) == set(other)
-    return {(s["start"], s["end"], s["label"]) for s in one} == {
-        (s["start"], s["end"], s["label"]) for s in other
-    }
 
 
 def field_data(

@@ -45,7 +45,7 @@ from nbannot.study.task import Task
 
 VOID = {"img", "br", "wbr", "source"}
 TAGS = {"div", "style", "h3", "h4", "h5", "small", "p", "b", "ul", "li", "table", "caption", "thead", "tbody", "tr",
-        "th", "td", "bdi", "wbr", "pre", "details", "summary", "progress", "img", "span", "picture",
+        "th", "td", "bdi", "wbr", "pre", "dl", "dt", "dd", "details", "summary", "progress", "img", "span", "picture",
         "source"}  # fmt: skip
 ATTRIBUTES = {"class", "style", "title", "align", "colspan", "value", "max", "src", "alt", "width", "open",
               "srcset", "media", "scope", "role", "aria-label", "tabindex"}  # fmt: skip

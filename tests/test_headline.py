@@ -1,11 +1,13 @@
 """What is said first: a verdict in one sentence, each field beside its baseline. Runs whose truth is known."""
 
 import random
+import re
 
 import pytest
 from conftest import DEGREE, GATE, codebook_of
 from made_runs import QUOTE, STANCE, answer, made_run, made_task
 
+from nbannot.displays.cards import run_card
 from nbannot.report.headline import dealt_out, headlines, lines, look_blocks, verdict
 
 N = 60
@@ -95,9 +97,16 @@ def test_several_fields_are_counted_and_those_without_a_baseline_are_not(tmp_pat
     task = made_task(TEXTS, STANCE, {**DEGREE, "min_value": 1, "max_value": 5}, QUOTE, **people)
     said = {"Stance": right(0.9), "Degree": [5 - i % 5 for i in range(N)], "Quote": ["some words"] * N}
     run = made_run(task, said, tmp_path)
-    assert verdict(run) == "1 of 2 fields better than the baseline on 60 texts"
+    assert verdict(run) == "1 of 2 fields better than the baseline on 60 texts (Quote without one)"
     marks = {one.field.name: one.mark for one in headlines(run)}
     assert marks == {"Stance": "▲", "Degree": "▼", "Quote": ""}
+    third = made_run(
+        task,
+        {**said, "Stance": [v if i % 3 == 0 else None for i, v in enumerate(said["Stance"])]},
+        tmp_path / "l",
+    )
+    bars = re.findall(r"(\d+) of 60<div[^>]*><div[^>]*width:(\d+)%", run_card(third).html)
+    assert bars == [("20", "33"), ("60", "100"), ("60", "100")]
     only_text = made_run(
         made_task(TEXTS, QUOTE, Quote=people["Quote"]), {"Quote": said["Quote"]}, tmp_path / "q"
     )

@@ -82,7 +82,7 @@ def _all_numbers(run: Run) -> Fold:
     answers = Facts([("answers", _answers(run)), *_more(run)])
     if without_any_answer(run):
         return Fold("Answers", [answers])
-    return Fold("All metrics, labels and answers", [answers, *_scores(run)])
+    return Fold("All metrics, labels and answers", [answers, *_scores(run, answered=False)])
 
 
 def _more(run: Run) -> list[tuple[str, str]]:
@@ -143,7 +143,8 @@ def _answers(run: Run) -> str:
     return f"{counts} ({'; '.join(by_number(reasons, 4))})" if reasons else counts
 
 
-def _scores(of: Scored) -> list[Block]:
+def _scores(of: Scored, *, answered: bool = True) -> list[Block]:
+    """Return every metric of a card in a table, with how many texts were answered unless a table before it says so."""
     if not of.task.has_human_labels:
         answers = [f"{f.name}: {_spread(_model_counts(of, f))}" for f in of.coding.fields if f.labels]
         return [
@@ -155,7 +156,10 @@ def _scores(of: Scored) -> list[Block]:
     for f in of.coding.fields:
         rows += _field_rows(f, of.scores.fields[f.column], notes, who_of(of))
     header = ["field", "metric", "value", "95% interval", "majority", "answered"]
-    return [Grid(header, rows, "llrirr", notes=[*notes.lines, _baseline_note(of)])]
+    if not answered:
+        rows = [row if isinstance(row, str) else row[:-1] for row in rows]
+        header.pop()
+    return [Grid(header, rows, "llrirr"[: len(header)], notes=[*notes.lines, _baseline_note(of)])]
 
 
 def _baseline_note(of: Scored) -> str:

@@ -115,6 +115,8 @@ class Cell:
         Shown where the pointer rests; never needed.
     scale
         Drawn instead of the text; the numbers themselves stand in other cells.
+    share
+        From 0 to 1, what the text says: drawn as a thin bar below it.
     """
 
     text: str
@@ -123,6 +125,7 @@ class Cell:
     bar: float | None = None
     title: str = ""
     scale: Scale | None = None
+    share: float | None = None
 
     def plain(self) -> str:
         """Return what stands in the cell in plain text."""

@@ -50,7 +50,7 @@ LONG_WORD = 40
 """Longer words may be broken anywhere, or they would push the next column out of sight."""
 LONG_NAME = 12
 """Longer words may be broken behind _ and /, as names of runs and columns are made with them."""
-LONG_TEXT = 60
+LONG_TEXT, SHORT_TEXT = 60, 24
 """Longer texts keep some width on a narrow screen, where they would else stand as a column of words."""
 
 
@@ -154,11 +154,10 @@ def _(block: Bullets) -> str:
 
 @register
 def _(block: Facts) -> str:
-    rows = "".join(
-        f"<tr>{element('td', isolated(name), style=LEFT)}{element('td', isolated(value), style=LEFT)}</tr>"
-        for name, value in block.pairs
+    pairs = "".join(
+        f"<dt>{isolated(name)}</dt>{element('dd', isolated(value))}" for name, value in block.pairs
     )
-    return f'<table class="f"><tbody>{rows}</tbody></table>'
+    return f"<dl>{pairs}</dl>"
 
 
 @register
@@ -239,10 +238,18 @@ def _cell(name: str, cell: Cell, align: str) -> str:
         text = _scale(cell.scale, cell.text)
     if cell.tone == "strong" and text:
         text = f"<b>{text}</b>"
+    if cell.share is not None:
+        text += _share(cell.share)
     right = align == "r"
     style = ";".join(part for part in (tint(cell.tint), "" if right else LEFT) if part)
     long = any(len(word) > LONG_WORD for word in cell.text.split())
-    kinds = {"q": cell.tone == "quiet", "i": align == "i", "w": long, "l": len(cell.text) > LONG_TEXT}
+    kinds = {
+        "q": cell.tone == "quiet",
+        "i": align == "i",
+        "w": long,
+        "l": len(cell.text) > LONG_TEXT,
+        "p": SHORT_TEXT < len(cell.text) <= LONG_TEXT,
+    }
     kind = " ".join(kind for kind, holds in kinds.items() if holds)
     scope = "row" if name == "th" and cell.tone == "strong" else ""
     return element(
@@ -250,8 +257,14 @@ def _cell(name: str, cell: Cell, align: str) -> str:
     )
 
 
+def _share(share: float) -> str:
+    """Return a share as a thin bar, which stands below the words that say it."""
+    filled = f"background-color:{VALUE};padding:1.5px 0;width:{min(1.0, max(0.0, share)):.0%}"
+    return f'<div style="background-color:{TRACK}"><div style="{filled}"></div></div>'
+
+
 SCALE_PIXELS = 150
-INSIDE, VALUE, TICK, SCALE, BAND = "#2e86c173", "#2e86c1", "#de6e1e", "#80808029", "#8080806e"
+INSIDE, VALUE, TICK, TRACK, BAND = "#2e86c173", "#2e86c1", "#de6e1e", "#80808029", "#8080806e"
 """Colours of a scale, which are `AGREEMENT` and `ERROR` in fewer letters: a card has many of these cells."""
 
 
@@ -270,8 +283,6 @@ def _scale(scale: Scale, words: str) -> str:
         f'<td style="padding:0;width:{len(list(run))}px{colour and f";background-color:{colour}"}"></td>'
         for colour, run in groupby(colours)
     )
-    style = f"background-color:{SCALE};width:{SCALE_PIXELS}px;height:11px;border-spacing:0"
+    style = f"background-color:{TRACK};width:{SCALE_PIXELS}px;height:11px;border-spacing:0"
     said = escape(words)
-    return (
-        f'<table class="s" role="img" title="{said}" style="{style}"><tbody><tr>{cells}</tr></tbody></table>'
-    )
+    return f'<table class="s" role="img" title="{said}" style="{style}"><tr>{cells}</tr></table>'

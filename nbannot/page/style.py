@@ -46,7 +46,6 @@ text-align:left;line-height:1.4}
 """,
     'class="t"': """
 .nbannot .t{overflow-x:auto}
-.nbannot caption{caption-side:top;text-align:left;font-weight:600;padding:.2em 0 .25em}
 .nbannot thead{border-bottom:1px solid #8080808c}
 .nbannot th{font-weight:400;opacity:.72;vertical-align:bottom}
 .nbannot tbody th{opacity:1;vertical-align:top}
@@ -59,6 +58,13 @@ background:linear-gradient(270deg,var(--b) 30%,transparent) 100% 0/36px 100% no-
 linear-gradient(270deg,#8080808c,transparent) 100% 0/12px 100% no-repeat scroll}}
 @media (max-width:600px){.nbannot th,.nbannot td{padding-right:.5em}}
 @media print{.nbannot .t{overflow:visible;max-width:none;background:none}}
+""",
+    "<caption": """
+.nbannot caption{caption-side:top;text-align:left;font-weight:600;padding:.2em 0 .25em}
+""",
+    'class="p"': """
+@media (max-width:600px){.nbannot td.p{min-width:8em}}
+@media print{.nbannot td.p{min-width:0}}
 """,
     'class="w"': """
 .nbannot td.w{overflow-wrap:anywhere;min-width:14em}
@@ -89,9 +95,11 @@ linear-gradient(270deg,#8080808c,transparent) 100% 0/12px 100% no-repeat scroll}
 .nbannot .h table.s{width:100%!important}
 .nbannot .h .s td::before{content:none!important}}
 """,
-    'class="f"': """
-.nbannot table.f td{max-width:54em}
-.nbannot table.f td:first-child{opacity:.72;white-space:nowrap;padding-right:1.2em}
+    "<dl": """
+.nbannot dl{display:grid;grid-template-columns:max-content minmax(0,54em);gap:.3em 1.2em;margin:.55em 0}
+.nbannot dt{font-weight:400;opacity:.72}
+.nbannot dd{margin:0}
+@media print{.nbannot dl{font-size:11px}}
 """,
     "<pre": """
 .nbannot pre{white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;font-size:12px;margin:.4em 0;

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from nbannot.asking.applies import NOT_REACHED
 from nbannot.page.blocks import Block, Cell, Footnotes, Grid, Row, Scale
-from nbannot.page.digits import NONE, count, interval_of, share, value_of
+from nbannot.page.digits import MINUS, NONE, count, interval_of, share, value_of
 from nbannot.report.fields import n_reference, value_cells
 from nbannot.report.words import BASELINE, HEADLINES, metric_words, plural, statuses, variation_of
 
@@ -152,6 +152,8 @@ def verdict(of: Scored) -> str:
             sentence = (
                 f"{one.field.name} {'better' if one.better else 'not better'} than the baseline on {texts}"
             )
+        if without := [one.field.name for one in scored if one.better is None]:
+            sentence += f" ({without[0] if len(without) == 1 else plural(len(without), 'field')} without one)"
     elif any(one.variation for one in scored):
         sentence = f"people used one label only on {texts}: no agreement measure means anything here"
     else:
@@ -231,11 +233,11 @@ def look_blocks(of: Scored, bands: Mapping[str, Band] = NO_BANDS) -> list[Block]
                 limits,
                 Cell(words, scale=drawn),
                 _against(one),
-                Cell(given, "quiet" if one.answered == one.n else "plain"),
+                Cell(given, "quiet" if one.answered == one.n else "plain", share=one.answered / one.n),
             ]
         )
         rows += [one.variation] if one.variation else []
-    ends = f"{scale[0]:g} to {scale[1]:g}"
+    ends = f"{f'{scale[0]:g}'.replace('-', MINUS)} to {scale[1]:g}"
     header = ["field", "metric", "value", "95% interval", ends, "baseline", "answered"]
     marks = [
         f"{mark} {words}" for mark, words in MARKS.items() if any(one.mark == mark for one in headline_rows)

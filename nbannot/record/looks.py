@@ -76,14 +76,14 @@ class Disagreements(Shown):
     def _fragment(self) -> Fragment:
         return self._page
 
-    @cached_property
+    @property
     def every(self) -> list[Difference]:
-        """All texts on which they differ, whatever was chosen."""
+        """All texts on which they differ, whatever was chosen; not kept, as a test half may be closed meanwhile."""
         coding = self.of.coding
         fields = coding.fields if self.column is None else [coding.asked(self.column)]
         return differences(self.of.task, coding, fields)
 
-    @cached_property
+    @property
     def rows(self) -> list[Difference]:
         """The chosen ones of all pages, sorted."""
         return chosen(

@@ -279,7 +279,7 @@ def test_the_run_card(run):
     # Dealt out at random: pro 2 * 12 * 12 / (20 * 24) = .600, anti 2 * 8 * 5 / (20 * 13) = .308; mean .454.
     assert re.search(r"Stance +macro F1 +0\.61 +\[0\.36, 0\.81\]¹ +·+━+\|━+●━+·+ +0\.45 ≈ +18 of 20", text)
     assert "┃ A model for tests." in text
-    assert re.search(r"Stance +macro F1 +0\.61 +\[0\.36, 0\.81\]¹ +0\.38 +18 of 20", text)
+    assert re.search(r"Stance +macro F1 +0\.61 +\[0\.36, 0\.81\]¹ +0\.38\n", text)
     assert "people: pro: 60%, anti: 40%, neutral: 0% | model: pro: 67%, anti: 28%, neutral: 6%" in text
     assert "18 valid · 2 invalid (2 × invalid: not an option)" in text
     assert re.search(r"energy +not measured", text)

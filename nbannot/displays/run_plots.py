@@ -49,7 +49,7 @@ def fields_forest(run: Scored) -> Fragment:
     return forest(
         [point._asdict() for point in drawn],
         title=f"Fields: {run.task.name}",
-        metric="value and 95% interval",
+        metric="value",
         heading="field, metric",
         verdict=f"{verdict(run)}. The tick is the baseline.",
         digits=decimals(max(one.n for one in rows)),

@@ -34,7 +34,7 @@ TINTS = {
     frozenset({"human", "model"}): "rgba(70,150,90,.30)",
 }
 SIGN_CHARS = 28
-SIGN_STYLE = "font-size:10px;opacity:.85;white-space:nowrap"
+SIGN_STYLE = "font-size:10px;opacity:.85;padding-right:4px;white-space:nowrap"
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ linear-gradient(270deg,#8080808c,transparent) 100% 0/12px 100% no-repeat scroll}
 """,
     "<dl": """
 .nbannot dl{display:grid;grid-template-columns:max-content minmax(0,54em);gap:.3em 1.2em;margin:.55em 0}
-.nbannot dt{font-weight:400;opacity:.72}
+.nbannot dt{font-weight:400;opacity:.72;white-space:nowrap}
 .nbannot dd{margin:0}
 @media print{.nbannot dl{font-size:11px}}
 """,

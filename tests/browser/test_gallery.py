@@ -34,20 +34,13 @@ runs = [
     run,
     nba.run("policy-sentiment", model="local", limit=32, prompt_type="persona"),
     nba.run("policy-sentiment", model="local", limit=32, use_examples=False),
-]
-from random import Random
-def coder(name, slips):
-    chance, labels = Random(name), run.task.codebook["Direction"].labels
-    slipped = lambda label: chance.choice(labels) if label and chance.random() < slips else label
-    return nba.made_up_coder(nba.load_task("policy-sentiment"), name, slipped, "Direction")
-coders = [coder("Anna", 0.1), coder("Ben", 0.2), coder("Cleo", 0.5)]  # made up"""
+]"""
 GALLERY = {
     "report": ("run.report()", 1000),
     "confusion": ('displays.confusion(run, "Direction")', 700),
     "disagreements": ('displays.disagreements(run, "Direction", per_page=8)', 700),
     "spans": ('displays.span_view(feelings, "Roles", limit=6)', 900),
     "show": ("feelings.show(feelings.task.ids[0])", 700),
-    "agreement": ("nba.agreement(coders)", 900),
     "comparison": ('nba.compare(runs, metric="f1_macro", column="Direction")', 1000),
 }
 """Picture -> the cell, and how much of it is shown, in pixels."""

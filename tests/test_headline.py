@@ -92,6 +92,11 @@ def test_refused_by_all_and_no_labels_at_all(tmp_path):
     assert look_blocks(unlabelled) == []
 
 
+def test_one_line_of_a_run_without_an_answer_has_no_zeros(tmp_path):
+    refused = [answer("S_Stance", None, "refused", "I cannot")] * N
+    assert lines(stance(tmp_path, refused)) == ["No valid answer on 60 texts: 60 refused"]
+
+
 def test_several_fields_are_counted_and_those_without_a_baseline_are_not(tmp_path):
     people = {"Stance": PEOPLE, "Degree": [1 + i % 5 for i in range(N)], "Quote": ["some words"] * N}
     task = made_task(TEXTS, STANCE, {**DEGREE, "min_value": 1, "max_value": 5}, QUOTE, **people)

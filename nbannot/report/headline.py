@@ -286,7 +286,12 @@ def _against(one: Headline) -> Cell:
 
 
 def lines(of: Scored) -> list[str]:
-    """Return one short line per field for a terminal or a log, with baseline, coverage and n."""
+    """Return one short line per field for a terminal or a log, with baseline, coverage and n.
+
+    Without any answer it is the one line that says so.
+    """
+    if unanswered := without_any_answer(of):
+        return [unanswered]
     parts = []
     for one in headlines(of):
         if not one.n or one.result is None:

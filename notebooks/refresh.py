@@ -7,6 +7,7 @@ The tests use `executed` too, so that what is stored is what was tested.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tempfile
@@ -24,7 +25,7 @@ SET_UP = """# @title Set-up: run this cell first (on Colab it installs nbannot)
 import importlib.util
 
 if importlib.util.find_spec("nbannot") is None:
-    %pip install -q "nbannot[local,decide,study] @ git+{repository}"
+    %pip install -q "nbannot[local,decide,study,figures] @ git+{repository}"
 
 %load_ext nbannot
 import nbannot as nba"""
@@ -110,7 +111,8 @@ def main(paths: list[str]) -> int:
     """Refresh the notebooks; 1 if one of them shows what it must not."""
     bad = 0
     for name in paths:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as data:
+            os.environ["NBANNOT_DATA"] = data  # nobody has locked anything here before
             nbformat.write(with_set_up(nbformat.read(name, as_version=4)), name)
             notebook = executed(Path(name), Path(folder))
         notebook.metadata = nbformat.from_dict(KERNEL)

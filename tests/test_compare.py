@@ -694,7 +694,8 @@ def test_what_cannot_be_compared(tmp_path):
         ([run, run], f"a run is given more than once: {run.run_id}."),
         (
             [run, third],
-            "runs with different codebooks cannot be compared; their fields do not mean the same.",
+            "runs with different codebooks cannot be compared; their fields do not mean the same.\n"
+            "  flip_rate([...]) counts the labels that changed; each run's own report says what they are worth.",
         ),
         (
             [run, other],

@@ -56,4 +56,5 @@ def test_a_guess_is_checked_once_it_is_typed():
         nba.check_guess(0.9, coder, metric="accuracy")
     )
     assert "It is 0.50, higher than you thought by 0.50." in str(nba.check_guess("0", 0.5))
+    assert "It is 48, higher than you thought by 2." in str(nba.check_guess(46, 48, within=0))
     assert "A guess is a number, such as 0.5. Got 'much'." in str(nba.check_guess("much", 0.5))

@@ -52,17 +52,21 @@ def test_a_lesson_is_stored_with_its_outputs(path):
             assert "<progress" in str(cell.outputs)
 
 
-def test_lessons_begin_with_the_folded_set_up_of_today():
-    """Whoever refreshes a lesson gets it; those that were not yet may still have the one before."""
-    set_up, today = refresh.set_up(), 0
-    assert "git+https://" in set_up
-    for path in LESSONS:
-        (cell,) = [c for c in nbformat.read(path, as_version=4).cells if 'find_spec("nbannot")' in c.source]
-        if "git+" in cell.source:
-            assert cell.source == set_up, path.name
-            assert cell.metadata.jupyter.source_hidden
-            today += 1
-    assert today >= 8
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_begins_with_the_folded_set_up_and_asks_before_it_shows(path):
+    notebook = nbformat.read(path, as_version=4)
+    (cell,) = [c for c in notebook.cells if 'find_spec("nbannot")' in c.source]
+    assert cell.source == refresh.set_up()
+    assert "git+https://" in cell.source
+    assert cell.metadata.jupyter.source_hidden
+    code = "\n".join(c.source for c in notebook.cells if c.cell_type == "code")
+    words = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
+    assert "**Predict first" in words
+    assert "nba.check_guess(guess, " in code
+    assert "<details><summary>Answers</summary>" in words or words.count("<details>") >= 5
+    shown = str(notebook.cells)
+    assert "image/svg+xml" in shown or "image/png" in shown or "../docs/images/" in words
+    assert not re.search(r"^\s*(from|import) nbannot\.", code, re.MULTILINE)
 
 
 def cell_with(**output):

@@ -38,7 +38,8 @@ def refuse_other_fields(items: Sequence[Compared]) -> None:
         raise ScoringError(f"a run is given more than once: {listed(twice)}.{hint}")
     if len({item.task.codebook.hash for item in items}) > 1:
         raise ScoringError(
-            "runs with different codebooks cannot be compared; their fields do not mean the same."
+            "runs with different codebooks cannot be compared; their fields do not mean the same.\n"
+            "  flip_rate([...]) counts the labels that changed; each run's own report says what they are worth."
         )
 
 

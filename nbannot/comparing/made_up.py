@@ -93,7 +93,7 @@ def check_guess(
     field, metric
         Which one of a run: the first field and the first metric of its type when left out.
     within
-        How far off still counts as near.
+        How far off still counts as near; 0 where a count has to be exact.
     """
     if isinstance(value, Scored):
         chosen = value.coding.fields[0] if field is None else value.task.codebook[field]
@@ -105,8 +105,11 @@ def check_guess(
         off = abs(float(guess) - value)
     except (TypeError, ValueError):
         return Fragment.of([Para(f"A guess is a number, such as 0.5. Got {guess!r}.", "warning")])
+    digits = 0 if within == 0 and float(value).is_integer() and float(guess).is_integer() else 2  # a count
     if off <= within + 1e-9:  # 0.75 and 0.70 are 0.05 apart to a reader
-        return Fragment.of([Para(f"Well predicted: it is {value:.2f}.", "notice")])
+        return Fragment.of([Para(f"Well predicted: it is {value:,.{digits}f}.", "notice")])
     side = "lower" if float(guess) > value else "higher"
-    words = f"It is {value:.2f}, {side} than you thought by {off:.2f}. What did you not think of?"
+    words = (
+        f"It is {value:,.{digits}f}, {side} than you thought by {off:,.{digits}f}. What did you not think of?"
+    )
     return Fragment.of([Para(words, "notice")])

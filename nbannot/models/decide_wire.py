@@ -157,8 +157,8 @@ def _told_elsewhere(question: Question, raw: Mapping[str, Any]) -> str:
         level_words(option, text)
         for option, text in zip(question.options, question.descriptions, strict=True)
     ]
-    for number, name in pairs:
-        told, place = position(name, words), _place(question, number, numbers)
+    for (number, name), place in zip(pairs, _places(question, numbers), strict=True):
+        told = position(name, words)
         if told is not None and place is not None and told != place:
             return f"the reply says that level {_shown(number)} is {_shown(name)}, which was asked as another one"
     return ""

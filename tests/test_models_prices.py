@@ -14,6 +14,7 @@ from scripted import Scripted, run_with, well
 
 import nbannot
 from nbannot.asking.request_reply import ModelInfo
+from nbannot.errors import ConfigError
 from nbannot.models.prices import list_prices, prices_of, stored_prices
 from nbannot.study.config import RunConfig
 
@@ -204,3 +205,18 @@ def test_a_budget_in_money_counts_what_is_put_into_a_cache(tmp_path, with_model)
     )
     assert run.coding.count()["ok"] == 10
     assert run.cost == pytest.approx(10 * each)
+
+
+def test_a_budget_in_money_is_refused_where_it_would_bound_nothing(tmp_path, with_model):
+    class Nobodys(Hosted):
+        def info(self):
+            return replace(HOSTED, endpoint="https://llm.example.edu/v1")
+
+    task, budget = task_of(2, codebook_of(GATE)), {"money": 1.0}
+    for do in (nbannot.plan, nbannot.run):
+        with_model(Nobodys(well))
+        with pytest.raises(ConfigError, match=r"costs is not known: it would limit nothing\."):
+            do(task, model="openai/gpt-4o-mini", output_root=str(tmp_path), budget=budget)
+    run = run_with(Nobodys(well), with_model, task, tmp_path, budget=budget, prices={"input": 1.0})
+    assert run.status == "complete"
+    assert run_with(Scripted(well), with_model, task, tmp_path / "here", budget=budget).status == "complete"

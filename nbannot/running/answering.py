@@ -9,6 +9,7 @@ from nbannot.asking import prompts
 from nbannot.asking.decisions import CLOSED, DECIDED
 from nbannot.asking.request_reply import AnswerMode, Model, ModelInfo
 from nbannot.errors import ConfigError, listed
+from nbannot.models.prices import Prices
 from nbannot.models.registry import split_name
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
@@ -57,6 +58,22 @@ def check_decisions(config: RunConfig, fields: Sequence[Field], *, decides: bool
         raise ConfigError(
             f"{config.model} answers {listed(DECIDED)} fields, and none of them is asked.\n"
             '  Ask a language model, e.g. model = "local", or other fields.'
+        )
+
+
+def check_budget(config: RunConfig, info: ModelInfo, prices: Prices | None) -> None:
+    """Refuse a budget in money that would bound nothing.
+
+    Raises
+    ------
+    ConfigError
+        If texts go to a model elsewhere whose price is not known.
+    """
+    if "money" in (config.budget or {}) and prices is None and not info.is_local:
+        raise ConfigError(
+            f"budget limits money, and what {config.model} at {info.endpoint} costs is not known: it would limit "
+            "nothing.\n"
+            "  Say what a million tokens cost, e.g. prices = {input = 0.4, output = 1.6}, or limit calls or tokens."
         )
 
 

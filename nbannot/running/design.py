@@ -29,6 +29,7 @@ from nbannot.running.answering import (
     READING,
     answering,
     changed,
+    check_budget,
     check_decisions,
     check_delivery,
     check_workers,
@@ -365,6 +366,7 @@ def design(
         or reply_tokens_of(model, reasons=kind.reasons or bool(config.reasoning)),
         prices=None if isinstance(model, Pair) and not config.prices else prices_of(config, info),
     )
+    check_budget(config, info, job.prices)
     wording = [prompt_for(job, group) for group in job.groups]
     return Design(chosen, task, config, info, job, prompts.prompt_hash(kind, wording)), model
 

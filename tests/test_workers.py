@@ -1,5 +1,6 @@
 """Runs whose model is asked by the workers of a Dask cluster: real processes, which are killed for real."""
 
+import asyncio
 import os
 import pickle
 import signal
@@ -17,10 +18,11 @@ from serving import Serving
 import nbannot
 from nbannot.asking.ledger_lines import read_lines
 from nbannot.doors.cli import main
-from nbannot.engine import local_cluster, station
+from nbannot.engine import cluster_link, local_cluster, station
 from nbannot.engine.workers import Workers
 from nbannot.errors import ConfigError, ModelError, RunInterrupted
 from nbannot.models.registry import get_model
+from nbannot.study.config import RunConfig
 
 pytest.importorskip("distributed")
 pytestmark = [
@@ -100,11 +102,26 @@ def _security(cluster):
 
 
 def pids(cluster):
-    """Return the processes of the workers."""
+    """Return the processes of the workers that answer."""
     from distributed import Client
 
     with Client(cluster.address, security=_security(cluster), set_as_default=False) as client:
-        return list(client.run(os.getpid).values())
+        return list(client.run(os.getpid, on_error="ignore").values())
+
+
+def test_a_worker_that_goes_while_it_loads_the_model_is_not_waited_for(cluster):
+    async def asked():
+        client = await cluster_link.connected(2, cluster)
+        try:
+            settings = RunConfig(model="mock").to_dict()
+            await cluster_link.introduced(client, "tls://127.0.0.1:9", "a-session", settings)
+        finally:
+            await client.close()
+
+    with pytest.raises(
+        cluster_link.WorkerLost, match=r"tls://127.0.0.1:9 was lost while it loaded the model"
+    ):
+        asyncio.run(asked())
 
 
 def test_a_killed_worker_costs_nothing_but_what_it_had(tmp_path, cluster):
@@ -112,8 +129,8 @@ def test_a_killed_worker_costs_nothing_but_what_it_had(tmp_path, cluster):
     left = [2]
 
     def kill(progress):
-        if left and progress.calls > 40 * (3 - left[0]):
-            os.kill(pids(cluster)[0], signal.SIGKILL)
+        if left and progress.calls > 40 * (3 - left[0]) and (there := pids(cluster)):
+            os.kill(there[0], signal.SIGKILL)
             left[0] -= 1
             if not left[0]:
                 left.clear()
@@ -245,3 +262,10 @@ def test_without_its_scheduler_a_run_ends_and_goes_on_later(tmp_path, cluster):
     run = annotated(tmp_path / "two")
     assert (run.folder / "output.csv").read_bytes() == (whole.folder / "output.csv").read_bytes()
     assert asked_twice(run) == 0
+
+
+def test_a_station_that_was_left_answers_nothing_more_instead_of_waiting_without_end():
+    there = station.Station(RunConfig(model="mock").to_dict(), 1)
+    there.close()
+    with pytest.raises(RuntimeError, match="the run has left this worker"):
+        there.answer([])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
@@ -108,17 +109,42 @@ def key_of(session: str) -> str:
     return f"nbannot-{session}-{uuid.uuid4().hex[:8]}"
 
 
+class WorkerLost(ModelUnreached):
+    """A worker went while it loaded the model; others may be there."""
+
+
+async def _while_there(client: Any, address: str, work: Any) -> Any:
+    """Return the result of a piece of work for one worker; Dask itself would wait for a lost one for ever."""
+    waiting = asyncio.ensure_future(result_of(work))
+    while not (await asyncio.wait({waiting}, timeout=LOOK_S))[0]:
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                gone = address not in await workers_there(client)
+        except (OSError, TimeoutError, ValueError):
+            gone = True
+        if gone:
+            waiting.cancel()
+            raise WorkerLost(
+                f"the worker at {address} was lost while it loaded the model.\n  Run the same again."
+            )
+    return waiting.result()
+
+
 async def introduced(client: Any, address: str, session: str, settings: Mapping[str, Any]) -> Introduction:
     """Return what a worker says of itself; its model is loaded by that.
 
     Raises
     ------
+    WorkerLost
+        If it goes meanwhile.
     ModelError
         If it cannot use the model, or has no nbannot of this version.
     """
     work = client.submit(introduce, session, settings, key=key_of(session), workers=[address], pure=False)
     try:
-        said: Introduction = await result_of(work)
+        said: Introduction = await _while_there(client, address, work)
+    except WorkerLost:
+        raise
     except (ModelError, ConfigError) as error:
         kind = ModelUnreached if isinstance(error, ModelUnreached) else ModelError
         raise kind(f"the worker at {address} cannot use the model: {error}") from None
@@ -150,7 +176,18 @@ async def first(
     at, session = str(client.scheduler.address), uuid.uuid4().hex[:12]
     try:
         began, told = time.monotonic(), False
-        while not (there := await workers_there(client)):
+        while True:
+            for address in await workers_there(client):
+                with contextlib.suppress(WorkerLost):
+                    said = await introduced(client, address, session, settings)
+                    with contextlib.suppress(
+                        Exception
+                    ):  # what it has loaded goes by itself after a while, too
+                        async with asyncio.timeout(CONNECT_S):
+                            await client.submit(
+                                leave, session, key=key_of(session), workers=[address], pure=False
+                            )
+                    return at, said
             if not told:
                 say(f"waiting for a worker of the cluster at {at}")
                 told = True
@@ -160,8 +197,5 @@ async def first(
                     "  Start one (dask worker), or wait for the queue, and run the same again."
                 )
             await asyncio.sleep(LOOK_S)
-        said = await introduced(client, there[0], session, settings)
-        await client.submit(leave, session, key=key_of(session), workers=[there[0]], pure=False)
-        return at, said
     finally:
         await client.close()

@@ -28,6 +28,8 @@ from nbannot.study.config import RunConfig
 
 IDLE_S = 600.0
 """How long the model of a run that was broken off stays loaded."""
+HALT_S = 30.0
+"""How long a model may take to let go of what it was asked."""
 LOOK_S = 5.0
 """How often energy is measured while requests are answered."""
 
@@ -106,6 +108,7 @@ class Station:
         self._meter = Meter(config.country_iso_code)
         self._kwh, self._kwh_at = 0.0, time.monotonic()
         self._meter_lock = threading.Lock()
+        self._closed, self._door = False, threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._places = asyncio.Semaphore(max(1, self.model.parallel))
         threading.Thread(target=self._loop.run_forever, name="nbannot-station", daemon=True).start()
@@ -115,7 +118,12 @@ class Station:
         metering.join()
 
     def _run(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        with self._door:  # what a stopped loop is given would be waited for without end
+            if self._closed:
+                work.close()
+                raise RuntimeError("the run has left this worker")
+            begun = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return begun.result()
 
     def answer(self, requests: Sequence[Request]) -> Parcel:
         """Return the replies to some requests, asked all at once as far as the model has places."""
@@ -154,8 +162,11 @@ class Station:
 
     def close(self) -> Farewell:
         """Give up what is in flight, close the model, and return what was used."""
+        with self._door:
+            self._closed = True
+            halted = asyncio.run_coroutine_threadsafe(self._halt(), self._loop)
         with contextlib.suppress(Exception):
-            self._run(self._halt())
+            halted.result(HALT_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         return Farewell(socket.gethostname(), self._meter.of_the_machine, self._meter.stop())
 

@@ -23,6 +23,7 @@ from nbannot.engine.cluster_link import (
     CONNECT_S,
     LOOK_S,
     NOBODY_S,
+    WorkerLost,
     connected,
     first,
     introduced,
@@ -193,7 +194,11 @@ class Workers:
             self._client = await connected(self.place, self._cluster)
             self._scheduler = str(self._client.scheduler.address)
             there = await workers_there(self._client)
-            await asyncio.gather(*map(self._take_in, there))
+            tried = await asyncio.gather(*map(self._take_in, there), return_exceptions=True)
+            faults = [one for one in tried if isinstance(one, BaseException)]
+            for fault in faults:
+                if not self._posts or not isinstance(fault, WorkerLost):
+                    raise fault
         except BaseException:
             await self.close()
             raise

@@ -167,7 +167,7 @@ def test_kill_at_random_moments_loses_nothing_and_asks_nothing_twice(tmp_path):
         process = start(tmp_path / "b")
         ledgers = list(place.glob("*/responses.jsonl"))
         size = ledgers[0].stat().st_size if ledgers else 0
-        more = chance.randrange(20_000, 120_000)
+        more = chance.randrange(10_000, 60_000)
         while process.poll() is None:
             ledgers = ledgers or list(place.glob("*/responses.jsonl"))
             if ledgers and kills < 10 and ledgers[0].stat().st_size > size + more:

@@ -303,3 +303,6 @@ def test_texts_that_were_drawn_and_do_not_count_take_no_correction_away(tmp_path
         truth.mean(), abs=0.04
     )  # .40 with half of the correction
     assert any("scaled to the corpus" in note for note in found.notes)
+    frame = run.design_frame("Kind", probability="p")  # for R and Stata: the same correction
+    assert frame["dsl_yes"].mean() == pytest.approx(row["corrected_estimate"])
+    assert "probability is scaled" in frame.attrs["note"]

@@ -27,7 +27,8 @@ def design_frame(run: Any, column: str | None = None, probability: str | None = 
         ``text_id, model, human, coded, probability``, then ``model_<label>, human_<label>, dsl_<label>`` of every
         label as 0 and 1 (of a scale or checkbox one number: ``model_value, human_value, dsl_value``), then the data's
         other columns. ``dsl_*`` is the pseudo-outcome ``model + coded / probability * (human - model)`` of Egami et al.
-        (2023); blank where the model has no valid answer.
+        (2023); blank where the model has no valid answer. Where texts that were drawn have no label here (dev, or not
+        coded yet), `probability` is that of being drawn and used, and ``.attrs["note"]`` says so.
 
     Raises
     ------
@@ -38,7 +39,7 @@ def design_frame(run: Any, column: str | None = None, probability: str | None = 
     if f.type in ("textbox", "span", "multiselect"):
         raise ScoringError(f"'{f.column}' is a {f.type}, whose values are no labels to regress on.")
     model, human = run.coding.values(f.column), run.task.human(f.column)
-    chances = _chances(run, human, probability)
+    chances, note = _of_those_used(*_chances(run, human, probability), human)
     others = [name for name in run.task.other_columns if name != run.task.id_source]
     kept = {name: list(run.task.data[name]) for name in others}
     rows = []
@@ -57,7 +58,33 @@ def design_frame(run: Any, column: str | None = None, probability: str | None = 
     named = [name for name, *_ in _numbers(f, None, None)]
     columns = ["text_id", "model", "human", "coded", "probability"]
     columns += [f"{part}_{name}" for name in named for part in ("model", "human", "dsl")]
-    return make_frame(rows, [*columns, *(name for name in others if name not in columns)])
+    frame = make_frame(rows, [*columns, *(name for name in others if name not in columns)])
+    if note:
+        frame.attrs["note"] = note
+    return frame
+
+
+def _of_those_used(chances: list[float], lost: bool, human: list[Any]) -> tuple[list[float], str]:
+    """Return the probabilities with which texts were drawn *and* have a label that counts, and a note on it.
+
+    Some that were drawn may be dev, or not coded yet. With the probability of the draw alone only their share of the
+    model's errors would be corrected; which of them count is taken to be chance.
+
+    Parameters
+    ----------
+    lost
+        Whether it is known that drawn texts have no label; else it is seen from what the weights sum to.
+    """
+    weights = [1 / p for p, label in zip(chances, human, strict=True) if label is not None]
+    total, n = math.fsum(weights), len(human)
+    by_chance = 4 * math.sqrt(math.fsum(w * max(0.0, w - 1) for w in weights))
+    if (not lost and abs(total - n) <= by_chance) or abs(total - n) <= 1e-9 * n:
+        return chances, ""
+    note = (
+        f"The weights of the {len(weights):,} coded texts sum to {total:,.0f}, of {n:,} texts: probability is scaled, "
+        "as if the labels that are missing were missing by chance."
+    )
+    return [p * total / n for p in chances], note
 
 
 def _numbers(f: Field, model: Any, human: Any) -> list[tuple[str, float | None, float | None]]:
@@ -74,7 +101,8 @@ def _is(value: Any, label: Any) -> float | None:
     return None if value is None else float(value == label)
 
 
-def _chances(run: Any, human: list[Any], probability: str | None) -> list[float]:
+def _chances(run: Any, human: list[Any], probability: str | None) -> tuple[list[float], bool]:
+    """Return the probability of every text to be drawn, and whether some that were drawn are known to have no label."""
     coded = sum(value is not None for value in human)
     if not coded:
         raise ScoringError(f"no text of {run.run_id} has a human label in this field.")
@@ -87,9 +115,10 @@ def _chances(run: Any, human: list[Any], probability: str | None) -> list[float]
                 f"{missing:,} texts with a human label are not in {weighting.source}: nobody knows how probable "
                 'they were.\n  Name a column that says it: probability="column".'
             )
-        return [math.nan if w is None else 1 / w for w in drawn]
+        lost = any(w is not None and v is None for w, v in zip(drawn, human, strict=True))
+        return [math.nan if w is None else 1 / w for w in drawn], lost
     if probability is None:
-        return [coded / len(human)] * len(human)
+        return [coded / len(human)] * len(human), False
     if probability not in run.task.data.columns:
         raise ScoringError(
             f"the data has no column '{probability}'.\n  It has: {listed(run.task.data.columns, 12)}."
@@ -107,4 +136,4 @@ def _chances(run: Any, human: list[Any], probability: str | None) -> list[float]
         raise ScoringError(
             f"probabilities must be above 0 and at most 1. '{probability}' has {listed(wrong)}."
         )
-    return chances
+    return chances, False

@@ -56,17 +56,9 @@ def field_of(run: Scored, column: str, kinds: tuple[str, ...] = (), display: str
 def rows_of(run: Scored, f: Field) -> Iterator[Row]:
     """Yield every text with the field's two labels, in the order of the texts."""
     from nbannot.record.coding import probability_of
-    from nbannot.record.differences import same_value
+    from nbannot.record.differences import both_labels, same_value
 
-    task, coding = run.task, run.coding
-    columns = (
-        coding.answers[f.column],
-        task.human(f.column),
-        task.human_applies(f.column),
-        coding.given(f.column),
-    )
-    for text_id, text, answer, human, applies, given in zip(task.ids, task.texts, *columns, strict=True):
-        known = human if applies and given else None
+    for text_id, text, answer, known in both_labels(run.task, run.coding, f):
         agrees = known is not None and same_value(f, answer.value, known)
         sure = probability_of(f, answer)
         yield Row(text_id, text, known, answer.value, answer.status, answer.reason, agrees, sure)

@@ -14,7 +14,13 @@ from nbannot.measures.result import FloatArray, IntArray
 from nbannot.report.words import plural
 from nbannot.study.field import Field
 from nbannot.study.sampling_weights import SAMPLE as SAMPLE_FILE
-from nbannot.study.sampling_weights import Weighting, number_of, sample_file, weighting_of
+from nbannot.study.sampling_weights import (
+    Weighting,
+    number_of,
+    sample_file,
+    scale_of_those_used,
+    weighting_of,
+)
 from nbannot.study.study_folder import study_folders
 from nbannot.study.task import Task
 
@@ -76,29 +82,21 @@ UNUSED = "have no human label that is used here"
 
 
 def with_losses_made_good(weights: FloatArray, n: int, *, lost: bool, notes: list[str]) -> FloatArray:
-    """Return the weights of the coded texts, which sum to the corpus where drawn texts have no label that is used.
+    """Return the weights of the coded texts that are used, scaled as `scale_of_those_used` says, which is noted.
 
     Parameters
     ----------
     weights : (n_gold,) 1 / probability of being drawn.
     n : number of texts of the corpus.
-    lost : whether it is known that drawn texts do not count (dev, examples, not coded); else it is seen from the sum.
-
-    Notes
-    -----
-    A text that was drawn with probability p and is used with probability q counts 1 / (p q): with 1 / p alone only the
-    share q of the model's errors would be corrected. q is taken to be the same for all (Hájek's estimator).
+    lost : whether it is known that drawn texts do not count.
     """
-    total = float(weights.sum())
-    chance = math.sqrt(float((weights * np.maximum(weights - 1, 0)).sum()))
-    if not lost and abs(total - n) <= 4 * chance:
-        return weights
-    if abs(total - n) > 1e-9 * n:
+    scale = scale_of_those_used(weights.tolist(), n, lost=lost)
+    if scale != 1:
         notes.append(
-            f"The weights of the coded texts that are used sum to {total:,.0f}, of {n:,} texts: they are scaled to the "
-            "corpus, as if those that are missing were missing by chance."
+            f"The weights of the coded texts that are used sum to {weights.sum():,.0f}, of {n:,} texts: they are scaled "
+            "to the corpus, as if those that are missing were missing by chance."
         )
-    return weights * (n / total)
+    return weights * scale
 
 
 def sample_weights(

@@ -7,7 +7,6 @@ cache of `huggingface_hub` first, fetched once, and identified by the digest of 
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -15,10 +14,8 @@ from typing import Any
 
 from nbannot.asking.decisions import as_system_one
 from nbannot.asking.request_reply import ModelInfo, Question
-from nbannot.errors import ModelError
 from nbannot.models.decide_local import asked_as_choice
-from nbannot.models.decide_weights import digest_of, fetched
-from nbannot.tools.imports import load
+from nbannot.models.decide_weights import FetchedDecider
 
 OWNER = "amyrmahdy"
 WEIGHTS = "onnx/int8"
@@ -26,7 +23,7 @@ MOST_LEVELS = 10
 """Most levels of a scale that decima takes; a longer scale is asked as a choice."""
 
 
-class Decima:
+class Decima(FetchedDecider):
     """A model of `decima-ai`.
 
     Parameters
@@ -41,66 +38,33 @@ class Decima:
         If the package is not installed.
     """
 
+    package, module = "decima-ai", "decima"
+    modules = ("numpy", "onnxruntime", "decima.runtime")
+    extra = 'pip install "nbannot[decima]"'
+    owner, mark, below = OWNER, "decima.json", WEIGHTS
+    files = (f"{WEIGHTS}/*", f"{WEIGHTS}/tokenizer/*")
+    needed = f"{WEIGHTS}/scorer.onnx"
+    folder_words = (
+        'model = "decide/decima-…/path" needs encoder.onnx, scorer.onnx, decima.json and tokenizer/.'
+    )
+
     def __init__(self, name: str, *, threads: int | None = None, **_: Any) -> None:
-        if importlib.util.find_spec("decima") is None:
-            raise ModelError(
-                f"decide/{name} needs the package decima-ai, which is not installed.\n"
-                '  pip install "nbannot[decima]"'
-            )
+        super().__init__(name)
         self.name = "decima-small" if name == "decima" else name
         self._threads = threads or 1
         self._model: Any = None
-        self._info: ModelInfo | None = None
-        self.capabilities: dict[str, Any] = {}
 
-    def info(self) -> ModelInfo:
-        """Return name, digest and revision of the model; loads it.
+    def _load(self, folder: Path) -> ModelInfo:
+        from decima.runtime import DecimaOnnx
 
-        Raises
-        ------
-        ModelError
-            If it cannot be found, fetched or loaded.
-        """
-        if self._info is None:
-            folder, revision = self._found()
-            load("numpy", "onnxruntime", "decima.runtime")
-            from decima.runtime import DecimaOnnx
-
-            try:
-                self._model = DecimaOnnx(folder, threads=self._threads)
-            except Exception as error:  # onnxruntime and transformers each raise their own
-                raise ModelError(
-                    f"decide/{self.name} cannot be loaded from {folder} ({type(error).__name__}: {error}).\n"
-                    "  Remove the folder and run again to fetch it anew."
-                ) from error
-            self._info = ModelInfo(
-                name=Path(self.name).name if self._is_folder() else self.name.partition("@")[0],
-                backend="decide",
-                digest=f"sha256:{digest_of(folder)}",
-                quantization="int8" if folder.name == "int8" else None,
-                context_size=int(self._model.cfg["max_state_tokens"]),
-                server=f"decima-ai {version('decima-ai')}",
-                details={"package": "decima-ai", **({"revision": revision} if revision else {})},
-            )
-        return self._info
-
-    def _is_folder(self) -> bool:
-        return (Path(self.name).expanduser() / "decima.json").exists()
-
-    def _found(self) -> tuple[Path, str]:
-        """Return the folder of the weights, and the commit they are from."""
-        if self._is_folder():
-            return Path(self.name).expanduser(), ""
-        repository, _, revision = self.name.partition("@")
-        root = fetched(
-            self.name,
-            repository if "/" in repository else f"{OWNER}/{repository}",
-            revision,
-            [f"{WEIGHTS}/*", f"{WEIGHTS}/tokenizer/*"],
-            f"{WEIGHTS}/scorer.onnx",
-            'model = "decide/decima-…/path" needs encoder.onnx, scorer.onnx, decima.json and tokenizer/.',
+        self._model = DecimaOnnx(folder, threads=self._threads)
+        return ModelInfo(
+            name=self._shown_name,
+            backend="decide",
+            quantization="int8" if folder.name == "int8" else None,
+            context_size=int(self._model.cfg["max_state_tokens"]),
+            server=f"decima-ai {version('decima-ai')}",
         )
-        return root / WEIGHTS, root.name
 
     def too_long(self, text: str, questions: Sequence[Question]) -> str:
         """Return why the model would not read all of the text; "" if it does."""

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -15,9 +14,7 @@ from typing import Any
 
 from nbannot.asking.decisions import as_system_one
 from nbannot.asking.request_reply import ModelInfo, Question
-from nbannot.errors import ModelError
-from nbannot.models.decide_weights import digest_of, fetched
-from nbannot.tools.imports import load
+from nbannot.models.decide_weights import FetchedDecider
 
 OWNER = "convaiinnovations"
 CONFIG = "rl_agent_config.json"
@@ -27,7 +24,7 @@ REWRITTEN = ("tokenizer_config.json",)
 """What laya mends in place when it loads a checkpoint: its content says nothing of the weights."""
 
 
-class Laya:
+class Laya(FetchedDecider):
     """A model of `laya`.
 
     Parameters
@@ -42,70 +39,29 @@ class Laya:
         If the package is not installed.
     """
 
+    package = module = "laya"
+    modules = ("numpy", "torch", "transformers", "laya")
+    extra = 'pip install "nbannot[laya]" (with PyTorch, some gigabytes)'
+    owner, mark, files, needed = OWNER, CONFIG, FILES, "model.safetensors"
+    folder_words = f'model = "decide/laya-…/path" needs {CONFIG}, model.safetensors, tokenizer/ and encoder/.'
+    rewritten = REWRITTEN
+
     def __init__(self, name: str, **_: Any) -> None:
-        if importlib.util.find_spec("laya") is None:
-            raise ModelError(
-                f"decide/{name} needs the package laya, which is not installed.\n"
-                '  pip install "nbannot[laya]" (with PyTorch, some gigabytes)'
-            )
-        self.name = name
+        super().__init__(name)
         self._agent: Any = None
-        self._info: ModelInfo | None = None
         self._told: tuple[str, dict[str, Any]] = ("", {})
-        self.capabilities: dict[str, Any] = {}
 
-    def info(self) -> ModelInfo:
-        """Return name, digest and revision of the model; loads it.
+    def _load(self, folder: Path) -> ModelInfo:
+        import laya
 
-        Raises
-        ------
-        ModelError
-            If it cannot be found, fetched or loaded.
-        """
-        if self._info is None:
-            folder, revision = self._found()
-            digest = digest_of(folder, without=REWRITTEN)
-            load("numpy", "torch", "transformers", "laya")
-            import laya
-
-            try:
-                self._agent = laya.load(str(folder))
-            except Exception as error:  # torch, transformers and laya each raise their own
-                raise ModelError(
-                    f"decide/{self.name} cannot be loaded from {folder} ({type(error).__name__}: {error}).\n"
-                    "  Remove the folder and run again to fetch it anew."
-                ) from error
-            self._info = ModelInfo(
-                name=Path(self.name).name if self._is_folder() else self.name.partition("@")[0],
-                backend="decide",
-                digest=f"sha256:{digest}",
-                context_size=int(self._agent.cfg.get("max_len", 512)),
-                server=f"laya {version('laya')}",
-                details={
-                    "package": "laya",
-                    "device": str(self._agent.device),
-                    **({"revision": revision} if revision else {}),
-                },
-            )
-        return self._info
-
-    def _is_folder(self) -> bool:
-        return (Path(self.name).expanduser() / CONFIG).exists()
-
-    def _found(self) -> tuple[Path, str]:
-        """Return the folder of the weights, and the commit they are from."""
-        if self._is_folder():
-            return Path(self.name).expanduser(), ""
-        repository, _, revision = self.name.partition("@")
-        root = fetched(
-            self.name,
-            repository if "/" in repository else f"{OWNER}/{repository}",
-            revision,
-            FILES,
-            "model.safetensors",
-            f'model = "decide/laya-…/path" needs {CONFIG}, model.safetensors, tokenizer/ and encoder/.',
+        self._agent = laya.load(str(folder))
+        return ModelInfo(
+            name=self._shown_name,
+            backend="decide",
+            context_size=int(self._agent.cfg.get("max_len", 512)),
+            server=f"laya {version('laya')}",
+            details={"device": str(self._agent.device)},
         )
-        return root, root.name
 
     def too_long(self, text: str, questions: Sequence[Question]) -> str:
         """Return why the model would not read all of the text; "" if it does."""

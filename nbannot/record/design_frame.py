@@ -7,6 +7,7 @@ from typing import Any
 
 from nbannot.errors import ScoringError, listed
 from nbannot.study.field import Field
+from nbannot.study.sampling_weights import scale_of_those_used
 from nbannot.tools.frames import Frame, make_frame
 
 
@@ -65,26 +66,16 @@ def design_frame(run: Any, column: str | None = None, probability: str | None = 
 
 
 def _of_those_used(chances: list[float], lost: bool, human: list[Any]) -> tuple[list[float], str]:
-    """Return the probabilities with which texts were drawn *and* have a label that counts, and a note on it.
-
-    Some that were drawn may be dev, or not coded yet. With the probability of the draw alone only their share of the
-    model's errors would be corrected; which of them count is taken to be chance.
-
-    Parameters
-    ----------
-    lost
-        Whether it is known that drawn texts have no label; else it is seen from what the weights sum to.
-    """
+    """Return the probabilities with which texts were drawn *and* have a label that counts, and a note on it."""
     weights = [1 / p for p, label in zip(chances, human, strict=True) if label is not None]
-    total, n = math.fsum(weights), len(human)
-    by_chance = 4 * math.sqrt(math.fsum(w * max(0.0, w - 1) for w in weights))
-    if (not lost and abs(total - n) <= by_chance) or abs(total - n) <= 1e-9 * n:
+    scale = scale_of_those_used(weights, len(human), lost=lost)
+    if scale == 1:
         return chances, ""
     note = (
-        f"The weights of the {len(weights):,} coded texts sum to {total:,.0f}, of {n:,} texts: probability is scaled, "
-        "as if the labels that are missing were missing by chance."
+        f"The weights of the {len(weights):,} coded texts sum to {math.fsum(weights):,.0f}, of {len(human):,} texts: "
+        "probability is scaled, as if the labels that are missing were missing by chance."
     )
-    return [p * total / n for p in chances], note
+    return [p / scale for p in chances], note
 
 
 def _numbers(f: Field, model: Any, human: Any) -> list[tuple[str, float | None, float | None]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nbannot.asking.answers import STATUSES
+from nbannot.asking.answers import STATUSES, Answer
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.record.coding import Coding, probability_of
 from nbannot.study.field import Field
@@ -49,6 +49,21 @@ class Difference(NamedTuple):
     probability: float | None
 
 
+def both_labels(task: Task, coding: Coding, f: Field) -> Iterator[tuple[str, str, Answer, Any]]:
+    """Yield id, text, answer and human label of every text, in their order; the label is ``None`` where it does not count.
+
+    It counts where the field applies and the coder was given the text.
+    """
+    columns = (
+        coding.answers[f.column],
+        task.human(f.column),
+        task.human_applies(f.column),
+        coding.given(f.column),
+    )
+    for text_id, text, answer, human, applies, given in zip(task.ids, task.texts, *columns, strict=True):
+        yield text_id, text, answer, human if applies and given else None
+
+
 def differences(task: Task, coding: Coding, fields: Sequence[Field]) -> list[Difference]:
     """Return where the coding and people differ, field by field in the order of the texts.
 
@@ -56,14 +71,8 @@ def differences(task: Task, coding: Coding, fields: Sequence[Field]) -> list[Dif
     """
     found: list[Difference] = []
     for f in fields:
-        columns = (
-            coding.answers[f.column],
-            task.human(f.column),
-            task.human_applies(f.column),
-            coding.given(f.column),
-        )
-        for text_id, text, answer, human, applies, given in zip(task.ids, task.texts, *columns, strict=True):
-            if human is None or not applies or not given or same_value(f, answer.value, human):
+        for text_id, text, answer, human in both_labels(task, coding, f):
+            if human is None or same_value(f, answer.value, human):
                 continue
             apart = distance(f, human, answer.value)
             sure = probability_of(f, answer)

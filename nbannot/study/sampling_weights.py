@@ -72,6 +72,29 @@ class Weighting:
         return [1.0 if w is None else w / mean for w in own], words
 
 
+def scale_of_those_used(weights: Sequence[float], n: int, *, lost: bool) -> float:
+    """Return what the weights of the coded texts are to be multiplied by where drawn texts have no label that is used.
+
+    Parameters
+    ----------
+    weights
+        1 / probability of being drawn, of the coded texts that are used.
+    n
+        Number of texts of the corpus.
+    lost
+        Whether it is known that drawn texts do not count (dev, examples, not coded); else it is seen from the sum.
+
+    Notes
+    -----
+    A text that was drawn with probability p and is used with probability q counts 1 / (p q): with 1 / p alone only the
+    share q of the model's errors would be corrected. q is taken to be the same for all (Hájek's estimator).
+    """
+    total = math.fsum(weights)
+    by_chance = 4 * math.sqrt(math.fsum(w * max(w - 1, 0.0) for w in weights))
+    whole = (not lost and abs(total - n) <= by_chance) or abs(total - n) <= SAME * n
+    return 1.0 if whole else n / total
+
+
 def weighting_of(data: Any, ids: Sequence[str], column: str) -> Weighting:
     """Return a column of the data as weights; a blank cell is a text that was not drawn.
 

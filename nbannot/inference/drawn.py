@@ -93,8 +93,8 @@ def with_losses_made_good(weights: FloatArray, n: int, *, lost: bool, notes: lis
     scale = scale_of_those_used(weights.tolist(), n, lost=lost)
     if scale != 1:
         notes.append(
-            f"The weights of the coded texts that are used sum to {weights.sum():,.0f}, of {n:,} texts: they are scaled "
-            "to the corpus, as if those that are missing were missing by chance."
+            f"The weights of the coded texts that are used sum to {weights.sum():,.0f}, of {n:,} texts: they are "
+            "scaled to the corpus, as if those that are missing were missing by chance."
         )
     return weights * scale
 

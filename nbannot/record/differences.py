@@ -50,7 +50,7 @@ class Difference(NamedTuple):
 
 
 def both_labels(task: Task, coding: Coding, f: Field) -> Iterator[tuple[str, str, Answer, Any]]:
-    """Yield id, text, answer and human label of every text, in their order; the label is ``None`` where it does not count.
+    """Yield id, text, answer and human label of every text, in their order; ``None`` for a label that does not count.
 
     It counts where the field applies and the coder was given the text.
     """

@@ -7,6 +7,7 @@ import pytest
 from conftest import DEGREE, GATE, codebook_of
 from made_runs import QUOTE, STANCE, answer, made_run, made_task
 
+from nbannot.asking.applies import NOT_DECIDED
 from nbannot.displays.cards import run_card
 from nbannot.report.headline import dealt_out, headlines, lines, look_blocks, verdict
 
@@ -95,6 +96,23 @@ def test_refused_by_all_and_no_labels_at_all(tmp_path):
 def test_one_line_of_a_run_without_an_answer_has_no_zeros(tmp_path):
     refused = [answer("S_Stance", None, "refused", "I cannot")] * N
     assert lines(stance(tmp_path, refused)) == ["No valid answer on 60 texts: 60 refused"]
+
+
+def test_a_field_that_the_run_was_set_up_not_to_ask_has_no_score(tmp_path):
+    """A decision model writes no text: a zero for the quotes would read as a verdict on it."""
+    task = made_task(TEXTS, STANCE, QUOTE, Stance=PEOPLE, Quote=["some words"] * N)
+    closed = [answer("S_Quote", None, "not_asked", NOT_DECIDED)] * (N - 1)
+    blank = answer("S_Quote", None, "not_asked", "the text is blank")
+    run = made_run(task, {"Stance": right(0.9), "Quote": [blank, *closed]}, tmp_path)
+    assert verdict(run) == "Stance better than the baseline on 60 texts"
+    assert [one.unasked for one in headlines(run)] == ["", NOT_DECIDED]
+    assert len(lines(run)) == 1
+    assert f"Quote: {NOT_DECIDED}" in look_blocks(run)[0].rows
+    assert f"Not asked: {NOT_DECIDED}." in run.report().text
+    assert " 0.00 " not in run.report("Quote").text
+    gated = [answer("S_Quote", None, "not_asked", "no valid answer to 'Stance', on which it depends")] * N
+    counted = made_run(task, {"Stance": right(0.9), "Quote": gated}, tmp_path / "gated")
+    assert [one.unasked for one in headlines(counted)] == ["", ""], "a gate that fails is the model's doing"
 
 
 def test_several_fields_are_counted_and_those_without_a_baseline_are_not(tmp_path):

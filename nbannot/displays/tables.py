@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from nbannot.asking.applies import never_asked
 from nbannot.page.blocks import Block, Bullets, Cell, Footnotes, Grid, Heading, Para, Row
 from nbannot.page.digits import NONE, count, duration, energy, interval, number
 from nbannot.page.fragment import Fragment
@@ -318,7 +319,7 @@ def _headlines(run: Run, runs: Runs) -> list[str]:
     names = []
     for f in runs[0].coding.fields:
         score = run.scores.fields.get(f.column)
-        if not score:
+        if not score or never_asked(run.coding.answers[f.column]):
             names.append(NONE)
             continue
         name = HEADLINES[f.type][0]

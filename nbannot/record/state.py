@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nbannot.asking.answers import Answer
-from nbannot.asking.applies import NOT_REACHED, why_not_asked
+from nbannot.asking.applies import BLANK, NOT_REACHED, why_not_asked
 from nbannot.asking.decisions import Reading, calibrated_answer
 from nbannot.asking.ledger_lines import read_calls, read_lines
 from nbannot.asking.option_order import as_in_codebook
@@ -239,7 +239,7 @@ def _calibrated(
     """
     if frozen and not offset:
         return answers
-    n_asked = sum(a.status != "not_applicable" and a.reason != "the text is blank" for a in answers)
+    n_asked = sum(a.status != "not_applicable" and a.reason != BLANK for a in answers)
     if offset is None and n_asked < CALIBRATION_TEXTS:
         return answers  # too few texts to calibrate on: the engine takes them as they are
     calibrated = []

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nbannot.asking.applies import never_asked
 from nbannot.page.blocks import Block, Bullets, Cell, Facts, Fold, Footnotes, Grid, Para, Row, Section
 from nbannot.page.digits import (
     NONE,
@@ -76,6 +77,8 @@ def _field_blocks(run: Run, f: Field) -> list[Block]:
         *([Para(clipped(f.tooltip or f.instruction, QUESTION_CHARS))] if f.tooltip or f.instruction else []),
         Para(where_asked(f), "quiet"),
     ]
+    if unasked := never_asked(run.coding.answers[f.column]):
+        return [*head, Para(f"Not asked: {unasked}.")]
     if not n_reference(score):
         return [*head, *unscored_blocks(run, f)]
     blocks = [*head, metric_grid(f.type, score), *_baseline(f, score)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from nbannot.asking.applies import NOT_REACHED
+from nbannot.asking.applies import NOT_REACHED, never_asked
 from nbannot.page.blocks import Block, Cell, Footnotes, Grid, Row, Scale
 from nbannot.page.digits import MINUS, NONE, count, interval_of, share, value_of
 from nbannot.report.fields import n_reference, value_cells
@@ -66,6 +66,8 @@ class Headline:
         Texts with a human label to which the field applies, and those among them with a valid answer.
     variation
         A sentence where people did not use all labels; where they used one alone, nothing is better than a baseline.
+    unasked
+        Why the run was set up to ask this field of no text; such a field has no score, for a zero would be a verdict.
     """
 
     field: Field
@@ -76,6 +78,7 @@ class Headline:
     n: int
     answered: int
     variation: str = ""
+    unasked: str = ""
 
     @property
     def mark(self) -> str:
@@ -88,12 +91,17 @@ class Headline:
 
 
 def headlines(of: Scored) -> list[Headline]:
-    """Return the headline of every field that was asked, in codebook order."""
-    return [_headline(f, of.scores.fields[f.column]) for f in of.coding.fields]
+    """Return the headline of every field of the run, in codebook order."""
+    return [
+        _headline(f, of.scores.fields[f.column], never_asked(of.coding.answers[f.column]))
+        for f in of.coding.fields
+    ]
 
 
-def _headline(f: Field, score: FieldScore) -> Headline:
+def _headline(f: Field, score: FieldScore, unasked: str) -> Headline:
     name = HEADLINES[f.type][0]
+    if unasked:
+        return Headline(f, name, None, None, None, 0, 0, unasked=unasked)
     n, answered = n_reference(score), score.results["coverage"].n_answered
     result = score.results[name] if n else None
     variation = variation_of(score)
@@ -214,7 +222,9 @@ def look_blocks(of: Scored, bands: Mapping[str, Band] = NO_BANDS) -> list[Block]
     for one in headline_rows:
         name = Cell(one.field.name, "strong", title=one.field.column)
         if not one.n or one.result is None:
-            rows.append([name, Cell("no human labels", "quiet"), "", "", "", "", ""])
+            words = "not asked" if one.unasked else "no human labels"
+            rows.append([name, Cell(words, "quiet"), "", "", "", "", ""])
+            rows += [f"{one.field.name}: {one.unasked}"] if one.unasked else []
             continue
         value, limits = value_cells(one.metric, one.result, notes)
         band = bands.get(one.field.column)

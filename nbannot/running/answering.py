@@ -19,7 +19,6 @@ from nbannot.study.settings import DEFAULTS
 REPLY_TOKENS = 1024
 """Longest reply where neither the settings nor the model say."""
 
-NOT_DECIDED = "a decision model answers no open questions, and the run has no text_model"
 UNHEARD = ("temperature", "top_p", "top_k", "max_tokens", "reasoning", "prompt_type", "fields_per_query")
 """Settings that a decision model knows nothing of; a second model for texts does."""
 

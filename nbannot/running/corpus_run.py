@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from nbannot.asking.applies import NOT_DECIDED
 from nbannot.asking.ledger import Ledger
 from nbannot.asking.request_reply import Model
 from nbannot.engine import energy
@@ -33,7 +34,6 @@ from nbannot.record.corpus_run import CorpusRun, load_corpus_run, save_gold
 from nbannot.record.run import COMPLETE, FAILED, PARTIAL, RUNNING
 from nbannot.record.state import read_state
 from nbannot.report.report import report_text
-from nbannot.running.answering import NOT_DECIDED
 from nbannot.running.corpus_design import (
     CorpusDesign,
     asked_of,

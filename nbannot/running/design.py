@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from nbannot.asking import prompts
+from nbannot.asking.applies import NOT_DECIDED
 from nbannot.asking.decisions import CLOSED, DECIDED, Reading
 from nbannot.asking.request_reply import Model, ModelInfo
 from nbannot.engine.job import Job, group_apart, group_fields, prompt_for
@@ -25,7 +26,6 @@ from nbannot.models.together import Together
 from nbannot.record import tables
 from nbannot.record.folder import CONFIG, METRICS
 from nbannot.running.answering import (
-    NOT_DECIDED,
     READING,
     answering,
     changed,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 from nbannot.asking import ledger
+from nbannot.asking.applies import NOT_DECIDED
 from nbannot.asking.batch_lines import batches_in
 from nbannot.asking.request_reply import Model
 from nbannot.engine import energy
@@ -26,7 +27,6 @@ from nbannot.record.probabilities import save_probabilities
 from nbannot.record.run import COMPLETE, PARTIAL, RUNNING, Run, status_of
 from nbannot.record.scoring import SCORING
 from nbannot.record.state import read_state
-from nbannot.running.answering import NOT_DECIDED
 from nbannot.running.design import Design, Say, as_task, design, dev_by_default
 from nbannot.running.mending import mend, what_is_wrong
 from nbannot.running.run_config import (

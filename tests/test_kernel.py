@@ -96,10 +96,12 @@ def test_an_interrupt_keeps_what_is_done_and_the_cell_goes_on(kernel, tmp_path):
     letter = "\n".join(error["traceback"])
     assert letter.startswith("RunInterrupted: stopped: ")
     assert letter.endswith(
-        "\n  The same cell or script goes on from there.\n  %report shows what is there, or run."
+        "\n  The same cell or script goes on from there."
+        "\n  _ (or run) shows what is there; %report shows its report."
     )
     assert "Traceback" not in letter
     kept = int(letter.split("stopped: ")[1].split()[0])
+    assert run_cell(client, "print(_ is run, _.status)")[0][1]["text"] == "True partial\n"
     (ledger,) = tmp_path.glob("outputs/policy-sentiment/*/responses.jsonl")
     lines = ledger.read_text().splitlines()
     assert kept >= 5

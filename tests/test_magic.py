@@ -291,7 +291,7 @@ ERRORS = {
     "no task": (
         "%annotate",
         UsageError,
-        "which task? %annotate TASK; bundled: discrete-emotions, policy-sentiment",
+        "which task? %annotate TASK: a folder, a variable, or a bundled one (discrete-emotions, policy-sentiment)",
     ),
     "option": (
         "%annotate policy-sentiment --modle x",
@@ -461,6 +461,16 @@ def test_a_variable_stands_for_a_whole_setting(shell):
     assert value_of(shell, line).run_id == by_variable[0].run_id
     _, _, error = run_cell(shell, '%%annotate policy-sentiment\nmodel = "mock"\nlimit = $nn\nseed = 1')
     assert str(error) == "line 3: limit = $nn: there is no variable 'nn'; did you mean 'n'?"
+    for body, hint in (
+        ('model = "$m"', "without quotation marks: model = $m"),
+        ("model = $m\n$n", "stands on the first line: %%annotate TASK CONFIG."),
+        (
+            'model = [$m, "mock"]',
+            "stands for a whole setting: model = $models, where models is a value or a list.",
+        ),
+    ):
+        _, _, error = run_cell(shell, f"%%annotate policy-sentiment\n{body}")
+        assert str(error).endswith(hint)
     _, _, error = run_cell(shell, "%%annotate policy-sentiment\nmodel = $m\nlimit = $d")
     assert str(error).endswith("line 3: limit must be an integer of at least 1. Got '$n'.")
 
@@ -477,8 +487,8 @@ def test_settings_and_runs_in_variables_are_taken(shell, tmp_path):
     assert [value_of(shell, f"%annotate {words} -q").run_id for words in same] == [first.run_id] * len(same)
     assert len(value_of(shell, "%%annotate policy-sentiment config -q\nlimit = 2").task) == 2
     _, _, error = run_cell(shell, "%annotate my task")
-    assert "Got 'task', which is neither; a task with a space in its name stands in quotation marks" in str(
-        error
+    assert str(error).endswith(
+        "Got 'task', and there is no such variable; a task with a space in its name stands in quotation marks"
     )
 
 
@@ -495,9 +505,14 @@ def test_compare_alone_takes_the_last_sweep_or_the_task(shell):
     shown = str(value_of(shell, "%runs"))
     assert re.search(r"run_id +model +Direction, macro F1 +time", shown)
     assert re.search(r"mock/d +0\.\d\d  \[0\.\d\d, 0\.\d\d\]  \d", shown)
-    assert "all others at their default." in shown
+    assert 'The same in all: limit = 12, fields = ["Direction"]; all others at their default.' in shown
+    shell.user_ns["run"] = value_of(
+        shell, f"{line} mock/d --seed 2 --sample 4"
+    )  # others: the latest that have twins
+    assert "Comparison (4 runs" in str(value_of(shell, "%compare"))
+    assert completed(shell, "%report run --field |") == ["Direction"]
     shell.user_ns["which_model"] = "mock/d"
-    assert len([word for word in completed(shell, "%report out|") if "policy-sentiment" in word]) == 4
+    assert len([word for word in completed(shell, "%report out|") if "policy-sentiment" in word]) == 5
     assert completed(shell, "%compare pol|") == ["policy-sentiment"]
     assert completed(shell, "%%annotate policy-sentiment\nmodel = $wh|") == ["$which_model"]
 
@@ -530,6 +545,10 @@ def completed(shell, text, line=None):
         ("%annotate policy-sentiment --temperature |", []),
         ("%annotate frame --codebook bo|", ["book"]),
         ("%annotate policy-sentiment -o |", []),
+        ("%annotate policy-sentiment con|", ["config"]),
+        ("%annotate policy-sentiment --retry |", ["invalid", "failed"]),
+        ("%report any_run --f|", ["--field"]),
+        ("%compare any_run --metric quad|", ["quadratic_kappa"]),
         ("%%annotate policy-sentiment\nmodel = |", ['"local"', '"mock"']),
         ('%%annotate policy-sentiment\nmodel = "mo|', ['"mock"']),
         ('%%annotate policy-sentiment\nmodel = "mo|"', ['"mock']),
@@ -561,6 +580,7 @@ def test_completion(shell, text, expected):
         "mine": nbannot.load_task("discrete-emotions"),
         "frame": pd.DataFrame({"text": ["a"]}),
         "book": nbannot.Codebook.from_dict(CODEBOOK),
+        "config": nbannot.RunConfig(),
         "any_run": object.__new__(Run),
         "any_runs": object.__new__(Runs),
     }

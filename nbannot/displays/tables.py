@@ -102,7 +102,9 @@ def runs_table(
         if n not in differing
         and not _blank(rows[0].get(n))
         and not (
-            headlines and setting_text(_plain(rows[0].get(n))) in ("unset", setting_text(DEFAULTS.get(n)))
+            headlines
+            and setting_text(_plain(rows[0].get(n))).lower()  # a table may say False
+            in ("unset", setting_text(DEFAULTS.get(n)).lower())
         )
     ]
     label = {str(row.get("label")) for row in rows if not _blank(row.get("label"))}

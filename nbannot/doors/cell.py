@@ -56,7 +56,12 @@ ANNOTATE = (
         metavar="CONFIG",
         help="settings to begin with: a variable (RunConfig, dict, Run) or a file; line and body go before them",
     ),
-    option("-o", "--out", metavar="NAME", help="variable that receives the run; then one line is shown"),
+    option(
+        "-o",
+        "--out",
+        metavar="NAME",
+        help="variable that receives the run, too; its card is shown all the same",
+    ),
     option(
         "--plan", action="store_true", help="show what would be sent and what it would take; send nothing"
     ),
@@ -70,7 +75,9 @@ ANNOTATE = (
     option(
         "--reason", metavar="WHY", help="why the locked test half is looked at (split = test); it is counted"
     ),
-    option("-q", "--quiet", action="store_true", help="show neither progress nor the closing line"),
+    option(
+        "-q", "--quiet", action="store_true", help="show neither progress nor notices, and with -o no card"
+    ),
     option("--codebook", metavar="PATH", help="of a DataFrame: a path, or a variable with a Codebook"),
     option("-h", "--help", action="store_true", help="show this help"),
     *(option(f"--{name}", **recipe.option_kind(name)) for name in SETTINGS),
@@ -141,7 +148,9 @@ def read_order(
     if given.task is None:
         from nbannot.study.task_sources import bundled_tasks
 
-        raise UsageError(f"which task? %annotate TASK; bundled: {listed(bundled_tasks())}")
+        raise UsageError(
+            f"which task? %annotate TASK: a folder, a variable, or a bundled one ({listed(bundled_tasks())})"
+        )
     if out and given.out:
         raise UsageError(f"the result goes to one variable: '{out} <<' or '--out {given.out}', not both")
     out = out or given.out
@@ -241,19 +250,39 @@ def _read_body(body: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     A body with such a line is no TOML, so that one which is has no `$` but inside of a text, and is left alone.
     """
     try:
-        return read_toml(body, first_line=2)
-    except ConfigError:
+        settings = read_toml(body, first_line=2)
+    except ConfigError as error:
         lines = body.split("\n")
         pointers = {i: match for i, line in enumerate(lines) if (match := SET_BY_VARIABLE.match(line))}
-        if not pointers:
-            raise
         for i, match in pointers.items():
             lines[i] = f'{match["name"]} = ""'
-        settings = read_toml("\n".join(lines), first_line=2)
+        try:
+            settings = read_toml("\n".join(lines), first_line=2)
+        except ConfigError as other:
+            raise ConfigError(f"{other}{_dollar_elsewhere(lines)}") from error
         for i, match in pointers.items():
             where = f"line {i + 2}: {match['name']} = ${match['variable']}"
             settings[match["name"]] = _value_in(match["variable"], variables, where)
         return settings
+    for name, value in settings.items():
+        if isinstance(value, str) and DOLLAR.fullmatch(value) and value[1:] in variables:
+            line = lines_of([name], body, first_line=2)[name]
+            raise ConfigError(
+                f'line {line}: {name} = "{value}" is a text.\n'
+                f"  The value of the variable, without quotation marks: {name} = {value}"
+            )
+    return settings
+
+
+def _dollar_elsewhere(lines: Sequence[str]) -> str:
+    """Return what to type where a variable stands for less than a whole setting, or for all of them; else ""."""
+    if any(DOLLAR.fullmatch(line.strip()) for line in lines):
+        return "\n  A variable with settings stands on the first line: %%annotate TASK CONFIG."
+    if any(re.search(r"=.*\$[^\W\d]", line) for line in lines):
+        return (
+            "\n  A variable stands for a whole setting: model = $models, where models is a value or a list."
+        )
+    return ""
 
 
 def _value_in(name: str, variables: Mapping[str, Any], where: str) -> Any:
@@ -291,10 +320,15 @@ def _settings_named(word: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     place = str(held) if isinstance(held, str | Path) else word
     if recipe.is_recipe(place):
         return dict(recipe.read_recipe(place).settings)
-    what = f"which holds a value of type {type(held).__name__}" if held is not None else "which is neither"
+    what = "which is none of these"
+    if held is not None:
+        what = f"which holds a value of type {type(held).__name__}"
+    elif word.removeprefix("$").isidentifier():
+        what = "and there is no such variable"
+    more = nearest(word, variables) or "; a task with a space in its name stands in quotation marks"
     raise UsageError(
         "the word after the task names settings: a variable with a RunConfig, a dict or a run, or a .json or .toml "
-        f"file. Got '{word}', {what}; a task with a space in its name stands in quotation marks"
+        f"file. Got '{word}', {what}{more}"
     )
 
 

@@ -63,6 +63,10 @@ def _after_magic(magic: str, before: str, variables: Mapping[str, Any]) -> tuple
     fragment = re.match(r"\S*", before[::-1])[0][::-1]  # type: ignore[index]  # backwards: linear in its length
     previous = ["", *before[: len(before) - len(fragment)].split()][-1]
     if magic in ("report", "compare"):
+        if previous in ("--field", "--column"):
+            return _fields_of_runs(before, variables), fragment
+        if previous == "--metric":
+            return _metrics(), fragment
         return _runs(magic, fragment, variables), fragment
     if magic == "runs":
         return _runs_tasks(previous), fragment
@@ -81,7 +85,42 @@ def _after_magic(magic: str, before: str, variables: Mapping[str, Any]) -> tuple
         return _values(SETTING_OPTIONS[previous], _fields(before, variables)), fragment
     if previous == "--codebook":
         return _codebooks(fragment, variables), fragment
-    return ([] if previous in ("-o", "--out") else _tasks(fragment, variables)), fragment
+    if previous in ("-o", "--out", "--pilot", "--reason"):
+        return [], fragment
+    if previous == "--retry":
+        return ["invalid", "failed"], fragment
+    if previous and not previous.startswith("-") and previous != "<<":
+        return [*_settings_held(fragment, variables), *OWN_OPTIONS, *SETTING_OPTIONS], fragment
+    return _tasks(fragment, variables), fragment
+
+
+def _settings_held(fragment: str, variables: Mapping[str, Any]) -> list[str]:
+    """Return what holds settings, for the word after a task: variables, and files that begin with the fragment."""
+    from nbannot.record.run import Run
+
+    held = [name for name, value in _named(variables) if isinstance(value, RunConfig | Run | dict)]
+    files = [str(p) for p in sorted(Path().glob(f"{_escaped(fragment)}*.toml"))] if fragment else []
+    return [*held, *files, *_files(fragment, "config.json")]
+
+
+def _fields_of_runs(before: str, variables: Mapping[str, Any]) -> list[str]:
+    """Return the names of the fields of the runs that a line names; of every run in a variable where it names none."""
+    from nbannot.record.run import Run
+    from nbannot.running.sweep import Runs
+
+    held = {name: value for name, value in _named(variables) if isinstance(value, Run | Runs)}
+    named = [held[word] for word in before.split() if word in held] or list(held.values())
+    runs = [run for one in named for run in (one if isinstance(one, Runs) else [one])]
+    return list(dict.fromkeys(f.name for run in runs for f in run.coding.fields)) or _fields(
+        before, variables
+    )
+
+
+def _metrics() -> list[str]:
+    """Return the metrics that the report shows first for some type of field."""
+    from nbannot.report.words import HEADLINES
+
+    return sorted({name for names in HEADLINES.values() for name in names})
 
 
 def _desk(previous: str, fragment: str, variables: Mapping[str, Any]) -> list[str]:
@@ -110,8 +149,8 @@ def _runs(magic: str, fragment: str, variables: Mapping[str, Any]) -> list[str]:
     from nbannot.record.run import Run
     from nbannot.running.sweep import Runs
 
-    if magic == "compare" and fragment.startswith("-"):
-        return ["--metric", "--column"]
+    if fragment.startswith("-"):
+        return ["--metric", "--column"] if magic == "compare" else ["--field"]
     kinds = Run if magic == "report" else (Run, Runs)
     held = [name for name, value in _named(variables) if isinstance(value, kinds)]
     here = [place.parent for place in Path(RunConfig().output_root).glob("*/*/config.json")]
@@ -208,7 +247,9 @@ def _tasks(fragment: str, variables: Mapping[str, Any]) -> list[str]:
 
 
 def _named(variables: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    return [(name, value) for name, value in list(variables.items()) if not name.startswith("_")]
+    shell = ("In", "Out", "exit", "quit", "open", "get_ipython")  # IPython's own
+    own = list(variables.items())
+    return [(name, value) for name, value in own if not name.startswith("_") and name not in shell]
 
 
 def _paths(fragment: str, inside: str) -> list[str]:

@@ -70,7 +70,7 @@ def runs_in(output_root: Path, task: str | None = None) -> list[dict[str, Any]]:
 
 
 def runs_to_compare(output_root: Path, task: str) -> list[Any]:
-    """Return the finished runs of a task that answered the same texts as the last one of them, oldest first.
+    """Return finished runs of a task with the same texts, oldest first: those that the latest such pair had.
 
     Raises
     ------
@@ -85,7 +85,11 @@ def runs_to_compare(output_root: Path, task: str) -> list[Any]:
         for place in folder.run_folders(output_root, task)
         if (one := load_run(place)).status == "complete"
     ]
-    same = [one for one in runs if set(one.task.ids) == set(runs[-1].task.ids)]
+    same: list[Any] = []
+    for last in reversed(runs):
+        same = [one for one in runs if set(one.task.ids) == set(last.task.ids)]
+        if len(same) > 1:
+            break
     if len(same) < 2:
         raise RunError(
             f"there are not two finished runs of '{task}' on the same texts in {output_root}.\n"

@@ -86,11 +86,13 @@ class NbannotMagics(Magics):
             if interrupt.finished is not None:
                 finished = interrupt.finished
                 self._remember(finished)
+                self.shell.displayhook.update_user_ns(finished)  # type: ignore[union-attr]  # as if returned
                 if order.out is not None:
                     self._variables[order.out] = finished
-                if hasattr(finished, "run_id"):
-                    named = f", or {order.out}" if order.out is not None else ""
-                    interrupt.args = (f"{interrupt}\n  %report shows what is there{named}.",)
+                named = f"_ (or {order.out})" if order.out is not None else "_"
+                one = hasattr(finished, "run_id")
+                what = "what is there; %report shows its report" if one else "the runs that are finished"
+                interrupt.args = (f"{interrupt}\n  {named} shows {what}.",)
             raise
         if not order.plan and result:
             self._remember(result)

@@ -21,6 +21,7 @@ from nbannot.asking.ledger import Ledger
 from nbannot.asking.request_reply import ModelInfo, Reply
 from nbannot.errors import NbannotError, RunError, RunInterrupted, ScoringError, TaskError
 from nbannot.record import folder
+from nbannot.record.coding import NOT_CALIBRATED
 from nbannot.record.columns import setting_cell
 from nbannot.record.state import read_state
 from nbannot.tools.files import name_fault
@@ -283,10 +284,11 @@ def test_a_label_is_not_lost_to_a_failure_and_a_failure_counts_only_where_it_is_
         )
     )  # fmt: skip
     statuses = {}
-    for retries in (0, 1):
+    for retries in (0, 1, 2):
         state = read_state(task, path, {"columns_asked": ["S_Gate"], "retries": retries})
         statuses[retries] = [answer.status for answer in state.coding.answers["S_Gate"]]
-    assert statuses == {0: ["ok", "invalid", "failed"], 1: ["ok", "failed", "failed"]}
+    asked_again = ["ok", "failed", "failed"]
+    assert statuses == {0: ["ok", "invalid", "failed"], 1: asked_again, 2: asked_again}
 
 
 @pytest.mark.parametrize("what", ["deleted", "moved", "replaced", "cut"])
@@ -555,3 +557,39 @@ def test_a_line_about_a_text_that_the_task_does_not_have_is_nobodys_answer(tmp_p
         stranger = json.dumps(call | {"text_id": "stranger", "answers": answers})
         ledger.write_text("\n".join([*lines, stranger]) + "\n", "utf-8")
         assert nbannot.load_run(run.folder).coding.answers == run.coding.answers
+
+
+def scored_lines(tmp_path, n, *notes, blank=0, probabilities=(0.6, 0.4)):
+    """Return the state of a run whose ledger holds a scored answer 0 to each of n texts, and these lines after."""
+    texts = [f"text {i}" if i >= blank else " " for i in range(n)]
+    task = task_of(n, codebook_of(GATE), text=texts)
+    ledger = Ledger(tmp_path / "responses.jsonl")
+    for i, text_id in enumerate(task.ids):
+        if i >= blank:
+            given = {"column": "S_Gate", "status": "ok", "value": 0}
+            decisions = {"S_Gate": {"probabilities": probabilities}}
+            ledger.note(text_id=text_id, columns=["S_Gate"], attempt=1, answers=[given], decisions=decisions)
+    for note in notes:
+        ledger.note(**note)
+    ledger.close()
+    config = {"columns_asked": ["S_Gate"], "answer_mode_used": "score", "calibration_used": "batch"}
+    return read_state(task, tmp_path / "responses.jsonl", config).coding.answers["S_Gate"]
+
+
+def test_an_answer_is_calibrated_as_the_ledger_says_and_says_so_where_that_is_still_to_come(tmp_path):
+    offset = {"calibration": "S_Gate", "offset": [2.0, 0.0]}
+    cases = {
+        "too few texts for a calibration": ((31,), {}, {(0, "")}),
+        "and a blank one is none": ((33,), {"blank": 2}, {(0, ""), (None, "the text is blank")}),
+        "enough, but it has not come": ((32,), {}, {(0, NOT_CALIBRATED)}),
+        "more than enough": ((40,), {}, {(0, NOT_CALIBRATED)}),
+        "it has come": ((32, offset), {}, {(1, "")}),
+        "and was settled elsewhere": ((4, {**offset, "frozen": True}), {}, {(1, "")}),
+        "none, settled elsewhere": ((40, {**offset, "offset": [], "frozen": True}), {}, {(0, "")}),
+        "another column's": ((32, {**offset, "calibration": "S_Other"}), {}, {(0, NOT_CALIBRATED)}),
+        "shares of other options": ((40, offset), {"probabilities": (0.3, 0.3, 0.4)}, {(0, "")}),
+    }
+    for i, (case, (lines, kwargs, expected)) in enumerate(cases.items()):
+        (tmp_path / str(i)).mkdir()
+        answers = scored_lines(tmp_path / str(i), *lines, **kwargs)
+        assert {(answer.value, answer.reason) for answer in answers} == expected, case

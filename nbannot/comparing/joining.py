@@ -31,7 +31,9 @@ def id_text(value: Any) -> str:
     >>> id_text(7.0), id_text("007"), id_text(None), id_text(float("nan"))
     ('7', '007', '', '')
     """
-    if value is None or value != value or str(value) == "<NA>":
+    if (
+        value is None or str(value) == "<NA>" or value != value
+    ):  # pandas.NA is neither equal to itself nor not
         return ""
     if not isinstance(value, float) or not value.is_integer():
         return str(value)

@@ -19,6 +19,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -43,7 +44,7 @@ HOW = {
 }
 ROOM = 12
 """Requests that a worker with 8 places has at hand."""
-PATIENT_S = 240.0
+PATIENT_S = 180.0
 
 
 def asked(kind: str, workers: int | None) -> dict[str, Any]:
@@ -139,8 +140,36 @@ class Cluster:
         self.log.close()
 
 
+def tell_where(*_: Any) -> None:
+    """Print the stack of every thread and of every task."""
+    import asyncio
+    import faulthandler
+    import gc
+
+    faulthandler.dump_traceback(sys.stderr, all_threads=True)
+    for task in [one for one in gc.get_objects() if isinstance(one, asyncio.Task) and not one.done()]:
+        task.print_stack(file=sys.stderr)
+    sys.stderr.flush()
+
+
+def ended(process: subprocess.Popen[bytes], folder: Path, cluster: Cluster) -> None:
+    """Say where everything is that takes part, and give up: a run has not ended in time."""
+    process.send_signal(signal.SIGUSR1)
+    if spy := shutil.which("py-spy"):
+        for pid in cluster.worker_pids():
+            told = subprocess.run([spy, "dump", "--pid", str(pid)], capture_output=True, text=True)
+            print(told.stdout, file=sys.stderr)
+    time.sleep(5)
+    process.kill()
+    for name in ("notebook.log", "cluster.log"):
+        print(name, (folder / name).read_text()[-20000:], sep="\n", file=sys.stderr)
+    cluster.close()
+    raise SystemExit(f"a run has not ended in {PATIENT_S:g} s")
+
+
 def notebook(url: str, root: str, repeat: int, scheduler: str) -> None:
-    """Run, or go on."""
+    """Run, or go on; SIGUSR1 makes it tell where every thread and every task is."""
+    signal.signal(signal.SIGUSR1, tell_where)
     import nbannot
     from nbannot.engine import energy
 
@@ -196,7 +225,8 @@ def kills(number: int, seed: int) -> None:
             unfinished, end = True, time.monotonic() + PATIENT_S
             at = len(server.calls) + drawing.randrange(1, 220)
             while process.poll() is None:
-                assert time.monotonic() < end, (folder / "notebook.log").read_text()[-2000:]
+                if time.monotonic() > end:
+                    ended(process, folder, cluster)
                 time.sleep(0.002)
                 if len(server.calls) < at or sum(done.values()) >= number:
                     continue

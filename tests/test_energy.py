@@ -171,7 +171,7 @@ def test_settings_of_codecarbon_itself_neither_cost_a_run_nor_post_anything(tmp_
 
 
 def test_a_meter_that_fails_costs_no_run_and_a_budget_in_kwh_says_so(tmp_path, monkeypatch):
-    def broken(country):
+    def broken(country, *handlers):
         raise OSError("no such sensor")
 
     monkeypatch.setattr("nbannot.engine.energy._tracker", broken)

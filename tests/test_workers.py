@@ -1,9 +1,12 @@
 """Runs whose model is asked by the workers of a Dask cluster: real processes, which are killed for real."""
 
 import asyncio
+import csv
 import os
 import pickle
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +21,7 @@ from serving import Serving
 import nbannot
 from nbannot.asking.ledger_lines import read_lines
 from nbannot.doors.cli import main
-from nbannot.engine import cluster_link, local_cluster, station
+from nbannot.engine import cluster_link, local_cluster, posts, station
 from nbannot.engine.workers import Workers
 from nbannot.errors import ConfigError, ModelError, RunInterrupted
 from nbannot.models.registry import get_model
@@ -135,13 +138,91 @@ def test_a_killed_worker_costs_nothing_but_what_it_had(tmp_path, cluster):
             if not left[0]:
                 left.clear()
 
+    from distributed import Client
+
+    with Client(cluster.address, security=_security(cluster), set_as_default=False) as client:
+        client.run(exec, "from nbannot.engine import station; station.LOOK_S = 0.0")
     run = annotated(tmp_path / "two", workers=2, tick=kill)
     assert not left
+    assert re.match(
+        r"estimated by CodeCarbon, not in full: \d workers? did not say at the end what was used, "
+        "and counted up to the last report",
+        run.config["energy"],
+    )
+    used = [float(row["energy_consumed"]) for row in csv.DictReader((run.folder / "emissions.csv").open())]
+    assert len(used) >= 2  # one that was killed, and one that was not
+    assert all(used)
+    again = annotated(tmp_path / "two", workers=2, retry="invalid")
+    assert again.config["energy"] == run.config["energy"]  # what is missing stays missing
     assert run.status == "complete"
     assert (run.folder / "output.csv").read_bytes() == (whole.folder / "output.csv").read_bytes()
     assert asked_twice(run) == 0
     lost = [call for call in calls_of(run) if "worker" in (call.get("error") or "")]
     assert len(lost) <= 2 * 12  # what two workers can have at hand
+
+
+def test_a_corpus_goes_on_block_by_block_through_kill_and_interrupt(tmp_path, cluster, monkeypatch):
+    monkeypatch.setenv("NBANNOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("nbannot.running.corpus_design.BLOCK_TEXTS", 25)
+    data = TASK.data.clone()
+    data[40, "text"] = data[3, "text"]
+    data.write_parquet(tmp_path / "x.parquet")
+
+    def done(place, **settings):
+        made = nbannot.corpus(tmp_path / "x.parquet", TASK.codebook, name="many")
+        return nbannot.run(made, model=SOON, retries=2, output_root=str(tmp_path / place), **settings)
+
+    whole = done("one")
+    todo = ["kill", "stop"]
+
+    def end(progress):
+        if len(todo) == 2 and progress.calls > 40 and (there := pids(cluster)):
+            os.kill(there[0], signal.SIGKILL)
+            todo.remove("kill")
+        elif len(todo) == 1 and progress.calls > 100:
+            todo.clear()
+            raise KeyboardInterrupt
+
+    with pytest.raises(RunInterrupted):
+        done("two", workers=2, tick=end)
+    assert not todo
+    kept = Counter(_answered(tmp_path / "two"))
+    run = done("two", workers=2)
+    now = Counter(_answered(tmp_path / "two"))
+    assert (run.run_id, run.status, run.n_duplicates) == (whole.run_id, "complete", 1)
+    assert kept <= now
+    assert set(now.values()) == {1}
+    assert (run.folder / "output.parquet").read_bytes() == (whole.folder / "output.parquet").read_bytes()
+    assert run.config["capabilities"] == {"workers": 2}
+
+
+def _answered(place):
+    """Return every question that has an answer in a segment of a corpus's ledger, as often as it has one."""
+    return [
+        (c["text_id"], tuple(c["columns"]), c["attempt"])
+        for path in place.glob("*/*/responses/*")
+        for c in read_lines(path)
+        if "text_id" in c and not c.get("error")
+    ]
+
+
+def test_energy_of_workers_adds_up_and_a_machine_counts_once():
+    def used(host, kwh, of_the_machine=False, minute=0, seconds=30.0):
+        record = {"energy_consumed": kwh, "duration": seconds, "timestamp": f"2026-01-01T10:{minute:02}:00"}
+        return station.Used(host, of_the_machine, record)
+
+    def kwh(*every):
+        return sorted(record["energy_consumed"] for record in posts.in_sum(every))
+
+    assert kwh(used("a", 1.0), used("a", 2.0), used("b", 3.0), station.Used("c")) == [1.0, 2.0, 3.0]
+    # Two of one machine at the same time are the same energy; one that came after the other is more of it.
+    assert kwh(used("a", 1.0, True), used("a", 2.0, True), used("a", 4.0, True, minute=5)) == [2.0, 4.0]
+    assert kwh(used(socket.gethostname(), 1.0, True), used("b", 2.0, True)) == [2.0]
+    assert posts.silent_in_words([]) == ""
+    assert posts.silent_in_words([used("a", 1.0), None]) == (
+        "1 worker did not say at the end what was used, and counted up to the last report; "
+        "of 1 worker nothing is known"
+    )
 
 
 def test_budget_and_interrupt_hold_and_the_run_goes_on_with_workers_or_without(tmp_path):

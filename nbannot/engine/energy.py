@@ -32,7 +32,7 @@ _warm: threading.Thread | None = None
 _machine_known = threading.Event()
 
 
-def _tracker(country_iso_code: str | None) -> Any:
+def _tracker(country_iso_code: str | None, *handlers: Any) -> Any:
     from codecarbon import OfflineEmissionsTracker
 
     # After the import and before the constructor, or two lines still reach the notebook.
@@ -46,7 +46,7 @@ def _tracker(country_iso_code: str | None) -> Any:
         log_level="error",
         logging_logger=None,
         output_methods=[],
-        output_handlers=[],
+        output_handlers=[*handlers],
         output_dir=tempfile.gettempdir(),
         output_file="emissions.csv",
         emissions_endpoint=None,
@@ -129,6 +129,17 @@ def _machine() -> list[str]:
     return [version("codecarbon"), *named]
 
 
+def _handler(told: dict[str, Any]) -> Any:
+    """Return what CodeCarbon hands its record to while it measures; it is in `told` then."""
+    from codecarbon.output_methods.base_output import BaseOutput
+
+    class Keeping(BaseOutput):
+        def out(self, total: Any, delta: Any) -> None:
+            told.update(total.values)
+
+    return Keeping()
+
+
 class Meter:
     """Measures one session of work, from `start` to `stop`; what goes wrong with it never costs the run.
 
@@ -146,6 +157,7 @@ class Meter:
     def __init__(self, country_iso_code: str | None) -> None:
         self._country = country_iso_code
         self._tracker: Any = None
+        self._told: dict[str, Any] = {}
         self.problem = ""
 
     def start(self) -> None:
@@ -153,7 +165,7 @@ class Meter:
         _look_once()
         _machine_known.wait()
         try:
-            self._tracker = _tracker(self._country)
+            self._tracker = _tracker(self._country, _handler(self._told))
             self._tracker.start()
         except Exception as error:  # noqa: BLE001 - its settings and the machine are not ours
             self._failed(error)
@@ -174,17 +186,23 @@ class Meter:
         RunError
             If it cannot be measured: a budget in kWh cannot be kept then.
         """
-        if self._tracker is not None:
-            try:
-                self._tracker.flush()
-                # The public record exists only after stop(); the running total has no public name.
-                return float(self._tracker._total_energy.kWh)
-            except Exception as error:  # noqa: BLE001
-                self._failed(error)
+        if (record := self.so_far()) is not None:
+            return float(record["energy_consumed"])
         raise RunError(
             f"the budget in kWh cannot be kept: {self.problem or 'nothing is measured'}.\n"
             "  Leave kwh out of the budget, or mend CodeCarbon's settings (CODECARBON_…, .codecarbon.config)."
         )
+
+    def so_far(self) -> dict[str, Any] | None:
+        """Return the record as of now, see `stop`; measured anew at each call."""
+        if self._tracker is None:
+            return None
+        try:
+            self._tracker.flush()
+            return dict(self._told) or None
+        except Exception as error:  # noqa: BLE001
+            self._failed(error)
+            return None
 
     def stop(self) -> dict[str, Any] | None:
         """Return CodeCarbon's record of the session: its own columns, kWh, kg CO2e, seconds.
@@ -217,9 +235,21 @@ def records_of(meter: Meter, model: Any) -> list[dict[str, Any]]:
     return [*([own] if own is not None else []), *getattr(model, "energy_records", ())]
 
 
-def problem_in_words(problem: str, records: Sequence[Mapping[str, Any]]) -> str:
-    """Return what to tell of energy that was not measured, or not all of it."""
-    return f"estimated by CodeCarbon, not in full: {problem}" if records else f"not measured: {problem}"
+NOT_IN_FULL = "estimated by CodeCarbon, not in full: "
+
+
+def problem_in_words(problem: str, records: Sequence[Mapping[str, Any]], earlier: str = "") -> str:
+    """Return what to tell of energy that was not measured, or not all of it; "" where there is nothing to tell.
+
+    Parameters
+    ----------
+    earlier
+        What was told after the session before: what it did not measure is missing in the sum for good.
+    """
+    problem = problem or earlier.removeprefix(NOT_IN_FULL) * earlier.startswith(NOT_IN_FULL)
+    if not problem:
+        return ""
+    return f"{NOT_IN_FULL}{problem}" if records else f"not measured: {problem}"
 
 
 def emissions_csv(earlier: str, *records: dict[str, Any]) -> str:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
 
 from nbannot.asking.request_reply import Reply, Request
-from nbannot.engine.station import Introduction
+from nbannot.engine.station import Introduction, Used
 
 MOST_IN_PARCEL = 16
+CLOCK_S = 2.0
+"""Records tell the second in which they end: two that overlap by less come one after the other."""
 
 
 class Lot:
@@ -27,7 +33,12 @@ class Post:
         self.address, self.said = address, said
         self.at_hand: dict[asyncio.Task[None], list[Lot]] = {}
         self.count = 0
-        self.kwh = 0.0
+        self.used: Used | None = None
+
+    def told(self, used: Used | None) -> None:
+        """Keep what it says it has used, unless it said so later already."""
+        if used is not None and (self.used is None or used.kwh >= self.used.kwh):
+            self.used = used
 
     @property
     def room(self) -> int:
@@ -38,3 +49,49 @@ class Post:
     def parcel(self) -> int:
         """How many requests are sent together."""
         return min(MOST_IN_PARCEL, max(1, self.said.parallel // 4))
+
+
+def by_our_meter(used: Used) -> bool:
+    """Return whether it is measured by the run itself: its meter is of the machine that the worker is on."""
+    return used.of_the_machine and used.host == socket.gethostname()
+
+
+def in_sum(used: Iterable[Used]) -> list[dict[str, Any]]:
+    """Return the records of energy that add up: one per worker; of one machine's meter, one at a time."""
+    records = []
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for one in sorted(used, key=lambda one: -one.kwh):
+        if one.record is None or by_our_meter(one):
+            continue
+        if one.of_the_machine:
+            end = datetime.fromisoformat(one.record["timestamp"]).timestamp()
+            begin, taken = end - one.record["duration"], spans.setdefault(one.host, [])
+            if any(min(end, its_end) - max(begin, its_begin) > CLOCK_S for its_begin, its_end in taken):
+                continue
+            taken.append((begin, end))
+        records.append(one.record)
+    return records
+
+
+def silent_in_words(last: Iterable[Used | None]) -> str:
+    """Return what to tell of workers that did not say at the end what they had used; "" where all did.
+
+    Parameters
+    ----------
+    last
+        Of each, what it had told before.
+    """
+    every = list(last)
+    told = sum(one is not None and one.record is not None for one in every)
+    words = []
+    if told:
+        words.append(
+            f"{_workers(told)} did not say at the end what was used, and counted up to the last report"
+        )
+    if never := len(every) - told:
+        words.append(f"of {_workers(never)} nothing is known")
+    return "; ".join(words)
+
+
+def _workers(n: int) -> str:
+    return f"{n} worker{'s' if n > 1 else ''}"

@@ -39,14 +39,14 @@ class Parcel:
 
     Parameters
     ----------
-    kwh
-        What the worker has used so far, kWh.
+    used
+        What the worker has used so far, where it has looked anew: it counts if the worker is lost.
     known
         Whether the worker knew the run; else nothing was asked.
     """
 
-    def __init__(self, items: Sequence[Any], kwh: float = 0.0, known: bool = True) -> None:
-        self.number, self.kwh, self.known = len(items), kwh, known
+    def __init__(self, items: Sequence[Any], used: Used | None = None, known: bool = True) -> None:
+        self.number, self.used, self.known = len(items), used, known
         self._bytes = pickle.dumps(tuple(items), protocol=pickle.HIGHEST_PROTOCOL)
 
     def items(self) -> tuple[Any, ...]:
@@ -78,8 +78,8 @@ class Introduction:
 
 
 @dataclass(frozen=True)
-class Farewell:
-    """What a worker has used, at the end of a run.
+class Used:
+    """What a worker has used for a run, so far or in all.
 
     Attributes
     ----------
@@ -92,6 +92,11 @@ class Farewell:
     host: str
     of_the_machine: bool = False
     record: dict[str, Any] | None = None
+
+    @property
+    def kwh(self) -> float:
+        """The energy in the record, kWh; 0 where there is none."""
+        return float(self.record["energy_consumed"]) if self.record else 0.0
 
 
 class Station:
@@ -106,7 +111,7 @@ class Station:
         self.used = time.monotonic()
         self.at_work = 0
         self._meter = Meter(config.country_iso_code)
-        self._kwh, self._kwh_at = 0.0, time.monotonic()
+        self._looked = time.monotonic()
         self._meter_lock = threading.Lock()
         self._closed, self._door = False, threading.Lock()
         self._loop = asyncio.new_event_loop()
@@ -133,7 +138,7 @@ class Station:
         finally:
             self.at_work -= 1
             self.used = time.monotonic()
-        return Parcel(replies, self._energy())
+        return Parcel(replies, self._used())
 
     async def _all(self, requests: Sequence[Request]) -> list[Reply]:
         return list(await asyncio.gather(*map(self._one, requests)))
@@ -147,20 +152,23 @@ class Station:
                 reply = Reply(error=f"the model's backend failed: {words}", finish_reason="error")
         return scrubbed(reply, known_secrets(), lambda: "\n".join(m["content"] for m in request.messages))
 
-    def _energy(self) -> float:
-        """Return the energy used so far (kWh), measured anew now and then; 0 where it is not measured."""
-        if self.info.energy_measured and time.monotonic() - self._kwh_at > LOOK_S and not self._meter.problem:
-            with self._meter_lock, contextlib.suppress(Exception):
-                self._kwh_at = time.monotonic()
-                self._kwh = self._meter.kwh()
-        return self._kwh
+    def _used(self) -> Used | None:
+        """Return what was used so far, measured anew now and then; ``None`` in between."""
+        if not self.info.energy_measured:
+            return None
+        with self._meter_lock:
+            if time.monotonic() - self._looked < LOOK_S:
+                return None
+            self._looked = time.monotonic()
+            record = self._meter.so_far()
+            return Used(socket.gethostname(), self._meter.of_the_machine, record) if record else None
 
     async def _halt(self) -> None:
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
         await self.model.close()
 
-    def close(self) -> Farewell:
+    def close(self) -> Used:
         """Give up what is in flight, close the model, and return what was used."""
         with self._door:
             self._closed = True
@@ -168,7 +176,7 @@ class Station:
         with contextlib.suppress(Exception):
             halted.result(HALT_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        return Farewell(socket.gethostname(), self._meter.of_the_machine, self._meter.stop())
+        return Used(socket.gethostname(), self._meter.of_the_machine, self._meter.stop())
 
 
 _stations: dict[str, Station] = {}
@@ -218,8 +226,8 @@ def answer(run: str, parcel: Parcel) -> Parcel:
     return station.answer(parcel.items())
 
 
-def leave(run: str) -> Farewell:
+def leave(run: str) -> Used:
     """End the session here."""
     with _lock:
         station = _stations.pop(run, None)
-    return station.close() if station is not None else Farewell(socket.gethostname())
+    return station.close() if station is not None else Used(socket.gethostname())

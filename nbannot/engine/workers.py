@@ -32,9 +32,9 @@ from nbannot.engine.cluster_link import (
     workers_there,
 )
 from nbannot.engine.local_cluster import LocalCluster, local_cluster
-from nbannot.engine.posts import Lot, Post
+from nbannot.engine.posts import Lot, Post, by_our_meter, in_sum, silent_in_words
 from nbannot.engine.servers import ServerGone
-from nbannot.engine.station import Farewell, Introduction, Parcel, answer, leave
+from nbannot.engine.station import Introduction, Parcel, Used, answer, leave
 from nbannot.errors import ModelError
 from nbannot.models.addresses import is_loopback
 from nbannot.models.http import at_once
@@ -70,10 +70,6 @@ class Workers:
     ----------
     grow
         Called when there are more workers, or fewer, than before.
-    energy_records
-        What each worker used, once the model is closed.
-    energy_gap
-        What is missing in them, in words.
     """
 
     unanswered_words = LOST
@@ -91,8 +87,6 @@ class Workers:
                 setattr(self, name, getattr(home, name))
         self.session = ""
         self.grow: Callable[[], None] = lambda: None
-        self.energy_records: list[dict[str, Any]] = []
-        self.energy_gap = ""
         self._said: Introduction | None = None
         self._posts: dict[str, Post] = {}
         self._known: set[str] = set()
@@ -104,7 +98,8 @@ class Workers:
         self._numbers = self._most = 0
         self._scheduler = ""
         self._flushing = False
-        self._kwh_before = 0.0
+        self._used: list[Used] = []  # by workers that are no more there
+        self._silent: list[Used | None] = []  # what those had told that did not say it at the end
 
     # ---- what it is -------------------------------------------------------------------------------------------------
 
@@ -160,7 +155,19 @@ class Workers:
 
     def kwh(self) -> float:
         """Return the energy that the workers have told of so far, kWh."""
-        return self._kwh_before + sum(post.kwh for post in self._posts.values())
+        now = [post.used for post in self._posts.values() if post.used is not None]
+        records = in_sum([*self._used, *now])
+        return sum(float(record["energy_consumed"]) for record in records)
+
+    @property
+    def energy_records(self) -> list[dict[str, Any]]:
+        """What each worker used, once the model is closed."""
+        return in_sum(self._used)
+
+    @property
+    def energy_gap(self) -> str:
+        """What may be missing in them, in words."""
+        return silent_in_words(self._silent)
 
     # ---- workers ----------------------------------------------------------------------------------------------------
 
@@ -243,9 +250,7 @@ class Workers:
         if self._posts.pop(post.address, None) is None:
             return
         self._known.discard(post.address)
-        self._kwh_before += post.kwh
-        if post.said.info.energy_measured:
-            self.energy_gap = "workers were lost, and what they had used is not in it"
+        self._goodbye(post, None)
         for task in list(post.at_hand):
             task.cancel()
         self.grow()
@@ -326,7 +331,7 @@ class Workers:
             back: Parcel = await result_of(work)
             if back.known:
                 replies = back.items()
-                post.kwh = max(post.kwh, back.kwh)
+                post.told(back.used)
             else:
                 self._lost(post)
         except asyncio.CancelledError:
@@ -382,36 +387,28 @@ class Workers:
         client, self._client = self._client, None
         if client is None:
             return
-        left: list[Any] = []
+        posts, self._posts = list(self._posts.values()), {}
+        left: list[Any] = [None] * len(posts)
         if client.status == "running":
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(LEAVE_S):
                     goodbyes = [
                         client.submit(
-                            leave, self.session, key=key_of(self.session), workers=[one], pure=False
+                            leave, self.session, key=key_of(self.session), workers=[post.address], pure=False
                         )
-                        for one in self._posts
+                        for post in posts
                     ]
                     left = await asyncio.gather(*goodbyes, return_exceptions=True)
-        self._add_up([one for one in left if isinstance(one, Farewell)])
+        for post, said in zip(posts, left, strict=True):
+            self._goodbye(post, said if isinstance(said, Used) else None)
         with contextlib.suppress(Exception):
             await client.close(timeout=1)
 
-    def _add_up(self, left: list[Farewell]) -> None:
-        """Keep the records of energy: one per worker, and one per machine where each measured all of it."""
-        measured = sum(post.said.info.energy_measured for post in self._posts.values())
-        if len(left) < measured:
-            self.energy_gap = "workers were lost, and what they had used is not in it"
-        whole: dict[str, dict[str, Any]] = {}
-        for one in left:
-            if one.record is None:
-                continue
-            if not one.of_the_machine:
-                self.energy_records.append(one.record)
-            elif self._cluster is not None:
-                continue  # the meter of the run measures this machine
-            elif one.host not in whole or one.record["energy_consumed"] > whole[one.host]["energy_consumed"]:
-                whole[one.host] = one.record
-        self.energy_records += whole.values()
-        self._kwh_before += sum(post.kwh for post in self._posts.values())
-        self._posts = {}
+    def _goodbye(self, post: Post, said: Used | None) -> None:
+        """Keep what a worker used: as it said when it left, else as far as it had told before."""
+        post.told(said)
+        if post.used is not None:
+            self._used.append(post.used)
+        told = said is not None and said.record is not None
+        if post.said.info.energy_measured and not told and not (post.used and by_our_meter(post.used)):
+            self._silent.append(post.used)

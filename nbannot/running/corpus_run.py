@@ -351,6 +351,7 @@ class _Work:
         gap = self.meter.problem or getattr(self.model, "energy_gap", "")
         _write_counts(place, sums, outcome.progress, wall_time)
         before = read_json(place / folder.CONFIG)
+        words = energy.problem_in_words(gap, records, str(before.get("energy") or ""))
         about = corpus_config(plan, RUNNING)
         about["corpus"]["counts"] = (before.get("corpus") or {}).get("counts")
         if not outcome.interrupted:
@@ -368,7 +369,7 @@ class _Work:
                 "calibration_offsets": self.offsets or sums.offsets,
                 "served_by": served_by(served),
                 "model_changes": model_changes(place, served, plan.head.info.digest, self.digest),
-                **({"energy": energy.problem_in_words(gap, records)} if gap else {}),
+                **({"energy": words} if words else {}),
                 "first_call": sums.first,
                 "last_call": sums.last,
             },

@@ -301,15 +301,12 @@ def _finish(
         "served_by": served_by(tally.served),
         **({"answered_by": dict(tally.by_server.most_common())} if tally.by_server else {}),
         "model_changes": model_changes(place, tally.served, plan.info.digest, outcome.digest, outcome.notes),
-        **(
-            {"energy": energy.problem_in_words(outcome.energy_problem, records)}
-            if outcome.energy_problem
-            else {}
-        ),
         "first_call": tally.first,
         "last_call": tally.last,
     }
     before = read_json(place / folder.CONFIG)
+    if words := energy.problem_in_words(outcome.energy_problem, records, str(before.get("energy") or "")):
+        details["energy"] = words
     kept = {
         name: before.get(name, {}) for name in KEPT
     }  # empty until the scores are saved for the first time

@@ -96,9 +96,9 @@ def test_agreement_and_shares_use_it_and_an_unknown_column_is_named(tmp_path):
     coders = [nba.load_coder(task, speeches(), "anna"), nba.load_coder(task, said, "ben")]
     other = dataclasses.replace(task, cluster=None)
     alone = [nba.load_coder(other, speeches(), "anna"), nba.load_coder(other, said, "ben")]
-    by_setting = nba.agreement(coders, n_resamples=300).frame()
-    asked = nba.agreement(alone, cluster="doc", n_resamples=300).frame()
-    plain = nba.agreement(alone, n_resamples=300).frame()
+    by_setting = nba.agreement(coders, n_resamples=300).frame
+    asked = nba.agreement(alone, cluster="doc", n_resamples=300).frame
+    plain = nba.agreement(alone, n_resamples=300).frame
     limits = ["ci_low", "ci_high"]
     assert by_setting[limits].equals(asked[limits])
     assert not by_setting[limits].equals(plain[limits])

@@ -439,7 +439,7 @@ def test_a_task_finds_its_coders_and_says_the_same_as_coders_given() -> None:
             result.n_answered,
         )
     assert dict(found["L"].pairs) == dict(given.pairs)
-    assert found["L"].frame().equals(found.frame)
+    assert found["L"].frame.equals(found.frame)
     run = nba.run(task, model="mock")
     among = nba.agreement(task, runs=run).runs[run.run_id, "S_L"]
     assert 0 < among.majority.n <= 40

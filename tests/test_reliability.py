@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 
 import krippendorff
 import numpy as np
@@ -58,7 +59,18 @@ def test_krippendorffs_example_is_ordinal_for_a_scale():
         "alpha ordinal; 11 of 12 texts have two coders or more, 3.4 coders per text; intervals resample texts",
     )
     assert repr(found) == "<Agreement of 4 coders in S_Degree: alpha 0.82>"
-    assert str(found).startswith("Agreement of 4 coders in S_Degree: alpha 0.82\nalpha ordinal;")
+    page = str(found)
+    assert page.startswith("Agreement (Degree, 4 coders)\n")
+    assert "Alpha 0.82: at least 0.67" in page
+    assert "quadratic kappa, pair by pair" in page
+    assert found._repr_mimebundle_()["text/html"].count("<table") == 5, (
+        "four tables, and the scale in the first"
+    )
+    table = found.to_latex(label="tab:coders")
+    assert r"\caption{Agreement of 4 coders: Degree}" in table
+    assert re.search(r"^Degree & 0\.82 & \[.*\] & 0\.\d\d & 0\.\d\d & 4 & 11 \\\\$", table, re.MULTILINE), (
+        table
+    )
 
 
 def test_labels_are_nominal_and_pairs_are_those_of_scikit_learn():
@@ -114,7 +126,7 @@ def test_each_coder_against_the_majority_of_the_others_with_ties_left_out():
 
 def test_the_frame_names_everything():
     task = made_task([f"t{i}" for i in range(12)], DEGREE)
-    frame = agreement(people(task, "S_Degree", KRIPPENDORFF_2011), **FAST).frame()
+    frame = agreement(people(task, "S_Degree", KRIPPENDORFF_2011), **FAST).frame
     assert frame["measure"].value_counts().to_dict() == {
         **dict.fromkeys(("krippendorff_alpha", "percent_agreement", "gwet_ac1", "fleiss_kappa"), 1),
         "krippendorff_alpha_interval": 1,

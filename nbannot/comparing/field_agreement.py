@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbannot.measures.accounting import FieldData, unit_codes
 from nbannot.measures.agreement import counts_agreement, scott_pi
@@ -19,6 +20,9 @@ from nbannot.measures.ordinal import quadratic_kappa
 from nbannot.measures.resample import sample_cells, wilson
 from nbannot.measures.result import Result
 from nbannot.measures.set_distances import sets_agreement
+from nbannot.page.latex import first_table_latex
+from nbannot.page.shown import Shown
+from nbannot.record import export
 from nbannot.study.field import Field
 from nbannot.study.sampling_weights import Weighting
 from nbannot.tools.frames import make_frame
@@ -91,7 +95,7 @@ class Pairs(Mapping[tuple[str, str], Mapping[str, Result]]):
 
 
 @dataclass(frozen=True, repr=False)
-class Agreement:
+class Agreement(Shown):
     """How far coders agree in one field.
 
     Attributes
@@ -112,6 +116,8 @@ class Agreement:
         (coders, coders) numbers of texts that both coded; ``None`` for spans and texts.
     """
 
+    _display: ClassVar[str] = "field_agreement_card"
+
     field: Field
     coders: tuple[str, ...]
     overall: Mapping[str, Result]
@@ -126,8 +132,9 @@ class Agreement:
         """What the measures of all coders are about where it is not the answer itself: "any passage", "any text"."""
         return PRESENCE.get(self.field.type, "")
 
+    @cached_property
     def frame(self) -> Frame:
-        """Return one row per measure: of all coders (``all``), of each pair, of each coder against the others.
+        """One row per measure: of all coders (``all``), of each pair, of each coder against the others.
 
         Of more than 100 pairs without intervals; `pairs` has them. Of spans and texts the measures of all coders are
         called ``presence_…``: they tell whether coders found anything, not whether it was the same.
@@ -161,6 +168,13 @@ class Agreement:
                 },
             )
 
+    def to_latex(self, caption: str | None = None, label: str | None = None, *, machine: bool = False) -> str:
+        """Return the measures of all coders as LaTeX for a journal; with `machine` every row of `frame`."""
+        if machine:
+            return export.to_latex(self.frame, caption, label)
+        words = f"Agreement of {len(self.coders)} coders: {self.field.name}"
+        return first_table_latex(self._fragment().blocks, caption or words, label)
+
     def mean(self, measure: str) -> float:
         """Return the mean of a pairwise measure over the pairs in which it is defined; nan if there is none."""
         if self.shared is None:
@@ -176,9 +190,6 @@ class Agreement:
     def __repr__(self) -> str:
         alpha = self.overall["krippendorff_alpha"].value
         return f"<Agreement of {len(self.coders)} coders in {self.field.column}: alpha {alpha:.2f}>"
-
-    def __str__(self) -> str:
-        return "\n".join([repr(self)[1:-1], *self.notes])
 
 
 def field_agreement(

@@ -26,8 +26,7 @@ from nbannot.errors import ScoringError, listed
 from nbannot.measures.intervals import Settings
 from nbannot.measures.resample import wilson
 from nbannot.measures.result import Result
-from nbannot.page.blocks import Grid
-from nbannot.page.latex import grid_latex
+from nbannot.page.latex import first_table_latex
 from nbannot.page.shown import Shown
 from nbannot.record import export
 from nbannot.record.run import Run
@@ -104,7 +103,7 @@ class Agreements(Shown):
         """One row per measure and field: of all coders (``all``), pairs, each coder against the others, alone, runs."""
         import pandas as pd
 
-        parts = [agreed.frame() for agreed in self.fields.values()]
+        parts = [agreed.frame for agreed in self.fields.values()]
         further = [
             *(
                 ((column, coder, coder, "agreement_with_oneself"), result)
@@ -161,8 +160,8 @@ class Agreements(Shown):
         """Return the table of all fields as LaTeX for a journal; with `machine` every column of `summary`."""
         if machine:
             return export.to_latex(self.summary, caption, label)
-        [grid] = [block for block in self._fragment().blocks if isinstance(block, Grid)][:1]
-        return grid_latex(grid, caption or f"Agreement of {len(self.coders)} coders: {self.name}", label)
+        words = f"Agreement of {len(self.coders)} coders: {self.name}"
+        return first_table_latex(self._fragment().blocks, caption or words, label)
 
     def __repr__(self) -> str:
         alphas = [f"{a.field.name} {a.overall['krippendorff_alpha'].value:.2f}" for a in self.fields.values()]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nbannot.displays.coders import agreement_card as agreement_card
     from nbannot.displays.coders import class_card as class_card
     from nbannot.displays.coders import consensus_card as consensus_card
+    from nbannot.displays.coders import field_agreement_card as field_agreement_card
     from nbannot.displays.coders import stale_labels_card as stale_labels_card
     from nbannot.displays.comparisons import comparison as comparison
     from nbannot.displays.cost_plots import costs_of as costs_of
@@ -58,6 +59,7 @@ _HOME = {
     "costs_of": "displays.cost_plots",
     "disagreements": "displays.texts",
     "disagreements_page": "displays.texts",
+    "field_agreement_card": "displays.coders",
     "fields_forest": "displays.run_plots",
     "Figure": "page.figure",
     "finding": "displays.findings",

@@ -8,9 +8,10 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from nbannot.errors import listed
-from nbannot.page.blocks import Block, Bullets, Cell, Fold, Grid, Heading, Para, Row
-from nbannot.page.digits import NONE, count, decimals, duration, interval, number
+from nbannot.page.blocks import Block, Bullets, Cell, Fold, Grid, Heading, Para, Row, Scale
+from nbannot.page.digits import MINUS, NONE, count, decimals, duration, interval, number
 from nbannot.page.fragment import Fragment
+from nbannot.page.widths import width_of
 from nbannot.report.words import metric_words, plural
 from nbannot.tools.files import seen_from_here
 
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
 
 MATRIX_UP_TO = 12
 """More coders are shown as a list of the pairs that agree least and most."""
+HEADER_CHARS = 32
+"""Where columns as wide as the longest name take more than this, those of the heat map bear numbers instead."""
 PAIRS_SHOWN = 5
 SPAN_PAIRS_UP_TO = 66
 """Pairs of spans and texts take long; more of them are made only when they are looked at."""
 
-EACH = (("", "l"), ("with the others' majority", "r"), ("95% interval", "l"), ("texts", "r"), ("with oneself", "r"),
-        ("95% interval", "l"), ("mean kappa with people", "r"), ("time per text", "r"))  # fmt: skip
+EACH = (("", "l"), ("with the others' majority", "r"), ("95% interval", "i"), ("texts", "r"), ("with oneself", "r"),
+        ("95% interval", "i"), ("mean kappa with people", "r"), ("time per text", "r"))  # fmt: skip
 """The columns of the table of coders and runs; those that nobody fills are left out."""
 
 
@@ -34,6 +37,7 @@ def agreement_card(found: Agreements) -> Fragment:
     """Return how far coders agree: alpha per field, every pair as a heat map, each coder against the others."""
     blocks: list[Block] = [
         Heading("Agreement", 1, f"{found.name}, {plural(len(found.coders), 'coder')}"),
+        Para(_verdict(found), "verdict"),
         _alphas(found),
     ]
     for agreed in found.fields.values():
@@ -42,8 +46,35 @@ def agreement_card(found: Agreements) -> Fragment:
     return Fragment.of(blocks)
 
 
+def field_agreement_card(agreed: Agreement) -> Fragment:
+    """Return how far coders agree in one field: what `agreement_card` says of it."""
+    from nbannot.comparing.reliability import Agreements
+
+    f = agreed.field
+    return agreement_card(Agreements(f.name, agreed.coders, {f.column: agreed}, {}, {}, {}))
+
+
+def _verdict(agreements: Agreements) -> str:
+    """Return in one sentence how many fields reach the lowest alpha for tentative conclusions."""
+    from nbannot.comparing.field_agreement import LOW_ALPHA
+
+    alphas = [agreed.overall["krippendorff_alpha"] for agreed in agreements.fields.values()]
+    known = [alpha.value for alpha in alphas if alpha.defined]
+    if not known:
+        return f"No agreement can be computed: {alphas[0].reason}" if alphas else "No field to compare"
+    reached = sum(value >= LOW_ALPHA for value in known)
+    if len(alphas) == 1:
+        return f"Alpha {number(known[0], 2, low=-1.0)}: {'at least' if reached else 'below'} {LOW_ALPHA:.2f}"
+    without = f"; {len(alphas) - len(known)} without an alpha" if len(known) < len(alphas) else ""
+    return f"{reached or 'None'} of {plural(len(known), 'field')} with an alpha of {LOW_ALPHA:.2f} or more{without}"
+
+
 def _alphas(agreements: Agreements) -> Grid:
+    from nbannot.comparing.field_agreement import LOW_ALPHA
+
     rows: list[Row] = []
+    every = [agreed.overall["krippendorff_alpha"] for agreed in agreements.fields.values()]
+    ends = (-1.0 if any(alpha.ci_low < 0 for alpha in every) else 0.0, 1.0)
     for agreed in agreements.fields.values():
         alpha, percent, ac1 = (
             agreed.overall[n] for n in ("krippendorff_alpha", "percent_agreement", "gwet_ac1")
@@ -51,12 +82,32 @@ def _alphas(agreements: Agreements) -> Grid:
         digits = decimals(alpha.n_answered)
         name = f"{agreed.field.name}, {agreed.presence}" if agreed.presence else agreed.field.name
         rows.append(
-            [Cell(name, "strong"), *_value(alpha, digits), _plain(percent, digits), _plain(ac1, digits),
+            [Cell(name, "strong"), *_value(alpha, digits), _drawn(alpha, ends, LOW_ALPHA),
+             _plain(percent, digits), _plain(ac1, digits),
              count(len(agreed.coders)), count(alpha.n_answered),
              "; ".join(filter(None, (alpha.reason, _of_pairs(agreed))))]
         )  # fmt: skip
-    header = ["field", "alpha", "95% interval", "agreement", "AC1", "coders", "texts with two", ""]
-    return Grid(header, rows, "lrlrrrrl", caption="All coders together")
+    low, high = (f"{end:g}".replace("-", MINUS) for end in ends)
+    header = [
+        "field",
+        "alpha",
+        "95% interval",
+        f"{low} to {high}",
+        "agreement",
+        "AC1",
+        "coders",
+        "texts with two",
+        "",
+    ]
+    notes = [f"an alpha of {LOW_ALPHA:.2f}, the tick, is the lowest for tentative conclusions (Krippendorff)"]
+    return Grid(header, rows, "lrilrrrrl", caption="All coders together", notes=notes)
+
+
+def _drawn(alpha: Result, ends: tuple[float, float], tick: float) -> Cell:
+    """Return a value with its interval on a scale."""
+    value = f"{number(alpha.value, 2, low=-1.0)} {interval(alpha.ci_low, alpha.ci_high, 2)}"
+    words = f"{value}, tick at {tick:.2f}"
+    return Cell(words if alpha.defined else "not defined", scale=Scale(*ends, alpha.value, (alpha.ci_low, alpha.ci_high), tick))
 
 
 def _of_pairs(agreed: Agreement) -> str:
@@ -73,7 +124,9 @@ def _field(agreements: Agreements, agreed: Agreement) -> list[Block]:
     from nbannot.comparing.field_agreement import PAIRWISE  # which loads numpy
 
     measure = PAIRWISE[agreed.field.type][0]
-    blocks: list[Block] = [Heading(agreed.field.name, 2, agreed.notes[0])]
+    first = agreed.notes[0]
+    alone = len(agreements.fields) == 1
+    blocks: list[Block] = [Para(first, "quiet") if alone else Heading(agreed.field.name, 2, first)]
     blocks += [Para(note, "notice") for note in agreed.notes[1:]]
     blocks += _pairs(agreed, measure)
     each = _each(agreements, agreed)
@@ -107,7 +160,7 @@ def _more(agreed: Agreement) -> Grid:
             digits = decimals(one.n_answered)
             error = number(one.se, digits + 1) if one.defined else NONE
             rows.append([words, *_value(one, digits), error, one.reason])
-    return Grid(["measure", "value", "95% interval", "SE", ""], rows, "lrlrl")
+    return Grid(["measure", "value", "95% interval", "SE", ""], rows, "lrirl")
 
 
 def _pairs(agreed: Agreement, measure: str) -> list[Block]:
@@ -125,10 +178,12 @@ def _pairs(agreed: Agreement, measure: str) -> list[Block]:
     if n > MATRIX_UP_TO:
         return [_extremes(agreed, values, words)]
     rows: list[Row] = []
+    numbered = n * max(map(width_of, names)) > HEADER_CHARS
     for a, name in enumerate(names):
         cells = [_tinted(values.get((min(a, b), max(a, b)), math.nan), a == b) for b in range(n)]
-        rows.append([name, *cells])
-    return [Grid(["", *names], rows, "l" + "r" * n, caption=f"{words}, pair by pair")]
+        rows.append([f"{a + 1} {name}" if numbered else name, *cells])
+    header = [str(b + 1) for b in range(n)] if numbered else names
+    return [Grid(["", *header], rows, "l" + "r" * n, caption=f"{words}, pair by pair")]
 
 
 def _tinted(value: float, own: bool) -> Cell:

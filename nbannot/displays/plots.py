@@ -90,7 +90,7 @@ def forest(
     figure = forest_figure(drawn, paired, title=title, metric=metric, reference=reference, band=band,
                            heading=heading, best=best)  # fmt: skip
     against = any(not math.isnan(p.baseline) for p in drawn)
-    header = [heading or "run", metric, "95% interval", *(["baseline"] if against else [])]
+    header = [heading, metric, "95% interval", *(["baseline"] if against else [])]
     if paired:
         header += [f"difference to {reference or 'the reference'}", "95% interval"]
     cells = []

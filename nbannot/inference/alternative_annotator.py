@@ -14,6 +14,8 @@ from nbannot.comparing.align import Compared, given_items, refuse_other_fields, 
 from nbannot.errors import ScoringError, listed
 from nbannot.inference.alternative_page import Against, AltTest
 from nbannot.inference.finding import looks_at
+from nbannot.record.run import Run
+from nbannot.report.report import model_name
 from nbannot.report.words import plural
 from nbannot.tools.imports import load
 
@@ -137,7 +139,8 @@ def alt_test(
 
 
 def _name(item: Compared) -> str:
-    return item.model_id if item.model_id.startswith("coder ") else f"{item.model_id} [{item.run_id}]"
+    """Return what the candidate is called: a model without its settings, which the run's id stands for."""
+    return f"{model_name(item)} [{item.run_id}]" if isinstance(item, Run) else item.model_id
 
 
 def _check(

@@ -141,19 +141,19 @@ class AltTest(Finding):
         rows: list[Row] = [
             [
                 one.coder,
+                Cell(
+                    "beaten" if one.beaten else one.reason or "not beaten",
+                    "strong" if one.beaten else "plain",
+                ),
                 count(one.n),
                 number(one.advantage, digits),
                 number(one.coder_advantage, digits),
                 p_text(one.p),
                 p_text(one.p_adjusted),
-                Cell(
-                    "beaten" if one.beaten else one.reason or "not beaten",
-                    "strong" if one.beaten else "plain",
-                ),
             ]
             for one in self.coders
         ]
-        header = ["coder left out", "texts", "candidate ≥ coder", "coder ≥ candidate", "p", "p (BY)", ""]
+        header = ["coder left out", "", "texts", "candidate ≥ coder", "coder ≥ candidate", "p", "p (BY)"]
         over: list[Row] = [
             [
                 Cell(f"{e:g}", "strong" if e == self.epsilon else "plain"),
@@ -169,7 +169,7 @@ class AltTest(Finding):
             Grid(
                 header,
                 rows,
-                "lrrrrrl",
+                "llrrrrr",
                 notes=[f"Score against the others: {self.measure}; ties count for both."],
             ),
             Grid(["ε", "winning rate", "", ""], over, "rrll", caption="How the result depends on ε"),

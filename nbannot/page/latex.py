@@ -64,6 +64,11 @@ def tables_latex(
     return "\n".join(tables)
 
 
+def first_table_latex(blocks: Iterable[Block], caption: str | None = None, label: str | None = None) -> str:
+    """Return the first table of a page as LaTeX; see `tables_latex`."""
+    return grid_latex(next(block for block in blocks if isinstance(block, Grid)), caption, label)
+
+
 def grid_latex(grid: Grid, caption: str | None = None, label: str | None = None, note: str = "") -> str:
     """Return one table of a page as LaTeX; see `tables_latex`."""
     header, rows, align = _for_a_journal(grid)

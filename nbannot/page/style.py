@@ -60,7 +60,8 @@ linear-gradient(270deg,#8080808c,transparent) 100% 0/12px 100% no-repeat scroll}
 @media print{.nbannot .t{overflow:visible;max-width:none;background:none}}
 """,
     "<caption": """
-.nbannot caption{caption-side:top;text-align:left;font-weight:600;padding:.2em 0 .25em}
+.nbannot caption{caption-side:top;text-align:left;font-weight:600;padding:.2em 0 .25em;position:sticky;left:0;
+width:max-content;max-width:min(52em,80vw)}
 """,
     'class="p"': """
 @media (max-width:600px){.nbannot td.p{min-width:8em}}

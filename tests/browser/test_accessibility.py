@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from made_runs import DEGREE, MARKS, QUOTE, STANCE, made_run, made_task
 
+import nbannot
 from nbannot import displays
 from nbannot.comparing.comparison import compare
 from nbannot.page.fragment import Fragment
@@ -48,7 +49,16 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     }
     run = made_run(task, said, folder)
     other = made_run(task, {**said, "Stance": people["Stance"]}, folder, run_id="b1b2c3d4", temperature=0.5)
+    labels = {
+        "anna": ["pro", "anti"] * 6,
+        "ben": ["pro", "anti", "pro"] * 4,
+        "dimitri.papadopoulos": ["pro"] * 12,
+    }
+    coders = [nbannot.made_up_coder(task, name, given, "Stance") for name, given in labels.items()]
+    tested = nbannot.alt_test(run, "Stance", coders=coders, epsilon=0.2, min_texts=5)
     return {
+        "agreement": nbannot.agreement(coders, "Stance")._fragment(),
+        "alternative annotator": tested._fragment(),
         "card": displays.run_card(run),
         "report": run.report(),
         "confusion": run.confusion("Stance"),

@@ -55,24 +55,34 @@ def field_agreement_card(agreed: Agreement) -> Fragment:
 
 
 def _verdict(agreements: Agreements) -> str:
-    """Return in one sentence how many fields reach the lowest alpha for tentative conclusions."""
+    """Return in one sentence how many fields reach the lowest alpha for tentative conclusions.
+
+    Of passages and texts alpha tells only whether there is any; such a field is not counted.
+    """
     from nbannot.comparing.field_agreement import LOW_ALPHA
 
-    alphas = [agreed.overall["krippendorff_alpha"] for agreed in agreements.fields.values()]
-    known = [alpha.value for alpha in alphas if alpha.defined]
+    every = list(agreements.fields.values())
+    labels = [agreed.overall["krippendorff_alpha"] for agreed in every if not agreed.presence]
+    known = [alpha.value for alpha in labels if alpha.defined]
+    if not labels:
+        pairs = [words for agreed in every if (words := _of_pairs(agreed))]
+        one = len(every) == 1 and pairs
+        return (
+            f"{every[0].field.name}: {pairs[0]}" if one else f"{plural(len(every), 'field')} without labels"
+        )
     if not known:
-        return f"No agreement can be computed: {alphas[0].reason}" if alphas else "No field to compare"
+        return f"Alpha is not defined: {labels[0].reason}"
     reached = sum(value >= LOW_ALPHA for value in known)
-    if len(alphas) == 1:
+    if len(every) == 1:
         return f"Alpha {number(known[0], 2, low=-1.0)}: {'at least' if reached else 'below'} {LOW_ALPHA:.2f}"
-    without = f"; {len(alphas) - len(known)} without an alpha" if len(known) < len(alphas) else ""
-    return f"{reached or 'None'} of {plural(len(known), 'field')} with an alpha of {LOW_ALPHA:.2f} or more{without}"
+    words = f"{reached or 'None'} of {plural(len(labels), 'field')} with an alpha of {LOW_ALPHA:.2f} or more"
+    return words + (f" ({len(every) - len(labels)} more without labels)" if len(labels) < len(every) else "")
 
 
 def _alphas(agreements: Agreements) -> Grid:
     from nbannot.comparing.field_agreement import LOW_ALPHA
 
-    rows: list[Row] = []
+    rows: list[Row | str] = []
     every = [agreed.overall["krippendorff_alpha"] for agreed in agreements.fields.values()]
     ends = (-1.0 if any(alpha.ci_low < 0 for alpha in every) else 0.0, 1.0)
     for agreed in agreements.fields.values():
@@ -84,30 +94,24 @@ def _alphas(agreements: Agreements) -> Grid:
         rows.append(
             [Cell(name, "strong"), *_value(alpha, digits), _drawn(alpha, ends, LOW_ALPHA),
              _plain(percent, digits), _plain(ac1, digits),
-             count(len(agreed.coders)), count(alpha.n_answered),
-             "; ".join(filter(None, (alpha.reason, _of_pairs(agreed))))]
+             count(len(agreed.coders)), count(alpha.n_answered)]
         )  # fmt: skip
+        remark = "; ".join(filter(None, (alpha.reason, _of_pairs(agreed))))
+        rows += [remark] if remark else []
     low, high = (f"{end:g}".replace("-", MINUS) for end in ends)
-    header = [
-        "field",
-        "alpha",
-        "95% interval",
-        f"{low} to {high}",
-        "agreement",
-        "AC1",
-        "coders",
-        "texts with two",
-        "",
-    ]
+    header = ["field", "alpha", "95% interval", f"{low} to {high}", "agreement", "AC1", "coders", "texts"]
     notes = [f"an alpha of {LOW_ALPHA:.2f}, the tick, is the lowest for tentative conclusions (Krippendorff)"]
-    return Grid(header, rows, "lrilrrrrl", caption="All coders together", notes=notes)
+    return Grid(header, rows, "lriirrrr", caption="All coders together", notes=notes)
 
 
 def _drawn(alpha: Result, ends: tuple[float, float], tick: float) -> Cell:
     """Return a value with its interval on a scale."""
     value = f"{number(alpha.value, 2, low=-1.0)} {interval(alpha.ci_low, alpha.ci_high, 2)}"
     words = f"{value}, tick at {tick:.2f}"
-    return Cell(words if alpha.defined else "not defined", scale=Scale(*ends, alpha.value, (alpha.ci_low, alpha.ci_high), tick))
+    return Cell(
+        words if alpha.defined else "not defined",
+        scale=Scale(*ends, alpha.value, (alpha.ci_low, alpha.ci_high), tick),
+    )
 
 
 def _of_pairs(agreed: Agreement) -> str:

@@ -35,17 +35,12 @@ Key = tuple[str, tuple[str, ...], int]
 """Text id, columns, attempt."""
 
 
-@dataclass
-class Tally:
-    """What all calls of a run add up to, over every session: counts, characters, tokens, seconds.
+TOKENS = ("input_tokens", "output_tokens", "evaluated_tokens", "cached_tokens", "cache_write_tokens")
 
-    Tokens are ``None`` while no reply has told them. `served` counts the answers by what they say of the model and the
-    configuration that made them, `by_model` parts calls, tokens and seconds by what they say of the model, and `energy`
-    the kWh of a decision model and a text model while each was asked. Calls that came in a batch have no time of their
-    own; they and their tokens are counted apart too.
-    configuration that made them, `by_model` parts calls, tokens and seconds by what they say of the model. `by_server`
-    counts the answers of a run on several servers by where they came from.
-    """
+
+@dataclass
+class Usage:
+    """What calls add up to. Tokens are ``None`` while no reply has told them; `first` and `last` are times."""
 
     calls: int = 0
     retries: int = 0
@@ -56,25 +51,42 @@ class Tally:
     evaluated_tokens: int | None = None
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
+    first: str = ""
+    last: str = ""
+    reasoned: bool = False
+    by_model: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def add_tokens(self, more: Mapping[str, Any]) -> None:
+        """Add the tokens that were told."""
+        for name in TOKENS:
+            if (tokens := more.get(name)) is not None:
+                setattr(self, name, (getattr(self, name) or 0) + tokens)
+
+
+@dataclass
+class Tally(Usage):
+    """What all calls of a run add up to, over every session.
+
+    `served` counts the answers by what they say of the model and the configuration that made them, `by_model` parts
+    calls, tokens and seconds by what they say of the model, `by_server` counts the answers of a run on several servers
+    by where they came from, and `energy` has the kWh of a decision model and a text model while each was asked. Calls
+    that came in a batch have no time of their own; they and their tokens are counted apart too.
+    """
+
     batched: int = 0
     batch_input_tokens: int = 0
     batch_output_tokens: int = 0
     batch_cached_tokens: int = 0
     batch_cache_write_tokens: int = 0
     seconds: array[float] = field(default_factory=lambda: array("d"))
-    first: str = ""
-    last: str = ""
-    reasoned: bool = False
     served: Counter[tuple[str | None, str | None]] = field(default_factory=Counter)
-    by_model: dict[str, dict[str, float]] = field(default_factory=dict)
+    by_server: Counter[str] = field(default_factory=Counter)
     energy: dict[str, float] = field(default_factory=dict)
 
     def add_energy(self, note: Mapping[str, Any]) -> None:
         """Add what a note says of energy, if it does."""
         if "energy_kwh" in note:
             self.energy[note["used_by"]] = self.energy.get(note["used_by"], 0.0) + note["energy_kwh"]
-
-    by_server: Counter[str] = field(default_factory=Counter)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Add one record of a call."""
@@ -83,16 +95,7 @@ class Tally:
         self.retries += record["attempt"] > 1 or record.get("error") is not None
         self.input_chars += record.get("input_chars") or 0
         self.output_chars += len(record.get("raw") or "") + len(reasoning)
-        if (tokens := record.get("input_tokens")) is not None:
-            self.input_tokens = (self.input_tokens or 0) + tokens
-        if (tokens := record.get("output_tokens")) is not None:
-            self.output_tokens = (self.output_tokens or 0) + tokens
-        if (tokens := record.get("evaluated_tokens")) is not None:
-            self.evaluated_tokens = (self.evaluated_tokens or 0) + tokens
-        if (tokens := record.get("cached_tokens")) is not None:
-            self.cached_tokens = (self.cached_tokens or 0) + tokens
-        if (tokens := record.get("cache_write_tokens")) is not None:
-            self.cache_write_tokens = (self.cache_write_tokens or 0) + tokens
+        self.add_tokens(record)
         if record.get("batch"):
             self.batched += 1
             self.batch_input_tokens += record.get("input_tokens") or 0

@@ -13,13 +13,13 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbannot.asking.answers import Answer
 from nbannot.asking.applies import NOT_REACHED
-from nbannot.asking.ledger import Tally
+from nbannot.asking.ledger import Tally, Usage
 from nbannot.errors import RunError
 from nbannot.record.coding import NOT_CALIBRATED, Coding
 from nbannot.record.folder import LABELS, SEGMENTS
@@ -34,34 +34,21 @@ STEP = math.log(1.01)
 
 
 @dataclass
-class Sums:
+class Sums(Usage):
     """What the calls of some blocks add up to; of each block, and of all of them.
 
     `open` counts answers that asking again can still bring, `through` says whether the work on a block came to its end.
     """
 
     asked: int = 0
-    calls: int = 0
-    retries: int = 0
-    input_chars: int = 0
-    output_chars: int = 0
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    evaluated_tokens: int | None = None
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
     seconds: float = 0.0
     unfitting: int = 0
     open: int = 0
     invalid: int = 0
-    reasoned: bool = False
     through: bool = False
-    first: str = ""
-    last: str = ""
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     latency: dict[str, int] = field(default_factory=dict)
     served: list[list[Any]] = field(default_factory=list)
-    by_model: dict[str, dict[str, float]] = field(default_factory=dict)
     offsets: dict[str, list[float]] = field(default_factory=dict)
 
     @classmethod
@@ -77,10 +64,7 @@ class Sums:
         """Return the sums of one block."""
         every = [answer for answers in coding.answers.values() for answer in answers]
         return cls(
-            **{
-                name: getattr(tally, name)
-                for name in SUMMED + TOKENS + ("reasoned", "first", "last", "by_model")
-            },
+            **{one.name: getattr(tally, one.name) for one in fields(Usage)},
             asked=len(coding.task),
             seconds=sum(tally.seconds),
             unfitting=unfitting,
@@ -97,9 +81,7 @@ class Sums:
         """Add the sums of another block."""
         for name in ("asked", *SUMMED, "seconds", "unfitting", "open", "invalid"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in TOKENS:
-            if (tokens := getattr(other, name)) is not None:
-                setattr(self, name, (getattr(self, name) or 0) + tokens)
+        self.add_tokens(vars(other))
         self.reasoned = self.reasoned or other.reasoned
         self.first = min(filter(None, (self.first, other.first)), default="")
         self.last = max(self.last, other.last)
@@ -126,7 +108,6 @@ class Sums:
 
 
 SUMMED = ("calls", "retries", "input_chars", "output_chars")
-TOKENS = ("input_tokens", "output_tokens", "evaluated_tokens", "cached_tokens", "cache_write_tokens")
 
 
 class Parts:

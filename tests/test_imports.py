@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from nbannot.tools import imports
 from nbannot.tools.imports import load
 
 SLOW = "import os, time\nwhile not os.path.exists({path!r}): time.sleep(0.01)\nvalue = 1\n"
@@ -78,3 +80,33 @@ assert "aiohttp" not in sys.modules, "a model of this process needs no client"
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.stdout, done.returncode) == ("complete\n", 0), done.stderr
+
+
+def test_an_import_in_slices_hurries_when_somebody_waits_for_it(
+    modules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left alone it would rest between its modules; how long is made up here, so that nothing depends on the clock."""
+    rested = threading.Event()
+
+    class Clock:
+        worked = 0.0
+        monotonic = staticmethod(time.monotonic)
+
+        def thread_time(self) -> float:
+            self.worked += 3600
+            return self.worked
+
+        def sleep(self, seconds: float) -> None:
+            rested.set()
+            time.sleep(seconds)
+
+    (modules / "nba_leaf.py").write_text("value = 1\n")
+    (modules / "nba_tree.py").write_text("import nba_leaf\nvalue = nba_leaf.value + 1\n")
+    monkeypatch.setattr(imports, "time", Clock())
+    finders = list(sys.meta_path)
+    imports.load_aside("nba_tree")
+    assert rested.wait(60)
+    assert getattr(sys.modules.get("nba_tree"), "value", None) is None
+    load("nba_tree")  # would take hours
+    assert sys.modules["nba_tree"].value == 2
+    assert sys.meta_path == finders

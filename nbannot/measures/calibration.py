@@ -119,13 +119,12 @@ def log_loss(probabilities: ArrayLike, truth: Sequence[int] | IntArray) -> float
 
 def auroc(confidence: ArrayLike, right: ArrayLike) -> float:
     """Return how often a right answer is surer than a wrong one, ties counting half; ``nan`` if all are of a kind."""
-    from scipy.stats import rankdata
-
     correct = np.asarray(right, dtype=bool)
     good, bad = int(correct.sum()), int((~correct).sum())
     if not good or not bad:
         return NAN
-    ranks = rankdata(np.asarray(confidence, dtype=float))
+    _, place, tied = np.unique(np.asarray(confidence, dtype=float), return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(tied) - (tied - 1) / 2)[place]
     return float((ranks[correct].sum() - good * (good + 1) / 2) / (good * bad))
 
 

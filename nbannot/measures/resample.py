@@ -293,9 +293,9 @@ def normal_quantile(probability: float) -> float:
 
 def t_quantile(probability: float, df: int) -> float:
     """Return the quantile of Student's t distribution."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return float(t.ppf(probability, df))
+    return float(stdtrit(df, probability))
 
 
 def zero_width(low: float, high: float) -> bool:

@@ -65,7 +65,7 @@ class CochranQ(NamedTuple):
 
 def cochran_q(correct: BoolArray) -> CochranQ:
     """Return Cochran's Q (Cochran 1950) of an (n, runs) table of right answers; ``nan`` when runs never differ."""
-    from scipy.stats import chi2
+    from scipy.special import chdtrc
 
     table = np.asarray(correct, dtype=float)
     runs = table.shape[1]
@@ -74,7 +74,7 @@ def cochran_q(correct: BoolArray) -> CochranQ:
     if runs < 2 or spread == 0:
         return CochranQ(NAN, max(runs - 1, 0), NAN)
     q = float((runs - 1) * (runs * (per_run**2).sum() - per_run.sum() ** 2) / spread)
-    return CochranQ(q, runs - 1, float(chi2.sf(q, runs - 1)))
+    return CochranQ(q, runs - 1, float(chdtrc(runs - 1, q)))
 
 
 ADJUSTMENTS = ("holm", "bh", "by", "bonferroni")

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from nbannot.measures.text_extras import TextExtras
     from nbannot.tools.frames import Frame
 
-SCORING = ("nbannot.measures.field", "scipy.stats")
-"""What scoring imports, which takes a second: a run begins with it while the model answers."""
+SCORING = ("nbannot.measures.field", "scipy.special")
+"""What scoring imports, which takes a while: a run begins with it while the model answers."""
 
 METRIC_COLUMNS = ("column", "annotation_type", "metric", "value", "ci_low", "ci_high", "ci_method", "n",
                   "n_answered", "reason", "note")  # fmt: skip

@@ -8,9 +8,13 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+import time
 from importlib import import_module
+from typing import Any
 
 _one_at_a_time = threading.Lock()
+_waiting: list[str] = []
+"""Threads that cannot go on without an import."""
 
 
 def load(*names: str) -> None:
@@ -41,28 +45,59 @@ def load(*names: str) -> None:
         finally:
             done.set()
 
-    if threading.current_thread() is threading.main_thread():
-        threading.Thread(target=work, name="nbannot-imports", daemon=True).start()
-        while not done.wait(0.5):  # a wait without end is deaf to interrupts on Windows
-            pass
-    else:
-        for name in missing:
-            import_module(name)
+    _waiting.append(missing[0])
+    try:
+        if threading.current_thread() is threading.main_thread():
+            threading.Thread(target=work, name="nbannot-imports", daemon=True).start()
+            while not done.wait(0.5):  # a wait without end is deaf to interrupts on Windows
+                pass
+        else:
+            for name in missing:
+                import_module(name)
+    finally:
+        _waiting.pop()
     if faults:
         raise faults[0]
 
 
 def load_aside(*names: str) -> None:
-    """Begin to import modules on a thread of their own, without waiting; what goes wrong is said when they are used."""
+    """Begin to import modules on a thread of their own, without waiting; what goes wrong is said when they are used.
+
+    It goes in slices, as an import lets no other thread work: three quarters of the time are left to the others, until
+    somebody waits for an import.
+    """
     missing = [name for name in names if not _loaded(name)]
 
     def work() -> None:
         with _one_at_a_time, contextlib.suppress(Exception):
-            for name in missing:
-                import_module(name)
+            pauses = _Pauses()
+            sys.meta_path.insert(0, pauses)
+            try:
+                for name in missing:
+                    import_module(name)
+            finally:
+                sys.meta_path.remove(pauses)
 
     if missing:
         threading.Thread(target=work, name="nbannot-imports", daemon=True).start()
+
+
+class _Pauses:
+    """Stands before the finders of modules: finds none, but lets its thread rest before each that is looked for."""
+
+    def __init__(self) -> None:
+        self.thread, self.worked = threading.current_thread(), time.thread_time()
+
+    def find_spec(self, *_: Any) -> None:
+        """Rest three times as long as this thread has worked since its last rest, if that is worth it."""
+        if threading.current_thread() is not self.thread:
+            return
+        worked = time.thread_time() - self.worked
+        if worked > 0.001:
+            until = time.monotonic() + 3 * worked
+            while not _waiting and (left := until - time.monotonic()) > 0:
+                time.sleep(min(left, 0.01))
+            self.worked = time.thread_time()
 
 
 def _loaded(name: str) -> bool:

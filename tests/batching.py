@@ -59,6 +59,8 @@ class Provider:
         How a batch ends, by its number: ``"completed"``, ``"expired"``, ``"cancelled"``, ``"failed"``.
     lose
         Called with the method and path of a request before it is dealt with; may raise to close the connection.
+    cut
+        File of results -> what is sent of it.
     """
 
     def __init__(
@@ -74,7 +76,9 @@ class Provider:
         end: Callable[[int], str] = lambda number: "completed",
         before: Callable[[str, str], Any] = lambda method, path: None,
         variant: str = "",
+        cut: Callable[[bytes], bytes] = lambda content: content,
     ) -> None:
+        self.cut = cut
         self.key, self.old, self.sampling, self.least_cached = key, old, sampling, least_cached
         self.looks, self.most, self.fate, self.end, self.before = looks, most, fate, end, before
         self.calls: list[dict[str, Any]] = []
@@ -194,13 +198,13 @@ class Provider:
                 case "GET", ["messages", "batches", name]:
                     return self._looked_at(name)
                 case "GET", ["messages", "batches", name, "results"]:
-                    return b"".join(self.batches[name]["output"])
+                    return self.cut(b"".join(self.batches[name]["output"]))
                 case "POST", ["files"]:
                     return self._new_file(headers, raw)
                 case "GET", ["files", name, "content"]:
                     if name not in self.files:
                         raise Refused(404, "not_found", f"no such file: {name}")
-                    return self.files[name]
+                    return self.cut(self.files[name])
                 case "POST", ["batches"]:
                     return self._new_batch(json.loads(raw))
                 case "GET", ["batches"]:
@@ -220,6 +224,11 @@ class Provider:
                 case "GET", ["batch", "jobs", name]:
                     return self._looked_at(name)
         raise Refused(404, "not_found_error", "Not Found")
+
+    def results(self, number: int) -> list[bytes]:
+        """Return the lines of all results of a batch."""
+        batch = self.batches[f"batch_{number}"]
+        return [*batch["output"], *self.files.get(batch.get("err", ""), b"").splitlines(True)]
 
     # ---- answers ----------------------------------------------------------------------------------------------
 
@@ -393,6 +402,8 @@ class Provider:
             "answer": answer,
             "looks": 0,
             "output": None,
+            "good": 0,
+            "bad": 0,
             "end": self.end(number),
             **more,
         }
@@ -421,7 +432,9 @@ class Provider:
         if batch["answer"] == self.message:
             created = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(batch["created"])) + "Z"
             counts = dict.fromkeys(("processing", "succeeded", "errored", "canceled", "expired"), 0)
-            counts["succeeded" if ended else "processing"] = total
+            counts["processing"] = 0 if ended else total
+            for line in set(batch["output"]) if ended else ():
+                counts[json.loads(line)["result"]["type"]] += 1
             return {
                 **shown,
                 "type": "message_batch",
@@ -438,6 +451,11 @@ class Provider:
         }
         is_job = self.paths["POST /v1/batch/jobs"] > 0
         end = mistral[batch["end"]] if is_job else batch["end"]
+        counts = {
+            "total": total,
+            "succeeded" if is_job else "completed": batch["good"],
+            "failed": batch["bad"],
+        }
         files = {} if not ended else {"output_file_id": batch.get("out"), "error_file_id": batch.get("err")}
         files |= {} if not ended else {"output_file": batch.get("out"), "error_file": batch.get("err")}
         errors = {"data": [{"code": "invalid_json_line", "message": "line 1 is not JSON", "line": 1}]}
@@ -446,7 +464,11 @@ class Provider:
             "object": "batch",
             "created_at": int(batch["created"]),
             "status": end if ended else "RUNNING" if is_job else "in_progress",
-            "request_counts": {"total": total, "completed": total if ended else 0, "failed": 0},
+            **(
+                {f"{name}_requests": n for name, n in counts.items()}
+                if is_job
+                else {"request_counts": counts}
+            ),
             **files,
             **({"errors": errors} if ended and batch["end"] == "failed" else {}),
         }
@@ -473,7 +495,7 @@ class Provider:
             good = anthropic or (result is not None and result[0] == 200)
             (output if good else errors).extend([line] * (2 if fate == "twice" else 1))
         random.Random(1).shuffle(output)
-        batch["output"] = output
+        batch.update(output=output, good=len(set(output)), bad=len(set(errors)))
         for kind, lines in (("out", output), ("err", errors)):
             if lines and not anthropic:
                 batch[kind] = f"file_{len(self.files)}"

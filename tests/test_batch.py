@@ -161,6 +161,44 @@ def test_results_in_any_order_twice_missing_refused_and_faulty(kind, tmp_path):
     assert all(int(name[-2:], 16) < 180 for name in lost)
 
 
+@pytest.mark.parametrize("end", ["completed", "expired"])
+def test_results_that_are_cut_short_are_never_submitted_again(kind, end, tmp_path):
+    """A proxy may end a file early without a word: what is missing may be answered, and is paid for."""
+    short, wanted = [True], {"limit": 40, "fields": ["Explicit evaluation"]}
+
+    def taken(run: nba.Run) -> int:
+        lines = read_lines(run.folder / "responses.jsonl")
+        return sum("text_id" in line and line["attempt"] == 1 for line in lines)
+
+    def cut(content: bytes) -> bytes:
+        return content[: len(content) // 2] if short else content
+
+    with Provider(cut=cut, end=lambda number: end if number == 0 else "completed") as server:
+        go(server, tmp_path, kind, **wanted)
+        second = go(server, tmp_path, kind, **wanted)
+        n_good = sum(b'"expired"' not in line and b"batch_expired" not in line for line in server.results(0))
+        assert 0 < taken(second) < n_good
+        assert second.status == "partial"
+        assert "may be answered and paid for" in second.config["stopped"]
+        assert sent_once(server)
+        short.clear()
+        assert taken(go(server, tmp_path, kind, **wanted)) == n_good
+        finished(server, tmp_path, kind, **wanted)
+        again = Counter(name[-20:] for batch in server.batches.values() for name, _ in batch["requests"])
+        assert sum(n > 1 for n in again.values()) == 40 - n_good, "only what was not tried by its own words"
+
+
+def test_a_batch_that_shows_no_file_of_results_although_it_counts_answers_stays_with_the_provider(tmp_path):
+    with Provider() as server:
+        go(server, tmp_path)
+        shown = server._shown
+        server._shown = lambda batch: shown(batch) | {"output_file_id": None, "output_file": None}
+        assert "counts 24 results" in go(server, tmp_path).config["stopped"]
+        server._shown = shown
+        finished(server, tmp_path)
+        assert sent_once(server)
+
+
 @pytest.mark.parametrize("end", ["expired", "cancelled", "failed"])
 def test_a_batch_that_ends_otherwise_is_told_and_its_rest_submitted_by_the_next_call_only(end, tmp_path):
     with Provider(end=lambda number: end if number == 0 else "completed") as server:

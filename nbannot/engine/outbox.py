@@ -60,7 +60,7 @@ class Outbox:
     waiting
         Names of requests that are collected for the next batch.
     not_found
-        What to say of batches that the provider does not find for now.
+        What to say of batches that the provider does not find for now, or of which it sends only a part.
     learned
         How many refusals have taught what to leave out.
     learned_before
@@ -156,22 +156,50 @@ class Outbox:
                 )
             if look.state not in ("ended", "gone"):
                 continue
-            file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed when its results have been taken
-                prefix=f".{self.ledger.path.name}.", dir=self.ledger.path.parent
-            )
-            fetched = await self.service.fetch(look, file) if look.results else Exchange(200)
-            if fetched.error is not None and fetched.status not in (404, 410):
-                self.progress.message = f"the results cannot be fetched: {line_of(fetched)}"
+            for is_last in (False, True):
+                fetched = await self._fetched(batch, look)
+                if fetched is None:
+                    break
+                told, file = fetched
+                lines, answers = self._index(batch, file)
+                whole = told.state == "gone" or (
+                    lines >= (told.lines or 0) and answers >= (told.answers or 0)
+                )
+                if whole or is_last:
+                    ended[batch.mark] = batch, told if whole else replace(told, state="working"), file
+                    self.not_found.pop(batch.mark, None)
+                    if not whole:
+                        self.not_found[batch.mark] = self._part_only(batch, told, lines, answers)
+                    break
                 file.close()
-                continue
-            if fetched.error is not None:
-                if not self._is_missing_for_long(batch, line_of(fetched)):
-                    file.close()
-                    continue
-                look = replace(look, state="gone", outcome="gone", words=line_of(fetched))
-            self._index(batch, file)
-            ended[batch.mark] = batch, look, file
         return ended
+
+    async def _fetched(self, batch: SentBatch, look: BatchLook) -> tuple[BatchLook, IO[bytes]] | None:
+        """Return the results of a batch in a file, and how it stands; ``None`` if they are not to be had for now."""
+        file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed when its results have been taken
+            prefix=f".{self.ledger.path.name}.", dir=self.ledger.path.parent
+        )
+        fetched = await self.service.fetch(look, file) if look.results else Exchange(200)
+        if fetched.error is None:
+            return look, file
+        if fetched.status not in (404, 410):
+            self.progress.message = f"the results cannot be fetched: {line_of(fetched)}"
+        elif self._is_missing_for_long(batch, line_of(fetched)):
+            return replace(look, state="gone", outcome="gone", words=line_of(fetched)), file
+        file.close()
+        return None
+
+    def _part_only(self, batch: SentBatch, look: BatchLook, lines: int, answers: int) -> str:
+        """Return what to say of results that are fewer than the provider says there are."""
+        if lines < (look.lines or 0):
+            counts = f"{look.lines:,} results of the batch {batch.provider_id}, and sends {lines:,}"
+        else:
+            counts = f"{look.answers:,} answers of the batch {batch.provider_id}, and sends {answers:,}"
+        return (
+            f"{self.service.where} counts {counts}: the others stay with it, as they may be answered and paid for. "
+            "Run the same again later; if the provider's own page has no more of them either, "
+            'retry = "failed" with delivery = "now" asks them again'
+        )
 
     def _is_missing_for_long(self, batch: SentBatch, words: str) -> bool:
         """Return whether a provider has long said that it does not have something; the first time is written down."""
@@ -187,9 +215,12 @@ class Outbox:
         )
         return False
 
-    def _index(self, batch: SentBatch, file: IO[bytes]) -> None:
-        """Remember where in a file of results each request has its own; an answer goes before an error."""
-        names, good = set(batch.names), set()
+    def _index(self, batch: SentBatch, file: IO[bytes]) -> tuple[int, int]:
+        """Remember where in a file of results each request has its own; an answer goes before an error.
+
+        Return how many requests have a result, and how many an answer, also of those that were taken before.
+        """
+        names, seen, good = set(batch.names), set(), set()
         place = 0
         file.seek(0)
         for line in file:
@@ -201,11 +232,14 @@ class Outbox:
             except (ValueError, TypeError, KeyError, AttributeError):
                 continue  # no line of a result
             mark, _, name = full.partition("-")
-            if mark != batch.mark or name not in names or name in good or self.out.get(name) != batch.mark:
+            if mark != batch.mark or name not in names or name in good:
                 continue
-            self.results[name] = batch.mark, file, start
+            seen.add(name)
             if exchange is not None and exchange.error is None:
                 good.add(name)
+            if self.out.get(name) == batch.mark:
+                self.results[name] = batch.mark, file, start
+        return len(seen), len(good)
 
     def settle(self, ended: dict[str, tuple[SentBatch, BatchLook, IO[bytes]]]) -> None:
         """Write down the end of batches whose results have been taken."""
@@ -214,6 +248,9 @@ class Outbox:
             for name in unread:  # of questions that are no longer asked
                 del self.results[name]
                 self.out.pop(name, None)
+            if look.state == "working":  # a part of its results: the rest is still to come
+                file.close()
+                continue
             missing = [name for name in batch.names if self.out.get(name) == batch.mark]
             self.left.update(missing)
             n_left = len(self.left.intersection(batch.names))

@@ -126,7 +126,8 @@ class FileBatches(ProviderBatches):
         ]
         paths = [f"/files/{quote(f, safe='')}/content" for f in files if isinstance(f, str) and f]
         words = shown(server_words(_errors(told.data)))
-        return BatchLook("ended", outcome, words, tuple(dict.fromkeys(paths)))
+        lines, answers = _least(told.data, outcome, len(batch.names))
+        return BatchLook("ended", outcome, words, tuple(dict.fromkeys(paths)), lines, answers)
 
     async def fetch(self, look: BatchLook, to: IO[bytes]) -> Exchange:
         """Write the files of results one after the other."""
@@ -163,6 +164,23 @@ class FileBatches(ProviderBatches):
 
 def _made_of(batch: Mapping[str, Any], file: str) -> bool:
     return batch.get("input_file_id") == file or file in (batch.get("input_files") or ())
+
+
+def _least(data: Mapping[str, Any], outcome: str, sent: int) -> tuple[int | None, int | None]:
+    """Return how many results, and answers among them, there must be at least, by the counts of a batch that has ended.
+
+    A batch that is complete has a line for every request that was answered or failed. One that is not may count what
+    it did not try among the failures, and writes no line for it: there only the answers are looked for.
+    """
+    inner = data.get("request_counts")
+    counts: Mapping[str, Any] = inner if isinstance(inner, Mapping) else data
+    total, failed = (counts.get(name, counts.get(f"{name}_requests")) for name in ("total", "failed"))
+    done = counts.get("succeeded_requests", counts.get("completed"))
+    if not (isinstance(total, int) and isinstance(failed, int) and isinstance(done, int)) or not total:
+        return (sent if outcome == "completed" else None), None
+    if outcome == "completed":
+        return min(total, done + failed), None
+    return None, min(done, total - failed)
 
 
 def _errors(data: Mapping[str, Any]) -> Any:

@@ -133,7 +133,9 @@ class MessageBatches(ProviderBatches):
         counts = told.data.get("request_counts")
         if isinstance(counts, Mapping) and counts.get("expired"):
             outcome = "expired"
-        return BatchLook("ended", outcome, "", (f"{PATH}/{quote(batch.provider_id, safe='')}/results",))
+        path = f"{PATH}/{quote(batch.provider_id, safe='')}/results"
+        lines = sum(n for n in counts.values() if isinstance(n, int)) if isinstance(counts, Mapping) else None
+        return BatchLook("ended", outcome, "", (path,), len(batch.names) if lines is None else lines)
 
     async def fetch(self, look: BatchLook, to: IO[bytes]) -> Exchange:
         """Write the results, from the place that the batch has at the server we know (a link may lead anywhere)."""

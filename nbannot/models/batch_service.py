@@ -45,12 +45,17 @@ class BatchLook:
         What the provider says went wrong.
     results
         Paths of its results.
+    lines, answers
+        How many results, and how many answers among them, there must be at least by what the provider says; ``None``
+        where it says nothing. Fewer than that are a part of the results.
     """
 
     state: Literal["working", "ended", "gone", "unknown"]
     outcome: str = ""
     words: str = ""
     results: tuple[str, ...] = ()
+    lines: int | None = None
+    answers: int | None = None
 
 
 class BatchService(Protocol):

@@ -484,6 +484,10 @@ def test_several_fields_in_one_reply() -> None:
     [
         "I'm sorry, but I can't help with that.", "I am sorry.", "I’m sorry", "Sorry, no.", "**Sorry**", "I can't.",
         "I cannot do that.", "I can’t", "I won't", "I am unable to", "As an AI language model, I", "I must decline.",
+        "I apologize, but I cannot label this.", "I'm not able to judge this.", "I’m unable to process hate speech.",
+        "I do not feel comfortable coding this.", "Unfortunately, I can't.", "As a responsible AI, I will not answer.",
+        "Es tut mir leid, dabei kann ich nicht helfen.", "Lo siento, no puedo.", "Je suis désolée, c'est non.",
+        "对不起，我无法回答。", "抱歉。", "申し訳ありませんが、お答えできません。",
         "<think>hm {\"response\": \"positive\"}</think>\nI'm sorry, I can't.", "  I   CANNOT say",
     ],
 )  # fmt: skip
@@ -492,10 +496,28 @@ def test_refusals(raw: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", ["I can say it is positive.", "As an aide, he", "Sorryness", "I canter on", "I wonted"]
+    "raw",
+    [
+        "I can say it is positive.",
+        "As an aide, he",
+        "Sorryness",
+        "I canter on",
+        "I wonted",
+        "Unfortunately, the tone is bad.",
+        "Leider ist der Ton schlecht.",
+        "As an air of hope, it",
+    ],
 )
 def test_prose_is_no_refusal(raw: str) -> None:
     assert seen(DROPDOWN, raw) == ("invalid", f"not JSON: {raw!r}")
+
+
+def test_a_reply_without_an_answer_says_how_the_provider_ended_it() -> None:
+    assert seen(DROPDOWN, "", finish_reason="OTHER") == (
+        "invalid",
+        "the reply is empty (finish_reason 'OTHER')",
+    )
+    assert seen(DROPDOWN, "", finish_reason="stop") == ("invalid", "the reply is empty")
 
 
 def test_a_refusal_with_an_answer_is_an_answer() -> None:

@@ -66,6 +66,12 @@ REFUSALS = [
     (200, said(None, "content_filter: SAFETY")),
     (200, said("", "PROHIBITED_CONTENT")),
     (200, said("", "sensitive")),
+    (400, {"error": {"code": 400, "message": "Provider returned error", "metadata": {"provider_name": "X",
+                     "raw": '{"error": {"code": "content_filter", "message": "The response was filtered."}}'}}}),
+    (400, {"error": {"message": "The request was rejected because it was considered high risk"}}),
+    (400, {"error": {"message": "系统检测到输入内容可能包含不安全或敏感内容"}}),
+    (422, {"detail": {"error": "The prompt is NSFW and was rejected by the filter."}}),
+    (446, {"error": {"message": "Guardrails triggered", "type": "hooks_failed"}}),
     (200, {"choices": [{"finish_reason": "error", "message": {"content": ""},
                         "error": {"code": "content_filter", "message": "Flagged."}}]}),
 ]  # fmt: skip
@@ -112,6 +118,7 @@ FAILURES = [
             }
         },
     ),
+    (400, {"error": {"code": "case_sensitive_name", "message": "Model names are case sensitive."}}),
     (404, {"error": {"message": "No endpoints found matching your data policy."}}),
     (502, {"error": {"type": "connection_refused", "message": "connection refused"}}),
     (500, {"error": {"message": "the moderation service is down"}}),
@@ -140,6 +147,32 @@ def test_hundreds_of_refused_texts_in_a_row_stop_nothing_in_whatever_words(tmp_p
     with Raw(answer) as server:
         done = run(server, tmp_path, 90, max_parallel=1)
     assert done.coding.count() == {"failed": 30, "refused": 30, "ok": 30}
+
+
+@pytest.mark.parametrize(
+    ("words", "shared"),
+    [
+        ("IMAGE_PROHIBITED_CONTENT guardrail_stop contentFiltered usage_policy_violation", "content_filter"),
+        (
+            "rate_limit rateLimited RATE_LIMIT_EXCEEDED out_of_memory killed server_shutdown quota_exceeded",
+            "error",
+        ),
+        ("modelError internal crashed upstream_timeout throttled CANCELLED engineOverloaded", "error"),
+        ("token_limit_reached max_length too_long maxTokens stop_length OUTPUT_LIMIT truncated", "length"),
+        ("refusal model_refusal declined", "refusal"),
+    ],
+)
+def test_a_finish_reason_is_known_by_its_words_however_it_is_written(words, shared):
+    assert [str(ending(word)).partition(":")[0] for word in words.split()] == [shared] * len(words.split())
+    plain = ("eos_token", "stop_sequence", "tool_calls", "COMPLETE", "end_turn", "OTHER", "pause_turn")
+    assert [ending(word) for word in plain] == [*plain]
+
+
+def test_a_router_hands_on_what_the_provider_said():
+    raw = {
+        "error": {"code": 429, "message": "Provider returned error", "metadata": {"raw": "slow down, please"}}
+    }
+    assert server_words(raw) == "Provider returned error: slow down, please"
 
 
 # ---- failures that come with status 200 -------------------------------------------------------------------------

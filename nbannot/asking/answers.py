@@ -33,9 +33,20 @@ STATUSES: tuple[Status, ...] = (
 )
 
 REFUSAL = re.compile(
-    r"^\W*((i\W*a?m\s+)?sorry\b|i\s+(can(no|['’])?t|am\s+unable|won['’]t)\b|as\s+an\s+ai\b|i\s+must\s+decline)",
+    r"^\W*(?:(?:(?:unfortunately|regrettably)\W+(?:i|we)|(?:i\W*a?m|we\W*a?re)\s+(?:very\s+|really\s+|so\s+)?sorry|sorry"
+    r"|(?:i|my|we)\s+apologi[sz]e?s?|my\s+apologies|apologies)\b"
+    r"|(?:as|being)\s+an?\s+(?:\w+\s+){0,3}(?:ai|assistant|language\s+model)\b"
+    r"|(?:i|we)(?:\W*a?m|\W*a?re)?\s+(?:can(?:no|['’])?t|(?:not\s+able|unable)\s+to|won['’]?t|will\s+not|must\s+decline"
+    r"|(?:have\s+to|need\s+to)\s+decline|decline\s+to|refuse\s+to|(?:do\s+not|don['’]t)\s+feel\s+comfortable"
+    r"|not\s+comfortable)\b"
+    r"|(?:es\s+tut\s+mir\s+leid|tut\s+mir\s+leid|leider\s+kann\s+ich|entschuldigung|ich\s+kann\s+(?:\w+\s+){0,4}nicht"
+    r"|(?:je\s+suis\s+)?d[ée]sol[ée]e?|je\s+ne\s+peux\s+pas|je\s+m['’]excuse|lo\s+siento|lo\s+lamento|no\s+puedo"
+    r"|mi\s+dispiace|non\s+posso|desculpe|sinto\s+muito|n[ãa]o\s+posso|het\s+spijt\s+me|helaas\s+kan\s+ik|ik\s+kan\s+niet)\b"
+    r"|对不起|抱歉|很抱歉|非常抱歉|我无法|我不能|申し訳|すみません|ごめんなさい|죄송)",
     re.IGNORECASE,
 )
+"""How replies begin that decline; they count as unanswered like all without an answer, under a name of their own."""
+WELL_ENDED = ("", "stop", "eos", "eos_token", "end_turn", "stop_sequence", "COMPLETE", "complete", "length")
 CUT = ("length", "max_tokens", "max_output_tokens", "model_length")
 """How servers call a reply that ended at max_tokens."""
 
@@ -136,7 +147,11 @@ def _why_none(reply: Reply, parts: Parts, keys: Sequence[str]) -> tuple[Status, 
         )
     if only_thought:
         return "invalid", f"{ONLY_THOUGHT} ({len(thought):,} characters of reasoning)"
-    return "invalid", parts.why
+    ended = (reply.finish_reason or "").strip()
+    return (
+        "invalid",
+        parts.why if ended in WELL_ENDED else f"{parts.why} (finish_reason {shortened(ended)!r})",
+    )
 
 
 def are_probabilities(shares: Sequence[float]) -> bool:

@@ -122,7 +122,9 @@ def failed_reply(exchange: Exchange) -> Reply:
 
 
 def content_text(content: object) -> str:
-    """Return the text of a message: most servers send a string, some a list of parts, of which some are thinking."""
+    """Return the text of a message: a string, a part or a list of parts, of which some are thinking."""
+    if isinstance(content, dict):
+        content = [content]
     if isinstance(content, list):
         parts = [
             part.get("text") if isinstance(part, dict) else part for part in content if not _thinks(part)

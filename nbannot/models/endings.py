@@ -16,15 +16,16 @@ from nbannot.models.exchange import Exchange, code_of, error_in, server_words
 FILTERED = "content_filter"
 """The finish reason of what a provider's filter refused; where the provider has another word for it, that follows."""
 
-MAY_BE_REFUSALS = frozenset({400, 403, 406, 409, 410, 413, 418, 422, 424, 451})
+MAY_BE_REFUSALS = frozenset({400, 403, 406, 409, 410, 413, 418, 422, 424, 446, 451})
 """HTTP statuses with which providers refuse a text. Others speak of the key, the account, the address or the server."""
 
 FILTER_CODES = re.compile(
     r"content[_ -]?(filter|polic|moderation|management|risk|safety|block|inspection|restrict|flag)|moderation|"
     r"invalid[_ -]?prompt|(prompt|input|output)[_ -]?(block|reject|filter|flagged|moderat)|prohibited[_ -]?content|"
-    r"data[_ -]?inspection|sensitive|responsible[_ -]?ai|guardrail|jailbreak|(\b|_)safety\b|"
+    r"data[_ -]?inspection|(?<!case)(?<!case[_ -])sensitive|responsible[_ -]?ai|guardrail|jailbreak|(\b|_)safety\b|"
     r"safety[_ -](block|filter|violat|check|system)|blocklist|\bspii\b|recitation|toxic|usage[_ -]?polic|"
-    r"cyber[_ -]?polic|polic(y|ies)[_ -]?violation|unsafe|harmful|\brefusal\b",
+    r"cyber[_ -]?polic|polic(y|ies)[_ -]?violation|unsafe|harmful|(?<![a-z])refusal(?![a-z])|"
+    r"prompt[_ -]?injection|nsfw",
     re.I,
 )
 ACCOUNT_CODES = re.compile(r"account|organi[sz]ation|billing|access|permission|auth", re.I)
@@ -33,7 +34,8 @@ FILTER_WORDS = re.compile(
     r"usage (polic\w+|guidelines)|(was|were|been|is|are|input|prompt|output|content) flagged|flagged (as|for|by)|"
     r"(inappropriate|unsafe|sensitive|prohibited|harmful|objectionable)[ _](content|information|words?|material)|"
     r"safety (system|filter\w*|check\w*|polic\w+|reasons|guidelines)|safety_check|moderation|guardrail|"
-    r"responsible ai|data_inspection|"
+    r"responsible ai|data_inspection|\bnsfw\b|considered high[- ]risk|(rejected|refused) by [^.]{0,30}(filter|guard)|"
+    r"model (refused|declined) to|敏感|不安全|违规|内容安全|不当内容|"
     r"\b(prompt|input|output|content|text|messages?)\b[^.]{0,60}\b(blocked|filtered|violat\w+|moderated|censored)\b|"
     r"\b(blocked|filtered|violat\w+)\b[^.]{0,60}\b(prompt|input|output|content|text|messages?)\b",
     re.I,
@@ -49,22 +51,36 @@ NOT_THE_TEXT = re.compile(
 OUT_OF_ORDER = re.compile(
     r"unavailable|time[d-]? ?out|overload|internal|try again|retry|fail(ed|ure)|busy", re.I
 )
-REFUSED_WORDS = re.compile(
-    r"content[_ -]?filter(ed)?|contentfilter|(image_?)?safety|prohibited_?content|blocklist(ed)?|spii|recitation|"
-    r"sensitive|moderat(ion|ed)|guardrail\w*|block(ed)?|flagged|filter(ed)?|policy_?violation|content_?policy|"
-    r"error_toxic|toxic|risk|unsafe|model_armor|jailbreak",
-    re.I,
+
+
+def _any_of(words: str) -> re.Pattern[str]:
+    """Return what finds one of the words in a finish reason, whole, with anything before and after it."""
+    return re.compile(rf"(?<![a-z])({words})(?![a-z])")
+
+
+REFUSED_WORDS = _any_of(
+    r"content_?filter(ed|ing)?|safety|prohibited|blocklist(ed)?|spii|recitation|sensitive|moderat(ion|ed)|"
+    r"guardrails?|block(ed)?|flagged|filter(ed)?|polic(y|ies)_?violations?|(content|usage)_?polic(y|ies)|"
+    r"toxic|risk|unsafe|harmful|nsfw|model_armor|jailbreak|prompt_injection"
 )
-"""Finish reasons that are refusals; what follows a colon is the provider's own."""
-BROKEN_WORDS = re.compile(
-    r"error\w*|\w*_error|fail(ed|ure)?|abort(ed)?|cancel+ed|time_?out|timed_out|interrupted|preempted|unavailable|"
-    r"insufficient_system_resource\w*|\w*overload(ed)?|network\w*|disconnect(ed)?|expired|malformed\w*",
-    re.I,
+"""Words of finish reasons that are refusals; what follows a colon is the provider's own."""
+DECLINED_WORDS = _any_of("refusal|refused|declined")
+BROKEN_WORDS = _any_of(
+    r"\w*error|fail(ed|ure)?|abort(ed)?|cancel+ed|time_?out|timed_out|interrupted|preempted|unavailable|"
+    r"insufficient_\w+|\w*overload(ed)?|network\w*|disconnect(ed)?|expired|malformed\w*|exception|crash(ed)?|"
+    r"killed|evicted|shut_?down|oom|out_of_memory|internal|(rate|time|quota|request|capacity)_?limit(ed|s)?|"
+    r"throttled|quota|capacity|unload(ed)?|offline"
 )
-CUT_WORDS = re.compile(
-    r"length|max(_output|_completion|_new)?_?tokens?(_reached)?|model_length|token_limit|length_capped|"
-    r"model_context_window_exceeded|context_(length|window)\w*|output_limit|incomplete",
-    re.I,
+CUT_WORDS = _any_of(
+    r"length|max(imum|imal)?(_output|_completion|_new|_total)?_?tokens?|token_limit|limit|too_long|"
+    r"context_window\w*|incomplete|truncated"
+)
+
+ENDINGS = (
+    (FILTERED, REFUSED_WORDS),
+    ("refusal", DECLINED_WORDS),
+    ("error", BROKEN_WORDS),
+    ("length", CUT_WORDS),
 )
 
 
@@ -86,8 +102,9 @@ def ending(word: object) -> str | None:
     name = reason.partition(":")[0].strip().removeprefix("FinishReason.").removeprefix("FINISH_REASON_")
     if name.casefold() == "stop":
         return "stop"
-    for shared, pattern in ((FILTERED, REFUSED_WORDS), ("error", BROKEN_WORDS), ("length", CUT_WORDS)):
-        if pattern.fullmatch(name):
+    plain = re.sub(r"\W+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)).casefold()
+    for shared, pattern in ENDINGS:
+        if pattern.search(plain):
             return reason if name == shared else shared if shared == "length" else f"{shared}: {reason}"
     return reason
 

@@ -209,8 +209,16 @@ def _words(data: object, depth: int) -> str:
             "base_resp",
         ):
             if data.get(name) and (words := _words(data[name], depth + 1)):
-                return words
+                more = _words(_behind(data), depth + 1)
+                return f"{words}: {more}" if more else words
     return ""
+
+
+def _behind(error: Mapping[str, Any]) -> Any:
+    """Return what the provider behind a router said, as the router hands it on: an object, or words; else ``None``."""
+    further = error.get("metadata")
+    raw = further.get("raw") if isinstance(further, Mapping) else None
+    return (parsed(raw) or raw) if isinstance(raw, str) else raw
 
 
 def parsed(raw: bytes | str) -> dict[str, Any] | None:
@@ -250,6 +258,9 @@ def code_of(error: object) -> str:
     codes = [error.get(name) for name in ("code", "type", "status", "reason")]
     if isinstance(inner, Mapping):
         codes.append(inner.get("code"))
+    behind = _behind(error)
+    if isinstance(behind, Mapping):
+        codes.append(code_of(error_in(behind) or behind))
     return " ".join(str(code)[:80] for code in codes if isinstance(code, str | int) and code)
 
 

@@ -30,7 +30,7 @@ METRICS: dict[str, str] = {
     "invalid_rate": "share of the texts with a human label where the model was asked, or would have been but for another "
     "answer that was not valid, and there is no valid answer; `coverage` and it add up to 1, on a conditional field "
     "together with the share of texts where people say that it applies and the model that it does not",
-    "baseline_accuracy": "accuracy of always giving the commonest human label",
+    "baseline_accuracy": "accuracy of always giving the commonest human label; multiselect: people's commonest set",
     "baseline_f1_macro": "macro F1 of always giving the commonest human label; multiselect: every option",
     "spearman_corr": "rank correlation over the answered texts; blind to a constant shift",
     "quadratic_kappa": "kappa in which distant errors weigh more, on the codebook's full scale, answered texts",
@@ -57,12 +57,9 @@ METRICS: dict[str, str] = {
     "precision_micro": "share of the model's choices that people made too",
     "recall_micro": "share of people's choices that the model made too",
     "jaccard": "mean over the texts of: options that both chose / options that either chose; two empty sets are 1",
-    "subset_accuracy": "share of texts with the very same options on both sides",
     "hamming_loss": "share of (text, option) decisions that are wrong, 1 for a text without an answer; lower is better",
-    "alpha_masi": "Krippendorff's alpha with MASI distance (Passonneau 2006), answered texts",
     "alpha_jaccard": "Krippendorff's alpha with Jaccard distance, answered texts",
-    "both_empty_share": "share of texts where neither side chose an option, which Jaccard and subset accuracy count as right",
-    "baseline_subset_accuracy": "subset accuracy of always giving people's commonest set of options",
+    "both_empty_share": "share of texts where neither side chose an option, which Jaccard and percentage agreement count as right",
 }
 
 EXAMPLES = {

@@ -182,15 +182,15 @@ def _(case):
     score = score_field(data, n_resamples=50)
     value = {name: result.value for name, result in score.results.items()}
     return {
-        "subset_accuracy": value["subset_accuracy"],
+        "subset_accuracy": value["percentage_agreement"],
         "micro_f1": value["f1_micro"],
         "macro_f1_supported": value["f1_macro"],
         "per_label_f1": [row["f1"] for row in score.per_class],
         "samples_jaccard_both_empty_1": value["jaccard"],
         "hamming_loss": value["hamming_loss"],
         "alpha_jaccard": value["alpha_jaccard"],
-        "alpha_masi": value["alpha_masi"],
-        "nltk_alpha_masi": value["alpha_masi"],
+        "alpha_masi": value["krippendorff_alpha"],
+        "nltk_alpha_masi": value["krippendorff_alpha"],
     }
 
 

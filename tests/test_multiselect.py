@@ -22,6 +22,7 @@ from nbannot.asking.request_reply import Decision, Reply
 from nbannot.errors import CodebookError, DeskError, ScoringError, TaskError
 from nbannot.measures.accounting import FieldData
 from nbannot.measures.field import score_field
+from nbannot.measures.resample import wilson
 from nbannot.measures.set_distances import masi_distance
 
 OPTIONS = ["economy", "health", "migration", "war"]
@@ -162,7 +163,7 @@ def test_the_numbers_are_those_of_scikit_learn_and_of_the_formulas() -> None:
         "precision_macro": sk.precision_score(h, m, average="macro", **options),
         "recall_micro": sk.recall_score(h, m, average="micro", **options),
         "jaccard": np.where(union > 0, (h & m).sum(1) / np.maximum(union, 1), 1).mean(),
-        "subset_accuracy": sk.accuracy_score(h, m),
+        "percentage_agreement": sk.accuracy_score(h, m),
         "hamming_loss": sk.hamming_loss(h, m),
         "baseline_f1_macro": sk.f1_score(h, np.ones_like(h), average="macro"),
         "both_empty_share": (union == 0).mean(),
@@ -170,11 +171,26 @@ def test_the_numbers_are_those_of_scikit_learn_and_of_the_formulas() -> None:
     ratings = [frozenset(row) for side in (human, model) for row in side]
     observed = np.mean([masi_distance(frozenset(a), frozenset(b)) for a, b in zip(human, model, strict=True)])
     pairs = [masi_distance(ratings[i], ratings[j]) for i, j in product(range(160), repeat=2) if i != j]
-    assert values["alpha_masi"] == pytest.approx(1 - observed / np.mean(pairs))
+    assert values["krippendorff_alpha"] == pytest.approx(1 - observed / np.mean(pairs))
     assert all(result.ci_low <= result.value <= result.ci_high for result in score.results.values())
     f1 = sk.f1_score(h, m, average=None)
     assert [row["f1"] for row in score.per_class] == pytest.approx(list(f1))
     assert [row["support"] for row in score.per_class] == h.sum(0).tolist()
+
+
+def test_a_multiselect_has_the_names_of_the_contract_and_wilson_limits_per_option() -> None:
+    human: list[Any] = [["war"], ["war"], ["health"], [], ["war", "health"]]
+    score = score_field(
+        FieldData("multiselect", tuple(OPTIONS), human, [*human[:4], ["war"]]), n_resamples=50
+    )
+    contract = ("f1_macro f1_micro precision_macro recall_macro percentage_agreement jaccard hamming_loss "
+                "krippendorff_alpha coverage invalid_rate")  # fmt: skip
+    assert set(contract.split()) <= set(score.results)
+    assert score.results["krippendorff_alpha"].ci_method == "jackknife t"
+    assert score.results["percentage_agreement"].value == score.extra["accuracy_answered"].value == 0.8
+    war, health = ({r["label"]: r for r in score.per_class}[name] for name in ("war", "health"))
+    assert (war["precision_ci_low"], war["precision_ci_high"]) == pytest.approx(wilson(3, 3))
+    assert (health["recall_ci_low"], health["recall_ci_high"]) == pytest.approx(wilson(1, 2))
 
 
 def test_silence_costs_where_people_chose_nothing_too() -> None:
@@ -183,15 +199,15 @@ def test_silence_costs_where_people_chose_nothing_too() -> None:
         FieldData("multiselect", tuple(OPTIONS), human, [["war"], None, [], None]), n_resamples=50
     )
     values = {name: result.value for name, result in score.results.items()}
-    assert (values["coverage"], values["subset_accuracy"], values["jaccard"]) == (0.5, 0.5, 0.5)
+    assert (values["coverage"], values["percentage_agreement"], values["jaccard"]) == (0.5, 0.5, 0.5)
     assert values["hamming_loss"] == pytest.approx((0 + 1 + 0 + 1) / 4)
     assert values["f1_macro"] == pytest.approx((2 / 3 + 0) / 2)  # health was missed; the others nobody chose
     assert score.results["f1_macro"].labels_used == ("health", "war")
     empty = score_field(FieldData("multiselect", tuple(OPTIONS), [[], []], [[], []]), n_resamples=50).results
-    assert (empty["subset_accuracy"].value, empty["both_empty_share"].value) == (1.0, 1.0)
+    assert (empty["percentage_agreement"].value, empty["both_empty_share"].value) == (1.0, 1.0)
     assert math.isnan(empty["f1_macro"].value)
     assert empty["f1_macro"].reason == "people chose no option in any text"
-    assert empty["alpha_masi"].reason == "no variation"
+    assert empty["krippendorff_alpha"].reason == "no variation"
 
 
 def test_a_run_from_asking_to_report_and_back(tmp_path: Path) -> None:
@@ -275,7 +291,7 @@ def test_people_code_agree_and_come_to_one_label(tmp_path: Path, monkeypatch: py
     )
     between = np.mean([masi_distance(every[i], every[j]) for i, j in product(range(15), repeat=2) if i != j])
     assert agreed.overall["krippendorff_alpha"].value == pytest.approx(1 - within / between)
-    assert agreed.pairs["anna", "ben"]["subset_accuracy"].value == pytest.approx(0.4)
+    assert agreed.pairs["anna", "ben"]["percentage_agreement"].value == pytest.approx(0.4)
     found = nba.consensus(task, rule="dawid-skene")
     made = found.made["S_Topics"]
     assert [made[i].label for i in task.ids] == [["war"], [], ["economy"], None, ["health", "war"]]

@@ -57,7 +57,7 @@ PAIRWISE = {
     "likert": ("quadratic_kappa", "cohen_kappa", "percentage_agreement"),
     "textbox": ("norm_levenshtein", "presence_f1"),
     "span": ("token_f1", "exact_match_f1", "presence_f1"),
-    "multiselect": ("alpha_masi", "jaccard", "subset_accuracy"),
+    "multiselect": ("krippendorff_alpha", "jaccard", "percentage_agreement"),
 }
 OVERALL = (
     *("krippendorff_alpha", "percent_agreement", "gwet_ac1"),

@@ -164,7 +164,8 @@ def _scores(of: Scored, *, answered: bool = True) -> list[Block]:
 
 def _baseline_note(of: Scored) -> str:
     several = any(f.type == "multiselect" for f in of.coding.fields)
-    return f"{BASELINE_NOTE}; of a multiselect, always every option" if several else BASELINE_NOTE
+    every = "of a multiselect, always every option, for percentage agreement people's commonest set"
+    return f"{BASELINE_NOTE}; {every}" if several else BASELINE_NOTE
 
 
 def _field_rows(f: Field, score: FieldScore, notes: Footnotes, who: str) -> list[Row | str]:

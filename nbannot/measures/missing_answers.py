@@ -24,7 +24,7 @@ from nbannot.measures.result import BoolArray, FloatArray, IntArray
 
 WORST_ALREADY = (
     *("accuracy", "percentage_agreement", "recall_macro", "balanced_accuracy", "coverage", "invalid_rate"),
-    *("recall_micro", "jaccard", "subset_accuracy", "hamming_loss"),
+    *("recall_micro", "jaccard", "hamming_loss"),
 )
 """Metrics in which no answer is as bad as any wrong one, or which are about the missing answers themselves."""
 STEPS = 10

@@ -32,9 +32,11 @@ Formula = Callable[[FloatArray], FloatArray]
 LOWER_IS_BETTER = ("mae", "invalid_rate", "hamming_loss")
 SHARES = ("accuracy", "percentage_agreement")
 NOT_COMPARED = (
-    *("baseline_accuracy", "baseline_f1_macro", "baseline_subset_accuracy"),
-    *("both_empty_share", *ANSWERED_SETS),  # of the texts, and of the answered rows
+    "baseline_accuracy",
+    "baseline_f1_macro",
+    "both_empty_share",
 )
+"""What is of the texts, not of a run."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def comparable_metrics(kind: str) -> tuple[str, ...]:
         "span": (*SPAN_NAMES, *EXTRA_SPAN_METRICS),
         "multiselect": SET_NAMES,
     }
-    return tuple(name for name in names.get(kind, LABEL_NAMES) if name not in NOT_COMPARED)
+    left_out = (*NOT_COMPARED, *(ANSWERED_SETS if kind == "multiselect" else ()))
+    return tuple(name for name in names.get(kind, LABEL_NAMES) if name not in left_out)
 
 
 def goodness(metric: str, values: FloatArray) -> FloatArray:

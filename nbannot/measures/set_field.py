@@ -30,17 +30,24 @@ from nbannot.measures.set_distances import SetValues, alpha_of, distinct_sets, j
 
 SET_NAMES = (
     *("f1_macro", "f1_micro", "precision_macro", "recall_macro", "precision_micro", "recall_micro"),
-    *("jaccard", "subset_accuracy", "hamming_loss", "alpha_masi", "alpha_jaccard", "both_empty_share"),
-    *("coverage", "invalid_rate", "baseline_f1_macro", "baseline_subset_accuracy"),
+    *(
+        "jaccard",
+        "percentage_agreement",
+        "hamming_loss",
+        "krippendorff_alpha",
+        "alpha_jaccard",
+        "both_empty_share",
+    ),
+    *("coverage", "invalid_rate", "baseline_f1_macro", "baseline_accuracy"),
 )
 """The metrics of a multiselect in the tables, in this order."""
-SET_SHARES = ("subset_accuracy", "both_empty_share", "coverage", "invalid_rate", "baseline_subset_accuracy")
+SET_SHARES = ("percentage_agreement", "both_empty_share", "coverage", "invalid_rate", "baseline_accuracy")
 SET_MACRO = ("f1_macro", "precision_macro", "recall_macro")
-ANSWERED_SETS = ("alpha_masi", "alpha_jaccard")
+ANSWERED_SETS = ("krippendorff_alpha", "alpha_jaccard")
 ROW_NAMES = ("n", "answered", "missing", "equal", "jaccard", "hamming", "both_empty", "equal_answered",
              "jaccard_answered", "commonest", "empty_human", "empty_model")  # fmt: skip
 """The additive statistics of a row, before those of each option."""
-DISTANCES = {"alpha_masi": masi_distance, "alpha_jaccard": jaccard_distance}
+DISTANCES = {"krippendorff_alpha": masi_distance, "alpha_jaccard": jaccard_distance}
 
 
 def score_sets(data: FieldData, settings: Settings) -> FieldScore:
@@ -63,6 +70,7 @@ def score_sets(data: FieldData, settings: Settings) -> FieldScore:
         "strict (missing=every option of people missed, no set shared)",
         f"macro over {supported}/{k} options that people chose",
         "two empty sets agree (Jaccard 1)",
+        "percentage agreement: the very same set",
         "alpha with MASI or Jaccard distance, answered rows",
         bare.line(),
     ]
@@ -77,7 +85,7 @@ def score_sets(data: FieldData, settings: Settings) -> FieldScore:
         results={name: _result(intervals, name, warning, of_label) for name in SET_NAMES},
         extra={
             name: _result(intervals, name, warning if "macro" in name else "", of_label)
-            for name in ("f1_macro_answered", "jaccard_answered", "subset_accuracy_answered")
+            for name in ("f1_macro_answered", "jaccard_answered", "accuracy_answered")
         },
         per_class=_per_option(data, intervals, support, predicted),
         counts=counts,
@@ -141,16 +149,16 @@ def evaluate(totals: FloatArray, k: int, sets: SetValues) -> Mapping[str, FloatA
         "precision_micro": ratio(hits, model.sum(-1)),
         "recall_micro": ratio(hits, human.sum(-1)),
         "jaccard": ratio(column["jaccard"], n),
-        "subset_accuracy": ratio(column["equal"], n),
+        "percentage_agreement": ratio(column["equal"], n),
         "hamming_loss": ratio(column["hamming"], n),
         "both_empty_share": ratio(column["both_empty"], n),
         "coverage": ratio(column["answered"], n),
         "invalid_rate": ratio(column["missing"], n),
         "baseline_f1_macro": supported_mean(everything, human),
-        "baseline_subset_accuracy": ratio(column["commonest"], n),
+        "baseline_accuracy": ratio(column["commonest"], n),
         "f1_macro_answered": supported_mean(f1_per_class(answered), human_answered),
         "jaccard_answered": ratio(column["jaccard_answered"], column["answered"]),
-        "subset_accuracy_answered": ratio(column["equal_answered"], column["answered"]),
+        "accuracy_answered": ratio(column["equal_answered"], column["answered"]),
         "option_f1": f1,
         "option_precision": precision,
         "option_recall": recall,
@@ -191,7 +199,7 @@ def _result(intervals: Intervals, name: str, warning: str, of_label: tuple[str, 
         reason = "no human labels"
     elif answered_only and n_answered == 0:
         reason = "no answer"
-    elif name.startswith("alpha"):
+    elif name in ANSWERED_SETS:
         reason = "no variation"
     elif "precision" in name:
         reason = "the model chose no option"
@@ -199,15 +207,15 @@ def _result(intervals: Intervals, name: str, warning: str, of_label: tuple[str, 
         reason = "people chose no option in any text"
     elif name == "f1_micro":
         reason = "no option chosen on either side"
-    proportion_of = n if name in SET_SHARES else n_answered if name == "subset_accuracy_answered" else None
+    proportion_of = n if name in SET_SHARES else n_answered if name == "accuracy_answered" else None
     macro = name in SET_MACRO or name.startswith("f1_macro")
     return intervals.result(
         name,
         proportion_of=proportion_of,
-        bounds=(-1.0, 1.0) if name.startswith("alpha") else (0.0, 1.0),
+        bounds=(-1.0, 1.0) if name in ANSWERED_SETS else (0.0, 1.0),
         if_undefined=reason,
         warning=warning if macro else "",
-        jackknife_below=FEW_UNITS if name.startswith("alpha") else 0,
+        jackknife_below=FEW_UNITS if name in ANSWERED_SETS else 0,
         labels_used=of_label if macro else None,
     )
 
@@ -217,8 +225,14 @@ def _per_option(data: FieldData, intervals: Intervals, support: Any, predicted: 
     never = {"precision": "never predicted", "recall": "no human instance", "f1": "never used"}
     rows = []
     for index, label in enumerate(data.labels):
-        parts = {name: intervals.result(f"option_{name}", index, if_undefined=never[name]) for name in never}
-        rows.append(class_row(label, parts, int(support[index]), int(predicted[index])))
+        counts = {"precision": int(predicted[index]), "recall": int(support[index])}
+        parts = {
+            name: intervals.result(
+                f"option_{name}", index, proportion_of=counts.get(name), if_undefined=never[name]
+            )
+            for name in never
+        }
+        rows.append(class_row(label, parts, counts["recall"], counts["precision"]))
     return rows
 
 
@@ -238,12 +252,12 @@ def _more_counts(stats: FloatArray) -> dict[str, int]:
 def _notes(counts: Mapping[str, int], n: int, small: Sequence[str], intervals: Intervals) -> list[str]:
     notes = [
         "f1_macro is the headline (every option that people chose counts the same); f1_micro counts every choice the "
-        "same; jaccard and subset_accuracy look at whole texts."
+        "same; jaccard and percentage_agreement (the very same options) look at whole texts."
     ]
     if n and counts["both_empty"]:
         notes.append(
-            f"In {counts['both_empty'] / n:.0%} of the texts neither side chose an option: Jaccard and subset accuracy "
-            "count them as right, F1 leaves them out."
+            f"In {counts['both_empty'] / n:.0%} of the texts neither side chose an option: Jaccard and percentage "
+            "agreement count them as right, F1 leaves them out."
         )
     if small:
         notes.append(f"Intervals unreliable: {listed(small, 6)}.")

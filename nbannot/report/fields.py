@@ -207,7 +207,7 @@ def _answered_value(score: FieldScore, name: str) -> str:
 def _n_of(name: str, result: Result) -> str:
     from nbannot.measures.label_field import ANSWERED_ONLY
 
-    if (name in ANSWERED_ONLY or name in ("alpha_masi", "alpha_jaccard")) and result.n_answered < result.n:
+    if (name in ANSWERED_ONLY or name == "alpha_jaccard") and result.n_answered < result.n:
         return f"{count(result.n_answered)} of {count(result.n)}"
     return count(result.n)
 
@@ -231,8 +231,8 @@ def _baseline(f: Field, score: FieldScore) -> list[Block]:
         sentence += (
             " Baseline: always choosing every option would reach a macro F1 of "
             f"{value_of('f1_macro', score.results['baseline_f1_macro'])}; always choosing people's most frequent set "
-            "of options, a subset accuracy of "
-            f"{value_of('subset_accuracy', score.results['baseline_subset_accuracy'])}."
+            "of options, a percentage agreement of "
+            f"{value_of('percentage_agreement', score.results['baseline_accuracy'])}."
         )
     return [Para(sentence)]
 
@@ -393,7 +393,8 @@ def further_grid(kind: str, score: FieldScore) -> Grid:
 
 _TOLD_ELSEWHERE = (
     *(name for _, names in CONDITIONAL_VIEWS for name in names if name != "accuracy"),
-    *("baseline_accuracy", "baseline_f1_macro", "baseline_subset_accuracy"),
+    "baseline_accuracy",
+    "baseline_f1_macro",
 )
 
 

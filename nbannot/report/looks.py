@@ -21,7 +21,7 @@ FIRST_METRICS = {
     "likert": ("quadratic_kappa",),
     "textbox": ("norm_levenshtein",),
     "span": ("token_f1",),
-    "multiselect": ("f1_macro", "subset_accuracy"),
+    "multiselect": ("f1_macro", "percentage_agreement"),
 }
 """The numbers that are shown with an interval for this look, by type of field."""
 

@@ -66,9 +66,7 @@ METRIC_WORDS = {
     "precision_micro": "micro precision",
     "recall_micro": "micro recall",
     "jaccard": "Jaccard (mean of texts)",
-    "subset_accuracy": "subset accuracy (the very same options)",
     "hamming_loss": "Hamming loss (share of wrong options)",
-    "alpha_masi": "alpha, MASI distance",
     "alpha_jaccard": "alpha, Jaccard distance",
     "both_empty_share": "share of texts where neither side chose any",
 }
@@ -85,7 +83,7 @@ HEADLINES: dict[str, tuple[str, ...]] = {
                 "percentage_agreement", "presence_f1"),
     "span": ("token_f1", "token_precision", "token_recall", "exact_match_f1", "partial_f1", "char_iou",
              "presence_f1"),
-    "multiselect": ("f1_macro", "f1_micro", "jaccard", "subset_accuracy", "alpha_masi", "precision_macro",
+    "multiselect": ("f1_macro", "f1_micro", "jaccard", "percentage_agreement", "krippendorff_alpha", "precision_macro",
                     "recall_macro", "hamming_loss", "both_empty_share"),
 }  # fmt: skip
 """Type -> the metrics to read, the first ones first."""
@@ -96,7 +94,7 @@ CARD_METRICS: dict[str, tuple[str, ...]] = {
     "likert": ("quadratic_kappa", "spearman_corr", "percentage_agreement", "bias"),
     "textbox": ("norm_levenshtein", "presence_f1"),
     "span": ("token_f1", "exact_match_f1"),
-    "multiselect": ("f1_macro", "jaccard", "subset_accuracy"),
+    "multiselect": ("f1_macro", "jaccard", "percentage_agreement"),
 }
 """Type -> the few metrics that stand on a run's card."""
 
@@ -104,7 +102,6 @@ BASELINE = {
     "f1_macro": "baseline_f1_macro",
     "accuracy": "baseline_accuracy",
     "percentage_agreement": "baseline_accuracy",
-    "subset_accuracy": "baseline_subset_accuracy",
 }
 """Metric -> what always answering the most frequent human label would score."""
 
@@ -119,7 +116,6 @@ ANSWERED_TWIN = {
     "token_f1": "token_f1_answered",
     "exact_match_f1": "exact_match_f1_answered",
     "jaccard": "jaccard_answered",
-    "subset_accuracy": "subset_accuracy_answered",
 }
 """Metric -> the same number over the answered rows alone."""
 

@@ -229,7 +229,7 @@ def test_coders_without_a_text_in_common_and_what_is_refused():
     other = made_task(["x", "b"], STANCE, DEGREE)
     stranger = load_coder(other, pl.DataFrame({"id": ["t0"], "S_Stance": ["pro"]}), "Ed")
     for coders, column, words in (
-        ([ada], None, "agreement needs at least two coders. Got 1."),
+        ([ada], None, "agreement needs at least two coders. Got 1: Ada."),
         ([ada, ada], None, "a run is given more than once: Ada."),
         ([both, again], None, "name one field.\n  All coded: S_Stance, S_Degree."),
         ([ada, both], "Degree", "not every coder coded S_Degree.\n  All coded: S_Stance."),

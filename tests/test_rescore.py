@@ -511,7 +511,7 @@ def test_what_cannot_be_scored(tmp_path):
     with pytest.raises(TaskError) as missing:
         rescore(folder)
     assert str(missing.value) == (
-        f"the task 'demo' of {folder} is not found: no folder with its codebook.json at or above it.\n"
+        f"the task 'demo' of {folder} is not found: no tasks/demo with a codebook.json in any folder above it.\n"
         '  Name it: rescore(folder, task="path/to/task").'
     )
     assert rescore(folder, tmp_path / "elsewhere" / "demo", **FAST).coding.count() == {"ok": 5, "invalid": 1}

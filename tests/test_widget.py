@@ -13,11 +13,12 @@ import pytest
 from conftest import GATE, STANCE, codebook_of, task_of
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
+from serving import Serving
 from traitlets.config import Config
 
 import nbannot
 from nbannot.doors.form import sources
-from nbannot.errors import ConfigError, ModelError, RunError, RunInterrupted, TaskError
+from nbannot.errors import ConfigError, RunError, RunInterrupted, TaskError
 from nbannot.models import weights
 from nbannot.record.run import Run
 from nbannot.running.sweep import Runs
@@ -298,14 +299,23 @@ def test_a_plan_asks_no_stranger_and_fetches_nothing(monkeypatch, tmp_path):
     assert "127.0.0.1" not in form._plan_box.value
 
 
-def test_an_unknown_model_is_told_with_the_plan():
+def test_an_unknown_model_is_told_beside_its_entry_once_the_typing_pauses():
     form = form_of()
-    type_in(form, model="mok")
-    assert "unknown model" in plan_of(form, "unknown model")
-    with pytest.raises(ModelError, match="did you mean 'mock'"):
+    type_in(form, model="mock, mok")
+    waited(lambda: "unknown model" in fault(form, "model"))
+    waited(lambda: form._run.disabled)
+    assert "when every entry is right" in plan_of(form, "when every entry is right")
+    with pytest.raises(ConfigError, match="did you mean 'mock'"):
         form.run()
-    assert "unknown model" in form.error
     assert form.last is None
+    type_in(form, model="mock")
+    assert fault(form, "model") == ""
+    assert not form._run.disabled
+
+
+def test_a_list_price_is_told_with_its_currency():
+    form = form_of(model="anthropic/claude-haiku-4-5", limit=4)
+    assert "at most US$" in plan_of(form, "at most")
 
 
 def test_while_something_is_wrong_there_is_no_plan_of_before():
@@ -442,6 +452,8 @@ def test_a_sweep_shows_its_runs():
     assert isinstance(runs, Runs)
     assert len(runs) == 2
     assert all(run.run_id in form._results.value for run in runs)
+    assert "Nothing left to ask: these runs are complete." in plan_of(form, "Nothing left")
+    assert form._run.description == "Show"
 
 
 def test_the_button_runs_in_the_background_stops_and_goes_on():
@@ -473,6 +485,22 @@ def test_the_button_runs_in_the_background_stops_and_goes_on():
     assert form.last.status == "complete"
     assert form.last.run_id == stopped.run_id
     assert form.last.progress.cached > 0
+
+
+def test_servers_of_one_run_are_in_one_entry_and_a_sweep_over_servers_is_kept():
+    servers = ["http://127.0.0.1:9/v1", "http://127.0.0.1:10/v1"]
+    form = form_of(model="openai/tiny", base_url=servers)
+    assert form._entries["base_url"].widget.value == ", ".join(servers)
+    assert form.config.base_url == tuple(servers)
+    with Serving(models=("tiny",)) as server:
+        at_server = form_of(model="openai/tiny", limit=2, base_url=[server.openai_url])
+        made = at_server.run()
+        assert f"{made.run_id}, complete" in plan_of(at_server, "Nothing left to ask: this run")
+    assert at_server._run.description == "Show"
+    swept = form_of(model="openai/tiny", base_url=[[servers[0]], [servers[1]]])
+    assert swept._entries["base_url"].widget.value == ""
+    assert len(swept.config) == 2
+    assert swept.settings["base_url"] == [[servers[0]], [servers[1]]]
 
 
 def test_a_stopped_sweep_says_so():

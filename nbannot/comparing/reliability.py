@@ -298,7 +298,7 @@ def _of_task(
     output_root: str | Path,
 ) -> Agreements:
     people, notes = read_people(task, coders, output_root)
-    _refuse_few(people)
+    _refuse_few(people, "\n  Another person codes in nba.code(task, coder=NAME).")
     told = {
         name: told_by_log(path.with_name(f"{name}{LOG}"))
         for name, path in coder_files(task, output_root).items()
@@ -391,9 +391,12 @@ def among_people(run: Run, f: Field, people: Mapping[str, Labels], settings: Set
     return AgainstPeople(majority, sum(defined) / len(defined) if defined else math.nan)
 
 
-def _refuse_few(coders: Any) -> None:
+def _refuse_few(coders: Any, more: str = "") -> None:
     if len(coders) < 2:
-        raise ScoringError(f"agreement needs at least two coders. Got {len(coders)}.")
+        names = [str(getattr(coder, "run_id", coder)) for coder in coders]
+        raise ScoringError(
+            f"agreement needs at least two coders. Got {len(coders)}{': ' if names else ''}{listed(names)}.{more}"
+        )
 
 
 def _texts(coders: Sequence[Compared], cluster: str | None) -> tuple[dict[str, str], dict[str, str]]:

@@ -55,7 +55,8 @@ def task_of(place: Path, config: Mapping[str, Any]) -> Task:
             if (above / path / "codebook.json").is_file():
                 return load_task(above / path)
     raise TaskError(
-        f"the task '{name}' of {place} is not found: no folder with its codebook.json at or above it.\n"
+        f"the task '{name}' of {place} is not found: no {' and no '.join(dict.fromkeys(named))} with a codebook.json "
+        "in any folder above it.\n"
         '  Name it: rescore(folder, task="path/to/task").'
     )
 

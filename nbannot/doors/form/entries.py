@@ -218,6 +218,8 @@ def made_entries(
         if name == "repeats":
             return str(repeats) if repeats != 1 else ""
         given = defaults.get(name, DEFAULTS[name])
+        if name == "base_url" and isinstance(given, list | tuple):  # several servers of one run
+            return "" if is_many(name, given) else ", ".join(given)
         return "" if given is None and name != "seed" else ", ".join(map(shown_value, listed(given, name)))
 
     made: dict[str, Entry] = {

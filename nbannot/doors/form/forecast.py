@@ -20,6 +20,7 @@ from nbannot.study.settings import DEFAULTS, SETTINGS
 from nbannot.study.toml import as_toml
 
 if TYPE_CHECKING:
+    from nbannot.models.prices import Prices
     from nbannot.running.plan import Plan
     from nbannot.study.task import Task
 
@@ -27,6 +28,9 @@ RUNS_AT_MOST = 200
 ROWS_SHOWN = 12
 NOTHING_LEFT = (
     "Nothing left to ask: this run is complete. Show brings it back; another setting makes another run."
+)
+NOTHING_LEFT_OF_SWEEP = (
+    "Nothing left to ask: these runs are complete. Show brings them back; another setting makes other runs."
 )
 
 
@@ -76,11 +80,12 @@ class Forecast:
     Attributes
     ----------
     first
-        The plan of a single run as the model itself tells it; ``None`` for a sweep, or while it was not asked.
+        The plan of a single run as the model itself tells it, or of one that is complete; ``None`` for a sweep, or
+        while the model was not asked.
     note
         What could not be told, and why.
-    rows
-        Of a sweep, for each run: the settings that differ, its calls and its tokens in words.
+    rows, states
+        Of a sweep, for each run: the settings that differ, its calls and its tokens in words; the runs' states.
     """
 
     runs: int
@@ -90,15 +95,25 @@ class Forecast:
     seconds: float | None
     money: float | None
     money_at_most: float | None
+    prices: Prices | None
     prompts: dict[str, str]
     first: Plan | None = None
     note: str = ""
     rows: tuple[tuple[dict[str, Any], str, str], ...] = ()
+    states: frozenset[str] = frozenset()
 
     @property
     def done(self) -> bool:
-        """Whether the run is complete, so that nothing would be asked."""
+        """Whether the run, or every run of a sweep, is complete, so that nothing would be asked."""
+        if self.runs > 1:
+            return self.states == {"complete"}
         return self.first is not None and self.first.state == "complete"
+
+    @property
+    def deed(self) -> str:
+        """What the button that runs it says."""
+        states = self.states if self.first is None else {self.first.state}
+        return "Show" if self.done else "Continue" if "can be continued" in states else "Run"
 
     def table(self) -> list[Block]:
         """Return the runs of a sweep: what differs between them, and the calls and tokens of each."""
@@ -115,6 +130,8 @@ class Forecast:
 
     def facts(self) -> Facts:
         """Return it as names and values."""
+        if self.done and self.first is None:
+            return Facts([("runs", f"{count(self.runs)}, complete")])
         if self.first is not None and self.done:
             return Facts(
                 [("run", f"{self.first.run_id}, complete"), ("folder", str(self.first.design.folder))]
@@ -126,7 +143,7 @@ class Forecast:
             time = f"about {duration(self.seconds)}, as in the last run of this kind"
         money = "unknown: no price of this model is known; set prices to see it"
         if self.money_at_most is not None:
-            money = money_words(self.money, self.money_at_most, self.first.prices if self.first else None)
+            money = money_words(self.money, self.money_at_most, self.prices)
         pairs = [
             ("calls", f"{runs}{calls} calls, about {count(self.tokens)} tokens to be sent"),
             ("time", time),
@@ -162,6 +179,7 @@ def forecast(task: Task, configs: Sequence[RunConfig]) -> Forecast:
         seconds=plans.total("seconds"),
         money=plans.total("money"),
         money_at_most=plans.total("money_at_most"),
+        prices=plans[0].prices,  # a total is of one currency
         prompts=prompts,
         rows=tuple(
             (
@@ -171,6 +189,8 @@ def forecast(task: Task, configs: Sequence[RunConfig]) -> Forecast:
             )
             for p, config in zip(plans, configs, strict=True)
         ),
+        first=plans[0] if len(plans) == 1 and plans[0].state == "complete" else None,
+        states=frozenset(p.state for p in plans) if len(configs) > 1 else frozenset(),
     )
 
 
@@ -178,13 +198,22 @@ def _between(least: int, most: int) -> str:
     return count(most) if least == most else f"{count(least)} to {count(most)}"
 
 
+def model_faults(configs: Sequence[RunConfig]) -> dict[str, str]:
+    """Return model -> why there is no such model, for those of the configs; nothing is asked and nothing fetched."""
+    faults = {}
+    for config in {config.model: config for config in reversed(configs)}.values():
+        try:
+            get_model(config)
+        except NbannotError as error:
+            faults[config.model] = str(error)
+    return faults
+
+
 def with_models(made: Forecast, task: Task, configs: Sequence[RunConfig], listed: Sequence[str]) -> Forecast:
     """Return the forecast with what the models themselves say, where they say it without being sent anything."""
     from nbannot.running.plan import plan
 
     try:
-        for model in dict.fromkeys(config.model for config in configs):
-            get_model(next(config for config in configs if config.model == model))
         if len(configs) == 1 and known_without_asking(configs[0].model, listed):
             made = replace(made, first=plan(task, configs[0]))
     except NbannotError as error:

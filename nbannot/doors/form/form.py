@@ -18,10 +18,17 @@ from nbannot.doors.form.entries import (
     Checked,
     made_entries,
 )
-from nbannot.doors.form.forecast import RUNS_AT_MOST, cell_of, faults_of, forecast, with_models
+from nbannot.doors.form.forecast import (
+    RUNS_AT_MOST,
+    cell_of,
+    faults_of,
+    forecast,
+    model_faults,
+    with_models,
+)
 from nbannot.doors.form.outlets import COPY, NO_PLAN, Outlets, javascript
 from nbannot.doors.form.sources import Source, known_tasks, models_here, opened
-from nbannot.errors import ConfigError, NbannotError, RunError, RunInterrupted
+from nbannot.errors import ConfigError, NbannotError, RunError, RunInterrupted, TaskError
 from nbannot.models.registry import split_name
 from nbannot.page.blocks import Para
 from nbannot.page.fragment import Fragment
@@ -65,10 +72,11 @@ class Form(Outlets):
         expand(defaults)
         self.error = ""
         self._task_fault = ""
+        self._model_faults: dict[str, str] = {}  # model -> why there is none, as the last plan found
         self._source = Source.of(task, codebook, defaults.get("task_root"))
         self._given = {self._source.words: self._source}
-        several_fields = is_many("fields", defaults.get("fields"))
-        shown = {name for name in ENTRIES if name != "fields" or not several_fields}
+        swept = {name for name in ("fields", "base_url") if is_many(name, defaults.get(name))}
+        shown = set(ENTRIES) - swept  # an entry holds one choice of fields, and the servers of one run
         self._kept = {name: value for name, value in defaults.items() if name not in shown}
         self._models: list[tuple[str, str]] = []
         self._stop = threading.Event()
@@ -194,6 +202,8 @@ class Form(Outlets):
         faults = faults_of(self.settings)
         if self._task_fault:
             faults.insert(0, ("task", self._task_fault))
+        wanted = list(dict.fromkeys(map(str, self._entries["model"].values() or [DEFAULTS["model"]])))
+        faults += [("model", self._model_faults[name]) for name in wanted if name in self._model_faults]
         if not self._repeats():
             shown = self._entries["repeats"].widget.value.strip()
             faults.append(
@@ -252,6 +262,8 @@ class Form(Outlets):
     def _task_changed(self, change: Any) -> None:
         word = change["new"].strip()
         try:
+            if not word:
+                raise TaskError("task: type the name of one, a folder, or a variable that holds one.")
             root = self._kept.get("task_root")
             self._source = self._given.get(word) or Source.of(word.strip('"'), None, root)
             self._task_fault = ""
@@ -287,6 +299,12 @@ class Form(Outlets):
             wrong = {name for name, _ in self._faults()}
             models = [name for _, name in self._models]
             try:
+                if not wrong - {"model"}:  # not while one types: some libraries take seconds to be there
+                    found, before = model_faults(expand(self.settings)), self._model_faults
+                    self._model_faults = found
+                    if found != before:
+                        self._show_faults(self._faults())
+                    wrong = {name for name, _ in self._faults()}
                 configs = expand({name: value for name, value in self.settings.items() if name not in wrong})
                 if wrong:
                     made = replace(forecast(self.task, configs[:1]), note=NO_PLAN)

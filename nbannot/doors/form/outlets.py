@@ -12,7 +12,7 @@ from nbannot.displays.cards import run_card
 from nbannot.displays.tables import runs_card
 from nbannot.doors import recipe
 from nbannot.doors.form.entries import SAMPLING, Entry, Folded, title
-from nbannot.doors.form.forecast import NOTHING_LEFT, Forecast
+from nbannot.doors.form.forecast import NOTHING_LEFT, NOTHING_LEFT_OF_SWEEP, Forecast
 from nbannot.doors.form.style import CSS
 from nbannot.page.blocks import Block, Fold, Para, Verbatim
 from nbannot.page.fragment import Fragment
@@ -118,7 +118,8 @@ class Outlets:
     def _show_plan(self, made: Forecast) -> None:
         self._forecast = made
         notes = [Para(note, "warning" if note == made.note else "notice") for note in made.notes()]
-        before: list[Block] = [Para(NOTHING_LEFT, "notice")] if made.done else []
+        nothing = NOTHING_LEFT if made.runs == 1 else NOTHING_LEFT_OF_SWEEP
+        before: list[Block] = [Para(nothing, "notice")] if made.done else []
         shown: list[Block] = [
             *before,
             *([] if made.note == NO_PLAN else [made.facts()]),
@@ -130,8 +131,7 @@ class Outlets:
         self._first.options = list(made.prompts)
         self._first.value = chosen if chosen in made.prompts else next(iter(made.prompts), None)
         self._show_prompt()
-        state = made.first.state if made.first else "new"
-        self._run.description = {"complete": "Show", "can be continued": "Continue"}.get(state, "Run")
+        self._run.description = made.deed
 
     def _show_prompt(self, change: Any = None) -> None:
         prompts = self._forecast.prompts if self._forecast else {}

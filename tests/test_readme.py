@@ -1,6 +1,8 @@
 """The README can be typed from top to bottom: a fresh kernel, an empty folder, not a word on stderr."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -25,6 +27,22 @@ def test_every_cell_runs(tmp_path):
     assert len(book.cells) > 12
     for cell in book.cells:
         assert not [out for out in cell.outputs if out.get("name") == "stderr"], cell.source
+
+
+@pytest.mark.skipif(shutil.which("Rscript") is None, reason="R is not installed")
+def test_the_page_on_r_runs_and_loses_no_zero(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (README.parent / "docs" / "from-r.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(r|python)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert [kind for kind, _ in blocks] == ["r", "python", "r"]
+    for kind, block in blocks:
+        if kind == "python":
+            exec(compile(block, "from-r.md", "exec"), {})
+        else:
+            told = "cat(labels$id, design$text_id, nrow(joined) > 9)" if "joined" in block else ""
+            Path("page.R").write_text(f"{block}\n{told}", encoding="utf-8")
+            done = subprocess.run(["Rscript", "page.R"], capture_output=True, text=True, check=True)
+    assert done.stdout == "007 008 009 010 007 008 009 010 TRUE"
 
 
 PAGES = ["from-a-spreadsheet.md", "from-coders-files.md", "coding.md", "exchange.md"]

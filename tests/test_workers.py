@@ -112,7 +112,7 @@ def pids(cluster):
         return list(client.run(os.getpid, on_error="ignore").values())
 
 
-def test_a_worker_that_goes_while_it_loads_the_model_is_not_waited_for(cluster):
+def test_a_worker_that_goes_while_it_loads_the_model_is_not_waited_for(cluster, monkeypatch):
     async def asked():
         client = await cluster_link.connected(2, cluster)
         try:
@@ -125,6 +125,17 @@ def test_a_worker_that_goes_while_it_loads_the_model_is_not_waited_for(cluster):
         cluster_link.WorkerLost, match=r"tls://127.0.0.1:9 was lost while it loaded the model"
     ):
         asyncio.run(asked())
+    for packages, words in (
+        ({"nbannot": None, "distributed": "1.0"}, "has no nbannot"),
+        ({"nbannot": "0.1", "distributed": "1.0"}, r"has distributed 1\.0, and this is"),
+    ):
+
+        async def told(client, address, packages=packages):
+            return packages
+
+        monkeypatch.setattr(cluster_link, "_packages", told)
+        with pytest.raises(ModelError, match=f"the worker at tls://127.0.0.1:9 {words}.*\n  Install nbannot"):
+            asyncio.run(asked())
 
 
 def test_a_killed_worker_costs_nothing_but_what_it_had(tmp_path, cluster):

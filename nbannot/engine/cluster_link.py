@@ -7,7 +7,9 @@ import contextlib
 import logging
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,11 @@ async def connected(place: int | str, cluster: LocalCluster | None = None) -> An
     else:
         given |= {"address": place, "security": security_of(str(place))}
     try:
-        return await Client(**given)
+        with (
+            warnings.catch_warnings()
+        ):  # of numpy's version and the like; what matters is told of each worker
+            warnings.filterwarnings("ignore", "Mismatched versions found")
+            return await Client(**given)
     except (OSError, TimeoutError, ValueError, TypeError, ImportError) as error:
         where = given.get("address") or f"named in {place}"
         why = " ".join(str(error).split())[:200] or type(error).__name__
@@ -130,6 +136,26 @@ async def _while_there(client: Any, address: str, work: Any) -> Any:
     return waiting.result()
 
 
+async def _packages(client: Any, address: str) -> Mapping[str, str | None]:
+    """Return the versions of what a worker has installed, as it can tell them even if it has no nbannot."""
+    with contextlib.suppress(OSError, TimeoutError, ValueError, KeyError):
+        async with asyncio.timeout(CONNECT_S):
+            told = await client.scheduler.broadcast(
+                msg={"op": "versions", "packages": ["nbannot"]}, workers=[address], on_error="ignore"
+            )
+            packages: Mapping[str, str | None] = told[address]["packages"]
+            return packages
+    return {}
+
+
+def _lost_for(packages: Mapping[str, str | None]) -> str:
+    """Return why a worker may have ended its connection when it was sent its first piece of work; "" if unknown."""
+    if "nbannot" in packages and packages["nbannot"] is None:
+        return "has no nbannot"
+    theirs, ours = packages.get("distributed"), version("distributed")
+    return f"has distributed {theirs}, and this is {ours}" if theirs not in (None, ours) else ""
+
+
 async def introduced(client: Any, address: str, session: str, settings: Mapping[str, Any]) -> Introduction:
     """Return what a worker says of itself; its model is loaded by that.
 
@@ -140,10 +166,16 @@ async def introduced(client: Any, address: str, session: str, settings: Mapping[
     ModelError
         If it cannot use the model, or has no nbannot of this version.
     """
+    packages = await _packages(client, address)
     work = client.submit(introduce, session, settings, key=key_of(session), workers=[address], pure=False)
     try:
         said: Introduction = await _while_there(client, address, work)
     except WorkerLost:
+        if why := _lost_for(packages):
+            raise ModelError(
+                f"the worker at {address} {why}.\n"
+                f"  Install nbannot {__version__} for its scheduler and workers, in the same way as here."
+            ) from None
         raise
     except (ModelError, ConfigError) as error:
         kind = ModelUnreached if isinstance(error, ModelUnreached) else ModelError

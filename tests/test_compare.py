@@ -655,7 +655,7 @@ def test_a_file_of_labels(tmp_path):
         ScoringError, match=r"shares no text with task 'demo': the ids differ \(q3 against t0,"
     ):
         load_coder(task, path)
-    path.write_text("sample_id,Stance\nt3,pro\n")
+    path.write_text("sample_id,Position\nt3,pro\n")
     with pytest.raises(ScoringError, match="has no label column of task 'demo'"):
         load_coder(task, path)
 

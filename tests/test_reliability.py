@@ -295,3 +295,31 @@ def test_tables_without_a_field_of_the_codebook_are_refused():
         agreement(long, coder="coder", codebook=two)
     with pytest.raises(ScoringError, match="'x' of coder 'ann', text 0"):
         agreement(wide.astype(object).replace({"ann": {1: "x"}}), coders=["ann", "bob"], level="ordinal")
+
+
+def test_a_table_may_call_its_columns_as_the_questions_are_called(tmp_path):
+    codebook = codebook_of(STANCE, DEGREE, {**STANCE, "name": "source"}, metadata_columns=["source"])
+    codebook.save(tmp_path / "codebook.json")
+    rows = [f"{i},Text {i}.,press,{'pro' if i % 2 else 'anti'},{i % 5 + 1}" for i in range(12)]
+    table = "\n".join(["id,text,source,Stance,Degree", *rows]) + "\n"
+    for name in ("ground-truth.csv", "coders/anna.csv", "coders/ben.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(table, "utf-8")
+    task = nbannot.load_task(tmp_path / "ground-truth.csv", codebook=codebook)
+    assert task.label_columns == ["S_Stance", "S_Degree"], "source is metadata, whatever a field is called"
+    frame = pd.read_csv(tmp_path / "coders/anna.csv", dtype="string")
+    for labels in (tmp_path / "coders/anna.csv", frame, pl.read_csv(tmp_path / "coders/anna.csv")):
+        coder = load_coder(task, labels, "anna")
+        assert {column: coder.coding.count(column) for column in ("S_Stance", "S_Degree")} == {
+            "S_Stance": {"ok": 12},
+            "S_Degree": {"ok": 12},
+        }
+    folder = nbannot.load_task(tmp_path)
+    assert agreement(folder, **FAST)["Stance"].overall["krippendorff_alpha"].value == 1
+    # A full name goes before a plain one, and a name that two sections have means neither.
+    both = load_coder(task, frame.assign(S_Stance="neutral"), "cy")
+    assert {answer.value for answer in both.coding.answers["S_Stance"]} == {"neutral"}
+    sections = {section: [nbannot.dropdown("Tone", options=["up", "down"])] for section in ("A", "B")}
+    twice = nbannot.Codebook.build(text_column="text", sections=sections)
+    assert twice.plainly_named(["Tone", "text"]) == {}
+    assert twice.plainly_named(["A_Tone", "Tone"]) == {}

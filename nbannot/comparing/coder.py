@@ -90,9 +90,10 @@ def load_coder(
     Parameters
     ----------
     labels
-        A CSV file or a DataFrame with an id column and one or more of the task's label columns, in any order; the
-        texts may be left out; where they are there, they must be those of the task under the same ids. Rows whose id
-        the task does not have are left out and kept in `Coder.unknown_ids`.
+        A CSV file or a DataFrame with an id column and one or more of the task's label columns, in any order, by their
+        full name (``Letter_Tone``) or the field's alone (``Tone``); the texts may be left out; where they are there,
+        they must be those of the task under the same ids. Rows whose id the task does not have are left out and kept in
+        `Coder.unknown_ids`.
     name
         The coder's name; the file's name when left out.
     id_column
@@ -202,6 +203,7 @@ class _Table:
         data: Any = read_csv(labels, encoding=encoding, delimiter=None) if is_path else labels
         name = name or (Path(labels).stem if is_path else kind)
         whose = f"{kind} '{name}'" + (f" ({labels})" if is_path else "")
+        data = _with_label_columns(data, task)
         columns = [str(column) for column in data.columns]
         if not any(f.column in columns for f in task.codebook):
             raise ScoringError(
@@ -295,6 +297,14 @@ def _outside(table: _Table) -> Iterator[str]:
                 rows.setdefault((cell if len(cell) <= 60 else cell[:57] + "…", str(error)), []).append(where)
         for (cell, why), places in rows.items():
             yield f"{f.column}: {cell!r} {why}; {listed(places, 3)}"
+
+
+def _with_label_columns(data: Any, task: Task) -> Any:
+    """Return a pandas or polars frame in which columns that bear a field's plain name have that of its labels."""
+    taken = {task.id_source, *ID_COLUMNS}
+    names = [name for name in data.columns if isinstance(name, str) and name not in taken]
+    meant = task.codebook.plainly_named(names)
+    return data.rename(columns=meant) if hasattr(data, "iloc") else data.rename(meant)
 
 
 def _rows_of(data: Any, rows: list[int], names: list[str], added: Mapping[str, list[str]]) -> Any:

@@ -114,7 +114,10 @@ class LabelReader:
         """
         columns = self._columns(path, coder)
         names = list(columns)
-        ids = columns[self._id_column(names, coder, path)]
+        id_column = self._id_column(names, coder, path)
+        ids = columns[id_column]
+        for name, column in self.task.codebook.plainly_named(n for n in names if n != id_column).items():
+            columns[column] = columns[name]
         fields = [f for f in self.task.codebook if f.column in columns]
         if not fields:
             labels = listed((f.column for f in self.task.codebook), 12)

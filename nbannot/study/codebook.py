@@ -14,7 +14,8 @@ import copy
 import hashlib
 import heapq
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as attribute
 from functools import cached_property
@@ -257,6 +258,21 @@ class Codebook(Shown):
         raise CodebookError(
             f"the codebook has no field '{name}'{hint or '.'}\n  Its fields: {listed(known, 12)}."
         )
+
+    def plainly_named(self, columns: Iterable[str]) -> dict[str, str]:
+        """Return the columns of somebody's table that bear the plain name of one field -> the column of that field.
+
+        A field whose own column is there is found by that; a name that two fields have, or that means something else
+        in the codebook, means none of them.
+        """
+        known = set(columns)
+        taken = {self.text_column, self.header_column, *self.metadata_columns, *self._by_column}
+        times = Counter(field.name for field in self.fields)
+        return {
+            field.name: field.column
+            for field in self.fields
+            if field.name in known - taken and field.column not in known and times[field.name] == 1
+        }
 
     def applies(self, field: Field, values: Mapping[str, Any]) -> bool:
         """Return whether `field` applies, given one coder's values of the other fields (column -> value).

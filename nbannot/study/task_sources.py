@@ -99,9 +99,8 @@ def _from_table(
         raise TaskError(f"no task: {error}.") from None
     if not place.exists():
         raise TaskError(f"no file {place}.\n  Look at the spelling; a relative path begins at {Path.cwd()}.")
-    of_questions = False  # whether the codebook is a table itself, whose writer knows nothing of our columns
     if codebook is None:
-        codebook, of_questions = _beside(place)
+        codebook = _beside(place)
     if codebook is None:
         raise TaskError(
             f"{text} is a table of texts, and needs a codebook.\n"
@@ -110,23 +109,27 @@ def _from_table(
         )
     data = read_table(place, encoding=encoding, besides=QUESTIONS)
     if isinstance(codebook, str | Path) and Path(codebook).suffix.lower() in TABLES:
-        codebook, of_questions = Codebook.from_table(codebook, encoding=encoding), True
+        codebook = Codebook.from_table(codebook, encoding=encoding)
     elif isinstance(codebook, str | Path):
         codebook = Codebook.load(codebook)
     elif not isinstance(codebook, Codebook):
         codebook = Codebook.from_dict(codebook)
-    if of_questions:
-        known = set(data.columns)
-        data = data.rename({f.name: f.column for f in codebook if f.name in known and f.column not in known})
+    # Who keeps a table of texts names its columns as the questions are called, not as our files do.
+    named = [
+        name
+        for name in data.columns
+        if name not in {options.get(key) for key in ("id_column", "cluster", "weights")}
+    ]
+    data = data.rename(codebook.plainly_named(named))
     return Task(data, codebook, place.stem, **options)
 
 
-def _beside(place: Path) -> tuple[Codebook | None, bool]:
-    """Return the codebook that goes with a table, and whether it is a sheet of it; else ``codebook.json`` beside it."""
+def _beside(place: Path) -> Codebook | None:
+    """Return the codebook that goes with a table: a sheet of it, else ``codebook.json`` beside it."""
     if place.suffix.lower() in WORKBOOKS and (sheet := read_table(place, sheet=QUESTIONS)) is not None:
-        return Codebook.from_table(sheet), True
+        return Codebook.from_table(sheet)
     own = place.with_name("codebook.json")
-    return (Codebook.load(own) if own.is_file() else None), False
+    return Codebook.load(own) if own.is_file() else None
 
 
 def _find_folder(text: str, task_root: str | Path | None) -> Path:

@@ -289,7 +289,7 @@ def test_a_run_without_human_labels_has_a_card(tmp_path):
     task = made_task(["a", "b"], STANCE)
     text = displays.run_card(made_run(task, {"Stance": ["pro", "anti"]}, tmp_path)).text
     assert "No human labels" in text
-    assert "• Stance: pro: 50%, anti: 50%, neutral: 0%" in text
+    assert "Stance  pro: 50%, anti: 50%, neutral: 0%" in text
 
 
 def test_a_remote_model_is_named_with_its_address(tmp_path):
@@ -748,6 +748,8 @@ def test_a_sweep_and_a_coder_have_cards(tmp_path):
     read(displays.runs_card(runs))
     assert re.search(r"run_id +temperature", text)
     assert all(run.run_id in text for run in runs)
+    assert "2 runs, complete" in text
+    assert re.search(r"0\.7 +0\.\d\d \[0\.\d\d, 0\.\d\d\]", text), "no value without its interval"
     task = runs[0].task
     coder = load_coder(task, task.data.select([task.id_source, *task.label_columns]), "Ada")
     assert "policy-sentiment: coder Ada" in displays.coder_card(coder).text

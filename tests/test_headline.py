@@ -40,7 +40,9 @@ def test_good_at_chance_and_below(tmp_path):
     assert [headlines(run)[0].mark for run in found] == ["▲", "≈", "▼", "?"]
     assert [verdict(run) for run in found] == [
         "Stance better than the baseline on 60 texts",
-        *["Stance not better than the baseline on 60 texts"] * 3,
+        "Stance not better than the baseline on 60 texts",
+        "Stance worse than the baseline on 60 texts",
+        "Stance not better than the baseline on 60 texts",
     ]
 
 
@@ -73,7 +75,7 @@ def test_one_label_means_nothing_whatever_the_value(tmp_path):
 def test_a_run_that_answers_little_says_so(tmp_path):
     silent = [value if i % 3 == 0 else None for i, value in enumerate(right(1.0))]
     run = stance(tmp_path, silent)
-    assert verdict(run).endswith("; 33% answered")
+    assert verdict(run).startswith("33% answered: Stance ")
     assert lines(run)[0].endswith("answered 20 of 60")
 
 
@@ -87,7 +89,7 @@ def test_refused_by_all_and_no_labels_at_all(tmp_path):
     assert verdict(stopped) == "No answer yet on 60 texts: nothing to look at, nothing to score"
     assert " 0.00 " not in stopped.report().text + str(stopped)
     partial = stance(tmp_path / "partial", [*right(1.0)[:40], *[open_] * 20], status="partial")
-    assert verdict(partial) == "So far: Stance better than the baseline on 60 texts; 67% answered"
+    assert verdict(partial) == "So far, 67% answered: Stance better than the baseline on 60 texts"
     unlabelled = made_run(made_task(TEXTS, STANCE), {"Stance": right(1.0)}, tmp_path / "none")
     assert verdict(unlabelled) == "No human labels on 60 texts: answers to look at, nothing to score"
     assert look_blocks(unlabelled) == []
@@ -120,7 +122,7 @@ def test_several_fields_are_counted_and_those_without_a_baseline_are_not(tmp_pat
     task = made_task(TEXTS, STANCE, {**DEGREE, "min_value": 1, "max_value": 5}, QUOTE, **people)
     said = {"Stance": right(0.9), "Degree": [5 - i % 5 for i in range(N)], "Quote": ["some words"] * N}
     run = made_run(task, said, tmp_path)
-    assert verdict(run) == "1 of 2 fields better than the baseline on 60 texts (Quote without one)"
+    assert verdict(run) == "1 of 2 fields better than the baseline, 1 worse, on 60 texts (Quote without one)"
     marks = {one.field.name: one.mark for one in headlines(run)}
     assert marks == {"Stance": "▲", "Degree": "▼", "Quote": ""}
     third = made_run(
@@ -133,7 +135,9 @@ def test_several_fields_are_counted_and_those_without_a_baseline_are_not(tmp_pat
     only_text = made_run(
         made_task(TEXTS, QUOTE, Quote=people["Quote"]), {"Quote": said["Quote"]}, tmp_path / "q"
     )
-    assert verdict(only_text) == "1 field scored on 60 texts; none has a baseline"
+    assert (
+        verdict(only_text) == "Quote: Levenshtein similarity 1.00 on 60 texts: no baseline to hold it against"
+    )
 
 
 def test_a_checkbox_that_is_always_ticked_is_not_better(tmp_path):

@@ -56,6 +56,7 @@ def run_card(run: Run) -> Fragment:
             *(Para(notice, "notice") for notice in run.task.notices),
             *status_blocks(run),
             *look_blocks(run, bands_of(run)),
+            *([] if run.task.has_human_labels or without_any_answer(run) else _answers_to_look_at(run)),
             _all_numbers(run),
             Fold(
                 f"Settings, time, energy, folder: run {run.run_id}",
@@ -80,7 +81,7 @@ def run_card(run: Run) -> Fragment:
 
 def _all_numbers(run: Run) -> Fold:
     answers = Facts([("answers", _answers(run)), *_more(run)])
-    if without_any_answer(run):
+    if without_any_answer(run) or not run.task.has_human_labels:
         return Fold("Answers", [answers])
     return Fold("All metrics, labels and answers", [answers, *_scores(run, answered=False)])
 
@@ -146,11 +147,8 @@ def _answers(run: Run) -> str:
 def _scores(of: Scored, *, answered: bool = True) -> list[Block]:
     """Return every metric of a card in a table, with how many texts were answered unless a table before it says so."""
     if not of.task.has_human_labels:
-        answers = [f"{f.name}: {_spread(_model_counts(of, f))}" for f in of.coding.fields if f.labels]
-        return [
-            Para("No human labels: the answers can be looked at, not scored.", "notice"),
-            *([Bullets(answers)] if answers else []),
-        ]
+        notice = "No human labels: the answers can be looked at, not scored."
+        return [Para(notice, "notice"), *_answers_to_look_at(of)]
     notes = Footnotes()
     rows: list[Row | str] = []
     for f in of.coding.fields:
@@ -160,6 +158,14 @@ def _scores(of: Scored, *, answered: bool = True) -> list[Block]:
         rows = [row if isinstance(row, str) else row[:-1] for row in rows]
         header.pop()
     return [Grid(header, rows, "llrirr"[: len(header)], notes=[*notes.lines, _baseline_note(of)])]
+
+
+def _answers_to_look_at(of: Scored) -> list[Block]:
+    """Return which labels were given, per field, where nobody else's stand beside them."""
+    answers: list[Row] = [
+        [Cell(f.name, "strong"), _spread(_model_counts(of, f))] for f in of.coding.fields if f.labels
+    ]
+    return [Grid(["", ""], answers, "ll")] if answers else []
 
 
 def _baseline_note(of: Scored) -> str:

@@ -77,24 +77,23 @@ def runs_table(
     grid = Grid(
         [
             *(NAMES.get(n, n) for n in before),
-            *(part for title in fields.values() for part in (title, "")),
+            *fields.values(),
             *(NAMES.get(n, n) for n in after),
         ],
         [
             [
                 *(_cell(n, row.get(n)) for n in before),
                 *(
-                    cell
+                    _headline_cell((headlines or {}).get(str(row["run_id"]), {}).get(column))
                     for column in fields
-                    for cell in _headline_cells((headlines or {}).get(str(row["run_id"]), {}).get(column))
                 ),
                 *(_cell(n, row.get(n)) for n in after),
             ]
             for row in shown
         ],
         "".join("r" if numeric[n] or n in NAMES else "l" for n in before)
-        + "ri" * len(fields)
-        + "".join("r" if numeric[n] or n in NAMES else "l" for n in after),
+        + "i" * len(fields)
+        + "".join("r" if numeric[n] or n in NAMES else "i" if n == "timestamp" else "l" for n in after),
     )
     same = [
         f"{n} = {setting_text(_plain(rows[0].get(n)))}"
@@ -132,13 +131,13 @@ def _headline_columns(
     }
 
 
-def _headline_cells(one: Mapping[str, Any] | None) -> list[Cell]:
+def _headline_cell(one: Mapping[str, Any] | None) -> Cell:
     """Return a value and its interval."""
     if one is None or _blank(one["value"]):
-        return [Cell(NONE, "quiet"), Cell("")]
+        return Cell(NONE, "quiet")
     low = -1.0 if one["metric"] in FROM_CHANCE else 0.0
     between = "" if _blank(one["ci_low"]) else interval(one["ci_low"], one["ci_high"])
-    return [Cell(number(one["value"], low=low), "strong"), Cell(between, "quiet")]
+    return Cell(f"{number(one['value'], low=low)} {between}".rstrip())
 
 
 def _records(frame: Any) -> list[dict[str, Any]]:
@@ -289,17 +288,20 @@ def name_of(run: Scored, others: Sequence[Scored]) -> str:
 def runs_card(runs: Runs) -> Fragment:
     """Return the runs of a sweep: what differs, how each ended, its headline metric per field, what failed."""
     rows: list[Row] = []
+    ended = [] if all(run.status == "complete" for run in runs) else ["status"]
     for run in runs:
         settings = [setting_text(run.config.get(name)) for name in runs.differing]
-        rows.append([Cell(run.run_id, "strong"), *settings, *_headlines(run, runs), run.status, _time(run)])
+        rows.append([Cell(run.run_id, "strong"), *settings, *_headlines(run, runs),
+                     *(run.status for _ in ended), _time(run)])  # fmt: skip
     fields = runs[0].coding.fields if len(runs) else []
     header = ["run_id", *runs.differing, *(f"{f.name}: {metric_words(HEADLINES[f.type][0])}" for f in fields)]
-    align = "l" + "l" * len(runs.differing) + "r" * len(fields) + "lr"
-    blocks: list[Block] = [Heading("Runs of a sweep", 1, plural(len(runs), "run"))]
+    align = "l" + "l" * len(runs.differing) + "i" * len(fields) + "l" * len(ended) + "r"
+    aside = plural(len(runs), "run") + ("" if ended or not rows else ", complete")
+    blocks: list[Block] = [Heading("Runs of a sweep", 1, aside)]
     if rows:
-        partly = any("/" in str(cell) for row in rows for cell in row[1 + len(runs.differing) : -2])
+        partly = any("/" in str(cell) for row in rows for cell in row[1 + len(runs.differing) : -1])
         notes = ["(5/6): of 6 texts with a human label 5 have a valid answer."] if partly else []
-        blocks.append(Grid([*header, "status", "time"], rows, align, notes=notes))
+        blocks.append(Grid([*header, *ended, "time"], rows, align, notes=notes))
     else:
         blocks.append(Para("No run came about."))
     if runs.failures:
@@ -325,7 +327,8 @@ def _headlines(run: Run, runs: Runs) -> list[str]:
             names.append(NONE)
             continue
         name = HEADLINES[f.type][0]
-        value = value_cells(name, score.results[name], Footnotes())[0].text.rstrip("¹")
+        value = " ".join(cell.text for cell in value_cells(name, score.results[name], Footnotes()))
+        value = value.replace("¹", "").removesuffix(NONE).strip() or NONE
         n, answered = n_reference(score), score.results["coverage"].n_answered
         names.append(value if answered == n else f"{value} ({count(answered)}/{count(n)})")
     return names

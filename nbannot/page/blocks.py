@@ -27,6 +27,8 @@ GAP = "  "
 NARROWEST = 10
 """A column of words is not made narrower than this."""
 
+WORD = 14
+"""A word of a heading up to this is not broken."""
 BAR_WIDTH = 12
 SCALE_WIDTH = 21
 EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -295,7 +297,7 @@ class Grid:
         least = [
             max([*map(width_of, column[1:]), *map(width_of, column[0].split())], default=0)
             if align in "ri"
-            else min(natural, NARROWEST)
+            else max([min(natural, NARROWEST), *(min(w, WORD) for w in map(width_of, column[0].split()))])
             for column, align, natural in zip(columns, self.align, widths, strict=True)
         ]
         excess = sum(widths) + len(GAP) * (len(widths) - 1) - width

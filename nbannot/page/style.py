@@ -10,7 +10,7 @@ import re
 
 STYLE = """
 .nbannot{font-family:var(--jp-content-font-family,var(--vscode-font-family,system-ui,sans-serif));font-size:13px;
-line-height:1.45;color:var(--jp-content-font-color1,var(--vscode-editor-foreground,inherit));max-width:70em;
+line-height:1.45;color:var(--jp-content-font-color1,var(--vscode-editor-foreground,inherit));max-width:84em;
 overflow-wrap:break-word;font-variant-numeric:tabular-nums;print-color-adjust:exact}
 .nbannot *{box-sizing:border-box}
 .nbannot h3,.nbannot h4,.nbannot h5{font-weight:600;line-height:1.25;margin:0}

@@ -153,25 +153,34 @@ def verdict(of: Scored) -> str:
     if not scored:
         return f"No human label for any field that was asked, on {texts}"
     if judged:
-        better = sum(bool(one.better) for one in judged)
-        sentence = f"{better or 'none'} of {plural(len(judged), 'field')} better than the baseline on {texts}"
+        better, worse = (sum(one.mark == mark for one in judged) for mark in "▲▼")
         if len(judged) == 1:
-            one = judged[0]
-            sentence = (
-                f"{one.field.name} {'better' if one.better else 'not better'} than the baseline on {texts}"
-            )
+            how = "better" if better else "worse" if worse else "not better"
+            sentence = f"{judged[0].field.name} {how} than the baseline on {texts}"
+        else:
+            sentence = f"{better or 'none'} of {plural(len(judged), 'field')} better than the baseline"
+            sentence += f", {worse} worse, on {texts}" if worse else f" on {texts}"
         if without := [one.field.name for one in scored if one.better is None]:
             sentence += f" ({without[0] if len(without) == 1 else plural(len(without), 'field')} without one)"
     elif any(one.variation for one in scored):
         sentence = f"people used one label only on {texts}: no agreement measure means anything here"
     else:
-        sentence = f"{plural(len(scored), 'field')} scored on {texts}; none has a baseline"
+        against = "it" if len(scored) == 1 else "them"
+        sentence = f"{_named_value(scored)} on {texts}: no baseline to hold {against} against"
     n_asked, answered = sum(one.n for one in scored), sum(one.answered for one in scored)
+    before = ["so far"] if open_answers(of) else []
     if n_asked and answered / n_asked < LOW_COVERAGE:
-        sentence += f"; {share(answered, n_asked)} answered"
-    if open_answers(of):
-        sentence = f"so far: {sentence}"
+        before.append(f"{share(answered, n_asked)} answered")
+    sentence = f"{', '.join(before)}: {sentence}" if before else sentence
     return sentence[0].upper() + sentence[1:]
+
+
+def _named_value(scored: Sequence[Headline]) -> str:
+    """Return what a field came to, of several how many there are."""
+    one = scored[0]
+    if len(scored) > 1 or one.result is None:
+        return f"{plural(len(scored), 'field')} scored"
+    return f"{one.field.name}: {metric_words(one.metric)} {value_of(one.metric, one.result)}"
 
 
 def without_any_answer(of: Scored) -> str:

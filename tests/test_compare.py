@@ -778,8 +778,11 @@ def test_tables_for_a_paper(tmp_path):
     )
     assert r"S\_Stance & accuracy" in compared.to_latex(machine=True)
     pairs = compared.to_latex()
-    assert r"\caption{Stance, accuracy" in pairs
-    assert r"A & B & A $-$ B & 95\% interval & p (Holm) & texts that decide & detectable \\" in pairs
+    head = (
+        r"A & B & A $-$ B & 95\% interval & p (Holm) & \shortstack[r]{texts that \\ decide} & detectable \\"
+    )
+    assert "\\small\n\\caption{Stance, accuracy" in pairs, "seven columns in smaller type"
+    assert head in pairs
     ranked = compared.to_latex("ranking", caption="Two runs")
     assert r"\caption{Two runs}" in ranked
     assert r" & accuracy & 95\% interval & baseline & to the best & 95\% interval & p (Holm) \\" in ranked

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import polars as pl
 import pytest
-from conftest import codebook_of
+from conftest import GATE, codebook_of
 from made_runs import (
     DEGREE,
     HOSTILE,
@@ -37,7 +37,7 @@ from nbannot.displays.plots import PANEL, Point, nice_ticks, points
 from nbannot.engine.job import Progress
 from nbannot.errors import NbannotError, ScoringError
 from nbannot.page.blocks import Cell, Grid, Para
-from nbannot.page.figure import Dot, Words
+from nbannot.page.figure import Dot, Words, text_width
 from nbannot.page.fragment import Fragment
 from nbannot.page.html import as_html, element, escape, page_html, tint
 from nbannot.page.style import STYLE, whole_style
@@ -315,6 +315,21 @@ def test_the_codebook_card():
     assert "Stance  dropdown  pro, anti, neutral  always         1" in text
     assert "Which side?" in text
     assert re.search(r"A\. +pro", text)
+
+
+def test_a_matrix_that_would_be_too_wide_has_numbered_columns(tmp_path):
+    labels = [f"a long label {i}" for i in range(6)]
+    field = {"name": "Frame", "type": "dropdown", "options": labels}
+    task = made_task([f"t{i}" for i in range(12)], field, Frame=labels * 2)
+    run = made_run(task, {"Frame": [*labels, None, *labels[1:]]}, tmp_path)
+    shown = displays.confusion(run, "Frame")
+    assert re.search(r"model → +1 +2 +3 +4 +5 +6 +no label +texts\n", shown.text)
+    assert re.search(r"\n1 a long label 0 +1 +· .*\n2 a long label 1 +· +2 ", shown.text)
+    gate = made_run(made_task(["a"], GATE, Gate=["1"]), {"Gate": [1]}, tmp_path / "short")
+    short = displays.confusion(gate, "Gate")
+    assert re.search(r"model → +0 +1 +texts", short.text)
+    [people] = [m for m in short.figure.marks if isinstance(m, Words) and m.text == "human"]
+    assert people.x > text_width("human"), "a heading that is longer than the labels is not cut"
 
 
 def test_confusion_tints_by_share_of_the_row(run):

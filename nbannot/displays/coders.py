@@ -11,7 +11,7 @@ from nbannot.errors import listed
 from nbannot.page.blocks import Block, Bullets, Cell, Fold, Grid, Heading, Para, Row, Scale
 from nbannot.page.digits import MINUS, NONE, count, decimals, duration, interval, number
 from nbannot.page.fragment import Fragment
-from nbannot.page.widths import width_of
+from nbannot.report.confusion import with_numbers
 from nbannot.report.words import metric_words, plural
 from nbannot.tools.files import seen_from_here
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 MATRIX_UP_TO = 12
 """More coders are shown as a list of the pairs that agree least and most."""
-HEADER_CHARS = 32
-"""Where columns as wide as the longest name take more than this, those of the heat map bear numbers instead."""
 PAIRS_SHOWN = 5
 SPAN_PAIRS_UP_TO = 66
 """Pairs of spans and texts take long; more of them are made only when they are looked at."""
@@ -182,12 +180,11 @@ def _pairs(agreed: Agreement, measure: str) -> list[Block]:
     if n > MATRIX_UP_TO:
         return [_extremes(agreed, values, words)]
     rows: list[Row] = []
-    numbered = n * max(map(width_of, names)) > HEADER_CHARS
     for a, name in enumerate(names):
         cells = [_tinted(values.get((min(a, b), max(a, b)), math.nan), a == b) for b in range(n)]
-        rows.append([f"{a + 1} {name}" if numbered else name, *cells])
-    header = [str(b + 1) for b in range(n)] if numbered else names
-    return [Grid(["", *header], rows, "l" + "r" * n, caption=f"{words}, pair by pair")]
+        rows.append([name, *cells])
+    matrix = Grid(["", *names], rows, "l" + "r" * n, caption=f"{words}, pair by pair")
+    return [with_numbers(matrix, n)]
 
 
 def _tinted(value: float, own: bool) -> Cell:

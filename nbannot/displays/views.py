@@ -13,7 +13,7 @@ from nbannot.page.digits import count, share, value_of
 from nbannot.page.figure import BLUE, INK, ORANGE, QUIET, RULE, Box, Figure, Line, Mark, Words, text_width
 from nbannot.page.fragment import Fragment
 from nbannot.page.widths import clipped
-from nbannot.report.confusion import MATRIX_AT_MOST, error_pairs, matrix_grid
+from nbannot.report.confusion import MATRIX_AT_MOST, error_pairs, matrix_grid, with_numbers
 from nbannot.report.fields import LABEL_TYPES, metric_grid, n_reference
 from nbannot.report.words import plural
 from nbannot.study.field import Field
@@ -63,10 +63,8 @@ def confusion(run: Scored, column: str, share_of_row: bool = False) -> Fragment:
     table = score.confusion.tolist()
     figure = heat_map(labels, table, f"Confusion matrix of {f.name}", who_of(run), share_of_row)
     if len(labels) <= MATRIX_AT_MOST:
-        return Fragment.of(
-            [*head, replace(matrix_grid(labels, table, who_of(run), share_of_row), caption=""), caption],
-            figure,
-        )
+        matrix = with_numbers(matrix_grid(labels, table, who_of(run), share_of_row), len(labels))
+        return Fragment.of([*head, replace(matrix, caption=""), caption], figure)
     return Fragment.of(
         [*head, figure, error_pairs(labels, score.confusion, PAIRS, who_of(run)), caption], figure
     )
@@ -93,7 +91,7 @@ def heat_map(
         names = [f"{i + 1}  {name}" if i < len(labels) else name for i, name in enumerate(names)]
         across = [str(i + 1) if i < len(labels) else "–" for i in range(len(across))]
     size = 26.0 if numbered else max(44.0, *(text_width(name, 11) + 12 for name in across))
-    left, top = max(text_width(name) for name in names) + 24, 58.0
+    left, top = max(text_width(name) for name in [*names, "human"]) + 24, 58.0
     marks: list[Mark] = [
         Words(left, 16, who, "start", 12, QUIET),
         Words(left - 12, 40, "human", "end", 12, QUIET),
@@ -110,7 +108,8 @@ def heat_map(
             if cell.text != "·":
                 middle = (x + size / 2, y + ROW_HEIGHT / 2)
                 marks.append(Words(*middle, cell.text, "middle", 11, INK, cell.tone == "strong"))
-    return Figure(left + len(across) * size + 16, top + len(rows) * ROW_HEIGHT + 14, marks, says)
+    across_width = max(len(across) * size, text_width(who))
+    return Figure(left + across_width + 16, top + len(rows) * ROW_HEIGHT + 14, marks, says)
 
 
 def label_distribution(run: Scored, column: str) -> Fragment:

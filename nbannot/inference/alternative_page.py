@@ -158,8 +158,8 @@ class AltTest(Finding):
             [
                 Cell(f"{e:g}", "strong" if e == self.epsilon else "plain"),
                 number(w),
-                "passes" if w >= PASSES_FROM else "does not pass",
-                "chosen" if e == self.epsilon else "",
+                ("passes" if w >= PASSES_FROM else "does not pass")
+                + (", chosen" if e == self.epsilon else ""),
             ]
             for e, w in self.sensitivity.items()
         ]
@@ -172,7 +172,7 @@ class AltTest(Finding):
                 "llrrrrr",
                 notes=[f"Score against the others: {self.measure}; ties count for both."],
             ),
-            Grid(["ε", "winning rate", "", ""], over, "rrll", caption="How the result depends on ε"),
+            Grid(["ε", "winning rate", ""], over, "rrl", caption="How the result depends on ε"),
             Para(self._ceiling()),
             *([Bullets(self.notes)] if self.notes else []),
             Bullets(LIMITS, "quiet"),

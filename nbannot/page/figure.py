@@ -44,7 +44,8 @@ FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 CHAR_WIDTH, WIDE_CHAR = 0.56, 1.0
 """Width of an average character in units of the font size, for margins; of a Chinese, Japanese or Korean one."""
 CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans", "PingFang SC", "Hiragino Sans",
-             "Microsoft YaHei", "Malgun Gothic", "WenQuanYi Zen Hei", "Arial Unicode MS")  # fmt: skip
+             "Microsoft YaHei", "Malgun Gothic", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei",
+             "Arial Unicode MS")  # fmt: skip
 """Fonts that matplotlib is to try for what its own lacks."""
 
 Anchor = Literal["start", "middle", "end"]

@@ -14,6 +14,7 @@ from nbannot.page.blocks import Block, Cell, Fold, Grid, Heading, Section
 from nbannot.page.markdown import in_words
 
 COLUMNS_AT_MOST = 7
+HEADING_CHARS = 14
 FOR_MACHINES = ("in the tables",)
 """Columns for those who compute on: not in a journal."""
 LATEX = str.maketrans(
@@ -31,7 +32,8 @@ SIGNS = str.maketrans(
     {
         "−": "$-$", "±": r"$\pm$", "≈": r"$\approx$", "▲": r"$\uparrow$", "▼": r"$\downarrow$", "→": r"$\rightarrow$",
         "↓": r"$\downarrow$", "↑": r"$\uparrow$", "·": r"$\cdot$", "×": r"$\times$", "≤": r"$\leq$", "≥": r"$\geq$",
-        "◆": r"$\ast$", "…": r"\ldots{}", "–": "--", "“": "``", "”": "''",
+        "░": "", "ε": r"$\varepsilon$", "α": r"$\alpha$", "κ": r"$\kappa$", "ω": r"$\omega$", "ρ": r"$\rho$",
+        "φ": r"$\phi$", "τ": r"$\tau$", "◆": r"$\ast$", "…": r"\ldots{}", "–": "--", "“": "``", "”": "''",
         **{sign: f"$^{{{i}}}$" for i, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
     }
 )  # fmt: skip
@@ -73,7 +75,7 @@ def grid_latex(grid: Grid, caption: str | None = None, label: str | None = None,
     """Return one table of a page as LaTeX; see `tables_latex`."""
     header, rows, align = _for_a_journal(grid)
     lines = [rf"\begin{{tabular}}{{{align.replace('i', 'l')}}}", r"\toprule"]
-    lines += [latex_row(map(_cell, header)), r"\midrule"] if any(header) else []
+    lines += [latex_row(map(_head, header, align)), r"\midrule"] if any(header) else []
     for row in rows:
         if isinstance(row, str):
             lines.append(rf"\multicolumn{{{len(align)}}}{{l}}{{\quad {_cell(row)}}} \\")
@@ -82,7 +84,7 @@ def grid_latex(grid: Grid, caption: str | None = None, label: str | None = None,
     lines += [r"\bottomrule", r"\end{tabular}"]
     for words in [*grid.notes, *([note] if note else [])]:
         lines += ["", rf"\smallskip {{\footnotesize {_cell(words)}}}"]
-    head = [r"\begin{table}", r"\centering"]
+    head = [r"\begin{table}", r"\centering", *([r"\small"] if len(align) >= COLUMNS_AT_MOST else [])]
     head += [rf"\caption{{{_cell(caption)}}}"] if caption else []
     head += [rf"\label{{{label}}}"] if label else []
     return "\n".join([*head, *lines, r"\end{table}"]) + "\n"
@@ -134,6 +136,15 @@ def latex_row(cells: Iterable[str]) -> str:
     r"""Return one row; ``[`` and ``*`` at its start are kept from being read as an option of the ``\\`` before."""
     row = " & ".join(cells)
     return rf"{{{row[0]}}}{row[1:]} \\" if row.startswith(("[", "*")) else rf"{row} \\"
+
+
+def _head(text: str, align: str) -> str:
+    """Return a heading, a long one on two lines."""
+    if len(text) <= HEADING_CHARS or " " not in text:
+        return _cell(text)
+    middle = min(re.finditer(" ", text), key=lambda space: abs(space.start() - len(text) / 2)).start()
+    place = "r" if align == "r" else "l"
+    return rf"\shortstack[{place}]{{{_cell(text[:middle])} \\ {_cell(text[middle:])}}}"
 
 
 def _cell(text: str) -> str:

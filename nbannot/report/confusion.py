@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nbannot.page.blocks import (
     Cell,
     Grid,
     Row,
+    as_cell,
 )
 from nbannot.page.digits import (
     count,
     share,
 )
+from nbannot.page.widths import width_of
 from nbannot.report.words import (
     plural,
 )
@@ -27,9 +30,9 @@ if TYPE_CHECKING:
 
 MATRIX_AT_MOST = 12
 """With more labels the most frequent confusions are listed instead of the whole matrix."""
-
-
 PAIRS_SHOWN = 15
+HEADER_CHARS = 72
+"""Where columns as wide as the longest name take more than this, those of a matrix bear numbers instead."""
 
 
 def confusion_grid(f: Field, score: FieldScore, who: str = "model") -> Grid:
@@ -38,7 +41,21 @@ def confusion_grid(f: Field, score: FieldScore, who: str = "model") -> Grid:
     assert score.confusion is not None  # of fields with labels
     if len(labels) > MATRIX_AT_MOST:
         return error_pairs(labels, score.confusion, who=who)
-    return matrix_grid(labels, score.confusion.tolist(), who)
+    return with_numbers(matrix_grid(labels, score.confusion.tolist(), who), len(labels))
+
+
+def with_numbers(matrix: Grid, n: int) -> Grid:
+    """Return a matrix whose first n rows and columns are numbered alike, where their names would make it too wide."""
+    names = [as_cell(cell) for cell in matrix.header[1 : n + 1]]
+    if n * max(width_of(name.text) for name in names) <= HEADER_CHARS:
+        return matrix
+    rows = [
+        row if isinstance(row, str) or i >= n
+        else [replace(first := as_cell(row[0]), text=f"{i + 1} {first.text}"), *row[1:]]
+        for i, row in enumerate(matrix.rows)
+    ]  # fmt: skip
+    numbers = [Cell(str(i + 1), title=name.text) for i, name in enumerate(names)]
+    return replace(matrix, header=[matrix.header[0], *numbers, *matrix.header[n + 1 :]], rows=rows)
 
 
 def matrix_grid(

@@ -1,11 +1,13 @@
 """Two worker processes against one process, and kills of everything that takes part.
 
     python bench/bench_workers.py              throughput, in turns; what counts are the medians and their ratio
+    python bench/bench_workers.py http         a server that takes no time: two workers, one process, two bare clients
     python bench/bench_workers.py kill 50 1    so many kills of a worker, the scheduler or the notebook, from a seed
 
 Throughput: a mock model that takes 50 ms, 32 requests at once in each of two workers against 64 at once in one process;
 the embedded model with one thread in each of two workers against one process with two. By the engine alone (job,
-ledger, no scores), counted from the first question on. Aim: 0.9 of the one process, and the same answers.
+ledger, no scores), counted from the first question on. Aim: 0.9 of the one process, and the same answers. With a
+server that takes no time the process that has the ledger is the limit; what is measured is what workers take off it.
 
 Kills: workers ask a real HTTP server, which counts what it is asked. Each kill is a SIGKILL at a random number of
 further requests. At the end every run is complete, holds every line that any ledger held before, and its output.csv
@@ -41,13 +43,14 @@ AIM = 0.9
 HOW = {
     "mock": (3000, "mock/?slow_s=0.05&parallel={}", ("Judges", "Direction")),
     "local": (60, "local", ("Direction",)),
+    "http": (2000, "openai/tiny", ("Judges", "Direction", "Strength")),
 }
 ROOM = 12
 """Requests that a worker with 8 places has at hand."""
 PATIENT_S = 180.0
 
 
-def asked(kind: str, workers: int | None) -> dict[str, Any]:
+def asked(kind: str, workers: int | None, url: str | None = None) -> dict[str, Any]:
     """Ask everything, and return how fast, and a digest of the answers."""
     import hashlib
 
@@ -63,33 +66,31 @@ def asked(kind: str, workers: int | None) -> dict[str, Any]:
         fields=fields,
         threads=1 if workers else 2,
         calibration="none" if kind == "local" else None,
+        **({"base_url": f"{url}/v1", "max_parallel": 32} if url else {}),
     )
     plan, made = design(made_task(texts), config)
     with tempfile.TemporaryDirectory() as folder:
         book = Ledger(Path(folder) / "responses.jsonl")
+        cpu = time.process_time()
         outcome = annotate(plan.job, made, book)
+        cpu = time.process_time() - cpu
         book.close()
     assert outcome.progress.calls == texts * len(fields), outcome.stopped
     answers = [[(a.status, a.value) for a in column if a] for column in outcome.answers.values()]
     return {
         "rps": outcome.progress.calls / outcome.progress.asking_s,
+        "cpu_ms": 1000 * cpu / outcome.progress.calls,
         "answers": hashlib.sha256(json.dumps(answers).encode()).hexdigest(),
     }
 
 
 def throughput() -> None:
     """Print the ratio for both models."""
-    for kind in HOW:
+    for kind in ("mock", "local"):
         found: dict[str, list[dict[str, Any]]] = {"0": [], "2": []}
         for _ in range(TURNS):
             for workers, runs in found.items():
-                done = subprocess.run(
-                    [sys.executable, str(HERE), "ask", kind, workers],
-                    capture_output=True,
-                    text=True,
-                    check=True,
-                )
-                runs.append(json.loads(done.stdout.splitlines()[-1]))
+                runs.append(told("ask", kind, workers))
         one, two = (statistics.median(run["rps"] for run in runs) for runs in found.values())
         same = len({run["answers"] for runs in found.values() for run in runs}) == 1
         print(
@@ -97,6 +98,38 @@ def throughput() -> None:
             f"answers {'the same' if same else 'DIFFER'} | {'reached' if two >= AIM * one and same else 'MISSED'}",
             flush=True,
         )
+
+
+def told(*words: str) -> dict[str, Any]:
+    """Return what a process of this program prints."""
+    done = subprocess.run([sys.executable, str(HERE), *words], capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def http() -> None:
+    """Print requests per second of one process, of two workers and of two bare clients, over a server of its own."""
+    from serving import in_a_process
+
+    found: dict[str, list[dict[str, Any]]] = {"0": [], "2": []}
+    bare: list[float] = []
+    client = [sys.executable, str(HERE.parent / "bench_engine.py"), "--client", "bare"]
+    with in_a_process(capacity=64, cheap=True) as url:
+        for _ in range(TURNS):
+            for workers, runs in found.items():
+                runs.append(told("ask", "http", workers, url))
+            both = [subprocess.Popen([*client, url, "32"], stdout=subprocess.PIPE, text=True) for _ in "12"]
+            bare.append(sum(json.loads(one.communicate()[0])["rps"] for one in both))
+    one, two = (statistics.median(run["rps"] for run in runs) for runs in found.values())
+    cpu = [statistics.median(run["cpu_ms"] for run in runs) for runs in found.values()]
+    clients = statistics.median(bare)
+    same = len({run["answers"] for runs in found.values() for run in runs}) == 1
+    print(
+        f"http, 0 ms | two bare clients {clients:.0f} /s | one process {one:.0f} /s, {cpu[0]:.3f} ms of its CPU each | "
+        f"two workers {two:.0f} /s, {cpu[1]:.3f} ms of the run's CPU each | {two / one:.2f} of one process, "
+        f"{two / clients:.2f} of the bare clients (one process {one / clients:.2f}) | "
+        f"answers {'the same' if same else 'DIFFER'}"
+    )
 
 
 # ---- kills --------------------------------------------------------------------------------------------------------
@@ -279,6 +312,10 @@ def main() -> None:
             throughput()
         case ["ask", kind, workers]:
             print(json.dumps(asked(kind, int(workers) or None)))
+        case ["ask", kind, workers, url]:
+            print(json.dumps(asked(kind, int(workers) or None, url)))
+        case ["http"]:
+            http()
         case ["notebook", url, root, repeat, scheduler]:
             notebook(url, root, int(repeat), scheduler)
         case ["kill", number, seed]:

@@ -12,6 +12,10 @@ from nbannot.asking.request_reply import Reply, Request
 from nbannot.engine.station import Introduction, Used
 
 MOST_IN_PARCEL = 16
+MOST_OF_QUICK = 64
+"""As that, where the model answers within milliseconds."""
+QUICK_S, SLOW_S = 0.01, 0.25
+"""A worker that takes less over a parcel is sent larger ones, and one that takes more smaller ones again."""
 CLOCK_S = 2.0
 """Records tell the second in which they end: two that overlap by less come one after the other."""
 
@@ -27,13 +31,20 @@ class Lot:
 
 
 class Post:
-    """One worker: what it is, and what it has at hand."""
+    """One worker: what it is, and what it has at hand.
+
+    Attributes
+    ----------
+    parcel
+        How many requests are sent together.
+    """
 
     def __init__(self, address: str, said: Introduction) -> None:
         self.address, self.said = address, said
         self.at_hand: dict[asyncio.Task[None], list[Lot]] = {}
         self.count = 0
         self.used: Used | None = None
+        self.parcel = self._least = min(MOST_IN_PARCEL, max(1, said.parallel // 4))
 
     def told(self, used: Used | None) -> None:
         """Keep what it says it has used, unless it said so later already."""
@@ -43,12 +54,20 @@ class Post:
     @property
     def room(self) -> int:
         """How many requests it is given: half as many again as it asks at once, so that it need not wait for more."""
-        return self.said.parallel + max(1, self.said.parallel // 2)
+        more = max(1, self.said.parallel // 2)
+        return self.said.parallel + (more if self.parcel == self._least else max(more, 2 * self.parcel))
 
-    @property
-    def parcel(self) -> int:
-        """How many requests are sent together."""
-        return min(MOST_IN_PARCEL, max(1, self.said.parallel // 4))
+    def took(self, parcel: int, seconds: float) -> bool:
+        """Return whether it is sent more, or fewer, at a time from now on, by how long it took over a parcel.
+
+        Sending a parcel takes some milliseconds by itself, however many requests are in it.
+        """
+        before = self.parcel
+        if parcel >= self.parcel and seconds < QUICK_S:
+            self.parcel = min(MOST_OF_QUICK, 2 * self.parcel)
+        elif seconds > SLOW_S:
+            self.parcel = max(self._least, self.parcel // 2)
+        return self.parcel != before
 
 
 def by_our_meter(used: Used) -> bool:

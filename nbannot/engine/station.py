@@ -43,10 +43,14 @@ class Parcel:
         What the worker has used so far, where it has looked anew: it counts if the worker is lost.
     known
         Whether the worker knew the run; else nothing was asked.
+    took_s
+        How long the worker took over it.
     """
 
-    def __init__(self, items: Sequence[Any], used: Used | None = None, known: bool = True) -> None:
-        self.number, self.used, self.known = len(items), used, known
+    def __init__(
+        self, items: Sequence[Any], used: Used | None = None, known: bool = True, took_s: float = 0.0
+    ) -> None:
+        self.number, self.used, self.known, self.took_s = len(items), used, known, took_s
         self._bytes = pickle.dumps(tuple(items), protocol=pickle.HIGHEST_PROTOCOL)
 
     def items(self) -> tuple[Any, ...]:
@@ -133,12 +137,13 @@ class Station:
     def answer(self, requests: Sequence[Request]) -> Parcel:
         """Return the replies to some requests, asked all at once as far as the model has places."""
         self.at_work += 1
+        began = time.monotonic()
         try:
             replies = self._run(self._all(requests))
         finally:
             self.at_work -= 1
             self.used = time.monotonic()
-        return Parcel(replies, self._used())
+        return Parcel(replies, self._used(), took_s=self.used - began)
 
     async def _all(self, requests: Sequence[Request]) -> list[Reply]:
         return list(await asyncio.gather(*map(self._one, requests)))

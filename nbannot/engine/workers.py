@@ -332,6 +332,8 @@ class Workers:
             if back.known:
                 replies = back.items()
                 post.told(back.used)
+                if post.took(len(lots), back.took_s):
+                    self.grow()
             else:
                 self._lost(post)
         except asyncio.CancelledError:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from nbannot import __version__
@@ -146,16 +147,22 @@ class Station:
         return Parcel(replies, self._used(), took_s=self.used - began)
 
     async def _all(self, requests: Sequence[Request]) -> list[Reply]:
-        return list(await asyncio.gather(*map(self._one, requests)))
+        replies = await asyncio.gather(*map(self._one, requests))
+        secrets = (
+            known_secrets()
+        )  # once per parcel: it takes as long as a request; and once every key was used
+        return [
+            scrubbed(reply, secrets, partial(_sent, request))
+            for request, reply in zip(requests, replies, strict=True)
+        ]
 
     async def _one(self, request: Request) -> Reply:
         async with self._places:
             try:
-                reply = await self.model.ask(request)
+                return await self.model.ask(request)
             except Exception as error:  # noqa: BLE001 - a backend may be anybody's
                 words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-                reply = Reply(error=f"the model's backend failed: {words}", finish_reason="error")
-        return scrubbed(reply, known_secrets(), lambda: "\n".join(m["content"] for m in request.messages))
+                return Reply(error=f"the model's backend failed: {words}", finish_reason="error")
 
     def _used(self) -> Used | None:
         """Return what was used so far, measured anew now and then; ``None`` in between."""
@@ -182,6 +189,10 @@ class Station:
             halted.result(HALT_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         return Used(socket.gethostname(), self._meter.of_the_machine, self._meter.stop())
+
+
+def _sent(request: Request) -> str:
+    return "\n".join(message["content"] for message in request.messages)
 
 
 _stations: dict[str, Station] = {}

@@ -45,7 +45,7 @@ def test_the_page_on_r_runs_and_loses_no_zero(tmp_path, monkeypatch):
     assert done.stdout == "007 008 009 010 007 008 009 010 TRUE"
 
 
-PAGES = ["from-a-spreadsheet.md", "from-coders-files.md", "coding.md", "exchange.md"]
+PAGES = ["from-a-spreadsheet.md", "from-coders-files.md", "coding.md", "corpora.md", "exchange.md"]
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -378,7 +378,7 @@ def test_a_repository_of_the_hub_chooses_for_this_machine(tmp_path: Path) -> Non
 
 def test_names_of_hub_files(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
 
     asked: list[tuple[str, str, str | None, bool]] = []
 
@@ -418,7 +418,11 @@ def test_names_of_hub_files(monkeypatch: pytest.MonkeyPatch) -> None:
         "'hf://me/mine/x.gguf' is not on the Hub, or is private.\n"
         "  Look at https://huggingface.co/me/mine/tree/main for the exact file name."
     )
-    assert fail_with(OSError("disk full")) == (
+    assert fail_with(OfflineModeIsEnabled("offline mode is enabled.")) == (
+        "'hf://me/mine/x.gguf' is not in the cache, and HF_HUB_OFFLINE forbids asking the Hub.\n"
+        "  Unset HF_HUB_OFFLINE, or give the path of a .gguf file you have."
+    )
+    assert fail_with(OSError("disk full.")) == (
         "'hf://me/mine/x.gguf' could not be fetched: disk full.\n  Try again later."
     )
 

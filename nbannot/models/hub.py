@@ -174,6 +174,7 @@ def _in_our_words(name: str, repository: str, revision: str | None) -> Iterator[
         HfHubHTTPError,
         HFValidationError,
         LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -185,6 +186,12 @@ def _in_our_words(name: str, repository: str, revision: str | None) -> Iterator[
             name,
             "asks you to accept its terms first",
             f"Accept them at https://huggingface.co/{repository}, then type 'hf auth login' in a terminal",
+        ) from error
+    except OfflineModeIsEnabled as error:
+        raise hub_error(
+            name,
+            "is not in the cache, and HF_HUB_OFFLINE forbids asking the Hub",
+            "Unset HF_HUB_OFFLINE, or give the path of a .gguf file you have",
         ) from error
     except LocalEntryNotFoundError as error:
         raise _unreachable(name) from error
@@ -199,7 +206,7 @@ def _in_our_words(name: str, repository: str, revision: str | None) -> Iterator[
         if type(error).__module__.startswith(("httpx", "requests")):
             raise _unreachable(name) from error
         if isinstance(error, HfHubHTTPError | OSError):
-            first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+            first_line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
             raise hub_error(name, f"could not be fetched: {first_line}", "Try again later") from error
         raise
 

@@ -67,11 +67,14 @@ async def connected(place: int | str, cluster: LocalCluster | None = None) -> An
             warnings.filterwarnings("ignore", "Mismatched versions found")
             return await Client(**given)
     except (OSError, TimeoutError, ValueError, TypeError, ImportError) as error:
-        where = given.get("address") or f"named in {place}"
+        where = f"at {given['address']}" if "address" in given else f"named in {place}"
         why = " ".join(str(error).split())[:200] or type(error).__name__
+        start = "Start it (dask scheduler)"
+        if isinstance(error, TypeError):  # of a call that one of the two does not know
+            start = f"Start it with the distributed that is installed here ({version('distributed')})"
         raise ModelUnreached(
-            f"the scheduler at {where} cannot be reached: {why}.\n"
-            "  Start it (dask scheduler), or give workers another address; workers = 2 are two processes here."
+            f"the scheduler {where} cannot be reached: {why}.\n"
+            f"  {start}, or give workers another address; workers = 2 are two processes here."
         ) from None
 
 

@@ -323,3 +323,13 @@ def test_a_table_may_call_its_columns_as_the_questions_are_called(tmp_path):
     twice = nbannot.Codebook.build(text_column="text", sections=sections)
     assert twice.plainly_named(["Tone", "text"]) == {}
     assert twice.plainly_named(["A_Tone", "Tone"]) == {}
+
+
+def test_a_standard_error_that_the_resamples_cannot_tell_is_blank_and_not_zero():
+    task = made_task([f"t{i}" for i in range(40)], STANCE)
+    found = agreement(people(task, "S_Stance", [["pro", "anti"] * 20] * 2), **FAST)
+    table = found.frame
+    assert table["value"].to_list() == [1.0] * len(table)
+    assert all(math.isnan(se) for se in table["se"])
+    with pytest.raises(ScoringError, match="nothing is coded in it yet"):
+        load_coder(task, pl.DataFrame({"id": [], "S_Stance": []}), "Cy")

@@ -9,6 +9,7 @@ import sklearn.metrics as sk
 from conftest import codebook_of
 
 import nbannot as nba
+from nbannot import displays
 from nbannot.doors.cli import main
 from nbannot.errors import TaskError
 from nbannot.study.sampling_weights import Weighting
@@ -185,3 +186,38 @@ def test_when_texts_are_not_weighted_it_is_said():
     weights, words = part.on(ids, [i in part.of for i in ids])
     assert sum(weights[:8]) == pytest.approx(8)
     assert "effective n 6 of 8" in words  # 36² / 204
+
+
+def test_the_words_on_card_and_report_are_weighted_like_the_numbers(tmp_path):
+    """Each of the few texts from the large stratum stands for many: its label is people's most frequent one."""
+    n = 40
+    topics = {"name": "Topics", "type": "multiselect", "options": ["war", "health"]}
+    stance = ["pro"] * 30 + ["anti"] * 10
+    sets = ['["war"]'] * 30 + ['["war", "health"]'] * 10
+    data = pl.DataFrame(
+        {
+            "id": [f"t{i}" for i in range(n)],
+            "text": [f"Speech {i}." for i in range(n)],
+            "S_Stance": stance,
+            "S_Topics": sets,
+            "w": ["1"] * 30 + ["90"] * 10,
+        }
+    )
+    task = nba.Task(data, codebook_of(STANCE, topics), "study", weights="w")
+    run = nba.run(task, model="mock", output_root=tmp_path)
+    card, report = str(run), str(run.report())
+    assert "people: pro: 3%, anti: 97%, neutral: 0%" in card
+    assert "people: war: 100%, health: 97%" in card
+    assert "always answering “anti” would reach an accuracy of 0.97" in " ".join(report.split())
+    assert run.scores.fields["S_Topics"].results["baseline_accuracy"].value == pytest.approx(900 / 930)
+    assert "effective n only 11 of 40: the interval may be too narrow" in card
+    assert "count texts, each once" in report
+    assert "not weighted" in str(displays.label_distribution(run, "Stance"))
+
+
+def test_one_text_cannot_carry_an_interval_in_silence(tmp_path):
+    few = nba.Task(
+        frame(range(20), w=[str(1 + i % 9) for i in range(N)]), codebook_of(STANCE), "s", weights="w"
+    )
+    run = nba.run(few, model="mock", output_root=tmp_path)
+    assert "effective n only" not in str(run), "of 20 texts nothing is said without weights either"

@@ -212,6 +212,8 @@ class _Table:
             )
         given, ids = _found_ids(task, data, whose, id_column)
         rows = {row: text_id for row, text_id in enumerate(ids) if text_id is not None}
+        if not ids:
+            raise ScoringError(f"the table of {whose} has no rows: nothing is coded in it yet.")
         if not rows:
             raise ScoringError(
                 f"{whose} shares no text with task '{task.name}': the ids differ "

@@ -26,6 +26,7 @@ from nbannot.report.words import (
     state_of,
     statuses,
     variation_of,
+    weighted_counts,
 )
 from nbannot.tools.files import seen_from_here
 
@@ -194,23 +195,26 @@ def _field_rows(f: Field, score: FieldScore, notes: Footnotes, who: str) -> list
             ]
         )
     if f.type == "multiselect":
-        of_people, of_model = (_options_spread(score, side) for side in ("support", "predicted"))
+        of_people, of_model = (_options_spread(score, side) for side in (0, 1))
         rows.append(f"people: {of_people} | {who}: {of_model} (texts with the option)")
     if f.type in LABEL_TYPES:
-        people = [(str(entry["label"]), int(entry["support"])) for entry in score.per_class]
-        model = [(str(entry["label"]), int(entry["predicted"])) for entry in score.per_class]
+        given = [(str(entry["label"]), weighted_counts(entry)) for entry in score.per_class]
+        people, model = ([(label, sides[side]) for label, sides in given] for side in (0, 1))
         rows.append(f"people: {_spread(people)} | {who}: {_spread(model)}")
         rows += [words] if (words := variation_of(score)) else []
     return rows
 
 
-def _options_spread(score: FieldScore, side: str) -> str:
-    """Return in how many texts each option was chosen; the rarest of many left out."""
-    counts = [(str(entry["label"]), int(entry[side])) for entry in score.per_class]
-    return options_spread(counts, n_reference(score))
+def _options_spread(score: FieldScore, side: int) -> str:
+    """Return in which share of the texts people (0), or the model where it answered (1), chose each option."""
+    n = n_reference(score)
+    counts = [(str(entry["label"]), weighted_counts(entry, n)) for entry in score.per_class]
+    whole = max((of for _, (_, _, of) in counts), default=0.0)
+    total = whole * score.results["coverage"].value if side else whole
+    return options_spread([(label, sides[side]) for label, sides in counts], total)
 
 
-def options_spread(counts: Sequence[tuple[str, int]], total: int) -> str:
+def options_spread(counts: Sequence[tuple[str, float]], total: float) -> str:
     """Return options with the share of texts that have them on one line; the shares need not add up to 1."""
     shown = sorted(counts, key=lambda item: -item[1])[:LABELS_ON_A_CARD]
     more = len(counts) - len(shown)
@@ -226,7 +230,7 @@ def _model_counts(of: Scored, f: Field) -> list[tuple[str, int]]:
     return [(str(label), values.count(label)) for label in f.labels] if f.type in LABEL_TYPES else []
 
 
-def _spread(counts: Sequence[tuple[str, int]]) -> str:
+def _spread(counts: Sequence[tuple[str, float]]) -> str:
     """Return labels with their shares on one line; the rarest ones of many together."""
     total = sum(n for _, n in counts)
     if not total:

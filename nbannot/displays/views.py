@@ -174,9 +174,10 @@ def _bar(counts: Counter[Any], label: Any) -> list[Cell]:
 
 
 def _coverage(run: Scored, f: Field, scored: int, model: Counter[Any]) -> list[str]:
+    weighted = ["Each text is counted once, not weighted."] if run.scores.settings.get("weighted") else []
     if f.type == "multiselect":
-        return ["Shares are of all options chosen; a text may have several, or none."]
-    return _coverage_note(run, scored, model)
+        return ["Shares are of all options chosen; a text may have several, or none.", *weighted]
+    return [*_coverage_note(run, scored, model), *weighted]
 
 
 def _coverage_note(run: Scored, scored: int, model: Counter[Any]) -> list[str]:

@@ -26,6 +26,8 @@ from nbannot.measures.result import NAN, FloatArray, IntArray, Result
 UNDEFINED_SHARE = 0.01
 """Above this share of resamples without a value, the interval is called unreliable."""
 SAME_VALUE = "no interval: the value is the same in nearly every resample"
+FEW_EFFECTIVE = 30
+"""Below this effective n, of at least so many weighted texts, intervals are called too narrow."""
 ONE_SIDED = "interval unreliable: nearly all resamples lie on one side of the value, to which it was extended"
 UNIT_RANGE = (0.0, 1.0)
 ANY_RANGE = (-math.inf, math.inf)
@@ -135,8 +137,8 @@ class Intervals:
         level = self.settings.level
         if proportion_of is not None and self.sample.simple:
             return *wilson(value * proportion_of, proportion_of, level), "Wilson", ""
-        few = self.few_clusters
-        if few or self.sample.n_units < jackknife_below:
+        few = self.few_units
+        if self.few_clusters or self.sample.n_units < jackknife_below:
             left_out, counts = self._left_out[name]
             chosen = left_out if index is None else left_out[:, index]
             low, high = jackknife_limits(value, chosen, counts, level, *bounds)
@@ -167,6 +169,14 @@ class Intervals:
         if clusters is None or clusters >= FEW_CLUSTERS:
             return ""
         return f"only {clusters} clusters: the interval may be too narrow"
+
+    @property
+    def few_units(self) -> str:
+        """The warning about too few clusters, or about weights that leave little of many texts; or an empty string."""
+        n = self.sample.n_effective
+        if self.few_clusters or n is None or n >= FEW_EFFECTIVE or self.blank.n < FEW_EFFECTIVE:
+            return self.few_clusters
+        return f"effective n only {n:.0f} of {self.blank.n}: the interval may be too narrow"
 
     def line(self) -> str:
         """Return how the intervals were made, for the line of conventions."""
@@ -204,6 +214,11 @@ def class_row(label: object, parts: Mapping[str, Result], support: int, predicte
 
 
 def standard_error(drawn: FloatArray) -> float:
-    """Return the standard deviation of resampled values, those not defined left out."""
+    """Return the standard deviation of resampled values, those not defined left out.
+
+    Where all of them are the same, ``nan``: the resamples cannot tell the error, which is not 0.
+    """
     defined = drawn[~np.isnan(drawn)]
-    return float(defined.std(ddof=1)) if defined.size > 1 else NAN
+    if defined.size < 2 or zero_width(float(defined.min()), float(defined.max())):
+        return NAN
+    return float(defined.std(ddof=1))

@@ -93,7 +93,7 @@ def class_rows(
             }
         row = class_row(label, parts, support, predicted)
         if data.weights is not None:
-            row["weights"] = float(counts.row[index]), float(counts.col[index])
+            row["weights"] = float(counts.row[index]), float(counts.col[index]), float(counts.n)
         yield row
 
 
@@ -132,8 +132,8 @@ def notes_of(
         notes.append(f"{len(never) - NAMED:,} more labels were predicted but never used by humans either.")
     if data.type == "likert" and n and float(headline.values["coverage"]) < 1:
         notes.append("Rank and distance metrics are of the answered rows; read them with the coverage.")
-    if headline.few_clusters:
-        notes.append(f"{headline.few_clusters.capitalize()}.")
+    if headline.few_units:
+        notes.append(f"{headline.few_units.capitalize()}.")
     if rows.ignored_human:
         notes.append(f"{rows.ignored_human} human labels where the field does not apply were not used.")
     return notes

@@ -64,7 +64,10 @@ def score_sets(data: FieldData, settings: Settings) -> FieldScore:
         settings,
         Result(NAN, n=n, n_answered=n_answered, labels_used=labels),
     )
-    support, predicted = (stats[:, len(ROW_NAMES) + i * k :][:, :k].sum(0).astype(int) for i in (1, 2))
+    chosen = [stats[:, len(ROW_NAMES) + i * k :][:, :k] for i in (1, 2)]
+    support, predicted = (side.sum(0).astype(int) for side in chosen)
+    weights = units_of(data, used)[1]
+    weighted = None if weights is None else (weights @ chosen[0], weights @ chosen[1], float(weights.sum()))
     supported = int((support > 0).sum())
     conventions = [
         "strict (missing=every option of people missed, no set shared)",
@@ -87,7 +90,7 @@ def score_sets(data: FieldData, settings: Settings) -> FieldScore:
             name: _result(intervals, name, warning if "macro" in name else "", of_label)
             for name in ("f1_macro_answered", "jaccard_answered", "accuracy_answered")
         },
-        per_class=_per_option(data, intervals, support, predicted),
+        per_class=_per_option(data, intervals, support, predicted, weighted),
         counts=counts,
         missing_by_reason=rows.missing_by_reason,
         confusion=None,
@@ -115,8 +118,11 @@ def row_statistics(data: FieldData, rows: Account) -> tuple[FloatArray, SetValue
     jaccard = np.where(union > 0, shared / np.maximum(union, 1), 1.0) * yes
     wrong = np.abs(h - m).mean(1) if len(data.labels) else np.zeros(len(h))
     equal = (wrong == 0) * yes
-    commonest = Counter(frozenset(one) for one in people).most_common(1)
-    first = commonest[0][0] if commonest else frozenset()
+    counted: Counter[frozenset[Any]] = Counter()
+    weights = units_of(data, rows.reference)[1]
+    for one, weight in zip(people, np.ones(len(people)) if weights is None else weights, strict=True):
+        counted[frozenset(one)] += weight
+    first = max(counted, key=lambda one: counted[one], default=frozenset())
     none_human, none_model = h.sum(1) == 0, m.sum(1) == 0
     invalid, losses = rows.status[rows.reference] == MISSING, np.where(answered, wrong, 1.0)
     neither = none_human & none_model & answered
@@ -220,7 +226,13 @@ def _result(intervals: Intervals, name: str, warning: str, of_label: tuple[str, 
     )
 
 
-def _per_option(data: FieldData, intervals: Intervals, support: Any, predicted: Any) -> list[dict[str, Any]]:
+def _per_option(
+    data: FieldData,
+    intervals: Intervals,
+    support: Any,
+    predicted: Any,
+    weighted: tuple[FloatArray, FloatArray, float] | None,
+) -> list[dict[str, Any]]:
     """Return per option precision, recall and F1 as a yes-or-no label; support and predicted count texts."""
     never = {"precision": "never predicted", "recall": "no human instance", "f1": "never used"}
     rows = []
@@ -232,7 +244,10 @@ def _per_option(data: FieldData, intervals: Intervals, support: Any, predicted: 
             )
             for name in never
         }
-        rows.append(class_row(label, parts, counts["recall"], counts["precision"]))
+        row = class_row(label, parts, counts["recall"], counts["precision"])
+        if weighted is not None:
+            row["weights"] = float(weighted[0][index]), float(weighted[1][index]), weighted[2]
+        rows.append(row)
     return rows
 
 
@@ -261,6 +276,6 @@ def _notes(counts: Mapping[str, int], n: int, small: Sequence[str], intervals: I
         )
     if small:
         notes.append(f"Intervals unreliable: {listed(small, 6)}.")
-    if intervals.few_clusters:
-        notes.append(f"{intervals.few_clusters.capitalize()}.")
+    if intervals.few_units:
+        notes.append(f"{intervals.few_units.capitalize()}.")
     return notes

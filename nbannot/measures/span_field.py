@@ -203,6 +203,6 @@ def _notes(counts: dict[str, int], warning: str, intervals: Intervals) -> list[s
         )
     if warning:
         notes.append(f"{warning.capitalize()}.")
-    if intervals.few_clusters:
-        notes.append(f"{intervals.few_clusters.capitalize()}.")
+    if intervals.few_units:
+        notes.append(f"{intervals.few_units.capitalize()}.")
     return notes

@@ -270,6 +270,6 @@ def _notes(
             f"In {share:.0%} of the texts neither side wrote anything; they count in the presence "
             "agreement only."
         )
-    if intervals.few_clusters:
-        notes.append(f"{intervals.few_clusters.capitalize()}.")
+    if intervals.few_units:
+        notes.append(f"{intervals.few_units.capitalize()}.")
     return notes

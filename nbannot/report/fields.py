@@ -28,6 +28,7 @@ from nbannot.report.words import (
     metric_words,
     plural,
     statuses,
+    weighted_counts,
 )
 from nbannot.study.field import Field
 
@@ -221,7 +222,7 @@ def _baseline(f: Field, score: FieldScore) -> list[Block]:
         f"({share(coverage.n_answered, n)}){_not_covered(score)}."
     )
     if f.type in LABEL_TYPES:
-        most = max(score.per_class, key=lambda entry: entry["support"])
+        most = max(score.per_class, key=weighted_counts)
         sentence += (
             f" Majority baseline: always answering “{most['label']}” would reach an accuracy of "
             f"{value_of('accuracy', score.results['baseline_accuracy'])} and a macro F1 of "
@@ -245,6 +246,9 @@ def _not_covered(score: FieldScore) -> str:
     return (
         f"; {count(missing)} without one; for {count(closed)} the model said that the question does not apply"
     )
+
+
+NOT_WEIGHTED = "Support and predicted count texts, each once; precision, recall and F1 are weighted."
 
 
 def class_grid(score: FieldScore) -> Grid:
@@ -274,7 +278,7 @@ def class_grid(score: FieldScore) -> Grid:
     header = ["label", "precision", "", "recall", "", "F1", "", "support", "", "predicted", ""]
     return Grid(
         header, rows, "lriririrrrr", caption="Per label (support: human labels; predicted: the model's)",
-        notes=notes.lines,
+        notes=[*notes.lines, *([NOT_WEIGHTED] if any("weights" in entry for entry in score.per_class) else [])],
     )  # fmt: skip
 
 

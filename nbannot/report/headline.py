@@ -15,7 +15,15 @@ from nbannot.asking.applies import NOT_REACHED, never_asked
 from nbannot.page.blocks import Block, Cell, Footnotes, Grid, Row, Scale
 from nbannot.page.digits import MINUS, NONE, count, interval_of, share, value_of
 from nbannot.report.fields import n_reference, value_cells
-from nbannot.report.words import BASELINE, HEADLINES, metric_words, plural, statuses, variation_of
+from nbannot.report.words import (
+    BASELINE,
+    HEADLINES,
+    metric_words,
+    plural,
+    statuses,
+    variation_of,
+    weighted_counts,
+)
 
 if TYPE_CHECKING:
     from nbannot.measures.result import FieldScore, Result
@@ -129,13 +137,8 @@ def dealt_out(score: FieldScore, n: int) -> float:
 
     With s texts of a class among n and p predictions of it, s * p / n are right by chance: F1 = 2sp / (n (s + p)).
     """
-    classes = [
-        row.get("weights", (int(row["support"]), int(row["predicted"])))
-        for row in score.per_class
-        if row["support"]
-    ]
-    n = sum(s for s, _ in classes) if any("weights" in row for row in score.per_class) else n
-    return sum(2 * s * p / (n * (s + p)) for s, p in classes) / len(classes) if classes else 0.0
+    classes = [weighted_counts(row, n) for row in score.per_class if row["support"]]
+    return sum(2 * s * p / (n * (s + p)) for s, p, n in classes) / len(classes) if classes else 0.0
 
 
 def verdict(of: Scored) -> str:

@@ -155,6 +155,20 @@ def metric_words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def weighted_counts(row: Mapping[str, Any], n: float = 0.0) -> tuple[float, float, float]:
+    """Return how often people and the model gave a label, and of how many texts; weighted where the texts have weights.
+
+    Parameters
+    ----------
+    row
+        One label of `FieldScore.per_class`.
+    n
+        The texts with a human label.
+    """
+    support, predicted, of = row.get("weights", (row["support"], row["predicted"], n))
+    return float(support), float(predicted), float(of)
+
+
 def variation_of(score: FieldScore) -> str:
     """Return what the labels that people used leave open, as a sentence; nothing where they used all of them."""
     from nbannot.measures.label_report import variation_words

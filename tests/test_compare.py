@@ -237,8 +237,8 @@ def test_no_difference_is_no_equality(tmp_path):
     runs = pair_of(task, tmp_path, range(16), range(3, 18))
     assert sentence(compare(runs, "accuracy")) == (
         "Stance, accuracy on 20 texts: A and B cannot be told apart (0.80 against 0.75; 95% interval of the difference "
-        "−0.19 to +0.28; p = 0.688). That is not evidence that they are equal: so many texts would show a difference "
-        "of about 0.35 or more."
+        "−0.19 to +0.28; p = 0.688). That is not evidence that they are equal: with this many texts, only a "
+        "difference of about 0.35 or more would show."
     )
 
 
@@ -310,7 +310,7 @@ def test_three_runs_one_ahead(tmp_path):
     )
     # right by 57, 30, 24; 24 texts by all, 6 by two, 27 by one: 2 (3 x 4725 - 111^2) / (3 x 111 - 267)
     assert compared.notes == [
-        "Stance: People gave no text the label neutral: no agreement measure means anything about it here.",
+        "Stance: People gave no text the label neutral: no agreement measure says anything about it here.",
         "Stance, accuracy: Cochran's Q over all 3 runs = 56.18, df = 2, p < 0.001.",
         "p values and intervals of differences are adjusted for the number of comparisons: an interval leaves out 0 "
         "exactly where the adjusted p is below .05.",
@@ -594,11 +594,11 @@ def test_other_texts_or_labels_under_the_same_ids_are_refused(tmp_path):
     task, run = people_task(tmp_path)
     other = Task(task.data.with_columns(text=pl.lit("Other.")), task.codebook, task.name)
     ada = load_coder(other, pl.DataFrame({"id": task.ids, "S_Stance": task.human("S_Stance")}), "Ada")
-    with pytest.raises(ScoringError, match="Ada has another text than the others under the id 't0'"):
+    with pytest.raises(ScoringError, match="Ada has a different text from the others under the id 't0'"):
         compare([run, ada])
     relabelled = Task(task.data.with_columns(S_Stance=pl.lit("pro")), task.codebook, task.name)
     bo = load_coder(relabelled, pl.DataFrame({"id": task.ids, "S_Stance": task.human("S_Stance")}), "Bo")
-    with pytest.raises(ScoringError, match=r"Bo has other human labels than the others in 'S_Stance'"):
+    with pytest.raises(ScoringError, match=r"Bo has different human labels from the others in 'S_Stance'"):
         compare([run, bo])
 
 
@@ -694,7 +694,7 @@ def test_what_cannot_be_compared(tmp_path):
         ([run, run], f"a run is given more than once: {run.run_id}."),
         (
             [run, third],
-            "runs with different codebooks cannot be compared; their fields do not mean the same.\n"
+            "runs with different codebooks cannot be compared: their fields do not mean the same thing.\n"
             "  flip_rate([...]) counts the labels that changed; each run's own report says what they are worth.",
         ),
         (
@@ -704,7 +704,7 @@ def test_what_cannot_be_compared(tmp_path):
         ),
         (
             [run, fourth],
-            f"{fourth.run_id} has other human labels than the others in 'S_Stance'.\n"
+            f"{fourth.run_id} has different human labels from the others in 'S_Stance'.\n"
             "  The labels were changed in between: load all of them with the same task.",
         ),
     ):

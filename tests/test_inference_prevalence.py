@@ -148,12 +148,12 @@ def test_texts_chosen_by_hand_are_refused_and_known_designs_are_not(tmp_path):
         [[20, 5], [5, 70]],
         [800, 200],
     )  # 75 of 100 coded texts are what the model calls yes, 20 % of the corpus
-    with pytest.raises(ScoringError, match="no random sample"):
+    with pytest.raises(ScoringError, match="not a random sample"):
         nba.prevalence(corpus_of(*chosen, tmp_path), sampled="random")
-    with pytest.raises(ScoringError, match="no random sample"):
+    with pytest.raises(ScoringError, match="not a random sample"):
         nba.prevalence(corpus_of([[0, 5], [0, 70]], [800, 200], tmp_path))
     undeclared = nba.prevalence(corpus_of(*chosen, tmp_path))
-    assert "no simple random sample" in str(undeclared)
+    assert "not a simple random sample" in str(undeclared)
     drawn = nba.prevalence(corpus_of(*chosen, tmp_path), sampled="by label")
     assert by_label(drawn)["yes"] == pytest.approx(0.8 * 0.2 + 0.2 * 70 / 75)
     assert by_label(drawn, "gold_only")["yes"] == pytest.approx(by_label(drawn)["yes"])
@@ -165,7 +165,7 @@ def test_texts_chosen_by_hand_are_refused_and_known_designs_are_not(tmp_path):
     ]
     known = nba.prevalence(run_of(model, human, tmp_path, ("no", "yes"), chance=chance), probability="chance")
     assert by_label(known)["yes"] == pytest.approx(by_label(drawn)["yes"])
-    with pytest.raises(ScoringError, match="describe themselves only"):
+    with pytest.raises(ScoringError, match="describe only themselves"):
         nba.prevalence(run, sampled="convenience")  # type: ignore[arg-type]
     with pytest.raises(ScoringError, match="no text of the corpus has a human label"):
         nba.prevalence(run_of(["no"] * 5, [""] * 5, tmp_path, ("no", "yes")))

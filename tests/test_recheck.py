@@ -56,12 +56,12 @@ def adjudicated(n: int = 16) -> nba.Task:
 
 def test_the_touched_questions_are_asked_again_blind_and_the_share_has_an_interval() -> None:
     adjudicated()
-    with pytest.raises(DeskError, match="no labelled question reads otherwise"):
+    with pytest.raises(DeskError, match="no labelled question has changed"):
         nba.recheck(study(book(), 16))
     task = study(book("For the bill, or against it?"), 16)
     again = nba.recheck(task, n=12, seed=4)
     assert again.columns == ("S_Side",)
-    assert again.what == ("Side: 16 adjudicated labels were given to other words of the question",)
+    assert again.what == ("Side: 16 adjudicated labels were given under a different wording of the question",)
     assert len(again.ids) == 12
     assert set(again.cases) == set(task.ids)
     assert nba.recheck(task, n=16).ids == again.ids  # the sample of this edit, whatever is asked for later

@@ -34,10 +34,10 @@ Stance not better than the baseline on 20 texts
 field   metric    value  95% interval   0 to 1                 baseline  answered
 ──────  ────────  ─────  ─────────────  ─────────────────────  ────────  ────────
 Stance  macro F1   0.61  [0.36, 0.81]¹  ·······━━|━━●━━━━━···    0.45 ≈  18 of 20
-  People gave no text the label neutral: no agreement measure means anything about it here.
+  People gave no text the label neutral: no agreement measure says anything about it here.
 ¹ interval unreliable: some labels have fewer than 10 human labels
 baseline: the better of always giving the commonest label and dealing out the labels at random; ≈ the interval
-holds the baseline
+contains the baseline
 
 Stance (dropdown, nominal)
 ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -83,7 +83,7 @@ answers          18 valid · 2 invalid
 no valid answer  2 × invalid: not an option
 rows             20 = 18 scored + 2 without a valid answer
 
-• People gave no text the label neutral: no agreement measure means anything about it here.
+• People gave no text the label neutral: no agreement measure says anything about it here.
 • Look at F1 and percentage agreement first; per-class precision and recall where labels are rare.
 • Interval for macro F1 unreliable: class anti has n=8.
 • neutral was predicted but never used by humans; it is not in the macro averages.

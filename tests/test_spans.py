@@ -138,7 +138,7 @@ class TestReadSpans:
     def test_two_marks_never_stand_on_one_place(self):
         same = {"start": 0, "end": 1, "text": "🐎"}
         assert read_spans(cell(same, same), HORSE, ())[0] == [make_span(HORSE, 0, 1, None)]
-        with pytest.raises(ValueError, match="two marks stand on one place, 4–10: 'horse,'"):
+        with pytest.raises(ValueError, match="two marks stand at the same place, 4–10: 'horse,'"):
             read_spans(cell({"text": "horse,", "start": 1, "end": 7}, {"text": "horse,"}), HORSE, ())
 
     def test_offsets_that_a_table_made_floats_are_offsets(self):

@@ -38,7 +38,7 @@ def refuse_other_fields(items: Sequence[Compared]) -> None:
         raise ScoringError(f"a run is given more than once: {listed(twice)}.{hint}")
     if len({item.task.codebook.hash for item in items}) > 1:
         raise ScoringError(
-            "runs with different codebooks cannot be compared; their fields do not mean the same.\n"
+            "runs with different codebooks cannot be compared: their fields do not mean the same thing.\n"
             "  flip_rate([...]) counts the labels that changed; each run's own report says what they are worth."
         )
 
@@ -119,14 +119,14 @@ def _moved(item: Compared, base: Task, columns: Sequence[str]) -> Compared:
     for text_id, row, text in zip(base.ids, rows, base.texts, strict=True):
         if item.task.texts[row] != text:
             raise ScoringError(
-                f"{item.run_id} has another text than the others under the id '{text_id}'.\n"
+                f"{item.run_id} has a different text from the others under the id '{text_id}'.\n"
                 "  Ids must mean the same text: load every coder with the task of the runs."
             )
     for column in columns:
         human = item.task.human(column)
         if [human[row] for row in rows] != base.human(column):
             raise ScoringError(
-                f"{item.run_id} has other human labels than the others in '{column}'.\n"
+                f"{item.run_id} has different human labels from the others in '{column}'.\n"
                 "  The labels were changed in between: load all of them with the same task."
             )
     answers = {

@@ -145,7 +145,7 @@ class _Words:
             return f"{sentence} That is not evidence that they are equal."
         return (
             f"{sentence} That is not evidence that they are equal: "
-            f"so many texts would show a difference of about {self.number(pair.mdd)} or more."
+            f"with this many texts, only a difference of about {self.number(pair.mdd)} or more would show."
         )
 
     def _interval(self, pair: PairResult, lead: int) -> str:

@@ -205,14 +205,14 @@ def adjudicate(
         raise DeskError(f"one coder alone, '{next(iter(voices))}', disagrees with nobody: two are needed.")
     if name in voices:
         raise DeskError(
-            f"'{name}' is one of the coders, and would judge in an own cause.\n  Name another adjudicator."
+            f"'{name}' is one of the coders, and would be judging their own labels.\n  Name another adjudicator."
         )
     disputed, agreed = _parted(task, voices)
     folder = study_folder(task, output_root)
     earlier = decisions_in(folder / ADJUDICATION)
     if not disputed and not earlier:
         raise DeskError(
-            f"nobody differs: all texts of '{task.name}' with two coders or more have the same labels."
+            f"nobody disagrees: all texts of '{task.name}' with two coders or more have the same labels."
         )
     n_agreed = min(len(agreed), max(1, round(agreements * len(disputed)))) if agreements else 0
     mixed_in = random.Random(f"nbannot-agreed:{seed}").sample(sorted(agreed), n_agreed)

@@ -36,7 +36,9 @@ from nbannot.tools.frames import make_frame
 Rule = Literal["majority", "unanimity", "soft", "dawid-skene"]
 RULES = ("majority", "unanimity", "soft", "dawid-skene")
 HISTORY = "consensus.log.jsonl"
-REVISED = "Reference revised after model output: labels changed when runs on these texts were there already."
+REVISED = (
+    "Reference revised after model output: labels were changed when runs on these texts already existed."
+)
 COLUMNS = ("text_id", "column", "label", "status", "n_coders", "n_agree", "share", "made_by")
 
 

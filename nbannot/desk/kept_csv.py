@@ -100,8 +100,8 @@ def import_csv(task: Task, path: Path, ledger: Ledger) -> tuple[list[Line], list
             f"cannot write {aside}: {error.strerror}.\n  Make room, or make the folder writable."
         ) from None
     return [], [
-        f"{path.name} was changed outside the desk ({other}). The log rules; the changed file is kept as {aside.name}. "
-        "To take its labels over, give them as answers."
+        f"{path.name} was changed outside the desk ({other}). The log prevails; the changed file is kept as "
+        f"{aside.name}. To take its labels over, give them as answers."
     ]
 
 

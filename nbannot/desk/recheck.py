@@ -235,9 +235,7 @@ def recheck(
         named = {task.codebook[name].column for name in ([columns] if isinstance(columns, str) else columns)}
         touched = [column for column in touched if column in named]
     if not touched:
-        raise DeskError(
-            "no labelled question reads otherwise than when its labels were given: nothing to ask again."
-        )
+        raise DeskError("no labelled question has changed since its labels were given: nothing to ask again.")
     cases = {i: {c: v for c, v in row.items() if c in touched} for i, row in cases.items()}
     cases = {i: row for i, row in cases.items() if row}
     place = folder / FOLDER / _name_of(task.codebook, touched)
@@ -281,7 +279,8 @@ def _touched(
             stale[column] = stale.get(column, 0) + bool(asked_as and asked_as != hashes[column])
     touched_columns = [f.column for f in task.codebook if stale.get(f.column)]
     what = [
-        f"{task.codebook[c].name}: {plural(stale[c], 'adjudicated label')} were given to other words of the question"
+        f"{task.codebook[c].name}: {plural(stale[c], 'adjudicated label')} were given under a different wording "
+        "of the question"
         for c in touched_columns
     ]
     return cases, touched_columns, what

@@ -136,7 +136,7 @@ def _by_model(f: Field, votes: Mapping[str, Mapping[str, Any]], notes: list[str]
     )
     fitted = dawid_skene(ratings, len(f.labels))
     if not fitted.converged:
-        notes.append(f"{f.name}: Dawid-Skene did not come to rest; the majority stands instead.")
+        notes.append(f"{f.name}: Dawid-Skene did not converge; the majority stands instead.")
         return None
     expected = np.minimum.reduce([fitted.posterior[ratings[:, c] >= 0].sum(0) for c in range(len(names))])
     used = fitted.priors > 1 / len(votes)

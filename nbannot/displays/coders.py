@@ -284,7 +284,7 @@ def stale_labels_card(found: Any) -> Fragment:
     blocks: list[Block] = [
         Heading("Stale labels", 1, f"asked again: {found.who}"),
         Bullets(found.what),
-        Grid(header, rows, "lrirrrr", caption="Labels that would be others under the codebook of today"),
+        Grid(header, rows, "lrirrrr", caption="Labels that would be different under today's codebook"),
         *([Grid(["field", "was → is", "labels"], moved, "llr", caption="What moved")] if moved else []),
     ]
     texts = list(dict.fromkeys(found.changed["text_id"]))

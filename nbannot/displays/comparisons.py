@@ -187,7 +187,9 @@ def _pairs_grid(
         "detectable",
     ]
     more = [f"… and {plural(rest, 'more pair')}: see frame()."] if rest > 0 else []
-    detectable = "detectable: the smallest true difference that so many texts would find with a power of 80%."
+    detectable = (
+        "detectable: the smallest true difference that this many texts would find with a power of 80%."
+    )
     caption = f"Pairs of runs, by {heading}" if heading else ""
     return Grid(header, rows, "lrlrrirrr", caption, [*notes.lines, detectable, *more])
 

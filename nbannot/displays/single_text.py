@@ -45,7 +45,11 @@ def one_text(run: Run, text_id: str) -> Fragment:
     calls = list(_calls(run, wanted))
     differing = sum(row.human is not None and not row.agrees for _, row in rows)
     known = sum(row.human is not None for _, row in rows)
-    aside = f"{differing} of {plural(known, 'label')} differ" if known else "no human labels"
+    aside = (
+        f"{differing} of {plural(known, 'label')} {'differs' if known == 1 else 'differ'}"
+        if known
+        else "no human labels"
+    )
     spans = [(f, row) for f, row in rows if f.type == "span"]
     blocks: list[Block] = [Heading(f"{run.task.name}: {wanted}", 1, aside)]
     if not spans:

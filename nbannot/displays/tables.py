@@ -241,9 +241,7 @@ def metric_table(runs: Scored | Sequence[Scored]) -> Fragment:
             Heading(f.name, 2, f"{f.type}, {f.level}"),
             Grid(header, rows, "l" + "ri" * len(names) + "r", notes=notes.lines),
         ]
-    caption = (
-        "Whether two runs differ is not read off their intervals: compare(runs) compares them text by text."
-    )
+    caption = "These intervals do not tell whether two runs differ: compare(runs) compares them text by text."
     return Fragment.of([*blocks, Para(caption, "quiet")])
 
 

@@ -87,7 +87,7 @@ ANNOTATE = (
 
 DOLLAR = re.compile(r"\$[^\W\d]\w*")
 SET_BY_VARIABLE = re.compile(r"\s*(?P<name>\w+)\s*=\s*\$(?P<variable>[^\W\d]\w*)\s*(#.*)?$")
-NOTHING_IN_BODY = """the body of the cell is empty: settings go there, one on each line. Add for instance
+NOTHING_IN_BODY = """the body of the cell is empty: settings go there, one per line. Add for instance
   model = "local"      # or "ollama/...", "openai/...", "mock"; see `nbannot models`
   temperature = 0
 or write %annotate {task} with one %: then every setting is at its default."""

@@ -222,7 +222,7 @@ def _texts(items: Sequence[Compared]) -> dict[str, str]:
         for text_id, text in zip(item.task.ids, item.task.texts, strict=True):
             if texts.setdefault(text_id, text) != text:
                 raise ScoringError(
-                    f"{item.run_id} has another text than the others under the id '{text_id}'.\n"
+                    f"{item.run_id} has a different text from the others under the id '{text_id}'.\n"
                     "  Ids must mean the same text: load every coder with the task of the run."
                 )
     return texts

@@ -220,11 +220,11 @@ def checked(labels: Measured, groups: str | None, *, declared: bool) -> str:
     names = [*labels.labels, "nothing valid"]
     worst = int(np.argmax(abs(share[0] - share[1])))
     raise ScoringError(
-        f"the {int(is_gold.sum()):,} texts with a human label are no random sample of the {len(is_gold):,} of the "
+        f"the {int(is_gold.sum()):,} texts with a human label are not a random sample of the {len(is_gold):,} of the "
         f"corpus: the model says {names[worst]!r} of {share[0, worst]:.0%} of them and of {share[1, worst]:.0%} of "
         "the others, more than chance allows.\n"
         '  Drawn per label of the model: sampled="by label". Drawn with known probabilities: probability="column" or '
-        'weights="column".\n  Chosen otherwise: they describe themselves only; have a random sample coded.'
+        'weights="column".\n  Chosen otherwise: they describe only themselves; have a random sample coded.'
     )
 
 

@@ -92,7 +92,7 @@ def not_weighted(task: Task, what: str) -> list[str]:
     if weighting is None or len({round(w, 9) for w in weighting.of.values()}) < 2:
         return []
     return [
-        f"Texts were drawn with different probabilities ({weighting.source}); {what} counts each of them alike, and "
+        f"Texts were drawn with different probabilities ({weighting.source}); {what} counts all of them alike, and "
         "describes these texts."
     ]
 

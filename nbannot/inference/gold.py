@@ -74,7 +74,7 @@ def measured(
         )
     if sampled is not None and sampled not in SAMPLED:
         hint = (
-            "\n  Texts chosen by hand describe themselves only: no share of a corpus can be corrected with them."
+            "\n  Texts chosen by hand describe only themselves: no share of a corpus can be corrected with them."
             if sampled == "convenience"
             else ""
         )
@@ -186,7 +186,7 @@ def _human(f: Field, task: Task, gold: Any, place: dict[str, int]) -> IntArray:
     other = [i for i, text in zip(task.ids, task.texts, strict=True) if own.get(i, text) != text]
     if other:
         raise ScoringError(
-            f"{plural(len(other), 'text')} of gold have another wording in the corpus: {listed(other, 3)}.\n"
+            f"{plural(len(other), 'text')} of gold are worded differently in the corpus: {listed(other, 3)}.\n"
             "  Ids must mean the same text in both."
         )
     return np.fromiter((by_id.get(i, -1) for i in task.ids), dtype=np.int64, count=len(task))

@@ -236,4 +236,4 @@ def _solved(
             if family != "ols" and float(abs(x @ beta).max()) >= LARGEST:
                 return beta, "the outcome is separated by the terms"
             return beta, ""
-    return beta, "the moments have no solution that was found: too few coded texts, or a separated outcome"
+    return beta, "no solution of the moments was found: too few coded texts, or a separated outcome"

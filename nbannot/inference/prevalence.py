@@ -28,7 +28,7 @@ TOO_FEW = 5
 LARGE_ERROR = 0.1
 """A share that is right while the model is wrong this often in both directions is right only because errors cancel."""
 UNDECLARED = (
-    "The coded texts are no simple random sample of the corpus: the model's labels of them differ from those of the "
+    "The coded texts are not a simple random sample of the corpus: the model's labels of them differ from those of the "
     "others more than chance allows. This holds if they were drawn at random within each label of the model (say so: "
     'sampled="by label"), and not if they were chosen otherwise.'
 )

@@ -168,7 +168,7 @@ class Prevalence(Finding):
         """The largest correction in a sentence."""
         known = [s for s in self.shares if not math.isnan(s.corrected)]
         if not known:
-            return "No group has human labels enough for a corrected share."
+            return "No group has enough human labels for a corrected share."
         moved = max(known, key=lambda s: abs(s.naive - s.corrected))
         where = "" if self.by is None else f" in {self.by} {moved.group}"
         digits = decimals(moved.n_corpus)

@@ -56,7 +56,7 @@ def variation_words(support: Sequence[tuple[str, int]]) -> str:
         label, n = used[0]
         texts = "the only text its" if n == 1 else f"all {n:,} texts the same"
         return f"People gave {texts} label ({label}): no agreement measure means anything here."
-    return f"People gave no text the label {listed(absent, 4)}: no agreement measure means anything about it here."
+    return f"People gave no text the label {listed(absent, 4)}: no agreement measure says anything about it here."
 
 
 def class_rows(

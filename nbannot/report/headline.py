@@ -48,7 +48,7 @@ FROM_CHANCE = frozenset({"cohen_kappa", "quadratic_kappa", "krippendorff_alpha",
 """Metrics of which 0 is what answering without looking comes to."""
 MARKS = {
     "▲": "the whole interval lies above the baseline",
-    "≈": "the interval holds the baseline",
+    "≈": "the interval contains the baseline",
     "▼": "the whole interval lies below the baseline",
     "?": "there is no interval to judge by",
 }

@@ -199,7 +199,9 @@ def _spans_at(marks: Sequence[Mark], places: Sequence[Place], text: str) -> tupl
             spans.append(make_span(text, *place, mark.label))
             repaired += place != (mark.start, mark.end)
         elif first != mark:
-            raise ValueError(f"two marks stand on one place, {place[0]}–{place[1]}: {text[slice(*place)]!r}")
+            raise ValueError(
+                f"two marks stand at the same place, {place[0]}–{place[1]}: {text[slice(*place)]!r}"
+            )
     return spans, repaired
 
 

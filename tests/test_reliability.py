@@ -231,7 +231,7 @@ def test_coders_without_a_text_in_common_and_what_is_refused():
     for coders, column, words in (
         ([ada], None, "agreement needs at least two coders. Got 1: Ada."),
         ([ada, ada], None, "a run is given more than once: Ada."),
-        ([both, again], None, "name one field.\n  All coded: S_Stance, S_Degree."),
+        ([both, again], None, 'name one field, e.g. column="Stance".\n  All coded: S_Stance, S_Degree.'),
         ([ada, both], "Degree", "not every coder coded S_Degree.\n  All coded: S_Stance."),
         ([ada, stranger], "Stance", "coders have different texts under the id 't0'."),
     ):

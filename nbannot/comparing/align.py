@@ -68,6 +68,7 @@ def shared_field(items: Sequence[Compared], column: str | None, lacking: str, ho
         return shared[0]
     if column is None or codebook[column] not in shared:
         what = "name one field" if column is None else f"{lacking} {codebook[column].column}"
+        what += f', e.g. column="{shared[0].name}"' if column is None and shared else ""
         raise ScoringError(f"{what}{how}.\n  All coded: {listed(f.column for f in shared)}.")
     return codebook[column]
 

@@ -65,7 +65,8 @@ class Coding:
         asked = listed(f.column for f in self.fields)
         if name is None:
             if len(self.fields) != 1:
-                raise ScoringError(f"name one field.\n  Asked: {asked}.")
+                named = f', e.g. column="{self.fields[0].name}"' if self.fields else ""
+                raise ScoringError(f"name one field{named}.\n  Asked: {asked}.")
             return self.fields[0]
         f = self.task.codebook[name]
         if f.column not in self.answers:

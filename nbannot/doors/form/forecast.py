@@ -205,7 +205,8 @@ def model_faults(configs: Sequence[RunConfig]) -> dict[str, str]:
         try:
             get_model(config)
         except NbannotError as error:
-            faults[config.model] = str(error)
+            first, _, _ = str(error).partition("\n")
+            faults[config.model] = first if "did you mean" in first else str(error)  # there is little room
     return faults
 
 

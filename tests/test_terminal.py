@@ -230,6 +230,6 @@ def test_folders_that_no_system_has(place):
 def test_a_proxy_that_is_no_address_gets_a_letter(proxy, monkeypatch):
     monkeypatch.setattr("urllib.request.getproxies", lambda: {"all": proxy})
     monkeypatch.setattr("urllib.request.proxy_bypass", lambda host: False)
-    with pytest.raises(ModelError, match=r"the proxy for 192.0.2.1 is no address") as caught:
+    with pytest.raises(ModelError, match=r"the proxy for 192.0.2.1 is not an address") as caught:
         proxy_for("http://192.0.2.1/v1")
     assert KEY not in str(caught.value)

@@ -48,6 +48,6 @@ def found_format(folder: Folder) -> str:
         if module_of(name).fits(folder):
             return name
     raise TaskError(
-        f"{folder.place} holds no project of a tool that is known here.\n"
+        f"{folder.place} holds no project of any tool known here.\n"
         f"  Known: {listed(FORMATS, 12)}; say which with format=... Its files: {listed(folder.files, 4)}."
     )

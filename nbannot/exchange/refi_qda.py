@@ -81,7 +81,7 @@ def read(folder: Folder) -> Project:
     )
     if others:
         project.notices.append(
-            f"{others} sources that are no texts (PDF, pictures, sound, film) are left out."
+            f"{others} sources that are not texts (PDF, pictures, sound, film) are left out."
         )
     return project
 

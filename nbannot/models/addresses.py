@@ -45,7 +45,7 @@ def checked_address(address: str, source: str) -> str:
     if parts.fragment:
         raise ModelError(
             f"{source} has a part behind a #, which no server is sent; addresses are written into config.json.\n"
-            f"  Take it out; a key belongs into {key_name(parts.hostname or '')}."
+            f"  Take it out; a key belongs in {key_name(parts.hostname or '')}."
         )
     if place := key_place(parts, [key for key in known_secrets() if len(key) >= 2 * LEAST]):
         raise ModelError(
@@ -142,7 +142,7 @@ def proxy_for(address: str) -> str | None:
         named = False
     if not named:
         raise ModelError(
-            f"the proxy for {host} is no address: '{without_keys(proxy)}'.\n"
+            f"the proxy for {host} is not an address: '{without_keys(proxy)}'.\n"
             f"  Write HTTPS_PROXY or ALL_PROXY as http://host:port, or add {host} to NO_PROXY."
         )
     if urlsplit(proxy).scheme not in ("http", "https"):

@@ -131,7 +131,7 @@ class AnthropicModel:
         entry: Mapping[str, Any] = exchange.data if exchange.error is None else {}
         asked, self.name = self.name, str(entry.get("id") or self.name)
         local = is_loopback(self.address)
-        notes = [] if entry else ["The server does not tell of its models: the name was not checked."]
+        notes = [] if entry else ["The server does not list its models: the name was not checked."]
         if not local and self.address.startswith("http://"):
             notes.append("Texts and key go to the server unencrypted (http).")
         details = {k: entry[k] for k in ("display_name", "created_at") if isinstance(entry.get(k), str)}

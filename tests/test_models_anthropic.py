@@ -146,6 +146,7 @@ def said(text: str) -> dict[str, str]:
         ([said('{"resp')], "max_tokens", ('{"resp', "length")),
         ([said("a")], "model_context_window_exceeded", ("a", "length")),
         ([{"type": "redacted_thinking", "data": "x"}, said("b")], "end_turn", ("b", "stop")),
+        ([said("d")], "guardrail_intervened", ("d", "content_filter: guardrail_intervened")),
         ([5, {"type": "text"}, said("c")], None, ("c", None)),
     ],
 )
@@ -153,6 +154,9 @@ def test_how_messages_end(content, stop, expected):
     reply = read_message({"content": content, "stop_reason": stop, "stop_details": {"category": "bio"}})
     assert (reply.text, reply.finish_reason) == expected
     assert read_message({"content": "x"}).retriable
+    broken = read_message({"content": [said("whole")], "stop_reason": "upstream_error"})
+    assert (broken.text, broken.retriable) == ("", True)
+    assert broken.error == "HTTP 200: the model failed while it wrote (error: upstream_error)"
 
 
 @pytest.mark.parametrize(

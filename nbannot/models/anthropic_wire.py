@@ -15,7 +15,7 @@ from typing import Any
 
 from nbannot.asking.request_reply import Message, Reply, Request
 from nbannot.models.dialect import Bodies
-from nbannot.models.endings import FILTERED
+from nbannot.models.endings import FILTERED, ending
 from nbannot.models.exchange import Exchange
 
 FORMATS = ("json_schema", "tool", "text")
@@ -225,7 +225,10 @@ def read_message(data: Mapping[str, Any], seconds: float = 0.0) -> Reply:
             case {"type": "tool_use", "input": dict(answer)}:
                 texts.append(json.dumps(answer, ensure_ascii=False))
     text = "".join(texts)
-    finish = ENDINGS.get(str(reason), str(reason) if reason else None)
+    finish = ENDINGS.get(str(reason)) or ending(reason)
+    if (finish or "").partition(":")[0] == "error":
+        words = f"HTTP 200: the model failed while it wrote ({finish})"
+        return Reply(error=words, retriable=True, finish_reason="error", seconds=seconds)
     if reason == "refusal":
         details = data.get("stop_details")
         category = details.get("category") if isinstance(details, Mapping) else None

@@ -776,7 +776,10 @@ class TestErrors:
                 "  Give each section and annotation its own number.",
             ),
             (b"[]", "{p} must hold one JSON object. Got list."),
-            (None, "no codebook at {p}.\n  A task is a folder with codebook.json and ground-truth.csv."),
+            (
+                None,
+                "no codebook at {p}.\n  Give a codebook.json or its folder; nbannot.build_codebook() writes one.",
+            ),
         ],
     )
     def test_files_that_are_no_codebook(self, tmp_path, content, text):

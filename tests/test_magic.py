@@ -209,6 +209,8 @@ def test_a_dataframe_in_a_variable_is_a_task_of_that_name(shell, library):
     shell.user_ns["speeches"] = library.DataFrame({"text": ["yes", "no", "perhaps"]})
     shell.user_ns["book"] = nbannot.Codebook.from_dict(CODEBOOK)
     run = value_of(shell, "%annotate speeches --codebook book --model mock -q")
+    _, _, error = run_cell(shell, "%annotate speeches --codebook bok --model mock -q")
+    assert str(error) == "--codebook bok: there is no such variable and no such file; did you mean 'book'?"
     assert run.task.name == "speeches"
     assert run.coding.count() == {"ok": 3}
 

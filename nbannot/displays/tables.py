@@ -301,7 +301,7 @@ def runs_card(runs: Runs) -> Fragment:
         notes = ["(5/6): of 6 texts with a human label 5 have a valid answer."] if partly else []
         blocks.append(Grid([*header, *ended, "time"], rows, align, notes=notes))
     else:
-        blocks.append(Para("No run came about."))
+        blocks.append(Para("No run was made."))
     if runs.failures:
         failed = [
             f"{_of_failure(failure.config.to_dict(), runs.differing)}: {failure.error}"

@@ -396,4 +396,8 @@ def _codebook(frame: str, named: str | None, variables: Mapping[str, Any]) -> An
     held = variables.get(named)
     if isinstance(held, Codebook):
         return held
+    if named.isidentifier() and held is None and not Path(named).exists():
+        raise UsageError(
+            f"--codebook {named}: there is no such variable and no such file{nearest(named, variables)}"
+        )
     return Codebook.from_dict(held, where=named) if isinstance(held, dict) else Codebook.load(named)

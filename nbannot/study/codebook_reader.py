@@ -79,7 +79,7 @@ def read_json_file(path: Path) -> Any:
         return parse_json(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_no_key_twice)
     except FileNotFoundError:
         raise CodebookError(
-            f"no codebook at {path}.\n  A task is a folder with codebook.json and ground-truth.csv."
+            f"no codebook at {path}.\n  Give a codebook.json or its folder; nbannot.build_codebook() writes one."
         ) from None
     except UnicodeDecodeError as error:
         raise CodebookError(f"{path} is not UTF-8 (byte {error.start}).\n  Save it as UTF-8.") from None

@@ -104,11 +104,26 @@ def test_no_checkbox(raw: str, shown: str) -> None:
         ("3", 3, False), ("-2", -2, False), ("0", 0, False), ("-0", 0, False), ("3.0", 3, True),
         ("3e0", 3, True), ('"3"', 3, True),
         ('" +3 "', 3, True), ('"3.0"', 3, True), ('"-2"', -2, True), ("[3]", 3, True), ('"３"', 3, True),
+        ('"−2"', -2, True), ('"3,0"', 3, True),
     ],
 )  # fmt: skip
 def test_likert(raw: str, value: int, repaired: bool) -> None:
     answer = read(LIKERT, f'{{"response": {raw}}}')
     assert (answer.status, answer.value, type(answer.value), answer.repaired) == ("ok", value, int, repaired)
+
+
+@pytest.mark.parametrize(
+    ("raw", "options", "expected"),
+    [
+        ("2.5", ["1", "2.5"], "2.5"), ("1.0", ["1.0", "2"], "1.0"),
+        ("1.0", ["1", "1.0"], "1.0"), ("2.5", ["2", "3"], None), ("NaN", ["nan", "x"], None),
+        ("true", ["True", "1"], None), ("2.5", ["2,5", "25"], None), ("1e20", ["1e+20", "x"], "1e+20"),
+    ],
+)  # fmt: skip
+def test_a_number_that_is_an_option_is_it_and_no_other(
+    raw: str, options: list[str], expected: str | None
+) -> None:
+    assert read(field("dropdown", options=tuple(options)), f'{{"response": {raw}}}').value == expected
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ class TestFields:
     @pytest.mark.parametrize(
         ("kind", "cell", "value"),
         [
-            *[("checkbox", c, 1) for c in ("1", "true", "TRUE", "yes", " Yes ", "1.0")],
+            *[("checkbox", c, 1) for c in ("1", "true", "TRUE", "yes", " Yes ", "1.0", "1,0")],
             *[("checkbox", c, 0) for c in ("0", "false", "False", "no", "NO", "0.0")],
             *[("likert", c, 2) for c in ("2", "+2", " 2 ", "2.0", "2.00", "02")],
             ("likert", "-2", -2),

@@ -18,7 +18,7 @@ from nbannot.asking.prompts import answer_object, placeholder
 from nbannot.asking.reply_parts import UNWRITABLE, Parts, parts_of, shortened
 from nbannot.asking.request_reply import Reply
 from nbannot.errors import listed
-from nbannot.study.field import NO, YES, Field
+from nbannot.study.field import INTEGER, MINUS, NO, YES, Field
 from nbannot.study.spans import locate
 
 Status = Literal["ok", "invalid", "refused", "truncated", "failed", "not_applicable", "not_asked"]
@@ -267,8 +267,8 @@ def _truth(raw: Any) -> tuple[int, bool]:
 
 def _step(field: Field, raw: Any) -> tuple[int, bool]:
     number: Any = raw
-    if isinstance(raw, str) and re.fullmatch(r"\s*[+-]?\d{1,15}(\.0+)?\s*", raw):
-        number = int(float(raw))
+    if isinstance(raw, str) and (whole := INTEGER.fullmatch(raw.strip().replace(MINUS, "-"))):
+        number = int(whole[1])
     elif isinstance(raw, float) and raw.is_integer():
         number = int(raw)
     if not isinstance(number, int) or isinstance(number, bool):
@@ -311,6 +311,8 @@ def _options(field: Field, raw: Any) -> _Read:
 
 def _among(options: Sequence[str], raw: Any) -> str | None:
     """Return the option that is meant: exactly this one, else the only one that is the same when `folded`."""
+    if isinstance(raw, float) and math.isfinite(raw):  # a number that is an option, as JSON writes it
+        return str(raw) if str(raw) in options else None
     if isinstance(raw, bool) or not isinstance(raw, str | int):
         return None
     if raw in options:

@@ -28,8 +28,8 @@ LEVELS = {
     "multiselect": "set",
 }
 
-YES = {"1", "true", "yes", "1.0"}
-NO = {"0", "false", "no", "0.0"}
+YES = {"1", "true", "yes", "1.0", "1,0"}
+NO = {"0", "false", "no", "0.0", "0,0"}
 INTEGER = re.compile(r"([+-]?\d{1,15})(\.0+|,00?)?")
 """A whole number, also as spreadsheets write it: 3.0, or 3,0 where the comma is the decimal sign (3,000 is none)."""
 

@@ -12,6 +12,7 @@ from nbannot.page.blocks import Block, Cell, Facts, Grid, Heading, Para, Row
 from nbannot.page.digits import count, share, value_of
 from nbannot.page.figure import BLUE, INK, ORANGE, QUIET, RULE, Box, Figure, Line, Mark, Words, text_width
 from nbannot.page.fragment import Fragment
+from nbannot.page.html import STRONGEST
 from nbannot.page.widths import clipped
 from nbannot.report.confusion import MATRIX_AT_MOST, error_pairs, matrix_grid, with_numbers
 from nbannot.report.fields import LABEL_TYPES, metric_grid, n_reference
@@ -104,7 +105,9 @@ def heat_map(
             x = left + j * size
             color = BLUE if cell.tint > 0 else ORANGE
             marks.append(Box(x + 1, y + 1, size - 2, ROW_HEIGHT - 2, RULE, 0.25))
-            marks.append(Box(x + 1, y + 1, size - 2, ROW_HEIGHT - 2, color, round(abs(cell.tint) * 0.62, 3)))
+            marks.append(
+                Box(x + 1, y + 1, size - 2, ROW_HEIGHT - 2, color, round(abs(cell.tint) * STRONGEST, 3))
+            )
             if cell.text != "·":
                 middle = (x + size / 2, y + ROW_HEIGHT / 2)
                 marks.append(Words(*middle, cell.text, "middle", 11, INK, cell.tone == "strong"))

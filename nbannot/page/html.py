@@ -39,7 +39,7 @@ WARNING = "border-left:3px solid rgba(215,120,20,.9);padding:.2em 0 .2em .7em"
 AGREEMENT, ERROR = "46,134,193", "222,110,30"
 """Colours (red, green, blue) of what is right and what is wrong; chosen to differ for the colour-blind, too."""
 
-STRONGEST = 0.62
+STRONGEST = 0.55
 """Opacity of the strongest tint: text on it stays legible in light and dark."""
 
 EMPTY = Cell("")

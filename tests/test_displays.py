@@ -250,7 +250,7 @@ def test_snapshot_of_a_small_table():
         '<div class="t"><table class="m" style="--w:3em"><caption>C</caption><thead><tr>'
         '<th style="text-align:left">a</th><th align="right">n</th></tr></thead><tbody><tr>'
         '<th style="text-align:left" scope="row"><b>&lt;x&gt;</b></th>'
-        '<td align="right" style="background-color:rgba(46,134,193,0.31)">1</td></tr>'
+        '<td align="right" style="background-color:rgba(46,134,193,0.28)">1</td></tr>'
         '<tr><td class="q" colspan="2" style="text-align:left">note</td></tr></tbody></table></div><p class="q">n</p>'
     )
 
@@ -259,7 +259,7 @@ def test_builders_escape_attributes_and_controls():
     assert element("td", "x", title='"><script>') == '<td title="&quot;&gt;&lt;script&gt;">x</td>'
     assert escape("a\x00\x1b\ud800b") == "a\ufffd\ufffd\ufffdb"
     assert tint(0.0) == ""
-    assert tint(-1.0) == "background-color:rgba(222,110,30,0.62)"
+    assert tint(-1.0) == "background-color:rgba(222,110,30,0.55)"
 
 
 def test_the_style_sheet_stays_below_the_root_class():
@@ -337,7 +337,7 @@ def test_confusion_tints_by_share_of_the_row(run):
     cells = re.findall(
         r'<td align="right"(?: style="background-color:rgba\((.*?)\)")?>(?:<b>)?(\d+|·)', fragment.html
     )
-    assert cells[:2] == [("46,134,193,0.46", "9"), ("222,110,30,0.10", "2")]
+    assert cells[:2] == [("46,134,193,0.41", "9"), ("222,110,30,0.09", "2")]
     assert "The same label for 12 of 20 texts (0.60); a valid answer for 18." in fragment.text
     assert fragment.figure is not None
 

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from nbannot.errors import harmless
-from nbannot.page.blocks import Block, Cell, Fold, Grid, Heading, Section
-from nbannot.page.markdown import in_words
+from nbannot.page.blocks import Block, Fold, Grid, Heading, Section
+from nbannot.page.markdown import joined
 
 COLUMNS_AT_MOST = 7
 HEADING_CHARS = 14
@@ -105,31 +105,15 @@ def _grids(blocks: Iterable[Block], title: str) -> Iterator[tuple[Grid, str]]:
 
 def _for_a_journal(grid: Grid) -> tuple[list[str], list[list[str] | str], str]:
     """Return header, rows and alignment with at most seven columns, of a matrix all; those at the right go first."""
-    header, rows, align = in_words(grid)
-    names = [cell.text for cell in header]
-    kept = [i for i, name in enumerate(names) if name not in FOR_MACHINES]
-    groups: list[list[int]] = []
-    for place in kept:
-        if groups and not names[place] and names[groups[-1][0]]:
-            groups[-1].append(place)
-        else:
-            groups.append([place])
+    header, rows, align = joined(grid)
+    kept = [i for i, cell in enumerate(header) if cell.text not in FOR_MACHINES]
     matrix = any(cell.tint for row in rows if not isinstance(row, str) for cell in row)
     if not matrix:  # a matrix without some of its labels would be another one
-        groups = groups[:COLUMNS_AT_MOST]
+        kept = kept[:COLUMNS_AT_MOST]
     short: list[list[str] | str] = [
-        row if isinstance(row, str) else [_joined([row[i] for i in group]) for group in groups]
-        for row in rows
+        row if isinstance(row, str) else [row[i].text for i in kept] for row in rows
     ]
-    return [names[group[0]] for group in groups], short, "".join(align[group[0]] for group in groups)
-
-
-def _joined(cells: list[Cell]) -> str:
-    words = cells[0].text
-    for cell in cells[1:]:
-        if cell.text:
-            words += f" {cell.text}" if cell.text.startswith("[") or not words else f" ({cell.text})"
-    return words
+    return [header[i].text for i in kept], short, "".join(align[i] for i in kept)
 
 
 def latex_row(cells: Iterable[str]) -> str:

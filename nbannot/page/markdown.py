@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import singledispatch
 from typing import Any
 
@@ -49,6 +50,33 @@ def in_words(grid: Grid) -> tuple[list[Cell], list[list[Cell] | str], str]:
     header = [as_cell(grid.header[i]) for i in kept]
     short: list[list[Cell] | str] = [row if isinstance(row, str) else [row[i] for i in kept] for row in rows]
     return header, short, "".join(grid.align[i] for i in kept)
+
+
+def joined(grid: Grid) -> tuple[list[Cell], list[list[Cell] | str], str]:
+    """Return a table in words in which a column without a heading stands in the cells of the one before it.
+
+    0.96 and [0.82, 0.99] become 0.96 [0.82, 0.99], 30 and 50% become 30 (50%).
+    """
+    header, rows, align = in_words(grid)
+    groups: list[list[int]] = []
+    for place, cell in enumerate(header):
+        if groups and not cell.text and header[groups[-1][0]].text:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    short: list[list[Cell] | str] = [
+        row if isinstance(row, str) else [_together([row[i] for i in group]) for group in groups]
+        for row in rows
+    ]
+    return [header[group[0]] for group in groups], short, "".join(align[group[0]] for group in groups)
+
+
+def _together(cells: list[Cell]) -> Cell:
+    words = cells[0].text
+    for cell in cells[1:]:
+        if cell.text:
+            words += f" {cell.text}" if cell.text.startswith("[") or not words else f" ({cell.text})"
+    return replace(cells[0], text=words)
 
 
 def fenced(text: str) -> str:

@@ -10,12 +10,14 @@ from typing import Any
 from nbannot.errors import NbannotError, harmless
 from nbannot.page.blocks import Block, Bullets, Cell, Facts, Fold, Grid, Heading, Para, Section, Verbatim
 from nbannot.page.figure import Figure
-from nbannot.page.markdown import in_words
+from nbannot.page.markdown import in_words, joined
 from nbannot.page.widths import clean
 
 MARGIN_CM = 2.0
 TEXT_PT, TABLE_PT, SMALL_PT = 10, 8.5, 8
 PICTURE_CM = 16.0
+COLUMNS_AT_MOST = 8
+"""A table with more of them has each interval in the cell of its value."""
 PIXELS_PER_CM = 96 / 2.54
 
 
@@ -116,6 +118,8 @@ def _(block: Figure, document: Any) -> None:
 @_write.register
 def _(block: Grid, document: Any) -> None:
     header, rows, align = in_words(block)
+    if len(header) > COLUMNS_AT_MOST:
+        header, rows, align = joined(block)
     if block.caption:
         document.add_paragraph().add_run(_line(block.caption)).bold = True
     named = any(cell.text for cell in header)

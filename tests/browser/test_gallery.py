@@ -35,6 +35,13 @@ runs = [
     nba.run("policy-sentiment", model="local", limit=32, prompt_type="persona"),
     nba.run("policy-sentiment", model="local", limit=32, use_examples=False),
 ]"""
+CODERS = """task, field = run.task, run.task.codebook["Direction"]
+
+def coder(name, wrong_every):  # made up: with the human labels but for every so many texts
+    said = [field.labels[i % 4] if i % wrong_every == 0 else label for i, label in enumerate(task.human(field.column))]
+    return nba.made_up_coder(task, name, said, "Direction")
+
+coders = [coder("anna", 5), coder("ben", 4), coder("chen", 3)]"""
 GALLERY = {
     "report": ("run.report()", 1000),
     "confusion": ('displays.confusion(run, "Direction")', 700),
@@ -42,6 +49,7 @@ GALLERY = {
     "spans": ('displays.span_view(feelings, "Roles", limit=6)', 900),
     "show": ("feelings.show(feelings.task.ids[0])", 700),
     "comparison": ('nba.compare(runs, metric="f1_macro", column="Direction")', 1000),
+    "agreement": ('nba.agreement(coders, "Direction")', 700),
 }
 """Picture -> the cell, and how much of it is shown, in pixels."""
 
@@ -79,7 +87,9 @@ def test_quickstart(notebook):
 
 
 def test_gallery(notebook):
-    page = notebook(BEGIN, RUNS, *(cell for cell, _ in GALLERY.values()), width=1100, height=9000)
+    page = notebook(
+        BEGIN, f"{RUNS}\n{CODERS}", *(cell for cell, _ in GALLERY.values()), width=1100, height=9000
+    )
     for number, (name, (_, at_most)) in enumerate(GALLERY.items(), start=2):
         picture_of_cell(page, number, name, at_most)
 

@@ -61,7 +61,7 @@ def test_krippendorffs_example_is_ordinal_for_a_scale():
     assert repr(found) == "<Agreement of 4 coders in S_Degree: alpha 0.82>"
     page = str(found)
     assert page.startswith("Agreement (Degree, 4 coders)\n")
-    assert "Alpha 0.82: at least 0.67" in page
+    assert "Alpha 0.82 reaches 0.67, but its interval goes below" in page
     assert "quadratic kappa, pair by pair" in page
     assert found._repr_mimebundle_()["text/html"].count("<table") == 5, (
         "four tables, and the scale in the first"

@@ -61,7 +61,7 @@ def _verdict(agreements: Agreements) -> str:
 
     every = list(agreements.fields.values())
     labels = [agreed.overall["krippendorff_alpha"] for agreed in every if not agreed.presence]
-    known = [alpha.value for alpha in labels if alpha.defined]
+    known = [alpha for alpha in labels if alpha.defined]
     if not labels:
         pairs = [words for agreed in every if (words := _of_pairs(agreed))]
         one = len(every) == 1 and pairs
@@ -70,10 +70,16 @@ def _verdict(agreements: Agreements) -> str:
         )
     if not known:
         return f"Alpha is not defined: {labels[0].reason}"
-    reached = sum(value >= LOW_ALPHA for value in known)
+    reached = sum(alpha.value >= LOW_ALPHA for alpha in known)
+    sure = sum(alpha.ci_low >= LOW_ALPHA for alpha in known)  # what has no interval is not sure
     if len(every) == 1:
-        return f"Alpha {number(known[0], 2, low=-1.0)}: {'at least' if reached else 'below'} {LOW_ALPHA:.2f}"
+        how = "with its whole interval" if sure else "but its interval goes below"
+        how = (
+            f"reaches {LOW_ALPHA:.2f}{'' if sure else ','} {how}" if reached else f"is below {LOW_ALPHA:.2f}"
+        )
+        return f"Alpha {number(known[0].value, 2, low=-1.0)} {how}"
     words = f"{reached or 'None'} of {plural(len(labels), 'field')} with an alpha of {LOW_ALPHA:.2f} or more"
+    words += f", {sure or 'none'} with the whole interval" if reached else ""
     return words + (f" ({len(every) - len(labels)} more without labels)" if len(labels) < len(every) else "")
 
 

@@ -50,15 +50,16 @@ def one_text(run: Run, text_id: str) -> Fragment:
         if known
         else "no human labels"
     )
-    spans = [(f, row) for f, row in rows if f.type == "span"]
+    marked = [(f, row) for f, row in rows if f.type == "span" and marks_of(row)]
     blocks: list[Block] = [Heading(f"{run.task.name}: {wanted}", 1, aside)]
-    if not spans:
+    if not marked:
         blocks.append(Verbatim(run.task.texts[ids.index(wanted)]))
-    for f, row in spans:
+    for place, (f, row) in enumerate(marked):
         keys = keys_of(f)
+        explained = place and keys == keys_of(marked[place - 1][0])
         blocks += [
             Para(f"{f.name}:", "strong"),
-            Legend(keys, who_of(run)),
+            *([] if explained else [Legend(keys, who_of(run))]),
             Passage(row.text, marks_of(row), keys),
         ]
     return Fragment.of([*blocks, _answers(run, rows), *(_call(run, call) for call in calls)])

@@ -47,7 +47,7 @@ GALLERY = {
     "confusion": ('displays.confusion(run, "Direction")', 700),
     "disagreements": ('displays.disagreements(run, "Direction", per_page=8)', 700),
     "spans": ('displays.span_view(feelings, "Roles", limit=6)', 900),
-    "show": ("feelings.show(feelings.task.ids[0])", 700),
+    "show": ("feelings.show(feelings.task.ids[3])", 700),
     "comparison": ('nba.compare(runs, metric="f1_macro", column="Direction")', 1000),
     "agreement": ('nba.agreement(coders, "Direction")', 700),
 }

@@ -19,6 +19,7 @@ from nbannot.errors import ModelError
 from nbannot.models.chat import content_text, is_too_long, read_completion
 from nbannot.models.dialect import Dialect
 from nbannot.models.exchange import Exchange
+from nbannot.models.keys import key_for
 from nbannot.models.logprobs import NoScore, option_probabilities
 from nbannot.models.openai_compatible import OpenAIModel
 from nbannot.models.registry import backends, get_model
@@ -538,6 +539,17 @@ def test_the_key_comes_from_the_environment(monkeypatch):
         assert "wrong-0123456789" not in str(raised.value)
         monkeypatch.setenv("NBANNOT_API_KEY_127_0_0_1", KEY)
         assert model_at(server).info().name == "tiny"
+
+
+def test_where_no_key_is_set_the_provider_s_own_is_named(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://gpu1:8000/v1")
+    names = ("NBANNOT_API_KEY", "OPENAI_API_KEY")
+    at_provider, at_own = key_for("https://api.openai.com/v1", *names), key_for("http://gpu1:8000/v1", *names)
+    assert at_provider.told() == "no key goes to api.openai.com: OPENAI_API_KEY is not set"
+    assert at_provider.what_to_set().startswith("  Set OPENAI_API_KEY before Python starts")
+    assert at_own.told() == "no key goes to gpu1"
+    assert at_own.what_to_set().startswith("  Set NBANNOT_API_KEY_GPU1 or NBANNOT_API_KEY before")
 
 
 def test_the_key_of_another_program_goes_to_its_own_host_alone(monkeypatch):

@@ -82,12 +82,15 @@ class KeyChoice:
         Where it comes from; "" if none is sent.
     kept_back
         Variables that hold a key which is not sent, as the address is not one it was made for.
+    made_for
+        Variable of another program whose key is made for this address, and which is not set; "" where there is none.
     """
 
     key: Secret | None
     variable: str
     host: str
     kept_back: tuple[str, ...] = ()
+    made_for: str = ""
 
     def told(self) -> str:
         """Return where which key goes, for people."""
@@ -95,11 +98,12 @@ class KeyChoice:
             return f"{self.variable} goes to {self.host}"
         if self.kept_back:
             return f"no key goes to {self.host} ({', '.join(self.kept_back)} stays here)"
-        return f"no key goes to {self.host}"
+        return f"no key goes to {self.host}" + (f": {self.made_for} is not set" if self.made_for else "")
 
     def what_to_set(self) -> str:
         """Return the line that says how a key reaches this host."""
-        line = f"  Set {key_name(self.host)} or {OWN_KEY} before Python starts; never write a key into a notebook."
+        own = f"{key_name(self.host)} or {OWN_KEY}"
+        line = f"  Set {self.made_for or own} before Python starts; never write a key into a notebook."
         if self.kept_back:
             kept = " and ".join(self.kept_back)
             line += f"\n  {kept} is kept for its own host; {HOSTS_VARIABLE}={self.host} sends it here."
@@ -154,16 +158,24 @@ def key_for(address: str, *variables: str) -> KeyChoice:
             kept_back.append(variable)
             continue
         return KeyChoice(key_from(variable), variable, host, tuple(kept_back))
-    return KeyChoice(None, "", host, tuple(kept_back))
+    made_for = next((name for name in variables if name in STANDARD and _made_for(name, address)), "")
+    return KeyChoice(None, "", host, tuple(kept_back), made_for)
+
+
+def _made_for(variable: str, address: str) -> bool:
+    """Return whether an address is one of the provider's own, for which a key of another program was made."""
+    parts = urlsplit(address)
+    host = (parts.hostname or "").casefold()
+    return parts.scheme == "https" and any(host == d or host.endswith(f".{d}") for d in STANDARD[variable][0])
 
 
 def _may_go(variable: str, address: str) -> bool:
     """Return whether a key of another program may go to this address."""
-    domains, place = STANDARD[variable]
+    if _made_for(variable, address):
+        return True
+    place = STANDARD[variable][1]
     parts = urlsplit(address)
     host = (parts.hostname or "").casefold()
-    if parts.scheme == "https" and any(host == d or host.endswith(f".{d}") for d in domains):
-        return True
     named = os.environ.get(place, "").strip() if place else ""
     own = urlsplit(named if "://" in named else f"http://{named}")
     if named and own.netloc.casefold() == parts.netloc.casefold():

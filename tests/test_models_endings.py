@@ -168,6 +168,32 @@ def test_a_finish_reason_is_known_by_its_words_however_it_is_written(words, shar
     assert [ending(word) for word in plain] == [*plain]
 
 
+@pytest.mark.parametrize(
+    ("choices", "text"),
+    [
+        ([said(WELL)["choices"][0], said("no")["choices"][0]], f"{WELL}\nno"),
+        ([said(WELL)["choices"][0], said(WELL)["choices"][0]], WELL),
+        ([{"message": {"content": {"type": "text", "text": WELL}}}], WELL),
+        (
+            [
+                {
+                    "message": {
+                        "content": None,
+                        "tool_calls": [{"function": {"name": "answer", "arguments": WELL}}],
+                    }
+                }
+            ],
+            WELL,
+        ),
+        ([{"message": {"content": "", "function_call": {"arguments": {"response": True}}}}], WELL),
+        ([{"message": {"content": "no", "tool_calls": [{"function": {"arguments": WELL}}]}}], "no"),
+        ([{"message": {"content": None, "tool_calls": [5, {"function": 5}]}}], ""),
+    ],
+)
+def test_where_the_answer_stands(choices, text):
+    assert read_completion(Exchange(200, {"choices": choices})).text == text
+
+
 def test_a_router_hands_on_what_the_provider_said():
     raw = {
         "error": {"code": 429, "message": "Provider returned error", "metadata": {"raw": "slow down, please"}}

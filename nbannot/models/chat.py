@@ -182,7 +182,8 @@ def read_completion(exchange: Exchange) -> Reply:
             seconds=exchange.seconds,
             unanswered=exchange.unanswered,
         )
-    thinking, text = split_thinking(content_text(message.get("content")))
+    thinking, text = split_thinking(content_text(message.get("content")) or _called_with(message))
+    text = "\n".join([text, *_other_choices(choices, text)])
     apart = thinking_text(message)
     refusal = message.get("refusal")
     if isinstance(refusal, str) and refusal:
@@ -197,6 +198,25 @@ def read_completion(exchange: Exchange) -> Reply:
         unanswered=exchange.unanswered,
         **_usage(data),
     )
+
+
+def _called_with(message: Mapping[str, Any]) -> str:
+    """Return what a message without content calls tools with: some gateways make a tool of the form of an answer."""
+    calls = message.get("tool_calls")
+    functions = (
+        [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    )
+    given = [f.get("arguments") for f in (*functions, message.get("function_call")) if isinstance(f, dict)]
+    return "\n".join(one if isinstance(one, str) else json.dumps(one) for one in given if one)
+
+
+def _other_choices(choices: object, text: str) -> list[str]:
+    """Return what further choices say that nobody asked for, where it is not the same: no one of them is the answer."""
+    messages = (
+        [c.get("message") for c in choices[1:] if isinstance(c, dict)] if isinstance(choices, list) else []
+    )
+    texts = (split_thinking(content_text(m.get("content")))[1] for m in messages if isinstance(m, dict))
+    return [other for other in dict.fromkeys(texts) if other.strip() and other.strip() != text.strip()]
 
 
 def _broken(exchange: Exchange, wrong: object, finish: str | None) -> Reply:

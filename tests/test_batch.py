@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -306,6 +307,8 @@ def test_a_plan_shows_both_prices_and_what_is_out_is_listed(tmp_path, monkeypatc
     assert "50 % of the price, says OpenAI" in told
     assert f"at most {money(plan.money_at_most / 2)}; a pilot" in told
     assert "as a batch" not in str(nba.plan(texts(), model="mock", **settings))
+    listed = nba.plan(texts(), model="openai/gpt-4.1-mini", limit=4, output_root=str(tmp_path))
+    assert re.search(r"as a batch +at most US\$0\.\d+; a pilot", str(listed))
     with Provider(looks=2) as server:
         run = go(server, tmp_path)
         rows = nba.batches(tmp_path).to_dict("records")

@@ -355,6 +355,9 @@ def test_many_labels_become_a_picture_and_a_list(tmp_path):
 
 def test_likert_view_counts_the_errors_by_direction(rich):
     text = displays.likert_view(rich, "Degree").text
+    assert rich.shift().text == text  # the only scale needs no name
+    with pytest.raises(ScoringError, match=r'name one field, e\.g\. "'):
+        rich.confusion()
     assert re.search(r"too low +1 \(20%\)", text)
     assert re.search(r"exact +2 \(40%\)", text)
     assert re.search(r"too high +2 \(40%\)", text)

@@ -181,7 +181,11 @@ def batch_words(plan: Plan) -> str:
         return f"at what price is not known here; {how}"
     said = f"{100 * offer.price:g} % of the price, says {offer.name} ({READ}: {offer.source}); {how}"
     at_most = plan.batch_money(plan.money_at_most)
-    return said if at_most is None else f"{money_words(plan.batch_money(plan.money), at_most)}; {said}"
+    return (
+        said
+        if at_most is None
+        else f"{money_words(plan.batch_money(plan.money), at_most, plan.prices)}; {said}"
+    )
 
 
 def _unreached(plan: Plan) -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nbannot.errors import ScoringError, listed
 from nbannot.page.blocks import Cell
 from nbannot.page.digits import NONE, number
-from nbannot.report.report import asked_field
 from nbannot.report.words import STATUS_WORDS
 from nbannot.study.field import Field
 
@@ -33,22 +32,27 @@ class Row(NamedTuple):
     probability: float | None = None
 
 
-def field_of(run: Scored, column: str, kinds: tuple[str, ...] = (), display: str = "") -> Field:
-    """Return the field with this name or column, which must have been asked.
+def field_of(run: Scored, column: str | None, kinds: tuple[str, ...] = (), display: str = "") -> Field:
+    """Return the field with this name or column, which must have been asked; without one, the only one of its kind.
 
     Raises
     ------
     ScoringError
-        If the field was not asked, or its type is none of `kinds`.
+        If the field was not asked, its type is none of `kinds`, or it is not clear which one is meant.
     CodebookError
         If the codebook has no such field.
     """
-    f, fields = asked_field(run, column), run.coding.fields
+    fitting = [a for a in run.coding.fields if not kinds or a.type in kinds]
+    names = listed(a.name for a in fitting)
+    if column is None and len(fitting) > 1:
+        raise ScoringError(f'name one field, e.g. "{fitting[0].name}".\n  Such fields here: {names}.')
+    if column is None and fitting:
+        return fitting[0]
+    f = run.coding.fields[0] if column is None else run.coding.asked(column)
     if kinds and f.type not in kinds:
-        fitting = [a.name for a in fields if a.type in kinds]
         raise ScoringError(
             f"{display} is for fields of type {' or '.join(kinds)}; '{f.name}' is a {f.type}.\n"
-            + (f"  Such fields here: {listed(fitting)}." if fitting else "  There is no such field here.")
+            + (f"  Such fields here: {names}." if fitting else "  There is no such field here.")
         )
     return f
 

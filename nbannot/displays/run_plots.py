@@ -56,7 +56,7 @@ def fields_forest(run: Scored) -> Fragment:
     )
 
 
-def intervals(run: Scored, column: str) -> Fragment:
+def intervals(run: Scored, column: str | None = None) -> Fragment:
     """Return how a field's headline interval narrows with the number of human labels.
 
     Up to the texts there are it is measured, on random parts each of which holds the one before it (seed 1); for twice

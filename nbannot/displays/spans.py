@@ -167,7 +167,9 @@ def _breaks(text: str, width: int) -> list[tuple[int, int]]:
     return [*breaks, (start, len(text))]
 
 
-def span_view(run: Scored, column: str, text_id: str | None = None, limit: int = 20) -> Fragment:
+def span_view(
+    run: Scored, column: str | None = None, text_id: str | None = None, limit: int = 20
+) -> Fragment:
     """Return what people and the model marked in the texts.
 
     Parameters

@@ -152,7 +152,7 @@ def _clipped(cell: Cell) -> Cell:
     return Cell(clipped(cell.text, VALUE_CHARS), cell.tone)
 
 
-def text_pairs(run: Scored, column: str, *, limit: int = 25) -> Fragment:
+def text_pairs(run: Scored, column: str | None = None, *, limit: int = 25) -> Fragment:
     """Return what people and the model wrote, side by side, the least similar first.
 
     Parameters

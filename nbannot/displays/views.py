@@ -30,7 +30,7 @@ ROW_HEIGHT = 26.0
 HALF_WIDTH = 190.0
 
 
-def confusion(run: Scored, column: str, share_of_row: bool = False) -> Fragment:
+def confusion(run: Scored, column: str | None = None, share_of_row: bool = False) -> Fragment:
     """Return the confusion matrix of a checkbox, dropdown or likert field as a heat map.
 
     Cells are tinted by their share of the row: blue where model and people agree, orange where they do not. With
@@ -115,7 +115,7 @@ def heat_map(
     return Figure(left + across_width + 16, top + len(rows) * ROW_HEIGHT + 14, marks, says)
 
 
-def label_distribution(run: Scored, column: str) -> Fragment:
+def label_distribution(run: Scored, column: str | None = None) -> Fragment:
     """Return how often people and the model gave each label: on the texts both could label, and on all texts.
 
     Raises
@@ -192,7 +192,7 @@ def _coverage_note(run: Scored, scored: int, model: Counter[Any]) -> list[str]:
     ]
 
 
-def likert_view(run: Scored, column: str) -> Fragment:
+def likert_view(run: Scored, column: str | None = None) -> Fragment:
     """Return a Likert field's distribution, and how far and in which direction the model errs.
 
     Raises

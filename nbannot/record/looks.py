@@ -158,11 +158,13 @@ class Looks:
         _ = browser._page  # what does not exist is said here, not when it is looked at
         return browser
 
-    def confusion(self, column: str, *, share: bool = False) -> Fragment:
+    def confusion(self, column: str | None = None, *, share: bool = False) -> Fragment:
         """Return the confusion matrix of a field: people's labels in rows, the coder's in columns.
 
         Parameters
         ----------
+        column
+            A field's name or column; the only field of such a type when left out, here and in all plots of one field.
         share
             Whether the cells are shares of their row, in percent, instead of texts.
         """
@@ -172,22 +174,22 @@ class Looks:
         """Return the plot of every field's headline metric: value, interval, and a tick at the baseline."""
         return show("fields_forest", self)
 
-    def intervals(self, column: str) -> Fragment:
+    def intervals(self, column: str | None = None) -> Fragment:
         """Return the plot of how a field's interval narrows with more human labels: measured, and to be expected."""
         return show("intervals", self, column)
 
-    def distribution(self, column: str) -> Fragment:
+    def distribution(self, column: str | None = None) -> Fragment:
         """Return how often people and the coder gave each label of a field."""
         return show("label_distribution", self, column)
 
-    def shift(self, column: str) -> Fragment:
+    def shift(self, column: str | None = None) -> Fragment:
         """Return how far, and to which side, the coder's answers on a scale lie from people's."""
         return show("likert_view", self, column)
 
-    def spans(self, column: str, text_id: str | None = None) -> Fragment:
+    def spans(self, column: str | None = None, text_id: str | None = None) -> Fragment:
         """Return what people and the coder marked, on the texts themselves."""
         return show("span_view", self, column, text_id)
 
-    def pairs(self, column: str) -> Fragment:
+    def pairs(self, column: str | None = None) -> Fragment:
         """Return what people and the coder wrote, side by side, the least similar first."""
         return show("text_pairs", self, column)

@@ -281,6 +281,10 @@ def test_many_runs_with_an_error_measure(tmp_path):
         "Degree, mean absolute error on 30 texts: best (lowest) is nearer (0.03). "
         "Not distinguishable from it: near (0.10)."
     )
+    [shown] = re.findall(r'<p class="v"><b>(.*?)</b></p>', compared._repr_mimebundle_()["text/html"])
+    assert shown.endswith("is nearer (0.03). Not distinguishable from it: near (0.10)."), (
+        "no best one without that"
+    )
     assert {run.model_id for run in compared.as_good_as_best("Degree")} == {"near", "nearer"}
 
 

@@ -252,6 +252,8 @@ def test_multiverse_keeps_every_run(tmp_path):
     assert "1 run of 4 gave no estimate" in " ".join(str(found).replace("┃", " ").split())
     assert "no number" in str(nba.multiverse(runs, lambda run: float("nan")))
     assert nba.multiverse(runs, accuracy).sign_flips == 0
+    with pytest.raises(ScoringError, match="a function of a run"):
+        nba.multiverse(runs, "Stance")
     with pytest.raises(ScoringError, match="an estimator returns"):
         nba.multiverse(runs, lambda run: "high")
 

@@ -23,6 +23,7 @@ from nbannot.report.words import metric_words
 from nbannot.study.field import Field
 
 ADJUSTMENT_WORDS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
+NOT_APART = "Not distinguishable"
 SURE = 0.05
 """A difference is called one where its p, adjusted for the number of comparisons, lies below this."""
 
@@ -58,17 +59,22 @@ class ComparedRuns(Protocol):
 
 def verdict(comparison: ComparedRuns, key: tuple[str, str]) -> str:
     """Return what a comparison says about one field and metric, in plain words."""
+    return " ".join(verdict_sentences(comparison, key))
+
+
+def verdict_sentences(comparison: ComparedRuns, key: tuple[str, str]) -> list[str]:
+    """Return the same, sentence by sentence; the first says which run is best, or that none can be told to be."""
     result = comparison.results[key]
     n = result.pairs[0].n
     start = f"{comparison.field(key[0]).name}, {metric_words(key[1])}"
     if not n:
-        return f"{start}: no text with a human label, nothing to compare."
+        return [f"{start}: no text with a human label, nothing to compare."]
     if result.best is None:
-        return f"{start} on {n:,} texts: not defined for any run."
+        return [f"{start} on {n:,} texts: not defined for any run."]
     words = _Words(comparison, key, f"{start} on {n:,} texts{_missing_counted(comparison, key[0])}")
     sentences = words.of_two() if len(result.runs) == 2 else [*words.of_many(), *words.chosen(key)]
     parts = [*sentences, *words.where_both_answered()]
-    return " ".join(sentence for sentence in parts if sentence)
+    return [sentence for sentence in parts if sentence]
 
 
 def _missing_counted(comparison: ComparedRuns, column: str) -> str:
@@ -199,7 +205,7 @@ class _Words:
         undefined = [i for i, value in enumerate(values) if math.isnan(value)]
         pronoun = "it" if len(top) == 1 else "them"
         if same:
-            sentences.append(f"Not distinguishable from {pronoun}: {listed(map(self.valued, same), 8)}.")
+            sentences.append(f"{NOT_APART} from {pronoun}: {listed(map(self.valued, same), 8)}.")
         worse = [i for i in range(len(values)) if i not in (*self.found.not_distinguishable, *undefined)]
         if worse:
             every = "" if same else ", every other run"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nbannot.comparing.names import short_names
+from nbannot.comparing.verdict import NOT_APART, verdict_sentences
 from nbannot.displays.cost_plots import cost_text, pareto, tradeoff_figure
 from nbannot.displays.plots import Point, forest_figure, signed
 from nbannot.measures.paired_statistics import LOWER_IS_BETTER
@@ -36,7 +37,10 @@ def comparison(compared: Comparison) -> Fragment:
     ]
     figures: list[Figure] = []
     heading, short = short_names(compared.runs)
-    for (column, metric), verdict in zip(compared.results, compared.verdicts, strict=True):
+    for column, metric in compared.results:
+        first, *further = verdict_sentences(compared, (column, metric))
+        if further and further[0].startswith(NOT_APART):  # a best one that is not shown to be one
+            first = f"{first} {further.pop(0)}"
         f = compared.runs[0].task.codebook[column]
         result = compared.results[column, metric]
         digits = decimals(result.pairs[0].n if result.pairs else 0)
@@ -45,7 +49,8 @@ def comparison(compared: Comparison) -> Fragment:
         figures.append(figure)
         blocks += [
             Heading(f.name, 2, metric_words(metric)),
-            Para(verdict, "notice"),
+            Para(first, "verdict"),
+            *([Para(" ".join(further), "notice")] if further else []),
             figure,
             *_band_words(compared.ceiling(column, metric), digits),
             _pairs_grid(compared, (column, metric), digits, heading, short),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbannot.comparing.names import names_of
-from nbannot.errors import NbannotError
+from nbannot.errors import NbannotError, ScoringError
 from nbannot.inference.finding import Drawn, Finding, looks_at, plain
 from nbannot.page.blocks import Block, Bullets, Cell, Grid, Heading, Para, Row
 from nbannot.page.digits import interval, share
@@ -148,7 +148,7 @@ class Multiverse(Finding):
         return [
             Heading("The same estimate under every run", 1, plural(len(self.runs), "run")),
             Para(sentence, "notice"),
-            Grid(["run", "estimate", "95%", "says"], rows, "lril"),
+            Grid(["run", "estimate", "95% interval", "says"], rows, "lril"),
             Bullets((*self.notes, *LIMITS), "quiet"),
         ]
 
@@ -178,6 +178,11 @@ def multiverse(runs: Sequence[Run], estimator: Estimator, *, gold: Any = None) -
     from nbannot.inference.grid import Estimate, given_runs, read_estimate
 
     items = given_runs(runs, 1)
+    if not callable(estimator):
+        raise ScoringError(
+            f"an estimator is a function of a run that returns a number. Got {estimator!r}.\n"
+            "  Write multiverse(runs, lambda run: ...)."
+        )
     estimates = []
     for run in items:
         try:

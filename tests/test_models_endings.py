@@ -13,7 +13,8 @@ from conftest import GATE, codebook_of, task_of
 from rawserving import Raw, said
 
 import nbannot
-from nbannot.models.chat import read_completion, room_left
+from nbannot.models.chat import failed_reply, read_completion, room_left
+from nbannot.models.dialect import most_tokens_in
 from nbannot.models.endings import ending, refusal_in
 from nbannot.models.exchange import Exchange, server_words, wait_in
 from nbannot.models.keys import Secret, masked
@@ -287,6 +288,67 @@ def test_a_wait_in_the_body_is_kept_to(tmp_path):
 
 
 # ---- what is too long -------------------------------------------------------------------------------------------
+
+TOO_LONG = [
+    "This model's maximum prompt length is 8192 but the request contains 9000 tokens.",
+    "The input token count (9000) exceeds the maximum number of tokens allowed (8192).",
+    "the number of input tokens 9000 cannot exceed the total tokens limit 8192 for this model",
+    "Input validation error: `inputs` must have less than 4096 tokens. Given: 5000",
+    "Range of input length should be [1, 30720]",
+    "Prompt exceeds max length",
+    "Invalid request: Your request exceeded model token limit: 8192",
+    "Please reduce the length of the messages or completion.",
+    "The decoder prompt (length 9000) is longer than the maximum model length of 8192.",
+    "Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in 300000 tokens.",
+    "tokens in the prompt exceed the model's window: 9000 > 8192",
+]
+
+
+@pytest.mark.parametrize("words", TOO_LONG)
+def test_a_text_that_is_too_long_is_known_in_the_words_of_many(words):
+    body = {"error": {"message": words, "type": "invalid_request_error"}}
+    reply = failed_reply(Exchange(400, body, f"HTTP 400: {words}", words=words))
+    assert reply.finish_reason == "context"
+    assert reply.error.startswith("text does not fit")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "You exceeded your current quota",
+        "Your messages exceed the limit of your monthly credits",
+        "Invalid 'seed': integer above the maximum value",
+        "string too long: a user has at most 64 characters",
+        "The model is busy for longer than usual",
+        "Input should be less than or equal to 4096",
+    ],
+)
+def test_what_is_not_too_long(words):
+    assert (
+        failed_reply(Exchange(400, {"error": words}, f"HTTP 400: {words}", words=words)).finish_reason
+        == "error"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "most"),
+    [
+        ("Range of max_tokens should be [1, 8192]", 8192),
+        (
+            "a maxOutputTokens value of 20000 but the supported range is from 1 (inclusive) to 8193 (exclusive).",
+            8192,
+        ),
+        (
+            "The maximum tokens you requested exceeds the model limit of 8192. Try a value lower than 8192.",
+            8192,
+        ),
+        ("Unsupported parameter: 'max_tokens' (see https://docs.x/4001). The limit is elsewhere.", 0),
+        ("max_tokens is not a number", 0),
+        ("This seed exceeds the range 1 to 4000", 0),
+    ],
+)
+def test_the_longest_reply_that_a_server_allows_is_read_in_its_words(words, most):
+    assert most_tokens_in(words, 20_000) == most
 
 
 def test_a_longest_reply_above_the_context_leaves_what_is_left(tmp_path):

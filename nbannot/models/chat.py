@@ -27,6 +27,17 @@ TOO_LONG = re.compile(
     r"(prompt|input|request)[^.]{0,40} (is )?too (long|large)|too many (input )?tokens|input length exceeds",
     re.I,
 )
+EXCEEDS = re.compile(
+    r"\b(prompt|inputs?|input tokens?|messages?|text)\b[^.]{0,60}\b(exceed\w*|longer than|(must have|be) less than \d)|"
+    r"\b(prompt|input|token count)\b[^.]{0,40}\bexceeds|(maximum|max\.?) (prompt|input) length|range of input length|"
+    r"exceeded model token limit|reduce the length of (the |your )?(input |text )?(messages?|prompt|inputs?|text)|"
+    r"(prompt|input|text) is longer than",
+    re.I,
+)
+"""The same in other words, where they speak of no account."""
+OF_AN_ACCOUNT = re.compile(
+    r"\bper (minute|min|hour|day|month)\b|\b(quota|rate limit|monthly|credits?|balance)\b", re.I
+)
 NUMBER = re.compile(r"\d[\d,]*")
 LEAST_ROOM = 16
 """Tokens below which a reply has no room for an answer."""
@@ -53,7 +64,8 @@ def is_too_long(exchange: Exchange) -> bool:
         return False
     inner = exchange.data.get("error")
     code = str(inner.get("code") or inner.get("type") or "") if isinstance(inner, Mapping) else ""
-    return bool(TOO_LONG.search(f"{code} {exchange.said}"))
+    words = f"{code} {exchange.said}"
+    return bool(TOO_LONG.search(words) or (EXCEEDS.search(words) and not OF_AN_ACCOUNT.search(words)))
 
 
 def room_left(words: str, request: Request) -> int | None:

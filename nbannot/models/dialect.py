@@ -41,7 +41,9 @@ UNSUPPORTED = re.compile(
     r"not accept|extra (inputs|fields)|only the default|use '?\"?max_|no endpoints found",
     re.I,
 )
-TOKENS_WORDS = re.compile(r"max_(completion_|new_|output_)?tokens|completion tokens|output tokens", re.I)
+TOKENS_WORDS = re.compile(
+    r"max_?(completion_?|new_?|output_?)?tokens|maximum tokens|completion tokens|output tokens", re.I
+)
 MOST_TOKENS = re.compile(
     r"(?:supports? at most|less than or equal to|at most|<=|maximum allowed(?: number of output tokens)?(?: is)?|"
     r"must be less than)\W{0,3}(\d[\d,]*)(?! \D{0,20}(?:context|total))|range of max_tokens is \[\d+, ?(\d+)\]|"
@@ -49,6 +51,37 @@ MOST_TOKENS = re.compile(
     re.I,
 )
 """The longest reply that a server allows, in the words of several."""
+BOUNDED = re.compile(
+    r"\b(range|limit|exceed\w*|too (large|high|big|long)|lower|less|greater|maximum|between|above)\b", re.I
+)
+BOUND = re.compile(
+    r"(?P<below>(?:lower|less|smaller) than )?(?<![\w.])(?P<number>\d[\d,]*)(?![\w.]*\w)(?P<open> ?\(exclusive)?",
+    re.I,
+)
+"""A number in words that bound something; one that is itself excluded is known by its neighbours."""
+
+
+def most_tokens_in(words: str, asked: int) -> int:
+    """Return the longest reply that a server allows, in tokens, as its words tell; 0 where they do not.
+
+    In words that are not known, it is the highest number below the one that was asked for.
+
+    >>> most_tokens_in("Range of max_tokens should be [1, 8192]", 20_000)
+    8192
+    >>> most_tokens_in("maxOutputTokens is 9000 but the supported range is from 1 to 8193 (exclusive)", 9000)
+    8192
+    >>> most_tokens_in("Unsupported parameter: max_tokens (4001)", 20_000)
+    0
+    """
+    if most := MOST_TOKENS.search(words):
+        return int(next(n for n in most.groups() if n).replace(",", ""))
+    if not TOKENS_WORDS.search(words) or not BOUNDED.search(words) or UNSUPPORTED.search(words):
+        return 0
+    bounds = (
+        int(one["number"].replace(",", "")[:12]) - bool(one["below"] or one["open"])
+        for one in BOUND.finditer(words)
+    )
+    return max((number for number in bounds if number < asked), default=0)
 
 
 class Bodies:
@@ -217,8 +250,7 @@ class Dialect:
         room = room_left(reply.said, request)
         if room is not None:
             return replace(request, max_tokens=room)
-        most = MOST_TOKENS.search(reply.said)
-        number = int(next(n for n in most.groups() if n).replace(",", "")) if most else 0
+        number = most_tokens_in(reply.said, request.max_tokens)
         if LEAST_ROOM <= number < request.max_tokens:
             self.most_tokens = number
             self.dropped[f"max_tokens above {number}"] = reply.error or ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -586,6 +587,7 @@ def test_the_address_may_come_from_the_environment(monkeypatch):
     for given in (
         "http://localhost:5/v1",
         "http://localhost:5/v1/chat/completions",
+        "http://localhost:5/v1/responses",
         "http://localhost:5/v1/",
     ):
         assert OpenAIModel("x", base_url=given).address == "http://localhost:5/v1"
@@ -594,6 +596,23 @@ def test_the_address_may_come_from_the_environment(monkeypatch):
         OpenAIModel("x")
     monkeypatch.delenv("OPENAI_BASE_URL")
     assert OpenAIModel("x").address == "https://api.openai.com/v1"
+
+
+def test_a_server_without_tls_and_one_without_models_are_called_that():
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    class Quiet(BaseHTTPRequestHandler):
+        def log_message(self, *words):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Quiet) as plain:
+        Thread(target=plain.serve_forever, daemon=True).start()
+        reply = ask(OpenAIModel("tiny", base_url=f"https://127.0.0.1:{plain.server_port}/v1"), request())[0]
+        plain.shutdown()
+    assert reply.error.endswith("does not speak https: try http:// in the address")
+    empty = Raw(lambda sent: (200, said("{}")), get=lambda path: (200, {"data": []}))
+    with empty as server, pytest.raises(ModelError, match="It lists none"):
+        OpenAIModel("tiny", base_url=server.url).info()
 
 
 def test_a_path_that_is_not_there_is_a_wrong_address():

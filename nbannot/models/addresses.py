@@ -10,7 +10,7 @@ from nbannot.errors import ModelError
 from nbannot.models.keys import LEAST, key_name, known_secrets, masked
 from nbannot.tools.secrets import key_place, without_keys
 
-ENDS = ("/chat/completions", "/completions", "/models", "/systemone", "/decisions")
+ENDS = ("/chat/completions", "/completions", "/models", "/responses", "/systemone", "/decisions")
 """Ends of the addresses to which questions go; people copy them along with the server's address."""
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import ssl
 import threading
 import time
@@ -307,6 +308,8 @@ class Pool:
             case aiohttp.ClientConnectorDNSError():
                 return f"there is no server called {host}"
             case aiohttp.ClientSSLError() | ssl.SSLError():
+                if re.search("WRONG_VERSION_NUMBER|RECORD_LAYER|HTTP_REQUEST", str(error)):
+                    return f"{host} does not speak https: try http:// in the address"
                 return (
                     f"the certificate of {host} is not trusted: {self._cut(str(error))} (see SSL_CERT_FILE)"
                 )

@@ -86,7 +86,9 @@ class OpenAIModel:
         source = "base_url" if base_url else ADDRESS_VARIABLE
         given = base_url or os.environ.get(ADDRESS_VARIABLE, "").strip() or DEFAULT_URL
         self.name = name
-        self.address = without_end(checked_address(given, source), CHAT, "/completions", "/models")
+        self.address = without_end(
+            checked_address(given, source), CHAT, "/completions", "/models", "/responses"
+        )
         self.parallel = parallel_for(max_parallel)
         self._context_size = context_size
         self._timeout_s = timeout_s
@@ -197,7 +199,8 @@ class OpenAIModel:
         what = "has several models."
         if self.name:
             what = f"has no model '{self.name}'{nearest(self.name, models) or '.'}"
-        raise ModelError(f"the server at {self.address} {what}\n  It has: {listed(sorted(models), 12)}.")
+        has = f"It has: {listed(sorted(models), 12)}." if models else "It lists none."
+        raise ModelError(f"the server at {self.address} {what}\n  {has}")
 
     def _context_of(self, entry: Mapping[str, Any]) -> int | None:
         meta = entry.get("meta")

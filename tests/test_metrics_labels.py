@@ -545,3 +545,13 @@ def test_every_interval_holds_its_value_and_says_how_it_was_made():
                 assert result.ci_low - 1e-9 <= result.value <= result.ci_high + 1e-9
             extended += ONE_SIDED in result.reason
     assert extended
+
+
+def test_an_interval_of_a_few_answered_texts_is_called_unreliable():
+    """Two answers of twenty have three possible resamples: their percentiles are no interval of anything."""
+    human = [1, 2, 3, 4, 5] * 4
+    score = score_field(FieldData("likert", (1, 2, 3, 4, 5), human, [2, 2, *[None] * 18]), n_resamples=200)
+    for name in ("mae", "bias", "quadratic_kappa"):
+        assert "interval unreliable: only 2 of 20 texts answered" in score.results[name].reason
+    all_of_few = score_field(FieldData("likert", (1, 2, 3, 4, 5), [1, 5, 3], [2, 4, 3]), n_resamples=200)
+    assert "answered" not in all_of_few.results["mae"].reason

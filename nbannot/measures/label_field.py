@@ -150,13 +150,22 @@ def _result(
     elif name in ("within_one", "accuracy_answered"):
         proportion_of = n_answered
     macro = name in MACRO or name.startswith("f1_macro")
+    warning = warning if macro and name != "baseline_f1_macro" else ""
+    if (
+        answered_only
+        and proportion_of is None
+        and "alpha" not in name
+        and 0 < n_answered < min(n, SMALL_CLASS)
+    ):
+        few = f"interval unreliable: only {n_answered} of {n} texts answered"
+        warning = "; ".join(filter(None, (few, warning)))
     supported = tuple(str(label) for label, n_k in zip(labels, counts.row, strict=True) if n_k > 0)
     return intervals.result(
         name,
         proportion_of=proportion_of,
         bounds=_bounds(name),
         if_undefined=_why_undefined(n, n_answered, answered_only, len(labels)),
-        warning=warning if macro and name != "baseline_f1_macro" else "",
+        warning=warning,
         jackknife_below=FEW_UNITS if "alpha" in name else 0,
         labels_used=supported if macro else None,
     )

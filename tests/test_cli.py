@@ -202,7 +202,7 @@ def test_alone_it_lists_its_commands_with_one_line_each(command, monkeypatch):
     assert (code, out) == (2, "")
     listed = re.findall(r"^    ([a-z-]+) +(\S.*)$", err, re.M)
     assert [name for name, _ in listed] == [
-        "run", "plan", "score", "compare", "list", "batches", "worker-setup", "models", "tasks", "doctor",
+        "run", "corpus", "plan", "score", "compare", "list", "batches", "worker-setup", "models", "tasks", "doctor",
     ]  # fmt: skip
     assert not re.search(r"^ {8}", err, re.M), "a command takes more than one line"
 
@@ -212,7 +212,7 @@ def test_the_help_tells_every_exit_code_and_every_setting(command):
     assert code == 0
     for number, meaning in arguments.EXIT_CODES.items():
         assert f"{number}  {meaning}" in out
-    for name in ("run", "plan"):
+    for name in ("run", "corpus", "plan"):
         _, out, _ = command(name, "--help")
         for setting in SETTINGS:
             assert f"--{setting} VALUE" in out
@@ -223,9 +223,12 @@ def test_version(command):
     assert command("--version") == (0, f"nbannot {nbannot.__version__}\n", "")
 
 
+SLOWLY = "mock/?slow_s=0.1&parallel=1"
+
+
 def started(tmp_path, *words):
     """Return a run of 64 texts that takes seconds, once it has answers in its ledger."""
-    line = ["run", "policy-sentiment", "--model", "mock/?slow_s=0.1&parallel=1", *words]
+    line = [*(words or ("run", "policy-sentiment")), "--model", SLOWLY]
     process = subprocess.Popen(
         [sys.executable, "-m", "nbannot", *line],
         cwd=tmp_path,
@@ -235,7 +238,9 @@ def started(tmp_path, *words):
     )
     end = time.monotonic() + 60
     while not any(
-        path.read_bytes().count(b"\n") > 5 for path in tmp_path.glob("outputs/*/*/responses.jsonl")
+        path.read_bytes().count(b"\n") > 5
+        for ledger in ("responses.jsonl", "responses/*.jsonl")
+        for path in tmp_path.glob(f"outputs/*/*/{ledger}")
     ):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
@@ -261,6 +266,46 @@ def test_a_signal_keeps_what_is_done_and_the_same_command_goes_on(tmp_path, comm
     (run,) = cli.runs_in(Path("outputs"))
     assert run["status"] != "complete"
     assert len(kept.splitlines()) > 5
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_corpus_is_planned_stopped_and_continued_by_the_same_command(tmp_path, command):
+    """Two CSV files that together are the bundled task: the run is the one that Python makes of them."""
+    task = nbannot.load_task("policy-sentiment")
+    (tmp_path / "parts").mkdir()
+    for number, rows in enumerate((task.data[:40], task.data[40:])):
+        rows.write_csv(tmp_path / "parts" / f"{number}.csv")
+    (tmp_path / "codebook.json").write_text(json.dumps(task.codebook.to_dict()))
+    (tmp_path / "settings.toml").write_text('fields = ["Direction"]\ntemperature = 0.5\n')
+    words = ("corpus", "parts/*.csv", "--codebook", "codebook.json", "--config", "settings.toml",
+             "--name", "speeches", "--temperature", "0")  # fmt: skip
+    code, out, _ = command(*words, "--plan", "--model", SLOWLY)
+    assert code == 0
+    assert not (tmp_path / "outputs").exists()
+    process = started(tmp_path, *words)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re.search(r"stopped: [1-9]\d* of 64 answers are kept in outputs/speeches/[0-9a-f]{8}\.\n", err)
+    (place,) = (tmp_path / "outputs" / "speeches").iterdir()
+    assert place.name in out, "the plan names the run"
+    (ledger,) = (place / "responses").glob("*.jsonl")
+    before = [line for line in ledger.read_text().splitlines() if "text_id" in line]
+    code, out, err = command("run", place / "config.json", "--json")
+    assert (code, json.loads(out)["n_texts"], json.loads(out)["answers"]) == (0, 64, {"ok": 64}), err
+    assert (
+        command(*words, "--model", SLOWLY, "--quiet")[1]
+        .splitlines()[-1]
+        .endswith(f"outputs/speeches/{place.name}")
+    )
+    run = nbannot.load_run(place)
+    assert run.calls == 64, "what was answered before the signal was not asked again"
+    assert 5 < len(before) < 64
+    same = nbannot.run(nbannot.corpus("parts/*.csv", "codebook.json", name="speeches"), model=SLOWLY,
+                       fields=["Direction"], temperature=0)  # fmt: skip
+    assert same.run_id == place.name
+    code, out, err = command("corpus", "parts/*.csv", "--codebook", "nowhere.json")
+    assert (code, "nowhere.json" in err, "Traceback" in err) == (1, True, False)
 
 
 # ---- the other commands ---------------------------------------------------------------------------------------------

@@ -68,25 +68,21 @@ def command_line(deeds: Mapping[str, Do]) -> argparse.ArgumentParser:
 
     run = command("run", "annotate a task and print the report")
     _add_what(run)
-    run.add_argument("--fresh", action="store_true", help="make a new repetition of a run that exists")
-    run.add_argument(
-        "--retry", choices=("invalid", "failed"), help="ask again what a finished run has no answer to"
-    )
+    _add_how(run)
     run.add_argument(
         "--reason", metavar="WHY", help="why the locked test half is looked at (--split test); it is counted"
     )
-    run.add_argument("--json", action="store_true", help="print JSON instead of the report")
-    run.add_argument("-q", "--quiet", action="store_true", help="no progress and no remarks on stderr")
     _add_settings(run)
+    corpus = command("corpus", "annotate more texts than fit into memory, from files")
+    _add_corpus(corpus)
+    _add_how(corpus)
+    corpus.set_defaults(reason=None)
+    corpus.add_argument("--plan", action="store_true", help="show what it would send and take; send nothing")
+    _add_pilot(corpus)
+    _add_settings(corpus)
     plan = command("plan", "show what a run would send and take; send nothing")
     _add_what(plan)
-    plan.add_argument(
-        "--pilot",
-        type=_number_from(0),
-        default=0,
-        metavar="N",
-        help="really send the first N texts, and estimate time, tokens and money from them; kept nowhere",
-    )
+    _add_pilot(plan)
     _add_settings(plan)
     score = command("score", "score run folders again, without a model")
     score.add_argument(
@@ -191,6 +187,53 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         "what",
         metavar="CONFIG|TASK",
         help='a TOML file with settings and task = "...", the config.json of a run, a bundled task, or a folder',
+    )
+
+
+CORPUS = {
+    "name": "name of its runs' folder; else that of the files",
+    "id_column": "column that identifies a text; else found, else the number of the row",
+    "segment": 'cut long documents: "sentences", "paragraphs", "200 words", "1000 characters"',
+    "duplicates": "the same text is asked about once (default), or each time",
+    "revision": "branch, tag or commit of a dataset on the Hub",
+    "outside_labels": "human labels that the codebook does not have: error (default), or not_coded",
+}
+"""The options of a corpus, as `nbannot.corpus` has them."""
+
+
+def _add_corpus(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "texts",
+        nargs="+",
+        metavar="TEXTS",
+        help='Parquet, CSV or JSONL files, a pattern ("speeches/*.parquet"), a folder, or hf://datasets/owner/name',
+    )
+    parser.add_argument("--codebook", required=True, metavar="PATH", help="the codebook.json")
+    parser.add_argument("--config", metavar="PATH", help="a TOML file with settings; options override it")
+    choices = {"duplicates": ("once", "each"), "outside_labels": ("error", "not_coded")}
+    for name, about in CORPUS.items():
+        kind: dict[str, Any] = {"metavar": "VALUE"}
+        if name in choices:
+            kind = {"choices": choices[name], "default": choices[name][0]}
+        parser.add_argument(f"--{name}", help=about, **kind)
+
+
+def _add_how(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--fresh", action="store_true", help="make a new repetition of a run that exists")
+    parser.add_argument(
+        "--retry", choices=("invalid", "failed"), help="ask again what a finished run has no answer to"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the report")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress and no remarks on stderr")
+
+
+def _add_pilot(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--pilot",
+        type=_number_from(0),
+        default=0,
+        metavar="N",
+        help="really send the first N texts, and estimate time, tokens and money from them; kept nowhere",
     )
 
 

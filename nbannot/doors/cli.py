@@ -1,4 +1,4 @@
-"""The command line's door: ``nbannot run | plan | score | compare | list | batches | models | doctor`` …
+"""The command line's door: ``nbannot run | corpus | plan | score | compare | list | batches | models | doctor`` …
 
 Results go to stdout; progress and remarks to stderr.
 """
@@ -18,6 +18,7 @@ from nbannot.displays import live
 from nbannot.doors import recipe
 from nbannot.doors.arguments import (
     COMPLETE,
+    CORPUS,
     ERROR,
     INTERRUPTED,
     UNFINISHED,
@@ -97,10 +98,38 @@ def _stopped_by_signal() -> Iterator[None]:
 
 def do_run(arguments: argparse.Namespace) -> int:
     """Annotate a task and print the report, or JSON."""
+    return _done(arguments, *_what_and_how(arguments))
+
+
+def do_corpus(arguments: argparse.Namespace) -> int:
+    """Annotate a corpus and print the report, or JSON; with --plan, print what that would send."""
+    from nbannot.running.plan import plan_all
+    from nbannot.study.corpus_sources import corpus
+
+    typed = _typed(arguments)
+    if arguments.config is not None:
+        read = recipe.read_recipe(arguments.config)
+        if read.task:
+            raise RunError(
+                f"{arguments.config} names a task, and a corpus is named by its files.\n"
+                f"  nbannot run {arguments.config} runs that task; else take the line out."
+            )
+        typed = {**read.settings, **typed}
+    configs = expand(typed)
+    named = arguments.texts[0] if len(arguments.texts) == 1 else arguments.texts
+    texts = corpus(named, arguments.codebook, **{name: getattr(arguments, name) for name in CORPUS})
+    if not arguments.plan:
+        return _done(arguments, texts, configs)
+    plans = plan_all(texts, configs, pilot=arguments.pilot)
+    write(plans if len(plans) > 1 else plans[0])
+    return COMPLETE
+
+
+def _done(arguments: argparse.Namespace, task: Any, configs: list[RunConfig]) -> int:
+    """Run one or several configs, print what came of them, and return the exit code."""
     from nbannot.running.run import run
     from nbannot.running.sweep import sweep
 
-    task, configs = _what_and_how(arguments)
     many = len(configs) > 1
     if many and (arguments.fresh or arguments.retry):
         arguments.parser.error(
@@ -306,7 +335,7 @@ def _what_and_how(arguments: argparse.Namespace) -> tuple[Any, list[RunConfig]]:
     """Return the task and the configs that a command line asks for; options override a file's settings."""
     from nbannot.running.design import as_task
 
-    typed = {name: recipe.value_of(name, text) for name, text in recipe.typed_settings(arguments).items()}
+    typed = _typed(arguments)
     if not recipe.is_recipe(arguments.what):
         configs = expand(typed)
         return as_task(arguments.what, configs[0]), configs
@@ -315,8 +344,14 @@ def _what_and_how(arguments: argparse.Namespace) -> tuple[Any, list[RunConfig]]:
     return recipe.task_of(read, configs[0]), configs
 
 
+def _typed(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that were typed as options."""
+    return {name: recipe.value_of(name, text) for name, text in recipe.typed_settings(arguments).items()}
+
+
 DEEDS = {
     "run": do_run,
+    "corpus": do_corpus,
     "plan": do_plan,
     "score": do_score,
     "compare": do_compare,

@@ -22,8 +22,8 @@ def facts(run: Any) -> dict[str, Any]:
         "model_id": run.model_id,
         "status": run.status,
         "folder": str(run.folder),
-        "n_texts": len(run.task),
-        "answers": run.coding.count(),
+        "n_texts": run.n_texts,
+        "answers": run.by_status,
         "verdict": verdict(run),
         "headline": {
             one.field.column: {

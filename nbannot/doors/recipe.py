@@ -194,8 +194,8 @@ class _in_file:  # noqa: N801 - reads as a phrase
             raise ConfigError(f"{self.path}: {error}") from None
 
 
-def task_of(recipe: Recipe, config: RunConfig) -> Task:
-    """Return the task that a file of settings names, or that the run of a ``config.json`` was made from.
+def task_of(recipe: Recipe, config: RunConfig) -> Task | Corpus:
+    """Return the task that a file of settings names, or the task or corpus of the run that a ``config.json`` is of.
 
     Raises
     ------
@@ -213,6 +213,10 @@ def task_of(recipe: Recipe, config: RunConfig) -> Task:
         raise TaskError(f'{recipe.path} names no task.\n  Add a line: task = "policy-sentiment".')
     if "codebook" not in stored:
         raise RunError(f"{recipe.path} holds no codebook: it is not the config.json of one of our runs.")
+    if isinstance(stored.get("corpus"), dict):
+        from nbannot.study.corpus_sources import corpus_of_run
+
+        return corpus_of_run(stored)
     return task_of_run(recipe.path.parent, stored)
 
 

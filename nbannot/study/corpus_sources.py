@@ -101,6 +101,34 @@ def corpus(
     return made if cut is None or segment is None else _segmented(made, segment)
 
 
+def corpus_of_run(config: Mapping[str, Any]) -> Corpus:
+    """Return the corpus that a run was made from, by its ``config.json``, read anew from where it lay.
+
+    Raises
+    ------
+    TaskError
+        If it was a frame, which lay nowhere, or its files are gone.
+    """
+    about = config["corpus"]
+    on_hub = is_on_hub(str(about["source"]))
+    source = about["source"] if on_hub else [path for path, *_ in about["sources"]]
+    if not source:
+        raise TaskError(
+            f"run {config.get('run_id')} was made from a frame in memory, which lies nowhere.\n"
+            "  Run it again from Python, with nba.corpus(frame, codebook)."
+        )
+    named = about["id_column"] if about["id_column"] in about["columns"] and not about["segment"] else None
+    return corpus(
+        source,
+        config["codebook"],
+        name=config["task_name"],
+        id_column=None if named == ROW else named,
+        segment=about["segment"],
+        duplicates=about["duplicates"],
+        revision=about["revision"] if on_hub else None,
+    )
+
+
 def _codebook(given: Codebook | Mapping[str, Any] | str | Path) -> Codebook:
     if isinstance(given, Codebook):
         return given

@@ -71,6 +71,7 @@ def opened(given: Any) -> tuple[Any, dict[str, Any]]:
     from nbannot.doors import recipe
     from nbannot.record.folder import CONFIG
     from nbannot.record.run import Run
+    from nbannot.study.task import Task
     from nbannot.study.task_sources import bundled_tasks, load_task
 
     place = given.folder / CONFIG if isinstance(given, Run) else given
@@ -83,7 +84,7 @@ def opened(given: Any) -> tuple[Any, dict[str, Any]]:
     read = recipe.read_recipe(str(place))
     settings = {name: value for name, value in read.settings.items() if value != DEFAULTS[name]}
     task = read.task or recipe.task_of(read, RunConfig.of(settings))
-    if not isinstance(task, str) and task.name in bundled_tasks() and task.path == load_task(task.name).path:
+    if isinstance(task, Task) and task.name in bundled_tasks() and task.path == load_task(task.name).path:
         task = task.name  # a cell says it by its name, not by where the package is
     return task, settings
 

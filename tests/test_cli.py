@@ -300,7 +300,7 @@ def test_a_corpus_is_planned_stopped_and_continued_by_the_same_command(tmp_path,
     )
     run = nbannot.load_run(place)
     assert run.calls == 64, "what was answered before the signal was not asked again"
-    assert 5 < len(before) < 64
+    assert 0 < len(before) < 64
     same = nbannot.run(nbannot.corpus("parts/*.csv", "codebook.json", name="speeches"), model=SLOWLY,
                        fields=["Direction"], temperature=0)  # fmt: skip
     assert same.run_id == place.name

@@ -7,6 +7,7 @@ import random
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import polars as pl
 import pytest
 from conftest import GATE, codebook_of, task_of
 from genai_prices import Usage, calc_price
@@ -15,7 +16,8 @@ from scripted import Scripted, run_with, well
 import nbannot
 from nbannot.asking.request_reply import ModelInfo
 from nbannot.errors import ConfigError
-from nbannot.models.prices import list_prices, prices_of, stored_prices
+from nbannot.models.prices import Prices, list_prices, prices_of, stored_prices
+from nbannot.running.estimates import longest_request
 from nbannot.study.config import RunConfig
 
 OPENAI = "https://api.openai.com/v1"
@@ -169,6 +171,35 @@ def test_no_use_of_tokens_costs_more_than_the_bound():
             kept = rnd.randrange(sent - cached + 1)
             for way in (prices, prices.batch):
                 assert way.of(sent, written, cached, kept) <= way.at_most(sent, written) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [("gemini-2.5-pro", "https://generativelanguage.googleapis.com/v1beta/openai"), ("gpt-5.4", OPENAI)],
+)
+def test_a_request_that_is_long_enough_to_cost_more_is_in_the_bound(name, address):
+    """What the table itself reckons for one request, below and above the length from which another price holds."""
+    prices = list_prices(name, address)
+    assert prices.long_from > 100_000, "the table has no such model any more: take another"
+    for sent in (prices.long_from - 1, prices.long_from + 1):
+        usage = Usage(input_tokens=sent, output_tokens=1_000)
+        paid = float(calc_price(usage, name, provider_api_url=address).total_price)
+        short, bound = prices.at_most(sent, 1_000), prices.at_most(sent, 1_000, longest=sent)
+        assert paid <= bound * (1 + 1e-9)
+        assert (short < paid) is (sent > prices.long_from)
+    again = Prices.from_dict(json.loads(json.dumps(prices.to_dict())))
+    assert again == prices
+
+
+def test_the_longest_request_of_a_task_is_bounded(tmp_path):
+    book = nbannot.load_task("policy-sentiment").codebook
+    data = pl.DataFrame({"sample_id": ["a", "b"], "text": ["short", "long " * 50_000]})
+    task = nbannot.Task(data, book, "long")
+    jobs = [nbannot.plan(task, model="mock", output_root=str(tmp_path), **settings).design.job
+            for settings in ({}, {"limit": 1}, {"chat_mode": "per_text"})]  # fmt: skip
+    alone, short, talk = map(longest_request, jobs)
+    assert 250_000 < alone < 270_000 < 4 * 250_000 < talk
+    assert short < 10_000
 
 
 def test_the_bound_holds_at_every_hour_of_the_day(monkeypatch):

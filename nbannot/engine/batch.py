@@ -153,7 +153,7 @@ class BatchSender(Sender):
         budget, prices = self.job.config.budget or {}, self.job.prices
         if not budget:
             return True
-        cost = (prices.batch or prices).at_most(size, max_tokens) if prices else 0.0
+        cost = (prices.batch or prices).at_most(size, max_tokens, size) if prices else 0.0
         more = {"calls": 1.0, "tokens": float(size + max_tokens), "money": cost}
         then = {name: self._bound[name] + more[name] for name in more}
         if self.progress.elapsed_s / 60 >= budget.get("minutes", float("inf")):

@@ -46,6 +46,9 @@ class Prices:
         included; ``None``: `input`.
     output_at_most
         The highest price of a million tokens written, likewise; ``None``: `output`.
+    long_from, long_input, long_output
+        Tokens from which on a request counts as long, and the highest price of a million tokens that such a request
+        sends and gets back; 0 where length is no matter.
     batch
         What they cost in a batch; ``None`` where that is not known, or no matter.
     currency
@@ -60,6 +63,9 @@ class Prices:
     cache_write: float | None = None
     input_at_most: float | None = None
     output_at_most: float | None = None
+    long_from: int = 0
+    long_input: float = 0.0
+    long_output: float = 0.0
     batch: Prices | None = None
     currency: str = ""
     source: str = "the setting prices"
@@ -76,9 +82,17 @@ class Prices:
             (sent - cached - kept) * self.input + cached * again + kept * first + written * self.output
         ) / 1e6
 
-    def at_most(self, sent: float, written: float) -> float:
-        """Return what so many tokens cost at most, whatever the provider's cache does."""
+    def at_most(self, sent: float, written: float, longest: float = 0.0) -> float:
+        """Return what so many tokens cost at most, whatever the provider's cache does.
+
+        Parameters
+        ----------
+        longest
+            Tokens of the longest request among them, at most.
+        """
         dearest_in, dearest_out = self.input_at_most or self.input, self.output_at_most or self.output
+        if self.long_from and longest >= self.long_from:
+            dearest_in, dearest_out = max(dearest_in, self.long_input), max(dearest_out, self.long_output)
         return (sent * dearest_in + written * dearest_out) / 1e6
 
     def of_run(self, counts: Mapping[str, Any]) -> float | None:
@@ -144,6 +158,8 @@ def _shared(prices: Prices, share: float) -> Prices:
         cache_write=dearest if known else None,
         input_at_most=dearest,
         output_at_most=share * (prices.output_at_most or prices.output),
+        long_input=share * prices.long_input,
+        long_output=share * prices.long_output,
         batch=None,
     )
 
@@ -185,8 +201,8 @@ def list_prices(name: str, address: str, *, batch: bool = False) -> Prices | Non
 
     Notes
     -----
-    Some models cost more per token when a single request is very long. The price here is that of shorter ones, and
-    `Prices.source` says from which length on another one holds.
+    Some models cost more per token when a single request is very long. The price here is that of shorter ones;
+    `Prices.source` and `Prices.long_from` say from which length on another one holds, and bounds reckon with it.
     """
     if not name or not address:
         return None
@@ -228,13 +244,28 @@ def list_prices(name: str, address: str, *, batch: bool = False) -> Prices | Non
         if most[0] > sent or most[1] > written:
             where += "; more at other hours of the day"
         dearest = max(dearest[0], most[0]), max(written, most[1])
-    return Prices(sent, written, cached, kept, *dearest, currency="US$", source=where)
+    reads = (price.input_mtok, price.cache_read_mtok, price.cache_write_mtok, price.cache_write_1h_mtok)
+    made = Prices(sent, written, cached, kept, *dearest, currency="US$", source=where)
+    if not long_from:
+        return made
+    return replace(
+        made,
+        long_from=long_from,
+        long_input=max(map(_dearest, reads)),
+        long_output=_dearest(price.output_mtok),
+    )
 
 
 def _is_at(pattern: str, address: str) -> bool:
     """Return whether an address is a provider's: the patterns leave open what may follow the host."""
     match = re.match(pattern, address)
     return match is not None and (match[0].endswith("/") or address[match.end() :][:1] in ("", "/", ":", "?"))
+
+
+def _dearest(price: Any) -> float:
+    """Return the highest price of a million tokens, however long a request is; 0 where there is none."""
+    tiers = [float(tier.price) for tier in getattr(price, "tiers", ())]
+    return max([_per_million(price)[0] or 0.0, *tiers])
 
 
 def _per_million(price: Any) -> tuple[float | None, int]:

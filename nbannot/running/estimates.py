@@ -146,6 +146,24 @@ def _in_conversation(job: Job, prompts: Sequence[Prompt], still_open: Open) -> t
     return chars, size
 
 
+def longest_request(job: Job) -> int:
+    """Return the tokens of the longest request of a task, at most: its bytes; of a corpus, of its first block.
+
+    A conversation is taken to be all one request.
+    """
+    prompts = [prompt_for(job, group) for group in job.groups]
+    frames = [
+        _bytes(p.about("")) + _bytes("".join(e.text for e in p.endings)) + len(json.dumps(p.schema))
+        for p in prompts
+    ]
+    texts = [_bytes(text) for text in job.texts]
+    whole = max(frames, default=0) + max(texts, default=0) + MESSAGE_TOKENS + REPROMPT_BYTES
+    if job.config.chat_mode == "per_query":
+        return whole
+    turns = len(prompts) * (1 if job.config.chat_mode == "per_text" else len(texts))
+    return turns * (whole + job.max_tokens + MESSAGE_TOKENS)
+
+
 def _bytes(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
 

@@ -19,7 +19,15 @@ from nbannot.record import folder
 from nbannot.record.run import COMPLETE
 from nbannot.running.corpus_design import design_corpus, duplicates_in_words, load_of_corpus, other_versions
 from nbannot.running.design import Design, as_task, design, dev_by_default
-from nbannot.running.estimates import CHARS_PER_TOKEN, Load, Pace, earlier_pace, load_of, still_open
+from nbannot.running.estimates import (
+    CHARS_PER_TOKEN,
+    Load,
+    Pace,
+    earlier_pace,
+    load_of,
+    longest_request,
+    still_open,
+)
 from nbannot.running.run import run
 from nbannot.study.config import RunConfig
 from nbannot.study.corpus import Corpus
@@ -261,7 +269,11 @@ def _plan_of(
         money=None if tokens[1] is None else _money(job.prices, tokens[0], tokens[1]),
         money_at_most=None
         if job.prices is None
-        else job.prices.at_most(left.input_tokens_at_most, left.output_tokens_at_most),
+        else job.prices.at_most(
+            left.input_tokens_at_most,
+            left.output_tokens_at_most,
+            longest_request(job) if job.prices.long_from else 0,
+        ),
         pilot_texts=pilot,
         first_messages={
             "+".join(f.column for f in group): [{"role": "user", "content": prompt.about(job.texts[0])}]

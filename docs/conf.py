@@ -95,6 +95,7 @@ ACCESSIBLE = {
     '<pre id="codecell': '<pre tabindex="0" id="codecell',
     "<pre><span>": '<pre tabindex="0"><span>',
     'class="table-wrapper': 'tabindex="0" class="table-wrapper',
+    '<div id="search-results">': '<h1>Search</h1><div id="search-results">',
     "<th></th>": "<td></td>",
     '<th class="head"><p></p></th>': "<td></td>",
 }

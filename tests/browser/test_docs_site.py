@@ -43,7 +43,7 @@ def test_axe_finds_no_fault_in_the_documentation(chromium, site: Path):
     script = Path(axe.AXE_FILE_PATH).read_text(encoding="utf-8")
     found = []
     page = chromium.new_page(viewport={"width": 1280, "height": 800})
-    for scheme, names in (("light", PAGES), ("dark", DARK)):
+    for scheme, names in (("light", (*PAGES, "search")), ("dark", DARK)):
         page.emulate_media(color_scheme=scheme)
         for name in names:
             page.goto((site / f"{name}.html").as_uri())

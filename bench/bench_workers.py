@@ -279,6 +279,7 @@ def kills(number: int, seed: int) -> None:
                     process.wait(60)
             log.close()
             if process.returncode not in (0, -signal.SIGKILL):
+                cluster.close()
                 raise SystemExit((folder / "notebook.log").read_text()[-3000:])
             unfinished = not (folder / "notebook.log").read_text().startswith("complete")
             if cluster.scheduler.poll() is not None:

@@ -23,7 +23,7 @@ from nbannot.asking.ledger_lines import read_lines
 from nbannot.doors.cli import main
 from nbannot.engine import cluster_link, local_cluster, posts, station
 from nbannot.engine.workers import Workers
-from nbannot.errors import ConfigError, ModelError, RunInterrupted
+from nbannot.errors import ConfigError, ModelError, ModelUnreached, RunInterrupted
 from nbannot.models.registry import get_model
 from nbannot.study.config import RunConfig
 
@@ -204,7 +204,7 @@ def test_a_corpus_goes_on_block_by_block_through_kill_and_interrupt(tmp_path, cl
     assert kept <= now
     assert set(now.values()) == {1}
     assert (run.folder / "output.parquet").read_bytes() == (whole.folder / "output.parquet").read_bytes()
-    assert run.config["capabilities"] == {"workers": 2}
+    assert run.config["capabilities"]["workers"] in (1, 2)  # the killed one may still be starting again
 
 
 def _answered(place):
@@ -245,7 +245,7 @@ def test_energy_of_workers_adds_up_and_a_machine_counts_once():
     assert posts.silent_in_words([]) == ""
     assert posts.silent_in_words([used("a", 1.0), None]) == (
         "1 worker did not say at the end what was used, and counted up to the last report; "
-        "of 1 worker nothing is known"
+        "what 1 worker used is not known"
     )
 
 
@@ -353,7 +353,7 @@ def test_the_slurm_job_works_as_it_stands(tmp_path, monkeypatch, capsys):
     assert (run.folder / "output.csv").read_bytes() == (whole.folder / "output.csv").read_bytes()
 
 
-def test_without_its_scheduler_a_run_ends_and_goes_on_later(tmp_path, cluster):
+def test_without_its_scheduler_a_run_ends_and_goes_on_later(tmp_path, cluster, monkeypatch):
     whole = annotated(tmp_path / "one")
 
     def kill(progress):
@@ -364,7 +364,18 @@ def test_without_its_scheduler_a_run_ends_and_goes_on_later(tmp_path, cluster):
     assert run.status != "complete"
     assert "the scheduler at tls://127.0.0.1:" in run.config["stopped"]
     assert "the same run goes on from there" in run.config["stopped"]
-    run = annotated(tmp_path / "two")
+    # Processes that are there and do not answer are started anew.
+    there, connected = local_cluster.local_cluster(2), cluster_link.connected
+
+    async def hangs(place, processes):
+        if processes is there:
+            raise ModelUnreached("it hangs")
+        return await connected(place, processes)
+
+    monkeypatch.setattr(cluster_link, "connected", hangs)
+    run = annotated(tmp_path / "two", workers=2)
+    assert not there.is_alive
+    local_cluster.local_cluster(2).close()
     assert (run.folder / "output.csv").read_bytes() == (whole.folder / "output.csv").read_bytes()
     assert asked_twice(run) == 0
 

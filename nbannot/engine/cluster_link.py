@@ -15,7 +15,7 @@ from typing import Any
 
 from nbannot import __version__
 from nbannot.engine.cluster_keys import keys_beside
-from nbannot.engine.local_cluster import LocalCluster
+from nbannot.engine.local_cluster import LocalCluster, local_cluster
 from nbannot.engine.station import Introduction, introduce, leave
 from nbannot.errors import ConfigError, ModelError, ModelUnreached
 from nbannot.study.workers import security_of
@@ -76,6 +76,22 @@ async def connected(place: int | str, cluster: LocalCluster | None = None) -> An
             f"the scheduler {where} cannot be reached: {why}.\n"
             f"  {start}, or give workers another address; workers = 2 are two processes here."
         ) from None
+
+
+async def reached(place: int | str) -> tuple[Any, LocalCluster | None]:
+    """Return a client, and the processes of this machine, if so many of them are the place.
+
+    Those that do not answer are ended and started anew, once.
+    """
+    if not isinstance(place, int):
+        return await connected(place), None
+    processes = await asyncio.to_thread(local_cluster, place)
+    try:
+        return await connected(place, processes), processes
+    except ModelUnreached:
+        await asyncio.to_thread(processes.close)
+        processes = await asyncio.to_thread(local_cluster, place)
+        return await connected(place, processes), processes
 
 
 async def _file(place: str) -> str:

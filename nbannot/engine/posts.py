@@ -108,7 +108,7 @@ def silent_in_words(last: Iterable[Used | None]) -> str:
             f"{_workers(told)} did not say at the end what was used, and counted up to the last report"
         )
     if never := len(every) - told:
-        words.append(f"of {_workers(never)} nothing is known")
+        words.append(f"what {_workers(never)} used is not known")
     return "; ".join(words)
 
 

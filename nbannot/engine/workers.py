@@ -24,14 +24,14 @@ from nbannot.engine.cluster_link import (
     LOOK_S,
     NOBODY_S,
     WorkerLost,
-    connected,
     first,
     introduced,
     key_of,
+    reached,
     result_of,
     workers_there,
 )
-from nbannot.engine.local_cluster import LocalCluster, local_cluster
+from nbannot.engine.local_cluster import LocalCluster
 from nbannot.engine.posts import Lot, Post, by_our_meter, in_sum, silent_in_words
 from nbannot.engine.servers import ServerGone
 from nbannot.engine.station import Introduction, Parcel, Used, answer, leave
@@ -195,10 +195,8 @@ class Workers:
         """Start the workers of this machine, or find those of the cluster, and let each load its model."""
         self.session = uuid.uuid4().hex[:12]
         self._gone, self._posts, self._known = None, {}, set()
-        if isinstance(self.place, int):
-            self._cluster = await asyncio.to_thread(local_cluster, self.place)
         try:
-            self._client = await connected(self.place, self._cluster)
+            self._client, self._cluster = await reached(self.place)
             self._scheduler = str(self._client.scheduler.address)
             there = await workers_there(self._client)
             tried = await asyncio.gather(*map(self._take_in, there), return_exceptions=True)

@@ -329,6 +329,8 @@ def test_a_standard_error_that_the_resamples_cannot_tell_is_blank_and_not_zero()
     task = made_task([f"t{i}" for i in range(40)], STANCE)
     found = agreement(people(task, "S_Stance", [["pro", "anti"] * 20] * 2), **FAST)
     table = found.frame
+    assert found.frame() is table, "scripts from before call it"
+    assert len(table[table == table]) == len(table), "pandas calls what can be called"
     assert table["value"].to_list() == [1.0] * len(table)
     assert all(math.isnan(se) for se in table["se"])
     with pytest.raises(ScoringError, match="nothing is coded in it yet"):

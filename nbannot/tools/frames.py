@@ -16,6 +16,9 @@ if TYPE_CHECKING:
         def to_polars(self) -> pl.DataFrame:
             """Return the same table as a polars DataFrame."""
 
+        def __call__(self) -> Frame:
+            """Return the table itself: ``.frame()`` was a method where it is an attribute today."""
+
 
 @cache
 def _class() -> Any:
@@ -27,6 +30,10 @@ def _class() -> Any:
         @property
         def _constructor(self) -> Any:
             return Frame
+
+        def __call__(self, *_: Any) -> Any:
+            # Scripts from before say .frame(); pandas calls what is callable among its arguments with the other table.
+            return self
 
         def to_polars(self) -> Any:
             """Return the same table as a polars DataFrame."""

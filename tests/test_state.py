@@ -17,6 +17,7 @@ import pytest
 from conftest import DEGREE, GATE, STANCE, codebook_of, task_of
 
 import nbannot
+from nbannot.asking.applies import NOT_DECIDED
 from nbannot.asking.ledger import Ledger
 from nbannot.asking.request_reply import ModelInfo, Reply
 from nbannot.errors import NbannotError, RunError, RunInterrupted, ScoringError, TaskError
@@ -559,7 +560,7 @@ def test_a_line_about_a_text_that_the_task_does_not_have_is_nobodys_answer(tmp_p
         assert nbannot.load_run(run.folder).coding.answers == run.coding.answers
 
 
-def scored_lines(tmp_path, n, *notes, blank=0, probabilities=(0.6, 0.4)):
+def scored_lines(tmp_path, n, *notes, blank=0, probabilities=(0.6, 0.4), calibration="batch"):
     """Return the state of a run whose ledger holds a scored answer 0 to each of n texts, and these lines after."""
     texts = [f"text {i}" if i >= blank else " " for i in range(n)]
     task = task_of(n, codebook_of(GATE), text=texts)
@@ -572,7 +573,7 @@ def scored_lines(tmp_path, n, *notes, blank=0, probabilities=(0.6, 0.4)):
     for note in notes:
         ledger.note(**note)
     ledger.close()
-    config = {"columns_asked": ["S_Gate"], "answer_mode_used": "score", "calibration_used": "batch"}
+    config = {"columns_asked": ["S_Gate"], "answer_mode_used": "score", "calibration_used": calibration}
     return read_state(task, tmp_path / "responses.jsonl", config).coding.answers["S_Gate"]
 
 
@@ -587,9 +588,20 @@ def test_an_answer_is_calibrated_as_the_ledger_says_and_says_so_where_that_is_st
         "and was settled elsewhere": ((4, {**offset, "frozen": True}), {}, {(1, "")}),
         "none, settled elsewhere": ((40, {**offset, "offset": [], "frozen": True}), {}, {(0, "")}),
         "another column's": ((32, {**offset, "calibration": "S_Other"}), {}, {(0, NOT_CALIBRATED)}),
+        "no calibration wanted": ((40, offset), {"calibration": "none"}, {(0, "")}),
         "shares of other options": ((40, offset), {"probabilities": (0.3, 0.3, 0.4)}, {(0, "")}),
     }
     for i, (case, (lines, kwargs, expected)) in enumerate(cases.items()):
         (tmp_path / str(i)).mkdir()
         answers = scored_lines(tmp_path / str(i), *lines, **kwargs)
         assert {(answer.value, answer.reason) for answer in answers} == expected, case
+        shares = {len(answer.probabilities or ()) for answer in answers if answer.status == "ok"}
+        assert shares == ({0} if case == "shares of other options" else {2}), case
+
+
+def test_a_folder_published_without_its_ledger_still_says_what_was_not_asked(tmp_path):
+    run = nbannot.run("policy-sentiment", model="decide/sparrow", limit=4, output_root=tmp_path)
+    closed = run.coding.answers["Policy Sentiment_Evidence"]
+    assert {(answer.status, answer.reason) for answer in closed} == {("not_asked", NOT_DECIDED)}
+    (run.folder / folder.LEDGER).unlink()
+    assert nbannot.load_run(run.folder).coding.answers["Policy Sentiment_Evidence"] == closed

@@ -590,13 +590,14 @@ def test_an_answer_is_calibrated_as_the_ledger_says_and_says_so_where_that_is_st
         "another column's": ((32, {**offset, "calibration": "S_Other"}), {}, {(0, NOT_CALIBRATED)}),
         "no calibration wanted": ((40, offset), {"calibration": "none"}, {(0, "")}),
         "shares of other options": ((40, offset), {"probabilities": (0.3, 0.3, 0.4)}, {(0, "")}),
+        "shares of other options, no calibration": ((40,), {"probabilities": (0.3, 0.3, 0.4)}, {(0, "")}),
     }
     for i, (case, (lines, kwargs, expected)) in enumerate(cases.items()):
         (tmp_path / str(i)).mkdir()
         answers = scored_lines(tmp_path / str(i), *lines, **kwargs)
         assert {(answer.value, answer.reason) for answer in answers} == expected, case
         shares = {len(answer.probabilities or ()) for answer in answers if answer.status == "ok"}
-        assert shares == ({0} if case == "shares of other options" else {2}), case
+        assert shares == ({0} if case.startswith("shares of other") else {2}), case
 
 
 def test_a_folder_published_without_its_ledger_still_says_what_was_not_asked(tmp_path):

@@ -19,7 +19,7 @@ from nbannot.measures.missing_answers import WORDS, answered_rows
 from nbannot.measures.pair_result import ManyResult, PairResult
 from nbannot.measures.paired_statistics import LOWER_IS_BETTER
 from nbannot.page.digits import MINUS, decimals
-from nbannot.report.words import metric_words
+from nbannot.report.words import metric_words, plural
 from nbannot.study.field import Field
 
 ADJUSTMENT_WORDS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
@@ -70,8 +70,8 @@ def verdict_sentences(comparison: ComparedRuns, key: tuple[str, str]) -> list[st
     if not n:
         return [f"{start}: no text with a human label, nothing to compare."]
     if result.best is None:
-        return [f"{start} on {n:,} texts: not defined for any run."]
-    words = _Words(comparison, key, f"{start} on {n:,} texts{_missing_counted(comparison, key[0])}")
+        return [f"{start} on {plural(n, 'text')}: not defined for any run."]
+    words = _Words(comparison, key, f"{start} on {plural(n, 'text')}{_missing_counted(comparison, key[0])}")
     sentences = words.of_two() if len(result.runs) == 2 else [*words.of_many(), *words.chosen(key)]
     parts = [*sentences, *words.where_both_answered()]
     return [sentence for sentence in parts if sentence]
@@ -249,7 +249,7 @@ class _Words:
 
     def _there(self, there: PairResult, names: tuple[str, str], ahead: str) -> str:
         one, two = (self.comparison.names[name] for name in names)
-        start = f"On the {there.n:,} texts that both {one} and {two} answered"
+        start = f"On the {plural(there.n, 'text')} that both {one} and {two} answered"
         if math.isnan(there.diff):
             return f"{start} no difference can be computed."
         values = f"{self.number(there.value_a)} against {self.number(there.value_b)}"

@@ -770,7 +770,9 @@ def test_a_sweep_and_a_coder_have_cards(tmp_path):
     assert re.search(r"0\.7 +0\.\d\d \[0\.\d\d, 0\.\d\d\]", text), "no value without its interval"
     task = runs[0].task
     coder = load_coder(task, task.data.select([task.id_source, *task.label_columns]), "Ada")
-    assert "policy-sentiment: coder Ada" in displays.coder_card(coder).text
+    card = displays.coder_card(coder).text
+    assert "policy-sentiment: coder Ada" in card
+    assert "bias (coder Ada − human)" in card
 
 
 def test_objects_of_the_core_show_themselves(tmp_path):

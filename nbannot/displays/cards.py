@@ -188,7 +188,7 @@ def _field_rows(f: Field, score: FieldScore, notes: Footnotes, who: str) -> list
         rows.append(
             [
                 Cell(f.name, "strong") if first else "",
-                metric_words(name),
+                metric_words(name).replace("model", who),
                 *value_cells(name, result, notes),
                 Cell(baseline, "quiet") if baseline else "",
                 Cell(answered, "quiet") if first else "",

@@ -12,7 +12,9 @@ from made_runs import DEGREE, MARKS, QUOTE, STANCE, made_run, made_task
 import nbannot
 from nbannot import displays
 from nbannot.comparing.comparison import compare
+from nbannot.engine.job import Progress
 from nbannot.page.fragment import Fragment
+from nbannot.running.sweep import Runs
 
 axe = pytest.importorskip("axe_playwright_python.base", reason="axe-playwright-python is not installed")
 
@@ -60,6 +62,12 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "agreement": nbannot.agreement(coders, "Stance")._fragment(),
         "alternative annotator": tested._fragment(),
         "card": displays.run_card(run),
+        "coder": displays.coder_card(coders[0]),
+        "how many": nbannot.how_many(half_width=0.05, share=0.3)._fragment(),
+        "plan": nbannot.plan(task, model="mock")._fragment(),
+        "prevalence": nbannot.prevalence(run, "Stance")._fragment(),
+        "progress": displays.progress(Progress(total=48, done=20, calls=20), "demo, mock"),
+        "sweep": displays.runs_card(Runs((run, other))),
         "report": run.report(),
         "confusion": run.confusion("Stance"),
         "shares": run.confusion("Stance", share=True),

@@ -45,9 +45,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-if (
-    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-):  # begun by a script in the background: interrupts are tests here
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Begun by a script in the background: interrupts are tests here.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["NBANNOT_DATA"] = tempfile.mkdtemp(prefix="nbannot-tests-")
 os.environ["NBANNOT_PREFIXES"] = "off"  # what one test lets a model read is not read by a later one

@@ -31,9 +31,8 @@ def id_text(value: Any) -> str:
     >>> id_text(7.0), id_text("007"), id_text(None), id_text(float("nan"))
     ('7', '007', '', '')
     """
-    if (
-        value is None or str(value) == "<NA>" or value != value
-    ):  # pandas.NA is neither equal to itself nor not
+    # pandas.NA first: it is neither equal to itself nor not.
+    if value is None or str(value) == "<NA>" or value != value:
         return ""
     if not isinstance(value, float) or not value.is_integer():
         return str(value)

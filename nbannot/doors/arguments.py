@@ -221,7 +221,7 @@ def _add_corpus(parser: argparse.ArgumentParser) -> None:
 def _add_how(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fresh", action="store_true", help="make a new repetition of a run that exists")
     parser.add_argument(
-        "--retry", choices=("invalid", "failed"), help="ask again what a finished run has no answer to"
+        "--retry", choices=recipe.RETRIES, help="ask again what a finished run has no answer to"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the report")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress and no remarks on stderr")

@@ -71,7 +71,7 @@ ANNOTATE = (
         help="with --plan: really send the first N texts, and estimate time, tokens and money from them",
     ),
     option("--fresh", action="store_true", help="make a new repetition of a run that exists"),
-    option("--retry", choices=("invalid", "failed"), help="ask again what a finished run has no answer to"),
+    option("--retry", choices=recipe.RETRIES, help="ask again what a finished run has no answer to"),
     option(
         "--reason", metavar="WHY", help="why the locked test half is looked at (split = test); it is counted"
     ),

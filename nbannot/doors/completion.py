@@ -88,7 +88,7 @@ def _after_magic(magic: str, before: str, variables: Mapping[str, Any]) -> tuple
     if previous in ("-o", "--out", "--pilot", "--reason"):
         return [], fragment
     if previous == "--retry":
-        return ["invalid", "failed"], fragment
+        return [*recipe.RETRIES], fragment
     if previous and not previous.startswith("-") and previous != "<<":
         return [*_settings_held(fragment, variables), *OWN_OPTIONS, *SETTING_OPTIONS], fragment
     return _tasks(fragment, variables), fragment

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from nbannot.study.corpus import Corpus
     from nbannot.study.task import Task
 
+RETRIES = ("invalid", "failed")
+"""What a finished run can be asked to ask again."""
+
 
 def option_help(name: str) -> str:
     """Return what `SETTINGS` says of a setting, its values and its default, for the help of an option."""

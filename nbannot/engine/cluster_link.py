@@ -61,9 +61,8 @@ async def connected(place: int | str, cluster: LocalCluster | None = None) -> An
     else:
         given |= {"address": place, "security": security_of(str(place))}
     try:
-        with (
-            warnings.catch_warnings()
-        ):  # of numpy's version and the like; what matters is told of each worker
+        with warnings.catch_warnings():
+            # Of numpy's version and the like; what matters is told of each worker.
             warnings.filterwarnings("ignore", "Mismatched versions found")
             return await Client(**given)
     except (OSError, TimeoutError, ValueError, TypeError, ImportError) as error:

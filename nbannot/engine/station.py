@@ -148,9 +148,8 @@ class Station:
 
     async def _all(self, requests: Sequence[Request]) -> list[Reply]:
         replies = await asyncio.gather(*map(self._one, requests))
-        secrets = (
-            known_secrets()
-        )  # once per parcel: it takes as long as a request; and once every key was used
+        # Once per parcel, as it takes as long as a request; and after the asking, when every key was used.
+        secrets = known_secrets()
         return [
             scrubbed(reply, secrets, partial(_sent, request))
             for request, reply in zip(requests, replies, strict=True)

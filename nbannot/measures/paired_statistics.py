@@ -31,11 +31,7 @@ Formula = Callable[[FloatArray], FloatArray]
 
 LOWER_IS_BETTER = ("mae", "invalid_rate", "hamming_loss")
 SHARES = ("accuracy", "percentage_agreement")
-NOT_COMPARED = (
-    "baseline_accuracy",
-    "baseline_f1_macro",
-    "both_empty_share",
-)
+NOT_COMPARED = ("baseline_accuracy", "baseline_f1_macro", "both_empty_share")
 """What is of the texts, not of a run."""
 
 

@@ -30,14 +30,8 @@ from nbannot.measures.set_distances import SetValues, alpha_of, distinct_sets, j
 
 SET_NAMES = (
     *("f1_macro", "f1_micro", "precision_macro", "recall_macro", "precision_micro", "recall_micro"),
-    *(
-        "jaccard",
-        "percentage_agreement",
-        "hamming_loss",
-        "krippendorff_alpha",
-        "alpha_jaccard",
-        "both_empty_share",
-    ),
+    *("jaccard", "percentage_agreement", "hamming_loss"),
+    *("krippendorff_alpha", "alpha_jaccard", "both_empty_share"),
     *("coverage", "invalid_rate", "baseline_f1_macro", "baseline_accuracy"),
 )
 """The metrics of a multiselect in the tables, in this order."""

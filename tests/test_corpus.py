@@ -26,11 +26,12 @@ from nbannot.asking.request_reply import Reply
 from nbannot.errors import RunError, RunInterrupted, ScoringError, TaskError
 from nbannot.models.mock import MockModel
 from nbannot.models.prices import Prices
+from nbannot.record import folder
 from nbannot.record.corpus_run import CorpusRun
 from nbannot.record.loading import load_run
 from nbannot.running import corpus_design
 from nbannot.running.plan import plan
-from nbannot.study.corpus_sources import corpus
+from nbannot.study.corpus_sources import corpus, corpus_of_run
 from nbannot.study.segments import cut_by
 from nbannot.study.task import Task
 
@@ -146,6 +147,54 @@ class TestLabels:
         assert load_run(run.folder).metrics.equals(whole.metrics)
         plain = run_it(corpus(data, BOOK, name="plain"), output_root=str(tmp_path / "out"), fields=["Gate"])
         assert not run.metrics.equals(plain.metrics)
+        # A finished run is scored as it is asked to be, and so are files and tables; who says nothing changes nothing.
+        silent = {name: value for name, value in settings.items() if name not in ("weights", "cluster")}
+        for more in (settings, silent):
+            model = with_model(Scripted(well))
+            again = run_it(corpus(data, BOOK, name="plain"), **more)
+            assert (again.run_id, model.requests) == (plain.run_id, [])
+            assert again.metrics.equals(whole.metrics)
+            assert again.table_row()["weights"] == "w"
+            assert load_run(again.folder).metrics.equals(whole.metrics)
+        for name in (folder.REPORT, folder.CHARS):
+            (again.folder / name).unlink()
+            run_it(corpus(data, BOOK, name="plain"), **settings)
+            assert (again.folder / name).exists()
+        even = data.with_columns(pl.lit("1").alias("w"))
+        changed = run_it(corpus(even, BOOK, name="plain"), **settings)
+        assert (changed.run_id, model.requests) == (plain.run_id, [])
+        assert not changed.metrics.equals(whole.metrics)
+        # Files without people's labels do not take away those that the folder holds.
+        bare = run_it(corpus(data.drop("S_Gate"), BOOK, name="plain"), **silent, retry="invalid")
+        assert bare.metrics.equals(changed.metrics)
+
+    def test_a_whole_run_has_what_a_task_has(self, tmp_path):
+        """Probabilities of all options, labels outside the codebook, duplicates: shares and scores as of a task."""
+        outside = pl.when(pl.col("id") == "t004").then(pl.lit("perhaps")).otherwise("S_Gate")
+        data = texts().with_columns(outside.alias("S_Gate"))
+        settings = {
+            "model": "mock",
+            "output_root": str(tmp_path / "out"),
+            "answer_mode": "score",
+            "calibration": "none",
+        }
+        made = corpus(data, BOOK, name="many", duplicates="each", outside_labels="not_coded")
+        whole = run_it(made, **settings).whole()
+        task = run_it(Task(data, BOOK, "plain", outside_labels="not_coded"), **settings)
+        assert whole.coding.answers == task.coding.answers
+        assert whole.metrics.equals(task.metrics)
+        shares = nbannot.prevalence(whole, "Gate", sampled="random").frame()
+        assert shares.equals(nbannot.prevalence(task, "Gate", sampled="random").frame())
+        data.write_parquet(tmp_path / "x.parquet")
+        asked = corpus(
+            tmp_path / "x.parquet", BOOK, name="once", outside_labels="not_coded", compress=False
+        )
+        once = run_it(asked, **settings)
+        answers = once.whole().coding.answers["S_Degree"]
+        assert all(answers[row] == answers[first] for row, first in SAME.items())
+        again = corpus_of_run(once.config)
+        assert (again.outside_labels, again.compress) == ("not_coded", False)
+        assert run_it(again, **settings).run_id == once.run_id
 
     def test_where_personal_data_was_looked_for_is_said(self, tmp_path, with_model):
         class Remote(Scripted):
@@ -403,6 +452,35 @@ class TestFiles:
         assert done.status == "complete"
         assert set(asked_in(done).values()) == {1}
 
+    @pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+    def test_people_coded_the_texts_of_one_file_only(self, tmp_path, with_model, ending):
+        """The files need not have the same columns, and no label is lost where only a later file has them."""
+        place = tmp_path / "in"
+        place.mkdir()
+        write = {"parquet": "write_parquet", "csv": "write_csv", "jsonl": "write_ndjson"}[ending]
+        for name, part in (("a", texts().head(25).drop("S_Gate")), ("b", texts().tail(N - 25))):
+            getattr(part, write)(place / f"{name}.{ending}")
+        with_model(Scripted(well))
+        run = run_it(corpus(place, BOOK, name="many"), output_root=str(tmp_path / "out"), fields=["Gate"])
+        coded = texts().tail(N - 25).filter(pl.col("S_Gate") != "")
+        assert run.task.data.select("id", "S_Gate").equals(coded.select("id", "S_Gate"))
+        assert run.labels.collect()["party"].to_list() == texts()["party"].to_list()
+
+    def test_a_plan_knows_the_longest_text_of_every_block(self, tmp_path, monkeypatch):
+        prices = Prices(1.0, 10.0, long_from=8_000, long_input=2.0, long_output=20.0)
+        monkeypatch.setattr("nbannot.running.design.prices_of", lambda config, info: prices)
+        settings = {"model": "mock", "output_root": str(tmp_path / "out"), "fields": ["Gate"]}
+        short = plan(corpus(texts(), BOOK, name="short"), **settings)
+        assert short.money_at_most == prices.at_most(
+            short.input_tokens_at_most, short.output_tokens_at_most
+        )
+        words = texts()["text"].to_list()
+        words[-1] = "ü" * 4_000
+        long = plan(corpus(texts().with_columns(pl.Series("text", words)), BOOK, name="long"), **settings)
+        assert long.money_at_most == prices.at_most(
+            long.input_tokens_at_most, long.output_tokens_at_most, 8_000
+        )
+
     def test_letters_name_the_file_and_the_line(self, tmp_path):
         (tmp_path / "a.csv").write_text("id,text\n1,one\n2,two,three\n")
         (tmp_path / "a.jsonl").write_text('{"text": "one"}\n\n{"text": \n')
@@ -416,7 +494,13 @@ class TestFiles:
         assert "a.jsonl, line 3 is not JSON" in refusal(corpus, tmp_path / "a.jsonl", BOOK)
         assert "b.jsonl, line 2 is no JSON object but list" in refusal(corpus, tmp_path / "b.jsonl", BOOK)
         assert "a.parquet cannot be read: " in refusal(corpus, tmp_path / "a.parquet", BOOK)
-        assert "b.parquet has no column text, which a.parquet has." in refusal(corpus, tmp_path / "p", BOOK)
+        assert "b.parquet has no column text. Its columns: id, party" in refusal(corpus, tmp_path / "p", BOOK)
+        (tmp_path / "c").mkdir()
+        texts().write_csv(tmp_path / "c" / "a.csv")
+        texts().rename({"text": "txt"}).write_csv(tmp_path / "c" / "b.csv")
+        assert "b.csv has no column text. Its columns: id, txt" in refusal(corpus, tmp_path / "c", BOOK)
+        clash = texts().rename({"party": "S_Gate.status"})
+        assert "bears: S_Gate.status." in refusal(corpus, clash, BOOK)
         assert "all Parquet, all CSV or all JSONL" in refusal(corpus, str(tmp_path / "a.*"), BOOK)
         named = codebook_of(GATE, id_column="code")
         assert "has no column 'code' (the codebook's id_column)" in refusal(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nbannot.errors import RunError
 from nbannot.record import folder
 from nbannot.record.corpus_parts import Parts
-from nbannot.study.corpus import Corpus
+from nbannot.study.corpus import DUPLICATE_OF, Corpus
 from nbannot.study.corpus_rows import ROW_NUMBER, Chosen
 from nbannot.study.field import Field
 from nbannot.tools.imports import load
@@ -18,8 +18,6 @@ from nbannot.tools.imports import load
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
-
-DUPLICATE_OF = "duplicate_of"
 
 
 def blocks_of(

@@ -17,7 +17,7 @@ from nbannot.record.coding import Coding
 from nbannot.record.corpus_parts import Parts, Sums, answer_in
 from nbannot.record.run import Run
 from nbannot.study.codebook import Codebook
-from nbannot.study.corpus import DOCUMENT, END, START
+from nbannot.study.corpus import DOCUMENT, DUPLICATE_OF, END, START
 from nbannot.study.corpus_rows import ROW_NUMBER, Chosen
 from nbannot.study.field import Field
 from nbannot.study.task import Task
@@ -161,10 +161,28 @@ class CorpusRun(Run):
             people = task.data.select([ids, *task.label_columns])
             texts = texts.join(people, on=ids, how="left", maintain_order="left")
         by: dict[str, Any] = {"cluster": task.cluster, "weights": task.weights}
-        whole = Task(texts, task.codebook, task.name, id_column=ids, rows=tuple(range(held.height)), **by)
+        rows, outside = tuple(range(held.height)), task.outside_labels
+        whole = Task(
+            texts, task.codebook, task.name, id_column=ids, rows=rows, outside_labels=outside, **by
+        )
         config = {name: value for name, value in self.config.items() if name != "corpus"}
-        coding = _coding(whole, [f.column for f in self.coding.fields], held, self.run_id)
+        coding = _coding(whole, [f.column for f in self.coding.fields], self._answers(held), self.run_id)
         return Run(self.folder, config, whole, coding, self.outcome, self.calls, self.unfitting)
+
+    def _answers(self, held: pl.DataFrame) -> pl.DataFrame:
+        """Return what the blocks say of each row of ``output.parquet``: all options' probabilities, attempts, too."""
+        import polars as pl
+
+        ids = self.about["id_column"]
+        stored = Parts(self.folder).stored().sort("row").collect()
+        own = held.filter(pl.col(DUPLICATE_OF).is_null())[ids].alias(ANSWERED_BY)
+        if len(own) != stored.height:
+            raise RunError(
+                f"{self.table_path} and the folder {folder.LABELS} beside it do not belong together.\n"
+                f"  Remove {folder.OUTPUT_TABLE} and run the same again: it is written anew, and nothing is asked."
+            )
+        by = held.select(pl.coalesce(DUPLICATE_OF, ids).alias(ANSWERED_BY))
+        return by.join(stored.with_columns(own), on=ANSWERED_BY, how="left", maintain_order="left")
 
     def _energy_per_label(self, energy_kwh: float | None) -> dict[str, float | None]:
         """Return the energy (Wh) per valid label that was asked for; see `Run`."""

@@ -211,6 +211,12 @@ def _open_jobs(plan: CorpusDesign, sums: Mapping[int, Sums]) -> Iterator[tuple[i
             yield number, job_of(plan, task, plan.head.config)
 
 
+def scored_by(stored: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
+    """Return by which columns a run is scored: as the settings say, else as before."""
+    given = {name: getattr(config, name) for name in ("cluster", "weights")}
+    return {name: stored.get(name) if column is None else column or None for name, column in given.items()}
+
+
 def corpus_config(plan: CorpusDesign, status: str) -> dict[str, Any]:
     """Return the content of ``config.json``."""
     corpus, chosen, index = (
@@ -227,6 +233,8 @@ def corpus_config(plan: CorpusDesign, status: str) -> dict[str, Any]:
             "revision": corpus.revision,
             "segment": corpus.segment,
             "duplicates": corpus.duplicates,
+            "compress": corpus.compress,
+            "outside_labels": corpus.outside_labels,
             "n_texts": chosen.n,
             "n_duplicates": len(chosen.again),
             "n_in_corpus": index.n,

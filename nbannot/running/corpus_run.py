@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from nbannot.asking.applies import NOT_DECIDED
 from nbannot.asking.ledger import Ledger
@@ -27,13 +27,12 @@ from nbannot.engine.sending import tokens_of
 from nbannot.engine.served import served_by
 from nbannot.errors import GO_ON, NbannotError, RunError, RunInterrupted, listed
 from nbannot.page.shown import watching
-from nbannot.record import folder, tables
+from nbannot.record import folder
 from nbannot.record.corpus_output import write_output
 from nbannot.record.corpus_parts import Parts, Sums
 from nbannot.record.corpus_run import CorpusRun, load_corpus_run, save_gold
 from nbannot.record.run import COMPLETE, FAILED, PARTIAL, RUNNING
 from nbannot.record.state import read_state
-from nbannot.report.report import report_text
 from nbannot.running.corpus_design import (
     CorpusDesign,
     asked_of,
@@ -43,6 +42,7 @@ from nbannot.running.corpus_design import (
     job_of,
     open_blocks,
     other_versions,
+    scored_by,
 )
 from nbannot.running.design import Say
 from nbannot.running.run_config import (
@@ -53,7 +53,7 @@ from nbannot.running.run_config import (
     other_country,
     same_run,
 )
-from nbannot.running.scores import labels_text
+from nbannot.running.scores import KEPT, save_scores, scores_are_saved
 from nbannot.study.config import RunConfig
 from nbannot.study.corpus import Corpus
 from nbannot.study.personal_data import REPLACE_IT
@@ -61,8 +61,8 @@ from nbannot.study.task import Task
 from nbannot.tools.either import Either
 from nbannot.tools.files import read_json, write_atomic, write_json
 
-if TYPE_CHECKING:
-    pass
+WRITTEN = (folder.OUTPUT_TABLE, folder.GOLD, folder.TIMING, folder.CHARS)
+"""Files of a finished run; where one is gone, all are written again from the blocks."""
 
 
 def run_corpus(
@@ -95,7 +95,8 @@ def run_corpus(
         parts = Parts(place)
         parts.make()
         parts.sweep()
-        save_gold(place, plan.gold, plan.chosen)
+        if plan.gold.label_columns or not (place / folder.GOLD).exists():
+            save_gold(place, plan.gold, plan.chosen)
         done = _Work(plan, model, parts, stop, say, retry).done(tick)
     outcome = done.outcome
     if outcome is not None and outcome.raised is not None:
@@ -116,22 +117,23 @@ def _finished(plan: CorpusDesign, retry: str | None, say: Say | None) -> CorpusR
     same_run(stored, plan.head)
     if stored.get("status") != COMPLETE or retry == "invalid":
         return None
-    if not (place / folder.OUTPUT_TABLE).exists():
+    if not all((place / name).exists() for name in WRITTEN):
         return None
-    finished = load_corpus_run(place, stored)
+    config = stored | scored_by(stored, plan.head.config)
+    finished = load_corpus_run(place, config)
     if finished.unfitting and retry == "failed":
         return None
-    if _labels(plan.gold) != _labels(finished.task):
+    if plan.gold.label_columns and not plan.gold.data.equals(finished.task.data):
         save_gold(place, plan.gold, plan.chosen)
-        finished = load_corpus_run(place, stored)
-        save_corpus_scores(finished)
+        finished = load_corpus_run(place, config)
+    if config != stored:
+        write_json(place / folder.CONFIG, config)
+    if config != stored or not scores_are_saved(finished):
+        save_scores(finished)
+        finished = load_corpus_run(place, read_json(place / folder.CONFIG))
     if say and (word := other_country(stored, plan.head)):
         say(word)
     return finished
-
-
-def _labels(task: Task) -> str:
-    return labels_text(task) if task.label_columns else ""
 
 
 class _Work:
@@ -352,7 +354,8 @@ class _Work:
         _write_counts(place, sums, outcome.progress, wall_time)
         before = read_json(place / folder.CONFIG)
         words = energy.problem_in_words(gap, records, str(before.get("energy") or ""))
-        about = corpus_config(plan, RUNNING)
+        about = corpus_config(plan, RUNNING) | scored_by(before, plan.head.config)
+        about |= {name: before[name] for name in KEPT if name in before}
         about["corpus"]["counts"] = (before.get("corpus") or {}).get("counts")
         if not outcome.interrupted:
             about["corpus"]["counts"] = write_output(
@@ -375,8 +378,8 @@ class _Work:
             },
         )
         done = dataclasses.replace(load_corpus_run(place, read_json(place / folder.CONFIG)), outcome=outcome)
-        save_corpus_scores(done)
-        return done
+        save_scores(done)
+        return dataclasses.replace(done, config=read_json(place / folder.CONFIG))
 
     def _without_question(self) -> int:
         """Return how many blocks hold nothing but texts that stand in earlier ones: they are never written down."""
@@ -412,17 +415,3 @@ def _write_counts(place: Path, sums: Sums, progress: Progress, wall_time: float)
     counts |= {n: t for n in ("cached_tokens", "cache_write_tokens") if (t := getattr(sums, n)) is not None}
     more = {"by_model": sums.by_model} if len(sums.by_model) > 1 else {}
     write_json(place / folder.CHARS, counts | more)
-
-
-def save_corpus_scores(run: CorpusRun) -> None:
-    """Score what people coded, put the run into the tidy tables in place of its rows, write the report."""
-    tables.upsert(
-        run.metrics_dir,
-        run.task.name,
-        long=run.scores.long_rows(run.run_id),
-        runs=[run.table_row()],
-        classes=run.scores.class_rows(run.run_id),
-    )
-    write_atomic(run.folder / folder.REPORT, report_text(run))
-    if run.task.label_columns and len(run.task):
-        write_atomic(run.folder / folder.HUMAN_LABELS, labels_text(run.task))

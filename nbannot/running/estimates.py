@@ -146,10 +146,13 @@ def _in_conversation(job: Job, prompts: Sequence[Prompt], still_open: Open) -> t
     return chars, size
 
 
-def longest_request(job: Job) -> int:
-    """Return the tokens of the longest request of a task, at most: its bytes; of a corpus, of its first block.
+def longest_request(job: Job, longest: int = 0) -> int:
+    """Return the tokens of the longest request, at most: its bytes; a conversation is taken to be all one request.
 
-    A conversation is taken to be all one request.
+    Parameters
+    ----------
+    longest
+        Bytes of the longest text, where the job does not hold all of them.
     """
     prompts = [prompt_for(job, group) for group in job.groups]
     frames = [
@@ -157,7 +160,7 @@ def longest_request(job: Job) -> int:
         for p in prompts
     ]
     texts = [_bytes(text) for text in job.texts]
-    whole = max(frames, default=0) + max(texts, default=0) + MESSAGE_TOKENS + REPROMPT_BYTES
+    whole = max(frames, default=0) + max(longest, *texts, 0) + MESSAGE_TOKENS + REPROMPT_BYTES
     if job.config.chat_mode == "per_query":
         return whole
     turns = len(prompts) * (1 if job.config.chat_mode == "per_text" else len(texts))

@@ -211,7 +211,10 @@ def plan(
         made, unreached = _designed(lambda model: design_corpus(task, wanted, model)[0], wanted, pilot > 0)
         left = load_of_corpus(made)
         remarks = (*task.notices, *duplicates_in_words(made), *other_versions(made))
-        return _plan_of(made.head.task, made.head, unreached, pilot, left=left, remarks=remarks)
+        longest = task.index(wanted.metadata_columns or ()).longest
+        return _plan_of(
+            made.head.task, made.head, unreached, pilot, left=left, longest=longest, remarks=remarks
+        )
     whole = as_task(task, wanted, codebook)
     chosen_config = dev_by_default(whole, wanted, asks=False)
     chosen, unreached = _designed(
@@ -233,6 +236,7 @@ def _plan_of(
     pilot: int,
     *,
     left: Load | None = None,
+    longest: int = 0,
     remarks: tuple[str, ...] = (),
 ) -> Plan:
     config, job = chosen.config, chosen.job
@@ -272,7 +276,7 @@ def _plan_of(
         else job.prices.at_most(
             left.input_tokens_at_most,
             left.output_tokens_at_most,
-            longest_request(job) if job.prices.long_from else 0,
+            longest_request(job, longest) if job.prices.long_from else 0,
         ),
         pilot_texts=pilot,
         first_messages={

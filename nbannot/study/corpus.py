@@ -29,6 +29,8 @@ ROW = "row"
 DOCUMENT, SEGMENT, START, END = "document_id", "segment", "segment_start", "segment_end"
 SEGMENT_ID = "segment_id"
 """The columns of a segment: its document, its number in it (from 1), its characters there (from 0, half open)."""
+DUPLICATE_OF = "duplicate_of"
+"""The column of ``output.parquet`` that names the first text that is the same."""
 NOT_FOR_A_CORPUS = {
     "split": "draw the texts that people shall code as a task of their own, and lock that",
     "sample_by": "sample without strata, or draw the stratified sample beforehand: its ids are a setting (ids)",
@@ -85,8 +87,9 @@ class Corpus(Shown):
 
     @cached_property
     def columns(self) -> list[str]:
-        """Every column of the files."""
-        return corpus_files.columns_of(self.files[:1])
+        """Every column of the files, in the order in which they come."""
+        named = (self.codebook.text_column, self.id_column or self.codebook.id_column)
+        return corpus_files.columns_of(self.files, [name for name in named if name])
 
     @property
     def label_columns(self) -> list[str]:

@@ -74,31 +74,41 @@ def stamp_of(files: Sequence[Path]) -> list[list[Any]]:
         raise TaskError(f"{error.filename} cannot be read: {error.strerror}.") from None
 
 
-def columns_of(files: Sequence[Path]) -> list[str]:
-    """Return the columns of Parquet files, which must all have those of the first.
+def columns_of(files: Sequence[Path], needed: Sequence[str] = ()) -> list[str]:
+    """Return the columns of Parquet files; what one of them does not have is blank there.
+
+    Parameters
+    ----------
+    needed
+        Columns that every file must have.
 
     Raises
     ------
     TaskError
-        If a file is no Parquet, or lacks a column.
+        If a file is no Parquet, or lacks a column that it must have.
     """
     load("polars")
     import polars as pl
 
-    first: list[str] = []
+    names: dict[str, None] = {}
     for path in files:
         try:
-            names = list(pl.read_parquet_schema(path))
+            own = list(pl.read_parquet_schema(path))
         except (pl.exceptions.PolarsError, OSError) as error:
             raise _unreadable(path, error) from None
-        missing = [name for name in first if name not in names]
-        if missing:
-            raise TaskError(
-                f"{path} has no column {listed(missing)}, which {files[0].name} has.\n"
-                "  All files of a corpus have the same columns."
-            )
-        first = first or names
-    return first
+        if len(files) > 1:
+            must_have(path, own, needed)
+        names |= dict.fromkeys(own)
+    return list(names)
+
+
+def must_have(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
+    """Raise if a file of a corpus lacks a column that the text or the ids are in."""
+    if missing := [name for name in needed if name not in columns]:
+        raise TaskError(
+            f"{path} has no column {listed(missing)}. Its columns: {listed(columns, 12)}.\n"
+            "  Every file of a corpus has the column of the texts, and that of the ids where one is named."
+        )
 
 
 def _unreadable(path: Path, error: BaseException) -> TaskError:
@@ -136,9 +146,11 @@ def read_parquet(
     for path, height in zip(files, heights, strict=True):
         skipped = max(0, start - first)
         if skipped < height:
-            rows = pl.scan_parquet(path).select(list(columns)).slice(skipped)
             row = first + skipped
             try:
+                there = set(pl.read_parquet_schema(path))
+                cells = [pl.col(name) if name in there else pl.lit("").alias(name) for name in columns]
+                rows = pl.scan_parquet(path).slice(skipped).select(cells)
                 for piece in rows.collect_batches(chunk_size=PART_ROWS, maintain_order=True):
                     yield row, _as_text(piece, path, row - first)
                     row += piece.height

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-VERSION = 1
+VERSION = 2
 CODES = 8
 """Codes are tried in one pass over all texts: that each of eight stands in some text does not happen by chance."""
 CODED_BY = 1000
@@ -40,6 +40,8 @@ class Index:
         column -> SHA-256 (hex) of its cells, in order.
     chars, bytes
         Of everything that is sent, over all texts that are not blank.
+    longest
+        Bytes of what is sent of the longest text, at most.
     blank
         Number of blank texts.
     gold
@@ -57,6 +59,7 @@ class Index:
     digests: dict[str, str]
     chars: int
     bytes: int
+    longest: int
     blank: int
     id_column: str
     repeated_ids: dict[str, list[str]]
@@ -172,7 +175,7 @@ def _indexed(
     texts, ids = _Hashes(), {name: _Hashes() for name in candidates}
     blank_ids: dict[str, int] = {}
     blank_rows: list[int] = []
-    n = chars = size = 0
+    n = chars = size = longest = 0
     gold: list[pl.DataFrame] = []
     used: set[str] = set()
     first: list[tuple[int, pl.DataFrame]] = []
@@ -197,7 +200,9 @@ def _indexed(
             blank_rows += (blank.arg_true() + row).to_list()
         extra = sum(len(name) + 5 for name in sent)  # "[name: value]" and the end of its line
         chars += int(whole.str.len_chars().sum()) + extra * piece.height
-        size += int(whole.str.len_bytes().sum()) + 4 * extra * piece.height
+        lengths = whole.str.len_bytes()
+        size += int(lengths.sum()) + 4 * extra * piece.height
+        longest = max(longest, int(lengths.max() or 0) + 4 * extra)  # type: ignore[arg-type]
         if labels or not gold:
             coded = (
                 pl.any_horizontal(pl.col(list(labels)).str.strip_chars() != "") if labels else pl.lit(False)
@@ -214,6 +219,7 @@ def _indexed(
         digests={name: digest.hex() for name, digest in digests.items()},
         chars=chars,
         bytes=size,
+        longest=longest,
         blank=len(blank_rows),
         id_column=next((name for name in candidates if not repeated_ids[name]), ""),
         repeated_ids={name: faults for name, faults in repeated_ids.items() if faults},

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nbannot.errors import TaskError, listed, nearest
 from nbannot.study import corpus_files
 from nbannot.study.codebook import Codebook
-from nbannot.study.corpus import DOCUMENT, END, ROW, SEGMENT, SEGMENT_ID, START, Corpus, Duplicates
+from nbannot.study.corpus import DOCUMENT, DUPLICATE_OF, END, ROW, SEGMENT, SEGMENT_ID, START, Corpus, Duplicates
 from nbannot.study.corpus_hub import fetched, is_on_hub
 from nbannot.study.reading import as_text
 from nbannot.study.segments import cut_by
@@ -42,10 +42,10 @@ def corpus(
     Parameters
     ----------
     source
-        Paths or patterns of Parquet, CSV or JSONL files (all of one kind, with the same columns), a folder of them, a
-        polars LazyFrame, or a dataset of the Hugging Face Hub: ``hf://datasets/<owner>/<name>``, with a pattern of its
-        files behind it where not all of them belong to it. Parquet is read where it lies; everything else is written as
-        Parquet into the cache first (``NBANNOT_CACHE``).
+        Paths or patterns of Parquet, CSV or JSONL files (all of one kind; but for text and ids, a column that one of
+        them lacks is blank there), a folder of them, a polars LazyFrame, or a dataset of the Hugging Face Hub:
+        ``hf://datasets/<owner>/<name>``, with a pattern of its files behind it where not all of them belong to it.
+        Parquet is read where it lies; everything else is written as Parquet into the cache first (``NBANNOT_CACHE``).
     codebook
         A `Codebook`, a dictionary, or the path of a ``codebook.json``.
     name
@@ -76,7 +76,7 @@ def corpus(
     cut = cut_by(segment) if segment is not None else None
     if duplicates not in ("once", "each"):
         raise TaskError(f"duplicates must be 'once' or 'each'. Got {duplicates!r}.")
-    words, files, sources, commit = _read(source, revision)
+    words, files, sources, commit = _read(source, revision, [name for name in (book.text_column, id_column) if name])
     name = name or _name_of(words)
     if fault := name_fault(name):
         raise TaskError(
@@ -126,6 +126,8 @@ def corpus_of_run(config: Mapping[str, Any]) -> Corpus:
         segment=about["segment"],
         duplicates=about["duplicates"],
         revision=about["revision"] if on_hub else None,
+        compress=about.get("compress", True),
+        outside_labels=about.get("outside_labels", "error"),
     )
 
 
@@ -137,7 +139,6 @@ def _codebook(given: Codebook | Mapping[str, Any] | str | Path) -> Codebook:
 
 def _made(made: Corpus) -> Corpus:
     """Return the corpus, once its columns are those that it needs."""
-    corpus_files.columns_of(made.files)
     if not len(made):
         raise TaskError(f"{made.source} has no rows.\n  It needs one row per text.")
     text = made.codebook.text_column
@@ -157,11 +158,17 @@ def _made(made: Corpus) -> Corpus:
             f"{made.source} has a column '{ROW}', which is what made ids are called.\n"
             f"  Name the column that identifies a text: id_column='{ROW}' or another one."
         )
+    taken = {f"{f.column}.{what}" for f in made.codebook for what in ("status", "reason", "probability")}
+    if clash := [name for name in made.columns if name in taken or name == DUPLICATE_OF]:
+        raise TaskError(
+            f"{made.source} has columns that its output.parquet bears: {listed(clash)}.\n"
+            "  Rename them, or leave them out."
+        )
     return made
 
 
 def _read(
-    source: Any, revision: str | None
+    source: Any, revision: str | None, needed: Sequence[str]
 ) -> tuple[str, Sequence[Path], Sequence[Sequence[Any]], str | None]:
     """Return what was named in words, Parquet files with it, the stamps of what was named, and the commit."""
     load("polars")
@@ -180,8 +187,16 @@ def _read(
         return "frame", corpus_files.written_by_content(corpus_files.frames_of(lazy)), [], None
     sources = corpus_files.stamp_of(files)
     if files[0].suffix.lower() not in corpus_files.PARQUET:
-        every = (piece for path in files for piece in corpus_files.pieces_of(path))
-        files = corpus_files.written(every, sources)
+        several = len(files) > 1
+
+        def pieces() -> Iterator[pl.DataFrame]:
+            for path in files:
+                for piece in corpus_files.pieces_of(path):
+                    if several:
+                        corpus_files.must_have(path, piece.columns, needed)
+                    yield piece
+
+        files = corpus_files.written(pieces(), [sources, needed] if several else sources)
     return words, files, sources, commit
 
 

@@ -186,9 +186,7 @@ class TestLabels:
         shares = nbannot.prevalence(whole, "Gate", sampled="random").frame()
         assert shares.equals(nbannot.prevalence(task, "Gate", sampled="random").frame())
         data.write_parquet(tmp_path / "x.parquet")
-        asked = corpus(
-            tmp_path / "x.parquet", BOOK, name="once", outside_labels="not_coded", compress=False
-        )
+        asked = corpus(tmp_path / "x.parquet", BOOK, name="once", outside_labels="not_coded", compress=False)
         once = run_it(asked, **settings)
         answers = once.whole().coding.answers["S_Degree"]
         assert all(answers[row] == answers[first] for row, first in SAME.items())
@@ -471,9 +469,7 @@ class TestFiles:
         monkeypatch.setattr("nbannot.running.design.prices_of", lambda config, info: prices)
         settings = {"model": "mock", "output_root": str(tmp_path / "out"), "fields": ["Gate"]}
         short = plan(corpus(texts(), BOOK, name="short"), **settings)
-        assert short.money_at_most == prices.at_most(
-            short.input_tokens_at_most, short.output_tokens_at_most
-        )
+        assert short.money_at_most == prices.at_most(short.input_tokens_at_most, short.output_tokens_at_most)
         words = texts()["text"].to_list()
         words[-1] = "ü" * 4_000
         long = plan(corpus(texts().with_columns(pl.Series("text", words)), BOOK, name="long"), **settings)

@@ -162,9 +162,7 @@ class CorpusRun(Run):
             texts = texts.join(people, on=ids, how="left", maintain_order="left")
         by: dict[str, Any] = {"cluster": task.cluster, "weights": task.weights}
         rows, outside = tuple(range(held.height)), task.outside_labels
-        whole = Task(
-            texts, task.codebook, task.name, id_column=ids, rows=rows, outside_labels=outside, **by
-        )
+        whole = Task(texts, task.codebook, task.name, id_column=ids, rows=rows, outside_labels=outside, **by)
         config = {name: value for name, value in self.config.items() if name != "corpus"}
         coding = _coding(whole, [f.column for f in self.coding.fields], self._answers(held), self.run_id)
         return Run(self.folder, config, whole, coding, self.outcome, self.calls, self.unfitting)

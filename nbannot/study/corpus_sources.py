@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Any
 from nbannot.errors import TaskError, listed, nearest
 from nbannot.study import corpus_files
 from nbannot.study.codebook import Codebook
-from nbannot.study.corpus import DOCUMENT, DUPLICATE_OF, END, ROW, SEGMENT, SEGMENT_ID, START, Corpus, Duplicates
+from nbannot.study.corpus import (
+    DOCUMENT,
+    DUPLICATE_OF,
+    END,
+    ROW,
+    SEGMENT,
+    SEGMENT_ID,
+    START,
+    Corpus,
+    Duplicates,
+)
 from nbannot.study.corpus_hub import fetched, is_on_hub
 from nbannot.study.reading import as_text
 from nbannot.study.segments import cut_by
@@ -76,7 +86,9 @@ def corpus(
     cut = cut_by(segment) if segment is not None else None
     if duplicates not in ("once", "each"):
         raise TaskError(f"duplicates must be 'once' or 'each'. Got {duplicates!r}.")
-    words, files, sources, commit = _read(source, revision, [name for name in (book.text_column, id_column) if name])
+    words, files, sources, commit = _read(
+        source, revision, [name for name in (book.text_column, id_column) if name]
+    )
     name = name or _name_of(words)
     if fault := name_fault(name):
         raise TaskError(

@@ -114,6 +114,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "prices": st.none() | amounts("input", "output"),
     "local_only": st.booleans(),
     "allowed_hosts": st.none() | st.lists(NAMES, min_size=1, max_size=3).map(tuple),
+    "find_names": st.none() | NAMES,
     "country_iso_code": st.none() | st.sampled_from(["DEU", "FRA", "USA"]),
     "output_root": WORDS,
     "task_root": st.none() | WORDS,
@@ -135,7 +136,7 @@ def test_every_setting_is_known_in_all_places() -> None:
     assert unnamed == {"model", "prompt_type", "repeat"}
     assert {name for name, s in SETTINGS.items() if not s.decides} == {
         "threads", "max_parallel", "workers", "delivery", "batch_wait", "timeout_s", "budget", "prices", "local_only",
-        "allowed_hosts", "country_iso_code", "output_root", "task_root", "cluster", "weights",
+        "allowed_hosts", "find_names", "country_iso_code", "output_root", "task_root", "cluster", "weights",
     }  # fmt: skip
     assert RunConfig() == RunConfig.of() == RunConfig.from_toml("") == RunConfig.from_json("{}")
 

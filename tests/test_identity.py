@@ -66,6 +66,7 @@ WITHOUT = {
     "prices": [{"input": 1.0}],
     "local_only": [True],
     "allowed_hosts": [["gpu1"]],
+    "find_names": ["de_core_news_sm"],
     "country_iso_code": ["DEU"],
     "output_root": ["elsewhere"],
     "task_root": ["tasks"],

@@ -120,18 +120,21 @@ def plans_card(plans: Plans) -> Fragment:
 
 def personal_data_card(data: PersonalData) -> Fragment:
     """Return what looks like personal data: how many of which kind, and in which texts; never the data themselves."""
+    kinds = {text_id: dict(kinds) for text_id, kinds in data.by_text.items()}
+    for text_id, n in data.names.by_text.items() if data.names else ():
+        kinds.setdefault(text_id, {})["name of a person"] = n
     rows: list[Row] = [
-        [text_id, ", ".join(f"{n:,} {plural_of(kind, n)}" for kind, n in kinds.items())]
-        for text_id, kinds in list(data.by_text.items())[:TEXTS_ON_A_CARD]
+        [text_id, ", ".join(f"{n:,} {plural_of(kind, n)}" for kind, n in of.items())]
+        for text_id, of in list(kinds.items())[:TEXTS_ON_A_CARD]
     ]
-    left = len(data.by_text) - len(rows)
+    left = len(kinds) - len(rows)
+    words = data.words
+    if not data.by_text:
+        words = f"Nothing that has the shape of personal data. {data.not_looked_for} {words}".strip()
     return Fragment.of(
         [
             Heading("Personal data", 1, f"{plural(data.n_texts, 'text')} looked at on this machine"),
-            Para(
-                data.words
-                or "Nothing that has the shape of personal data. Names and addresses are not looked for."
-            ),
+            Para(words),
             *([Grid(["text", "seems to hold"], rows, "ll")] if rows else []),
             *([Para(f"… and {plural(left, 'more text', 'more texts')}.", "quiet")] if left else []),
         ]

@@ -34,6 +34,7 @@ KEYS = ("OPENAI_API_KEY", "NBANNOT_API_KEY", "HF_TOKEN")
 EXTRAS = {
     "local": ("xllamacpp",),
     "decide": ("sparrow_decider",),
+    "names": ("spacy",),
     "textbox": ("rouge_score", "sentence_transformers", "bert_score"),
 }
 OLLAMA_TIMEOUT_S = 1.0

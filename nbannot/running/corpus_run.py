@@ -56,7 +56,6 @@ from nbannot.running.run_config import (
 from nbannot.running.scores import KEPT, save_scores, scores_are_saved
 from nbannot.study.config import RunConfig
 from nbannot.study.corpus import Corpus
-from nbannot.study.personal_data import REPLACE_IT
 from nbannot.study.task import Task
 from nbannot.tools.either import Either
 from nbannot.tools.files import read_json, write_atomic, write_json
@@ -174,8 +173,8 @@ class _Work:
                 self.say(line)
             if self.plan.head.job.unasked:
                 self.say(f"{listed(self.plan.head.job.unasked)}: not asked; {NOT_DECIDED}.")
-            if words := self.plan.head.personal_data:
-                self.say(f"{words} {REPLACE_IT}")
+            if words := self.plan.head.personal_data_advice:
+                self.say(words)
             for line in duplicates_in_words(self.plan):
                 self.say(line)
         started = time.monotonic()

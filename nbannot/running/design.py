@@ -39,7 +39,8 @@ from nbannot.running.answering import (
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
 from nbannot.study.corpus import Corpus
-from nbannot.study.personal_data import personal_data
+from nbannot.study.names import finder_of
+from nbannot.study.personal_data import REPLACE_IT, PersonalData, personal_data
 from nbannot.study.settings import SETTINGS
 from nbannot.study.task import Task
 from nbannot.study.task_sources import load_task
@@ -69,9 +70,21 @@ class Design:
         return self.task.data_hash(self.config.metadata_columns or ())
 
     @cached_property
+    def searched(self) -> PersonalData:
+        """What looks like personal data in the texts that would leave this machine: nothing if none would."""
+        if self.info.is_local:
+            return PersonalData(0, {})
+        return personal_data(self.task, find_names=self.config.find_names)
+
+    @cached_property
     def personal_data(self) -> str:
-        """What looks like personal data in the texts that would leave this machine, in words; "" if none would."""
-        return "" if self.info.is_local else personal_data(self.task).words
+        """That in words; "" if there is nothing to say."""
+        return self.searched.words
+
+    @property
+    def personal_data_advice(self) -> str:
+        """The same, and what to do about it."""
+        return f"{self.personal_data} {REPLACE_IT}" if self.searched.seen else self.personal_data
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -316,6 +329,8 @@ def design(
         for one in (model.decider, model.writer) if isinstance(model, Pair) else (model,):
             about = one.info()
             check_place(config, about.full_name, [] if about.is_local else [_outside(about)])
+    if config.find_names and not info.is_local:
+        finder_of(config.find_names)  # refused before anything is asked or written
     mode, calibrated = answering(config, kind, model, info, fields)
     together = mode == "score" and not decides and config.fields_per_query != "one"
     if together and config.delivery != "now":

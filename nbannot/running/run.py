@@ -43,7 +43,6 @@ from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
 from nbannot.study.corpus import Corpus
 from nbannot.study.keywords import Settings
-from nbannot.study.personal_data import REPLACE_IT
 from nbannot.study.task import Task
 from nbannot.tools.either import Either
 from nbannot.tools.files import read_json, write_atomic, write_json
@@ -192,8 +191,8 @@ def _work(
     if say:
         for line in plan.info.notes:
             say(line)
-        if plan.personal_data:
-            say(f"{plan.personal_data} {REPLACE_IT}")
+        if words := plan.personal_data_advice:
+            say(words)
         if plan.job.unasked:
             say(f"{listed(plan.job.unasked)}: not asked; {NOT_DECIDED}.")
     meter = energy.Meter(plan.config.country_iso_code)

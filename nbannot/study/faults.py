@@ -15,6 +15,7 @@ from nbannot.study.settings import (
     DEFAULTS,
     FIELDS_PER_QUERY,
     LISTS,
+    NAMES_VARIABLE,
     SETTINGS,
 )
 from nbannot.study.workers import place_of
@@ -44,9 +45,14 @@ def plain(name: str, value: Any) -> Any:
 def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return a value for every setting: the one given, else the default or what the environment says."""
     values = {name: plain(name, settings.get(name, default)) for name, default in DEFAULTS.items()}
-    if values["country_iso_code"] is None:
-        values["country_iso_code"] = os.environ.get(COUNTRY_VARIABLE, "").strip() or None
+    for name, variable in FROM_ENVIRONMENT.items():
+        if values[name] is None:
+            values[name] = os.environ.get(variable, "").strip() or None
     return values
+
+
+FROM_ENVIRONMENT = {"country_iso_code": COUNTRY_VARIABLE, "find_names": NAMES_VARIABLE}
+"""Settings that the environment decides where nothing else does."""
 
 
 Fault = tuple[str, str]
@@ -59,8 +65,8 @@ def faults_in(settings: Mapping[str, Any]) -> list[Fault]:
     faults = [(str(name), _unknown(str(name))) for name in settings if name not in SETTINGS]
     for name, value in values.items():
         why = value_fault(name, value)
-        if why and name == "country_iso_code" and settings.get(name) is None:
-            why = f"{COUNTRY_VARIABLE} in the environment: {why}"
+        if why and name in FROM_ENVIRONMENT and settings.get(name) is None:
+            why = f"{FROM_ENVIRONMENT[name]} in the environment: {why}"
         if why:
             faults.append((name, why))
     return faults + list(_contradictions(values))

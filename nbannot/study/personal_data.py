@@ -1,8 +1,9 @@
 """Personal data that a program can see in texts, looked for on this machine before anything is sent.
 
 E-mail addresses, telephone numbers (in international form, or behind a word such as "phone"), bank accounts, payment
-cards and numbers of identity of several countries: only what has a shape and, where it has one, a check digit. Names,
-addresses and everything else that tells who somebody is are not seen. It is advice, no proof that a text holds none.
+cards and numbers of identity of several countries: only what has a shape and, where it has one, a check digit. Names of
+people are looked for where the user named a pipeline for them (`nbannot.study.names`); addresses and everything else
+that tells who somebody is are not seen. It is advice, no proof that a text holds none.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, ClassVar
 
 from nbannot.errors import listed
 from nbannot.page.shown import Shown
+from nbannot.study.names import Names, names_in
 
 EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.)+[^\W\d_]{2,24}(?![\w-])")
 TELEPHONE = re.compile(
@@ -63,12 +65,20 @@ class PersonalData(Shown):
         How many texts were looked at.
     by_text
         Id -> kind -> how many; only texts in which something was seen.
+    names
+        In which texts there seem to be names of people; None where they were not looked for.
     """
 
     _display: ClassVar[str] = "personal_data_card"
 
     n_texts: int
     by_text: Mapping[str, Mapping[str, int]]
+    names: Names | None = None
+
+    @property
+    def seen(self) -> bool:
+        """Whether anything was seen."""
+        return bool(self.by_text or (self.names and self.names.by_text))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -78,15 +88,24 @@ class PersonalData(Shown):
 
     @property
     def words(self) -> str:
-        """One sentence without the data themselves; "" where nothing was seen."""
+        """What was seen, without the data themselves; "" where nothing was and names were not looked for."""
+        return " ".join(part for part in (self._shapes_words, self.names.words if self.names else "") if part)
+
+    @property
+    def _shapes_words(self) -> str:
         if not self.by_text:
             return ""
         what = listed([f"{n:,} {plural_of(kind, n)}" for kind, n in self.counts.items()], len(KINDS))
         ids = list(self.by_text)
         return (
             f"{len(ids):,} of {self.n_texts:,} texts seem to hold personal data: {what} "
-            f"({listed(ids, MOST_NAMED)}). Names and addresses are not looked for."
+            f"({listed(ids, MOST_NAMED)}). {self.not_looked_for}"
         )
+
+    @property
+    def not_looked_for(self) -> str:
+        """What was not looked for, in one sentence."""
+        return f"{'Addresses' if self.names else 'Names and addresses'} are not looked for."
 
     def __repr__(self) -> str:
         return f"<PersonalData: {self.words or f'nothing seen in {self.n_texts:,} texts'}>"
@@ -104,7 +123,9 @@ def plural_of(kind: str, n: int) -> str:
     return f"{first}{'es' if first.endswith('s') else 's'}{of}{rest}"
 
 
-def personal_data(texts: Any, ids: Sequence[str] | None = None) -> PersonalData:
+def personal_data(
+    texts: Any, ids: Sequence[str] | None = None, *, find_names: str | None = None
+) -> PersonalData:
     """Look for personal data in texts, on this machine; nothing is sent and nothing found is kept.
 
     Parameters
@@ -113,12 +134,20 @@ def personal_data(texts: Any, ids: Sequence[str] | None = None) -> PersonalData:
         A `Task`, or texts.
     ids
         The names of the texts; their positions from 1 on when left out.
+    find_names
+        A spaCy pipeline, installed or a folder, that looks for names of people as well (``pip install
+        "nbannot[names]"``); of more than 1,000,000 characters in all it reads a random sample. None: not looked for.
 
     Returns
     -------
     PersonalData
-        Which texts hold how many of which kind. It is advice: what has no shape of its own (names, places, jobs) is not
-        seen, and a number may only look like one.
+        Which texts hold how many of which kind. It is advice: what has no shape of its own (places, jobs) is not seen,
+        a number may only look like one, and a pipeline misses names and takes other words for names.
+
+    Raises
+    ------
+    ConfigError
+        If `find_names` is no pipeline that is installed and finds people.
 
     Examples
     --------
@@ -130,7 +159,7 @@ def personal_data(texts: Any, ids: Sequence[str] | None = None) -> PersonalData:
     texts = list(texts)
     names = list(ids) if ids is not None else [str(n) for n in range(1, len(texts) + 1)]
     seen = {name: kinds for name, text in zip(names, texts, strict=True) if (kinds := kinds_in(text))}
-    return PersonalData(len(texts), seen)
+    return PersonalData(len(texts), seen, names_in(texts, names, find_names) if find_names else None)
 
 
 def kinds_in(text: str) -> dict[str, int]:

@@ -36,6 +36,7 @@ DELIVERIES = ("now", "batch", "file")
 SPLITS = ("dev", "test")
 BUDGETS = ("calls", "tokens", "money", "minutes", "kwh")
 COUNTRY_VARIABLE = "NBANNOT_COUNTRY"
+NAMES_VARIABLE = "NBANNOT_FIND_NAMES"
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +335,14 @@ class SettingFields:
         None,
         words,
         "hosts that `local_only` allows, e.g. `gpu1` or `*.example.edu` (also `NBANNOT_ALLOWED_HOSTS`)",
+        decides=False,
+        optional=True,
+    )
+    find_names: str | None = setting(
+        None,
+        word,
+        "a spaCy pipeline, installed or a folder, that looks for names of people here before texts leave this machine, "
+        "e.g. `de_core_news_sm` (also `NBANNOT_FIND_NAMES`); it stops nothing; unset: names are not looked for",
         decides=False,
         optional=True,
     )

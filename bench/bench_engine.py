@@ -263,6 +263,12 @@ else:
     task = bench.coded_task()
     import nbannot
     took = []
+    if sys.argv[2] == "notebook":  # as after the first cell, while the second is typed
+        from IPython.core.interactiveshell import InteractiveShell
+        shell = InteractiveShell.instance()
+        shell.run_line_magic("load_ext", "nbannot")
+        shell.run_cell("pass")
+        time.sleep(4)
     for turn in range(2):
         began = time.perf_counter()
         run = nbannot.run(task, model="openai/tiny", base_url=sys.argv[3] + "/v1", output_root=sys.argv[4],
@@ -287,20 +293,25 @@ def coded_task() -> Any:
 
 
 def whole() -> None:
-    """Print what a whole run takes: in a process that has done nothing yet, and again in the same one."""
+    """Print what a whole run takes: in a process that has done nothing yet, in a kernel, and again in the same one."""
     from serving import in_a_process
 
-    found: dict[str, list[float]] = {"bare": [], "new": [], "again": []}
+    found: dict[str, list[float]] = {"bare": [], "new": [], "again": [], "notebook": []}
     with in_a_process(latency_s=0.05, capacity=32, cheap=True) as url:
         for _ in range(TURNS):
             bare = told(WHOLE, str(HERE.parent), "bare", url)
             found["bare"].append(bare["seconds"])
-            with tempfile.TemporaryDirectory() as place:
-                ours = told(WHOLE, str(HERE.parent), "ours", url, place)
-            for name, seconds in ours.items():
-                found[name].append(seconds)
+            for kind in ("ours", "notebook"):
+                with tempfile.TemporaryDirectory() as place:
+                    ours = told(WHOLE, str(HERE.parent), kind, url, place)
+                found["new" if kind == "ours" else kind].append(ours["new"])
+                found["again"].append(ours["again"])
     middle = {name: statistics.median(seconds) for name, seconds in found.items()}
-    for name, what in (("new", "first run of a process"), ("again", "again in the same process")):
+    for name, what in (
+        ("new", "first run of a process"),
+        ("notebook", "first run of a kernel, four seconds after %load_ext"),
+        ("again", "again in the same process"),
+    ):
         ratio = middle["bare"] / middle[name]
         print(
             f"{WHOLE_REQUESTS:,} requests, 50 ms, 32 at once, {what}: bare {middle['bare']:.2f} s, whole run "

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -82,8 +84,9 @@ assert "aiohttp" not in sys.modules, "a model of this process needs no client"
     assert (done.stdout, done.returncode) == ("complete\n", 0), done.stderr
 
 
+@pytest.mark.parametrize("ask", [load, import_module], ids=["load", "import"])
 def test_an_import_in_slices_hurries_when_somebody_waits_for_it(
-    modules: Path, monkeypatch: pytest.MonkeyPatch
+    modules: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[str], object]
 ) -> None:
     """Left alone it would rest between its modules; how long is made up here, so that nothing depends on the clock."""
     rested = threading.Event()
@@ -100,13 +103,14 @@ def test_an_import_in_slices_hurries_when_somebody_waits_for_it(
             rested.set()
             time.sleep(seconds)
 
-    (modules / "nba_leaf.py").write_text("value = 1\n")
-    (modules / "nba_tree.py").write_text("import nba_leaf\nvalue = nba_leaf.value + 1\n")
+    name = f"nba_tree_{ask.__name__}"
+    (modules / f"{name}_leaf.py").write_text("value = 1\n")
+    (modules / f"{name}.py").write_text(f"import {name}_leaf as leaf\nvalue = leaf.value + 1\n")
     monkeypatch.setattr(imports, "time", Clock())
     finders = list(sys.meta_path)
-    imports.load_aside("nba_tree")
+    imports.load_aside(name)
     assert rested.wait(60)
-    assert getattr(sys.modules.get("nba_tree"), "value", None) is None
-    load("nba_tree")  # would take hours
-    assert sys.modules["nba_tree"].value == 2
+    assert getattr(sys.modules.get(name), "value", None) is None
+    ask(name)  # would take hours
+    assert sys.modules[name].value == 2
     assert sys.meta_path == finders

@@ -378,7 +378,7 @@ def _with_a_body(lines: list[str]) -> list[str]:
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """Register the magics and their completion; CodeCarbon looks at the processor after this cell, not during it."""
+    """Register the magics and their completion; what a first run needs is got ready after this cell, not during it."""
     unload_ipython_extension(shell)
     shell.register_magics(NbannotMagics(shell))
     shell.input_transformers_cleanup.append(_with_a_body)
@@ -388,9 +388,11 @@ def load_ipython_extension(shell: Any) -> None:
 
     def warm(*_: Any) -> None:
         from nbannot.engine import energy
+        from nbannot.tools.imports import load_aside
 
         shell.events.unregister("post_run_cell", warm)
         energy.prewarm()
+        load_aside("nbannot.running.run", "nbannot.models.http", "nbannot.measures.field")
 
     shell.events.register("post_run_cell", warm)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from nbannot.errors import ScoringError
 from nbannot.inference.finding import Finding
 from nbannot.page.blocks import Block, Grid, Heading, Para, Row
-from nbannot.tools.frames import Frame, make_frame
+from nbannot.tools.frames import make_frame
 from nbannot.tools.imports import load
+
+if TYPE_CHECKING:
+    from nbannot.tools.frames import Frame
 
 RATES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 LARGE_PART = 0.05

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from nbannot.errors import ScoringError
 from nbannot.inference.finding import Finding
@@ -11,7 +12,10 @@ from nbannot.page.blocks import Block, Bullets, Cell, Grid, Heading, Para, Row
 from nbannot.page.digits import NONE, count, interval, number
 from nbannot.page.figure import BLUE, INK, QUIET, Dot, Figure, Line, Mark, Words
 from nbannot.study.field import Field
-from nbannot.tools.frames import Frame, make_frame
+from nbannot.tools.frames import make_frame
+
+if TYPE_CHECKING:
+    from nbannot.tools.frames import Frame
 
 SIDE, LEFT, TOP = 240.0, 46.0, 20.0
 LIMITS = (

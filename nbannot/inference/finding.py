@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbannot.errors import ScoringError
 from nbannot.page.blocks import Block
@@ -13,7 +13,9 @@ from nbannot.page.latex import tables_latex
 from nbannot.page.shown import Shown
 from nbannot.record import export
 from nbannot.study.task import Task
-from nbannot.tools.frames import Frame
+
+if TYPE_CHECKING:
+    from nbannot.tools.frames import Frame
 
 Drawn = tuple[str, Sequence[tuple[str, float, float, float]]]
 """A forest plot: what its axis says, and per row a name, a value and the limits of its interval."""

@@ -13,12 +13,13 @@ from nbannot.inference.finding import Drawn, Finding, looks_at, plain
 from nbannot.page.blocks import Block, Bullets, Cell, Grid, Heading, Para, Row
 from nbannot.page.digits import interval, share
 from nbannot.report.words import plural
-from nbannot.tools.frames import Frame, make_frame
+from nbannot.tools.frames import make_frame
 from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
     from nbannot.inference.grid import Estimate, Estimator
     from nbannot.record.run import Run
+    from nbannot.tools.frames import Frame
 
 COLUMNS = ("run", "name", "estimate", "low", "high", "se", "sign", "differs", "reason")
 LIMITS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbannot.errors import ScoringError
 from nbannot.inference.finding import Finding, in_range
@@ -13,8 +13,11 @@ from nbannot.measures.significance import POWER, texts_to_detect
 from nbannot.page.blocks import Block, Grid, Heading, Para, Row
 from nbannot.page.digits import count
 from nbannot.report.words import plural
-from nbannot.tools.frames import Frame, make_frame
+from nbannot.tools.frames import make_frame
 from nbannot.tools.imports import load
+
+if TYPE_CHECKING:
+    from nbannot.tools.frames import Frame
 
 COLUMNS = ("question", "n", "exact", "assumed")
 MOST_TEXTS = 100_000_000

@@ -11,10 +11,11 @@ from nbannot.inference.finding import Drawn, Finding
 from nbannot.page.blocks import Block, Bullets, Cell, Fold, Grid, Heading, Para, Row
 from nbannot.page.digits import count, decimals, interval, number
 from nbannot.study.field import Field
-from nbannot.tools.frames import Frame, make_frame
+from nbannot.tools.frames import make_frame
 
 if TYPE_CHECKING:
     from nbannot.inference.shares import GoldTable
+    from nbannot.tools.frames import Frame
 
 COLUMNS = (
     "label", "naive", "gold_only", "gold_only_low", "gold_only_high", "corrected", "corrected_low", "corrected_high",

@@ -13,13 +13,14 @@ from nbannot.page.blocks import Block, Bullets, Cell, Fold, Grid, Heading, Para,
 from nbannot.page.digits import count, interval
 from nbannot.record.run import Run
 from nbannot.report.words import plural
-from nbannot.tools.frames import Frame, make_frame
+from nbannot.tools.frames import make_frame
 from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
     from nbannot.comparing.coder import Coder
     from nbannot.inference.moments import Fit
     from nbannot.study.task import Task
+    from nbannot.tools.frames import Frame
 
 ESTIMATORS = ("corrected", "naive", "gold_only")
 COLUMNS = (

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from nbannot.inference.finding import Drawn, Finding, plain
 from nbannot.page.blocks import Block, Bullets, Grid, Heading, Para, Row
 from nbannot.page.digits import NONE, count, interval, number
-from nbannot.tools.frames import Frame, make_frame
+from nbannot.tools.frames import make_frame
+
+if TYPE_CHECKING:
+    from nbannot.tools.frames import Frame
 
 COLUMNS = ("scenario", "what", "tips_at", "higher_in", "measured", "measured_low", "measured_high", "reason")
 LIMITS = (

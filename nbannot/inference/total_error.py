@@ -16,13 +16,14 @@ from nbannot.inference.finding import MANY, Drawn, Finding, looks_at, plain
 from nbannot.page.blocks import Block, Bullets, Cell, Grid, Heading, Para, Row
 from nbannot.page.digits import count, interval, share
 from nbannot.report.words import plural
-from nbannot.tools.frames import Frame, make_frame
+from nbannot.tools.frames import make_frame
 from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
     from nbannot.comparing.coder import Coder
     from nbannot.inference.grid import Estimator
     from nbannot.record.run import Run
+    from nbannot.tools.frames import Frame
 
 COLUMNS = ("component", "levels", "df", "variance", "sd", "share", "holds")
 TEXTS, REST, CODERS = "texts", "repeat and rest", "coders"

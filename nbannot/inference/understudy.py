@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from nbannot.comparing.align import (
     Compared,
@@ -23,7 +24,10 @@ from nbannot.page.digits import count, interval
 from nbannot.record.run import Run
 from nbannot.report.words import metric_words
 from nbannot.study.field import Field
-from nbannot.tools.frames import Frame, make_frame
+from nbannot.tools.frames import make_frame
+
+if TYPE_CHECKING:
+    from nbannot.tools.frames import Frame
 
 COLUMNS = ("run", "name", "value", "value_of_final", "difference", "low", "high", "equivalent", "not_inferior", "n",
            "seconds", "energy_kwh", "reason")  # fmt: skip

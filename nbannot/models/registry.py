@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
 from typing import Any
 
 from nbannot.asking.request_reply import Model, ModelInfo, Reply, Request
@@ -27,7 +27,18 @@ GROUP = "nbannot.models"
 @cache
 def backends() -> dict[str, EntryPoint]:
     """Return the backends by name: those of nbannot and those that other packages add."""
-    return {point.name: point for point in sorted(entry_points(group=GROUP), key=lambda point: point.name)}
+    points = {point.name: point for point in entry_points(group=GROUP)} | _own_backends()
+    return dict(sorted(points.items()))
+
+
+@cache
+def _own_backends() -> dict[str, EntryPoint]:
+    """Return the backends of nbannot itself: at once, where all packages of an environment take a while to look at."""
+    try:
+        own = distribution("nbannot")
+    except PackageNotFoundError:  # a copy of the files that was never installed
+        return {}
+    return {point.name: point for point in own.entry_points.select(group=GROUP)}
 
 
 def split_name(model: str) -> tuple[str, str]:
@@ -57,7 +68,9 @@ def get_model(config: RunConfig, say: Callable[[str], None] | None = None) -> Mo
         If the backend is unknown, or what it needs is not installed.
     """
     backend, name = split_name(config.model)
-    known = backends()
+    known = _own_backends()
+    if backend not in known:
+        known = backends()
     if backend not in known:
         raise ModelError(
             f"unknown model '{config.model}'{nearest(backend, known) or '.'}\n"

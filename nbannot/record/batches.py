@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbannot.asking.batch_lines import batches_in
 from nbannot.asking.ledger_lines import read_notes
 from nbannot.errors import RunError
 from nbannot.record import folder
 from nbannot.tools.files import read_json
-from nbannot.tools.frames import Frame, make_frame
+from nbannot.tools.frames import make_frame
 from nbannot.tools.given import path_or
+
+if TYPE_CHECKING:
+    from nbannot.tools.frames import Frame
 
 COLUMNS = ("run_id", "task", "model_id", "batch", "requests", "state", "answered", "submitted", "ended", "where",
            "folder")  # fmt: skip

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
-from types import NoneType
-from typing import NamedTuple, get_args, get_type_hints
+from typing import NamedTuple
 
 from nbannot.errors import TableError
 from nbannot.study.config import RunConfig
@@ -28,11 +28,8 @@ _CONTRACT_COLUMNS = (
     *("output_tokens", "wall_time_s", "status", "codebook_hash", "data_hash", "prompt_hash", "model_digest"),
     "nbannot_version",
 )
-NUMBERS = frozenset(
-    name
-    for name, kind in get_type_hints(RunConfig).items()
-    if name in SETTINGS and set(get_args(kind) or (kind,)) <= {int, float, NoneType}
-)
+_KINDS = {f.name: set(str(f.type).split(" | ")) for f in fields(RunConfig) if f.name in SETTINGS}
+NUMBERS = frozenset(name for name, kinds in _KINDS.items() if kinds <= {"int", "float", "None"})
 """The settings that are numbers: blank where they are unset. Every other one is then written as `UNSET`."""
 
 UNSET = "unset"
@@ -96,11 +93,7 @@ INTEGERS = frozenset(
     {
         *("n", "n_answered", "n_queries", "total_input_chars", "total_output_chars", "seed", "repeat"),
         *("n_texts", "n_labels_valid", "input_tokens", "output_tokens", "test_look", "test_configurations"),
-        *(
-            name
-            for name in MORE_SETTINGS
-            if name in NUMBERS and "int" in str(get_type_hints(RunConfig)[name])
-        ),
+        *(name for name in MORE_SETTINGS if name in NUMBERS and "int" in _KINDS[name]),
     }
 )
 FLOATS = frozenset(
@@ -112,7 +105,7 @@ FLOATS = frozenset(
         "energy_wh_per_valid_label",
         "energy_wh_per_correct_label",
     }
-    | {name for name in MORE_SETTINGS if name in NUMBERS and "float" in str(get_type_hints(RunConfig)[name])}
+    | {name for name in MORE_SETTINGS if name in NUMBERS and "float" in _KINDS[name]}
     | {"total_inference_time_s", "total_energy_kwh", "total_emissions_kg"}
     | {name for name in RUNS_COLUMNS if name.startswith("avg_")}
 )

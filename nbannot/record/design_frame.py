@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbannot.errors import ScoringError, listed
 from nbannot.study.field import Field
 from nbannot.study.sampling_weights import scale_of_those_used
-from nbannot.tools.frames import Frame, make_frame
+from nbannot.tools.frames import make_frame
+
+if TYPE_CHECKING:
+    from nbannot.tools.frames import Frame
 
 
 def design_frame(run: Any, column: str | None = None, probability: str | None = None) -> Frame:

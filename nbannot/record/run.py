@@ -25,10 +25,10 @@ from nbannot.study.config import settings_in
 from nbannot.study.settings import SETTINGS
 from nbannot.study.task import Task
 from nbannot.tools.files import read_json
-from nbannot.tools.frames import Frame
 
 if TYPE_CHECKING:
     from nbannot.page.fragment import Fragment
+    from nbannot.tools.frames import Frame
 
 TEST_LOOK = "test_look"
 """In ``config.json``, under ``scoring``: which look at a locked test half the scoring was."""

@@ -286,7 +286,8 @@ def _finish(
         path = place / folder.EMISSIONS
         earlier = path.read_text(encoding="utf-8") if path.exists() else ""
         write_atomic(path, energy.emissions_csv(earlier, *records))
-    write_atomic(place / folder.OUTPUT, output_text(state.coding))
+    output = output_text(state.coding)
+    write_atomic(place / folder.OUTPUT, output)
     save_probabilities(state.coding, place)
     write_counts(place, tally, cached=outcome.progress.cached, wall_time=wall_time)
     if tally.reasoned or plan.job.kind.reasons:
@@ -323,7 +324,7 @@ def _finish(
         return (
             done  # nothing has come back so far: there is nothing to score, and nothing to enter into tables
         )
-    save_scores(done)
+    save_scores(done, output)
     written = dataclasses.replace(done, config=read_json(place / folder.CONFIG))
     if (
         "scores" in done.__dict__

@@ -51,14 +51,19 @@ def scores_are_saved(run: Run) -> bool:
     return saved.get("report") == _digest(report) and saved.get("tables") == _of_rows(rows)
 
 
-def save_scores(run: Run) -> None:
+def save_scores(run: Run, output: str | None = None) -> None:
     """Score, put the run into the tidy tables in place of its rows, write the report, keep the human labels.
 
     Where the task has no label column, the labels that the folder holds are scored against.
+
+    Parameters
+    ----------
+    output
+        The content of ``output.csv``, where the caller has it at hand.
     """
     if not run.task.label_columns and (run.folder / folder.HUMAN_LABELS).exists():
         run = load_run(run.folder, task=task_in_folder(run.folder, run.config))
-    of = _scored_content(run)
+    of = _scored_content(run, output)
     earlier = run.config.get(SCORING)
     if isinstance(earlier, dict) and earlier.get("of") == of:
         _keep_extras(run)
@@ -123,14 +128,15 @@ def _keep_extras(run: Run) -> None:
             )
 
 
-def _scored_content(run: Run) -> str:
+def _scored_content(run: Run, output: str | None = None) -> str:
     """Return a digest of what a scoring compares: the answers and people's labels."""
     if run.task.label_columns:
         labels = labels_text(run.task).encode("utf-8", "surrogatepass")
     else:
         kept = run.folder / folder.HUMAN_LABELS
         labels = kept.read_bytes() if kept.exists() else b""
-    return _digest(output_text(run.coding).encode("utf-8", "surrogatepass") + labels)
+    output = output_text(run.coding) if output is None else output
+    return _digest(output.encode("utf-8", "surrogatepass") + labels)
 
 
 def _of_rows(rows: dict[str, list[dict[str, str]]]) -> str:

@@ -12,6 +12,7 @@ import time
 from importlib import import_module
 from typing import Any
 
+_BOOTSTRAP = "<frozen importlib._bootstrap>"
 _one_at_a_time = threading.Lock()
 _waiting: list[str] = []
 """Threads that cannot go on without an import."""
@@ -95,9 +96,14 @@ class _Pauses:
         worked = time.thread_time() - self.worked
         if worked > 0.001:
             until = time.monotonic() + 3 * worked
-            while not _waiting and (left := until - time.monotonic()) > 0:
+            while not (_waiting or _waited_for()) and (left := until - time.monotonic()) > 0:
                 time.sleep(min(left, 0.01))
             self.worked = time.thread_time()
+
+
+def _waited_for() -> bool:
+    """Return whether another thread is held up in an import: a finder that rests keeps the lock of all of them."""
+    return any(frame.f_code.co_filename == _BOOTSTRAP for frame in sys._current_frames().values())
 
 
 def _loaded(name: str) -> bool:

@@ -182,11 +182,26 @@ def test_results_that_are_cut_short_are_never_submitted_again(kind, end, tmp_pat
         assert second.status == "partial"
         assert "may be answered and paid for" in second.config["stopped"]
         assert sent_once(server)
+        assert list(nba.batches(tmp_path)["state"]) == ["in part"]
+        assert 0 < nba.batches(tmp_path)["answered"][0] < 40
         short.clear()
         assert taken(go(server, tmp_path, kind, **wanted)) == n_good
         finished(server, tmp_path, kind, **wanted)
         again = Counter(name[-20:] for batch in server.batches.values() for name, _ in batch["requests"])
         assert sum(n > 1 for n in again.values()) == 40 - n_good, "only what was not tried by its own words"
+
+
+def test_a_batch_whose_rest_was_asked_at_once_is_not_out_any_more(tmp_path, capsys):
+    with Provider(cut=lambda content: content[: len(content) // 2]) as server:
+        wanted = {"limit": 20, "fields": ["Explicit evaluation"]}
+        go(server, tmp_path, **wanted)
+        assert go(server, tmp_path, **wanted).status == "partial"
+        assert cli.main(["batches", "--output_root", str(tmp_path)]) == 0
+        assert 'retry = "failed" with delivery = "now" asks them again' in capsys.readouterr().err
+        done = go(server, tmp_path, **wanted, delivery="now", retry="failed")
+        assert (done.status, 0 < len(server.calls) < 20) == ("complete", True)
+    assert nba.batches(tmp_path).empty
+    assert list(nba.batches(tmp_path, ended=True)["state"]) == ["not collected"]
 
 
 def test_a_batch_that_shows_no_file_of_results_although_it_counts_answers_stays_with_the_provider(tmp_path):

@@ -3,7 +3,7 @@
 Each step of a batch is a line of its own, written before the step that follows it: ``intended`` with the names of its
 requests, ``file`` where one was uploaded, ``out`` with the provider's name for it, ``ended`` when its results are in
 the ledger, or ``withdrawn`` when it is certain that it was never submitted. ``missing`` says when the provider first
-did not find it.
+did not find it, ``short`` how many results it sent of a batch that has more by its own count.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class SentBatch:
         How it ended, in one word.
     answered
         How many of its requests were answered.
+    sent
+        How many results the provider sent of an ended batch that has more by its own count; -1: no such thing.
     """
 
     mark: str
@@ -53,6 +55,7 @@ class SentBatch:
     ended: str = ""
     outcome: str = ""
     answered: int = 0
+    sent: int = -1
 
     @property
     def is_out(self) -> bool:
@@ -69,6 +72,8 @@ class SentBatch:
                 self.state, self.provider_id, self.submitted = "out", str(line["id"]), time
             case "missing":
                 self.missing = time
+            case "short":
+                self.sent = int(line.get("sent") or 0)
             case "ended":
                 self.state, self.ended = "ended", time
                 self.outcome, self.answered = str(line.get("outcome") or ""), int(line.get("answered") or 0)

@@ -170,6 +170,8 @@ class Outbox:
                     self.not_found.pop(batch.mark, None)
                     if not whole:
                         self.not_found[batch.mark] = self._part_only(batch, told, lines, answers)
+                        if batch.sent != lines:
+                            self._step(batch, state="short", sent=lines)
                     break
                 file.close()
         return ended

@@ -5,16 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbannot.asking.batch_lines import batches_in
+from nbannot.asking.batch_lines import SentBatch, batches_in
 from nbannot.asking.ledger_lines import read_notes
 from nbannot.errors import RunError
 from nbannot.record import folder
+from nbannot.record.run import COMPLETE
 from nbannot.tools.files import read_json
 from nbannot.tools.frames import make_frame
 from nbannot.tools.given import path_or
 
 if TYPE_CHECKING:
     from nbannot.tools.frames import Frame
+
+IN_PART = "in part"
+WAY_ON = (
+    f'"{IN_PART}": the provider counts more results than it sends. To collect the rest: the same run again; if its own '
+    'page has no more of them either, retry = "failed" with delivery = "now" asks them again'
+)
 
 COLUMNS = ("run_id", "task", "model_id", "batch", "requests", "state", "answered", "submitted", "ended", "where",
            "folder")  # fmt: skip
@@ -29,11 +36,12 @@ def batch_rows(
         known = batches_in(read_notes(place / folder.LEDGER, "batch")).values()
         if not known:
             continue
-        model_id = read_json(place / folder.CONFIG).get("model_id")
+        config = read_json(place / folder.CONFIG)
+        model_id, complete = config.get("model_id"), config.get("status") == COMPLETE
         for batch in known:
-            if batch.state == "withdrawn" or not (batch.is_out or ended):
+            if batch.state == "withdrawn" or not ((batch.is_out and not complete) or ended):
                 continue
-            state = {"intended": "perhaps out", "out": "out"}.get(batch.state, batch.outcome or "ended")
+            state = _state_of(batch, complete)
             rows.append(
                 {
                     "run_id": place.name,
@@ -42,7 +50,11 @@ def batch_rows(
                     "batch": batch.provider_id or None,
                     "requests": len(batch.names),
                     "state": state,
-                    "answered": batch.answered if batch.state == "ended" else None,
+                    "answered": batch.answered
+                    if batch.state == "ended"
+                    else None
+                    if batch.sent < 0
+                    else batch.sent,
                     "submitted": batch.submitted or batch.intended,
                     "ended": batch.ended or None,
                     "where": batch.where,
@@ -50,6 +62,17 @@ def batch_rows(
                 }
             )
     return rows
+
+
+def _state_of(batch: SentBatch, complete: bool) -> str:
+    """Return how a batch stands, in a word or two."""
+    if not batch.is_out:
+        return batch.outcome or "ended"
+    if complete:  # its questions were asked otherwise
+        return "not collected"
+    if batch.state == "intended":
+        return "perhaps out"
+    return "out" if batch.sent < 0 else IN_PART
 
 
 def batches(output_root: str | Path = "outputs", *, task: str | None = None, ended: bool = False) -> Frame:
@@ -70,7 +93,8 @@ def batches(output_root: str | Path = "outputs", *, task: str | None = None, end
     -------
     Frame
         Columns ``run_id, task, model_id, batch`` (the provider's name for it), ``requests, state`` (``out``; ``perhaps
-        out`` where its submission was broken off; else how it ended), ``answered, submitted, ended`` (UTC), ``where,
-        folder``.
+        out`` where its submission was broken off; ``in part`` where the provider counts more results than it sends,
+        `answered` of them; ``not collected`` where its run was completed without it; else how it ended), ``answered,
+        submitted, ended`` (UTC), ``where, folder``. A batch of a complete run is not out.
     """
     return make_frame(batch_rows(output_root, task, ended=ended), COLUMNS)

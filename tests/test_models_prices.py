@@ -191,6 +191,29 @@ def test_a_request_that_is_long_enough_to_cost_more_is_in_the_bound(name, addres
     assert again == prices
 
 
+def test_prices_of_a_user_are_dearer_for_long_requests_in_the_bound_as_the_list_is():
+    name, address = "gemini-2.5-pro", "https://generativelanguage.googleapis.com/v1beta/openai"
+    info = ModelInfo(name, "openai", endpoint=address, is_local=False)
+    known = list_prices(name, address)
+    assert known.long_from, "the table has no such model any more: take another"
+    half = {"input": known.input / 2, "output": known.output / 2}  # a discount of the user's
+    own = prices_of(RunConfig(model=f"openai/{name}", base_url=address, prices=half), info)
+    sent = known.long_from + 1
+    assert own.of(10**6, 10**6) == half["input"] + half["output"]
+    assert own.at_most(sent, 1_000) == own.of(sent, 1_000)
+    assert (
+        own.at_most(sent, 1_000, longest=sent)
+        >= known.at_most(sent, 1_000, longest=sent) / 2
+        > own.of(sent, 1_000)
+    )
+    at_openai = ModelInfo("gpt-5.4", "openai", endpoint=OPENAI, is_local=False)
+    batch = prices_of(RunConfig(model="openai/gpt-5.4", prices=half), at_openai).batch
+    assert batch.at_most(10**6, 1_000, longest=10**6) > batch.at_most(10**6, 1_000)
+    assert f"{known.long_from:,} tokens and more" in own.source
+    here = prices_of(RunConfig(model="openai/m", prices=half), ModelInfo("m", "openai", is_local=True))
+    assert (here.long_from, here.source) == (0, "the setting prices")
+
+
 def test_the_longest_request_of_a_task_is_bounded(tmp_path):
     book = nbannot.load_task("policy-sentiment").codebook
     data = pl.DataFrame({"sample_id": ["a", "b"], "text": ["short", "long " * 50_000]})

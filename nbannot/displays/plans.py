@@ -171,7 +171,10 @@ def money_words(about: float | None, at_most: float, prices: Prices | None = Non
 
 
 def _source(plan: Plan) -> str:
-    return f" ({plan.prices.source})" if plan.prices is not None and plan.prices.currency else ""
+    """Return where the prices come from, unless it is the user who gave them and there is nothing to add."""
+    prices = plan.prices
+    told = prices is not None and (prices.currency or prices.long_from)
+    return f" ({prices.source})" if prices is not None and told else ""
 
 
 def batch_words(plan: Plan) -> str:

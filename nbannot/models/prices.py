@@ -129,11 +129,35 @@ class Prices:
 def prices_of(config: RunConfig, info: ModelInfo) -> Prices | None:
     """Return what a model's tokens cost: as the settings say, else the provider's list price; ``None``: unknown."""
     address = info.endpoint or ""
+    known = None if info.is_local or ", " in address else list_prices(info.name, address)
     if config.prices:
-        return _given(config.prices, anthropic=info.backend == "anthropic", share=offer_of(address).price)
-    if info.is_local or ", " in address:  # several servers: nobody's own address
-        return None
-    return _with_batch(list_prices(info.name, address), info.name, address)
+        own = _given(config.prices, anthropic=info.backend == "anthropic", share=offer_of(address).price)
+        return _long_as(known, own) if known and known.long_from else own
+    return _with_batch(known, info.name, address)  # several servers: nobody's own address
+
+
+def _long_as(known: Prices, own: Prices) -> Prices:
+    """Return the user's prices, dearer for very long requests in the proportion in which the list's are.
+
+    A user's price has no tiers; without this, the bound of a run with very long texts would be too low.
+    """
+    times_in = max(1.0, known.long_input / known.input if known.input else 1.0)
+    times_out = max(1.0, known.long_output / known.output if known.output else 1.0)
+
+    def longer(prices: Prices) -> Prices:
+        return replace(
+            prices,
+            long_from=known.long_from,
+            long_input=times_in * (prices.input_at_most or prices.input),
+            long_output=times_out * (prices.output_at_most or prices.output),
+        )
+
+    return replace(
+        longer(own),
+        batch=longer(own.batch) if own.batch else None,
+        source=f"{own.source}; for a request of {known.long_from:,} tokens and more, the bound reckons with as "
+        "many times as much as the list price has",
+    )
 
 
 def _given(prices: Mapping[str, float], *, anthropic: bool, share: float | None) -> Prices:

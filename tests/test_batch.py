@@ -334,7 +334,9 @@ def test_a_plan_shows_both_prices_and_what_is_out_is_listed(tmp_path, monkeypatc
         assert "batch_0" in capsys.readouterr().out
         monkeypatch.setattr(batch_offers, "UNKNOWN", batch_offers.Offer("x", (), 0.5, 99, 10**8))
         done = finished(server, tmp_path, prices={"input": 1e6, "output": 0.0})
-    assert nba.batches(tmp_path).empty
+    none = nba.batches(tmp_path)
+    assert none.empty
+    assert repr(none) == none._repr_html_() == f"no batch is out in {tmp_path}"
     assert set(nba.batches(tmp_path, ended=True)["state"]) == {"completed"}
     chars = read_json(done.folder / "char_counts.json")
     assert chars["batch_input_tokens"] == chars["input_tokens"]

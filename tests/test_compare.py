@@ -72,7 +72,7 @@ def test_a_pair_of_runs_by_hand(tmp_path):
     """17 and 11 of 20 right, 8 only by A, 2 only by B: p = 2 P(X <= 2) - P(X = 2) = (2 * 56 - 45) / 1024."""
     task = stance_task()
     runs = pair_of(task, tmp_path, range(17), {*range(9), 17, 18})
-    row = compare(runs, "accuracy").frame().iloc[0]
+    row = compare(runs, "accuracy").frame.iloc[0]
     assert (row["value_a"], row["value_b"], row["diff"]) == pytest.approx((0.85, 0.55, 0.30))
     assert row["n_discordant"] == 10
     assert row["p"] == row["p_adjusted"] == pytest.approx(67 / 1024)
@@ -91,7 +91,7 @@ def test_f1_is_that_of_scikit_learn_and_the_order_of_runs_only_turns_the_sign(tm
         np.where(rng.random(40) < share, task.human("S_Stance"), "neutral").tolist() for share in (0.9, 0.5)
     )
     runs = [run_on(task, tmp_path, name, Stance=v) for name, v in (("A", one), ("B", two))]
-    row, turned = (compare(order, **FAST).frame().iloc[0] for order in (runs, runs[::-1]))
+    row, turned = (compare(order, **FAST).frame.iloc[0] for order in (runs, runs[::-1]))
     used = ["pro", "anti"]
     for column, said in (("value_a", one), ("value_b", two)):
         assert row[column] == pytest.approx(
@@ -111,7 +111,7 @@ def test_missing_answers_are_errors_in_every_run_on_the_same_n(tmp_path):
         run_on(task, tmp_path, "A", Stance=refusing),
         run_on(task, tmp_path, "B", Stance=right_in(task, range(10))),
     ]
-    row = compare(runs, "accuracy").frame().iloc[0]
+    row = compare(runs, "accuracy").frame.iloc[0]
     assert (row["n"], row["value_a"], row["value_b"]) == (10, 0.5, 1.0)
 
 
@@ -129,13 +129,13 @@ def test_every_comparison_shown_is_in_the_family(tmp_path):
         for name in "ABC"
     ]
     compared = compare(runs, ["accuracy", "mae"], **FAST)
-    frame = compared.frame()
+    frame = compared.frame
     assert list(compared.results) == [("S_Stance", "accuracy"), ("S_Degree", "accuracy"), ("S_Degree", "mae")]
     assert compared.family == len(frame) == 9
     for method in ("holm", "bh"):
-        frame = compare(runs, ["accuracy", "mae"], adjust=method, family="all", **FAST).frame()
+        frame = compare(runs, ["accuracy", "mae"], adjust=method, family="all", **FAST).frame
         assert frame["p_adjusted"].tolist() == pytest.approx(adjusted(frame["p"], method).tolist())
-        frame = compare(runs, ["accuracy", "mae"], adjust=method, **FAST).frame()
+        frame = compare(runs, ["accuracy", "mae"], adjust=method, **FAST).frame
         for _, of_field in frame.groupby("column"):
             assert of_field["p_adjusted"].tolist() == pytest.approx(adjusted(of_field["p"], method).tolist())
     assert compared.families == {"S_Stance": 3, "S_Degree": 6}
@@ -154,11 +154,11 @@ def test_every_comparison_shown_is_in_the_family(tmp_path):
 def test_clusters_are_resampled_together_and_few_of_them_are_named(tmp_path):
     task = stance_task(40, author=[f"a{i // 4}" for i in range(40)])
     runs = pair_of(task, tmp_path, range(38), range(12, 40))
-    alone, together = (compare(runs, "f1_macro", cluster=c, **FAST).frame().iloc[0] for c in (None, "author"))
+    alone, together = (compare(runs, "f1_macro", cluster=c, **FAST).frame.iloc[0] for c in (None, "author"))
     assert together["ci_high"] - together["ci_low"] > alone["ci_high"] - alone["ci_low"]
     assert together["reason"] == "only 10 clusters: interval and p may be too optimistic"
     accuracy = compare(runs, "accuracy", cluster="author", **FAST)
-    assert accuracy.frame().iloc[0]["p_method"] == "exact randomisation"
+    assert accuracy.frame.iloc[0]["p_method"] == "exact randomisation"
     assert "resampling unit=cluster (10)" in accuracy.conventions
 
 
@@ -166,7 +166,7 @@ def test_weights_are_those_of_the_sampling(tmp_path):
     """Right in the rows 0-4 with weight 1 and 5 with weight 5: (5 + 5) / (5 + 15 * 5) = 1/8."""
     task = stance_task(20, w=["1"] * 5 + ["5"] * 15)
     runs = pair_of(task, tmp_path, range(6), range(5))
-    row = compare(runs, "accuracy", weights="w", **FAST).frame().iloc[0]
+    row = compare(runs, "accuracy", weights="w", **FAST).frame.iloc[0]
     assert (row["value_a"], row["value_b"]) == pytest.approx((10 / 80, 5 / 80))
     compared = compare(runs, "accuracy", weights="w", **FAST)
     assert "by the inverse of the known probabilities" in compared.conventions
@@ -181,7 +181,7 @@ def test_a_conditional_field_is_compared_where_people_say_that_it_applies(tmp_pa
         run_on(task, tmp_path, "A", Gate=[1, 1, 1, 1, 0, 1], How=["x", "y", "x", "x", na, "y"]),
         run_on(task, tmp_path, "B", Gate=[1, 1, 0, 1, 0, 0], How=["x", "y", na, "x", na, na]),
     ]
-    row = compare(runs, "accuracy", "How").frame().iloc[0]
+    row = compare(runs, "accuracy", "How").frame.iloc[0]
     assert (row["n"], row["value_a"], row["value_b"], row["n_discordant"]) == (4, 0.75, 0.5, 1)
 
 
@@ -209,7 +209,7 @@ def test_texts_and_spans_are_compared_by_their_headline(tmp_path, kind):
         run_on(task, tmp_path, "B", Quote=["council", "no", "x"], Marks=[[], [], found]),
     ]
     column, metric = {"textbox": ("Quote", "norm_levenshtein"), "span": ("Marks", "token_f1")}[kind]
-    row = compare(runs, column=column, **FAST).frame().iloc[0]
+    row = compare(runs, column=column, **FAST).frame.iloc[0]
     # textbox: a blank cell is "not coded", two texts count: A (1 + 1) / 2, B (1 + 0 for "x") / 2
     assert (row["metric"], row["value_a"]) == (metric, 1.0)
     assert row["value_b"] == pytest.approx(1 / 2 if kind == "textbox" else 0)
@@ -248,7 +248,7 @@ def test_runs_with_the_same_answers(tmp_path):
     for metric, value in (("accuracy", "0.80"), ("f1_macro", "0.79")):
         compared = compare(runs, metric, **FAST)
         assert sentence(compared).endswith(f": A and B are the same on every text ({value}).")
-        assert compared.frame().iloc[0]["p"] == 1.0
+        assert compared.frame.iloc[0]["p"] == 1.0
         assert len(compared.as_good_as_best()) == 2
 
 
@@ -380,8 +380,8 @@ def test_what_is_not_defined_is_no_comparison_of_the_family(tmp_path):
     answers = {"A": [3] * 6, "B": [1, 2, 3, 4, 5, 5]}
     runs = [run_on(task, tmp_path, k, Stance=["pro"] * 6, Degree=v) for k, v in answers.items()]
     compared = compare(runs, ["accuracy", "spearman_corr"], **FAST)
-    assert len(compared.frame()) == 3
-    assert compared.family == compared.frame()["p"].notna().sum() == 2
+    assert len(compared.frame) == 3
+    assert compared.family == compared.frame["p"].notna().sum() == 2
     assert "one comparison per field" in compared.conventions
 
 
@@ -391,7 +391,7 @@ def test_a_label_that_is_too_rare_for_a_macro_average_is_named(tmp_path):
         run_on(task, tmp_path, k, Stance=["pro"] * v + ["anti"] * (30 - v)) for k, v in (("A", 28), ("B", 25))
     ]
     compared = compare(runs, ["f1_macro", "accuracy"], **FAST)
-    f1, accuracy = compared.frame()["reason"]
+    f1, accuracy = compared.frame["reason"]
     assert f1 == "interval unreliable: class anti has n=3"
     assert accuracy == ""
     assert compared.notes[1] == (
@@ -446,11 +446,11 @@ def test_a_margin_asks_whether_the_worse_run_is_good_enough(tmp_path):
     assert sentence(unknown).endswith(
         "It is not shown that B is at most 0.01 worse than A: it may be 0.02 worse."
     )
-    row = enough.frame().iloc[0]
+    row = enough.frame.iloc[0]
     assert (row["a_not_inferior"], row["b_not_inferior"]) == (True, True)
-    assert unknown.frame().iloc[0]["b_not_inferior"] == False  # noqa: E712 - numpy's False
+    assert unknown.frame.iloc[0]["b_not_inferior"] == False  # noqa: E712 - numpy's False
     assert enough.ranking()["not_inferior_to_best"].tolist() == [True, True]
-    assert "a_not_inferior" not in compare(runs, "accuracy").frame()
+    assert "a_not_inferior" not in compare(runs, "accuracy").frame
     assert enough.notes[1:] == [
         "Margin 0.05: a run is shown to be good enough where the 95% interval of the difference lies within it. "
         "That holds only if the margin was declared before looking."
@@ -462,7 +462,7 @@ def test_a_margin_turns_round_for_errors(tmp_path):
     task = made_task(texts(200), DEGREE, Degree=people)
     good, bad = [*people[:-1], 4], [*people[:-60], *(3 for _ in range(60))]
     runs = [run_on(task, tmp_path, k, Degree=v) for k, v in (("bad", bad), ("good", good))]
-    row = compare(runs, "mae", margin=0.1, **FAST).frame().iloc[0]
+    row = compare(runs, "mae", margin=0.1, **FAST).frame.iloc[0]
     assert (row["a_not_inferior"], row["b_not_inferior"]) == (False, True)
     assert compare(runs, "mae", margin=0.1, **FAST).verdicts[0].endswith("worse.")
 
@@ -494,11 +494,11 @@ def test_only_texts_that_every_person_coded_count(tmp_path):
     cells = ["", *stances[6:15]]
     bo = load_coder(task, pd.DataFrame({"id": task.ids[5:15], "S_Stance": cells}), "Bo")
     compared = compare([run, ada, bo], "accuracy")
-    frame = compared.frame()
+    frame = compared.frame
     assert frame["n"].tolist() == [4, 4, 4]  # 6-9
     assert frame["value_a"].tolist() == [1.0, 1.0, 1.0]
     assert "Only texts that Ada and Bo coded count: 4 of 20 in Stance." in compared.notes
-    assert compare([run, ada], "accuracy").frame()["n"].tolist() == [10]
+    assert compare([run, ada], "accuracy").frame["n"].tolist() == [10]
 
 
 def test_what_people_reach_is_a_band_behind_the_models(tmp_path):
@@ -526,7 +526,7 @@ def test_an_invalid_answer_of_a_run_still_counts_beside_people(tmp_path):
     ada = load_coder(
         task, pd.DataFrame({"id": task.ids[:12], "S_Stance": task.human("S_Stance")[:12]}), "Ada"
     )
-    row = compare([run, ada], "accuracy").frame().iloc[0]
+    row = compare([run, ada], "accuracy").frame.iloc[0]
     assert (row["n"], row["value_a"], row["value_b"]) == (12, pytest.approx(2 / 12), 1.0)
 
 
@@ -542,7 +542,7 @@ def test_the_order_and_the_id_column_of_a_coder_do_not_matter(tmp_path):
     ]
     expected = None
     for table in tables:
-        frame = compare([load_coder(task, table, "Ada"), run], "accuracy").frame()
+        frame = compare([load_coder(task, table, "Ada"), run], "accuracy").frame
         expected = frame if expected is None else expected
         pd.testing.assert_frame_equal(frame, expected)
     assert expected.iloc[0][["value_a", "value_b", "n_discordant"]].tolist() == [0.8, 0.75, 9]
@@ -552,7 +552,7 @@ def test_the_order_and_the_id_column_of_a_coder_do_not_matter(tmp_path):
     with pytest.raises(ScoringError, match="has no column 'units'"):
         load_coder(task, odd, "Ada", id_column="units")
     pd.testing.assert_frame_equal(
-        compare([load_coder(task, odd, "Ada", id_column="unit"), run], "accuracy").frame(), expected
+        compare([load_coder(task, odd, "Ada", id_column="unit"), run], "accuracy").frame, expected
     )
 
 
@@ -590,7 +590,7 @@ def test_a_coder_of_a_task_in_another_order_is_put_in_order(tmp_path):
     task, run = people_task(tmp_path)
     turned = Task(task.data.reverse(), task.codebook, task.name)
     ada = load_coder(turned, pl.DataFrame({"id": turned.ids, "S_Stance": turned.human("S_Stance")}), "Ada")
-    frame = compare([run, ada], "accuracy").frame()
+    frame = compare([run, ada], "accuracy").frame
     assert frame.iloc[0][["value_a", "value_b"]].tolist() == [0.75, 1.0]
 
 
@@ -641,7 +641,7 @@ def test_a_file_of_labels(tmp_path):
     coder = load_coder(task, path)
     assert coder.run_id == "ada"
     assert coder.coding.count() == {"not_asked": 1, "ok": 2}
-    assert compare([coder, run], "accuracy").frame().iloc[0][["n", "value_a"]].tolist() == [2, 0.5]
+    assert compare([coder, run], "accuracy").frame.iloc[0][["n", "value_a"]].tolist() == [2, 0.5]
     path.write_text("sample_id,S_Stance\nt3,pro\nt0,maybe\n")
     with pytest.raises(TaskError, match="'maybe' must be one of pro, anti, neutral") as caught:
         load_coder(task, path)
@@ -672,7 +672,7 @@ def test_a_person_on_a_conditional_field(tmp_path):
     labels = pl.DataFrame(
         {"id": task.ids, "S_Gate": ["1", "0", "1", "", "0", "0"], "S_How": ["x", "", "x", "", "", ""]}
     )
-    row = compare([load_coder(task, labels, "Ada"), run], "accuracy", "How").frame().iloc[0]
+    row = compare([load_coder(task, labels, "Ada"), run], "accuracy", "How").frame.iloc[0]
     assert (row["n"], row["value_a"], row["value_b"]) == (3, pytest.approx(2 / 3), 1.0)
 
 
@@ -791,7 +791,7 @@ def test_tables_for_a_paper(tmp_path):
     assert r"\caption{Two runs}" in ranked
     assert r" & accuracy & 95\% interval & baseline & to the best & 95\% interval & p (Holm) \\" in ranked
     assert compared.to_markdown("ranking").count("\n") == 4
-    assert compared.frame().to_polars().height == 1
+    assert compared.frame.to_polars().height == 1
 
 
 def test_the_display_says_which_correction_it_shows(tmp_path):
@@ -824,7 +824,7 @@ def test_answers_kept_by_the_run_are_what_is_compared(tmp_path):
     changed = dict(runs[1].coding.answers)
     changed["S_Stance"] = [Answer("S_Stance", "ok", v) for v in right_in(task, range(4))]
     better = replace(runs[1], coding=replace(runs[1].coding, answers=changed))
-    assert compare([runs[0], better], "accuracy").frame().iloc[0]["diff"] == 0.0
+    assert compare([runs[0], better], "accuracy").frame.iloc[0]["diff"] == 0.0
 
 
 def test_an_interval_and_its_p_never_say_two_things(tmp_path):
@@ -845,7 +845,7 @@ def test_an_interval_and_its_p_never_say_two_things(tmp_path):
     ]
     runs.append(made_run(task, {"Stance": [None] * 60}, tmp_path, run_id="a1b2c3d9", model_id="silent"))
     found = compare(runs, metric=["accuracy", "f1_macro"], n_resamples=1_000)
-    frame = found.frame()
+    frame = found.frame
     assert set(found.families.values()) == {30}
     leaves_out_0 = (frame["ci_low"] > 0) | (frame["ci_high"] < 0)
     has_interval = frame["ci_low"].notna()
@@ -935,7 +935,7 @@ def test_a_run_does_not_win_by_refusing_what_it_would_get_wrong(tmp_path):
                "quadratic_kappa", "spearman_corr", "mae", "within_one"]  # fmt: skip
     compared = compare(runs, metrics, **FAST)
     assert len(compared.results) == 7 + 11
-    frame, ranking = compared.frame(), compared.ranking()
+    frame, ranking = compared.frame, compared.ranking()
     n_silent = {f"S_{name}": sum(v is not None for v in silent[name]) for name in silent}
     for place, (key, found) in enumerate(compared.results.items()):
         assert key[1] not in LOWER_IS_BETTER or found.values[1] <= found.values[0], key
@@ -965,7 +965,7 @@ def test_which_is_better_is_left_open_where_it_depends_on_the_missing_answers(tm
     all_ = [v % 5 + 1 if i % 20 in (0, 7, 13) else v for i, v in enumerate(people)]
     runs = [run_on(task, tmp_path, "few", Degree=few), run_on(task, tmp_path, "all", Degree=all_)]
     compared = compare(runs, "mae", **FAST)
-    row = compared.frame().iloc[0]
+    row = compared.frame.iloc[0]
     # few: 4 x 16 texts at 4, 3, 2, 3, 4 points off: 20 x 3.2 = 64 over 80; all: 12 of 80, a fifth of them 4 points off
     assert row["value_a"] == pytest.approx(0.8)
     assert row["n_both_answered"] == 60
@@ -1092,7 +1092,7 @@ def test_what_a_model_left_blank_elsewhere_is_an_error(tmp_path):
     ] == pytest.approx(5 / 7)
     run = run_on(task, tmp_path, "M", Stance=right_in(task, range(6)))
     compared = compare([outputs, run], "accuracy")
-    assert compared.frame().iloc[0][["value_a", "value_b", "n", "coverage_a"]].tolist() == [0.5, 0.6, 10, 0.7]
+    assert compared.frame.iloc[0][["value_a", "value_b", "n", "coverage_a"]].tolist() == [0.5, 0.6, 10, 0.7]
     assert not [note for note in compared.notes if note.startswith("Only texts that")]
     assert "demo: gpt" in str(outputs)
     assert "coder" not in str(outputs)

@@ -239,6 +239,14 @@ def test_notes_are_neither_calls_nor_beginnings(path: Path) -> None:
     again.close()
 
 
+def test_what_a_filter_said_is_not_what_the_model_wrote(path: Path) -> None:
+    ledger = Ledger(path)
+    put(ledger, "t0", Reply("The prompt was blocked.", finish_reason="content_filter: SAFETY"))
+    put(ledger, "t1", Reply("cut in the mid", finish_reason="content_filter", output_tokens=4))
+    assert ledger.tally.output_chars == len("cut in the mid")
+    ledger.close()
+
+
 def test_the_tally_counts_every_session(path: Path) -> None:
     ledger = Ledger(path)
     put(ledger, "t0", Reply("12345", reasoning="678", input_tokens=10, output_tokens=2, seconds=0.5))

@@ -105,6 +105,11 @@ def test_quiet_shows_nothing(shell):
     assert error is None
     assert shown == ""
     assert shell.user_ns["a"].status == "complete"
+    value, shown, error = run_cell(
+        shell, '%%annotate policy-sentiment -q\nmodel = "mock"\nlimit = 4\nfields = ["Direction"]'
+    )
+    assert (value, shown, error) == (None, "", None)
+    assert len(shell.user_ns["_"].task) == 4, "made, and at hand"
 
 
 def test_a_semicolon_shows_nothing(shell):
@@ -155,7 +160,7 @@ def test_a_plan_sends_a_few_texts_when_asked_for_a_pilot(shell, tmp_path):
 def test_lists_make_a_sweep(shell):
     runs = value_of(
         shell,
-        "%%annotate policy-sentiment -q --limit 3 --fields Direction\n"
+        "%%annotate policy-sentiment --limit 3 --fields Direction\n"
         'model = ["mock", "mock/b"]\ntemperature = [0, 0.7]',
     )
     assert [(r.config["model"], r.config["temperature"]) for r in runs] == [
@@ -454,9 +459,9 @@ def test_a_variable_stands_for_a_whole_setting(shell):
     np = pytest.importorskip("numpy")
     shell.user_ns |= {"m": "mock/b", "t": np.array([0.0, 0.7]), "n": 3, "which": ("Direction",), "d": "$n"}
     body = "model = $m   # which\ntemperature = $t\nlimit=$n\nfields = $which\n"
-    by_variable = value_of(shell, f"%%annotate policy-sentiment -q\n{body}")
+    by_variable = value_of(shell, f"%%annotate policy-sentiment\n{body}")
     plain = 'model = "mock/b"\ntemperature = [0, 0.7]\nlimit = 3\nfields = ["Direction"]\n'
-    assert [one.run_id for one in value_of(shell, f"%%annotate policy-sentiment -q\n{plain}")] == [
+    assert [one.run_id for one in value_of(shell, f"%%annotate policy-sentiment\n{plain}")] == [
         one.run_id for one in by_variable
     ]
     line = "%annotate policy-sentiment -q --temperature 0 --model $m --limit=$n --fields $which"
@@ -487,7 +492,7 @@ def test_settings_and_runs_in_variables_are_taken(shell, tmp_path):
     named = [f"policy-sentiment {what}" for what in ("settings", "run", first.folder / "config.json")]
     same = ["config", "run", "place", *named]
     assert [value_of(shell, f"%annotate {words} -q").run_id for words in same] == [first.run_id] * len(same)
-    assert len(value_of(shell, "%%annotate policy-sentiment config -q\nlimit = 2").task) == 2
+    assert len(value_of(shell, "%%annotate policy-sentiment config\nlimit = 2").task) == 2
     _, _, error = run_cell(shell, "%annotate my task")
     assert str(error).endswith(
         "Got 'task', and there is no such variable; a task with a space in its name stands in quotation marks"

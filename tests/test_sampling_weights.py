@@ -12,6 +12,7 @@ import nbannot as nba
 from nbannot import displays
 from nbannot.doors.cli import main
 from nbannot.errors import TaskError
+from nbannot.report import headline
 from nbannot.study.sampling_weights import Weighting
 
 STANCE = {"name": "Stance", "type": "dropdown", "options": ["pro", "anti", "neutral"]}
@@ -221,3 +222,16 @@ def test_one_text_cannot_carry_an_interval_in_silence(tmp_path):
     )
     run = nba.run(few, model="mock", output_root=tmp_path)
     assert "effective n only" not in str(run), "of 20 texts nothing is said without weights either"
+
+
+def test_a_verdict_is_as_cautious_as_its_interval():
+    right = truth()[0]
+    for heavy, verdict in (("1", "Stance better than"), ("20000", "Stance not better than")):
+        data = frame(w=[*["1", "2"] * (N // 2 - 1), "1", heavy])
+        task = nba.Task(data, codebook_of(STANCE), "study", weights="w")
+        given = {name: pl.DataFrame({"id": data["id"], "S_Stance": labels}) for name, labels in
+                 (("Ada", [*["anti"] * 40, *right[40:]]), ("Ben", [*["pro"] * 200, *right[200:]]))}  # fmt: skip
+        ada, ben = (nba.load_coder(task, table, name) for name, table in given.items())
+        assert verdict in headline.verdict(ada)
+        told = str(nba.compare([ada, ben], "accuracy", "Stance"))
+        assert ("effective n only" in told) == (heavy != "1")

@@ -131,6 +131,10 @@ class TestReadCsv:
             ("Größe 🐎",)
         ]
 
+    def test_utf_16_without_its_mark_is_known_by_its_zeros(self, tmp_path):
+        for codec in ("utf-16-le", "utf-16-be"):
+            assert self.read(tmp_path, "id,text\nä,Größe 🐎\n".encode(codec)).rows() == [("ä", "Größe 🐎")]
+
     @pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-16", "utf-16-le"])
     def test_another_encoding_that_is_named(self, tmp_path, encoding):
         content = 'text,v\n"Größe,\r\nMaß",1\n'.encode(encoding)

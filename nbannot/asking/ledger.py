@@ -94,7 +94,11 @@ class Tally(Usage):
         self.calls += 1
         self.retries += record["attempt"] > 1 or record.get("error") is not None
         self.input_chars += record.get("input_chars") or 0
-        self.output_chars += len(record.get("raw") or "") + len(reasoning)
+        ended = str(record.get("finish_reason") or "").partition(":")[0]
+        if ended != "content_filter" or record.get(
+            "output_tokens"
+        ):  # else raw is what the filter said, not the model
+            self.output_chars += len(record.get("raw") or "") + len(reasoning)
         self.add_tokens(record)
         if record.get("batch"):
             self.batched += 1

@@ -113,8 +113,9 @@ class Comparison(Shown):
         n = int(answered_rows(self.data[column][0])[0].sum())
         return tuple(answers / n if n else math.nan for answers in self.answered[column])
 
+    @cached_property
     def frame(self) -> Frame:
-        """Return one row per pair of runs: values, difference with interval, p, p adjusted, n, n_discordant, mdd.
+        """One row per pair of runs: values, difference with interval, p, p adjusted, n, n_discordant, mdd.
 
         Values are with every missing answer counted as a wrong one; ``coverage_a`` and ``coverage_b`` say how many
         there are, and the columns that end on ``both_answered`` are of the texts that both answered.
@@ -378,7 +379,7 @@ class Comparison(Shown):
     def _table(self, table: str) -> Any:
         if table not in ("pairs", "ranking"):
             raise ScoringError(f"table must be 'pairs' or 'ranking'. Got {table!r}.")
-        return self.frame() if table == "pairs" else self.ranking()
+        return self.frame if table == "pairs" else self.ranking()
 
     def __repr__(self) -> str:
         return (

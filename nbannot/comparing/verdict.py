@@ -145,7 +145,8 @@ class _Words:
         if pair.p_adjusted < SURE:
             by = self.number(abs(pair.diff))
             decide = f"{pair.n_discordant:,} texts decide" if pair.n_discordant > 1 else "1 text decides"
-            return f"{self.start}: {one} {self._better()} {two} by {by} ({'; '.join([*numbers, decide])})."
+            told = f"{self.start}: {one} {self._better()} {two} by {by} ({'; '.join([*numbers, decide])})."
+            return f"{told} {self._doubted([pair])}".rstrip()
         sentence = f"{self.start}: {one} and {two} cannot be told apart ({'; '.join(numbers)})."
         if math.isnan(pair.mdd):
             return f"{sentence} That is not evidence that they are equal."
@@ -213,11 +214,17 @@ class _Words:
             named = listed(map(self.valued, worse), 8)
             what = "Farther from 0 than" if self.metric == "bias" else "Worse than"
             sentences.append(f"{what} {pronoun}{every}: {named} (p < {SURE:g} after {self._adjustment()}).")
+            sentences += filter(None, [self._doubted(self.found.to_best)])
         if len(self.found.not_distinguishable) > 1:
             sentences.append(self._cheapest(self.found.not_distinguishable))
         if undefined:
             sentences.append(f"Not defined for {listed(self.names[i] for i in undefined)}.")
         return [*sentences, *self._margin_of_many()]
+
+    def _doubted(self, pairs: Sequence[PairResult]) -> str:
+        """Return the sentence that takes back what too few clusters, or texts with weight, cannot carry."""
+        doubt = next((pair.doubt for pair in pairs if pair.doubt), "")
+        return f"Do not rely on that: {doubt}." if doubt else ""
 
     def _adjustment(self) -> str:
         return f"{ADJUSTMENT_WORDS[self.comparison.adjust]} over {self.family} comparisons"

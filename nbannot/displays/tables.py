@@ -286,10 +286,11 @@ def name_of(run: Scored, others: Sequence[Scored]) -> str:
 def runs_card(runs: Runs) -> Fragment:
     """Return the runs of a sweep: what differs, how each ended, its headline metric per field, what failed."""
     rows: list[Row] = []
+    marks = Footnotes()
     ended = [] if all(run.status == "complete" for run in runs) else ["status"]
     for run in runs:
         settings = [setting_text(run.config.get(name)) for name in runs.differing]
-        rows.append([Cell(run.run_id, "strong"), *settings, *_headlines(run, runs),
+        rows.append([Cell(run.run_id, "strong"), *settings, *_headlines(run, runs, marks),
                      *(run.status for _ in ended), _time(run)])  # fmt: skip
     fields = runs[0].coding.fields if len(runs) else []
     header = ["run_id", *runs.differing, *(f"{f.name}: {metric_words(HEADLINES[f.type][0])}" for f in fields)]
@@ -299,7 +300,7 @@ def runs_card(runs: Runs) -> Fragment:
     if rows:
         partly = any("/" in str(cell) for row in rows for cell in row[1 + len(runs.differing) : -1])
         notes = ["(5/6): of 6 texts with a human label 5 have a valid answer."] if partly else []
-        blocks.append(Grid([*header, *ended, "time"], rows, align, notes=notes))
+        blocks.append(Grid([*header, *ended, "time"], rows, align, notes=[*marks.lines, *notes]))
     else:
         blocks.append(Para("No run was made."))
     if runs.failures:
@@ -317,7 +318,7 @@ def runs_card(runs: Runs) -> Fragment:
     return Fragment.of(blocks)
 
 
-def _headlines(run: Run, runs: Runs) -> list[str]:
+def _headlines(run: Run, runs: Runs, marks: Footnotes) -> list[str]:
     names = []
     for f in runs[0].coding.fields:
         score = run.scores.fields.get(f.column)
@@ -325,8 +326,7 @@ def _headlines(run: Run, runs: Runs) -> list[str]:
             names.append(NONE)
             continue
         name = HEADLINES[f.type][0]
-        value = " ".join(cell.text for cell in value_cells(name, score.results[name], Footnotes()))
-        value = value.replace("¹", "").removesuffix(NONE).strip() or NONE
+        value = " ".join(cell.text for cell in value_cells(name, score.results[name], marks)).strip() or NONE
         n, answered = n_reference(score), score.results["coverage"].n_answered
         names.append(value if answered == n else f"{value} ({count(answered)}/{count(n)})")
     return names

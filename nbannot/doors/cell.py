@@ -76,7 +76,10 @@ ANNOTATE = (
         "--reason", metavar="WHY", help="why the locked test half is looked at (split = test); it is counted"
     ),
     option(
-        "-q", "--quiet", action="store_true", help="show neither progress nor notices, and with -o no card"
+        "-q",
+        "--quiet",
+        action="store_true",
+        help="show neither progress nor notices; of %%%%annotate, or with -o, no card either (the run is in _)",
     ),
     option("--codebook", metavar="PATH", help="of a DataFrame: a path, or a variable with a Codebook"),
     option("-h", "--help", action="store_true", help="show this help"),

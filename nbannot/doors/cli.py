@@ -226,7 +226,7 @@ def do_list(arguments: argparse.Namespace) -> int:
 
 def do_batches(arguments: argparse.Namespace) -> int:
     """Print the batches that are out, oldest run first."""
-    from nbannot.record.batches import IN_PART, WAY_ON, batch_rows
+    from nbannot.record.batches import IN_PART, WAY_ON, batch_rows, none_out
 
     rows = batch_rows(arguments.output_root, arguments.task, ended=arguments.ended)
     if arguments.json:
@@ -248,7 +248,7 @@ def do_batches(arguments: argparse.Namespace) -> int:
         if any(row["state"] == IN_PART for row in rows):
             write(WAY_ON, file=sys.stderr)
     else:
-        write(f"no batch is out in {arguments.output_root}", file=sys.stderr)
+        write(none_out(arguments.output_root, arguments.task, ended=arguments.ended), file=sys.stderr)
     return COMPLETE
 
 

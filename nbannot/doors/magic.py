@@ -98,9 +98,14 @@ class NbannotMagics(Magics):
             self._remember(result)
         if order.out is not None:
             self._variables[order.out] = result
-        # A name does not make it silent: people judge by what a cell shows. -q does, and a semicolon, as everywhere.
-        silent = line.rstrip().endswith(";") or (order.quiet and order.out is not None)
-        return None if silent else result
+        # A name does not make it silent: people judge by what a cell shows. -q does, and a semicolon, as everywhere;
+        # what was made is in _ all the same. A plan is nothing but what it shows, and the value of a line may be
+        # assigned, run = %annotate ... -q: these are returned.
+        unseen = order.quiet and (order.out is not None or (cell is not None and not order.plan))
+        if unseen or line.rstrip().endswith(";"):
+            self.shell.displayhook.update_user_ns(result)  # type: ignore[union-attr]
+            return None
+        return result
 
     @no_var_expand
     @line_cell_magic

@@ -21,7 +21,7 @@ from nbannot.measures.resample import (
     wilson,
     zero_width,
 )
-from nbannot.measures.result import NAN, FloatArray, IntArray, Result
+from nbannot.measures.result import NAN, TOO_NARROW, FloatArray, IntArray, Result
 
 UNDEFINED_SHARE = 0.01
 """Above this share of resamples without a value, the interval is called unreliable."""
@@ -168,7 +168,7 @@ class Intervals:
         clusters = self.sample.n_clusters
         if clusters is None or clusters >= FEW_CLUSTERS:
             return ""
-        return f"only {clusters} clusters: the interval may be too narrow"
+        return f"only {clusters} clusters: {TOO_NARROW}"
 
     @property
     def few_units(self) -> str:
@@ -176,7 +176,7 @@ class Intervals:
         n = self.sample.n_effective
         if self.few_clusters or n is None or n >= FEW_EFFECTIVE or self.blank.n < FEW_EFFECTIVE:
             return self.few_clusters
-        return f"effective n only {n:.0f} of {self.blank.n}: the interval may be too narrow"
+        return f"effective n only {n:.0f} of {self.blank.n}: {TOO_NARROW}"
 
     def line(self) -> str:
         """Return how the intervals were made, for the line of conventions."""

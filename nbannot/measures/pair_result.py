@@ -10,6 +10,9 @@ from nbannot.measures.significance import (
     CochranQ,
 )
 
+OPTIMISTIC = "interval and p may be too optimistic"
+"""Ends the reason of a pair with too few clusters, or with weights that leave little of its texts."""
+
 
 @dataclass(frozen=True, slots=True)
 class PairResult:
@@ -48,6 +51,11 @@ class PairResult:
     n_clusters: int | None = None
     p_adjusted: float = NAN
     reason: str = ""
+
+    @property
+    def doubt(self) -> str:
+        """Why p and interval must carry no verdict by themselves; "" where they can."""
+        return next((part for part in self.reason.split("; ") if part.endswith(OPTIMISTIC)), "")
 
     def non_inferior(self, margin: float) -> bool | None:
         """Return True when A is shown to be at most `margin` worse than B; None without an interval.

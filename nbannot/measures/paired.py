@@ -21,9 +21,9 @@ import numpy as np
 from nbannot.errors import ScoringError
 from nbannot.measures.accounting import LABEL_TYPES, FieldData
 from nbannot.measures.best_run import BestRun, best_run_corrected
-from nbannot.measures.intervals import ONE_SIDED, standard_error
+from nbannot.measures.intervals import FEW_EFFECTIVE, ONE_SIDED, standard_error
 from nbannot.measures.pair_resampling import PairedResampling, randomisation
-from nbannot.measures.pair_result import ManyResult, PairResult
+from nbannot.measures.pair_result import OPTIMISTIC, ManyResult, PairResult
 from nbannot.measures.paired_statistics import (
     SHARES,
     RowStatistics,
@@ -33,6 +33,7 @@ from nbannot.measures.paired_statistics import (
 )
 from nbannot.measures.resample import (
     FEW_CLUSTERS,
+    Sample,
     normal_quantile,
     percentile_limits,
     zero_width,
@@ -282,6 +283,15 @@ def _cochran(runs: Sequence[FieldData], metric: str) -> CochranQ | None:
     return cochran_q(np.column_stack([correct_rows(run) for run in runs]).astype(bool))
 
 
+def _few(sample: Sample, n: int) -> str:
+    """Return the warning about few clusters, or about weights that leave little of many texts; or an empty string."""
+    if sample.n_clusters is not None and sample.n_clusters < FEW_CLUSTERS:
+        return f"only {sample.n_clusters} clusters: {OPTIMISTIC}"
+    if sample.n_effective is not None and sample.n_effective < FEW_EFFECTIVE <= n:
+        return f"effective n only {sample.n_effective:.0f} of {n}: {OPTIMISTIC}"
+    return ""
+
+
 def _tested(
     runs: Sequence[FieldData],
     stats: Sequence[RowStatistics],
@@ -293,7 +303,6 @@ def _tested(
 ) -> _Tested:
     values = resampling.values
     sample = resampling.sample
-    few = sample.n_clusters is not None and sample.n_clusters < FEW_CLUSTERS
     base = PairResult(
         names[a],
         names[b],
@@ -303,7 +312,7 @@ def _tested(
         float(values[a] - values[b]),
         n=resampling.n,
         n_clusters=sample.n_clusters,
-        reason=f"only {sample.n_clusters} clusters: interval and p may be too optimistic" if few else "",
+        reason=_few(sample, resampling.n),
     )
     if math.isnan(base.diff):
         return _Tested(replace(base, reason="not defined for one of the runs"))

@@ -17,6 +17,8 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 NAN = float("nan")
+TOO_NARROW = "the interval may be too narrow"
+"""Stands in the reason of a number whose interval must not carry a verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,11 @@ class Result:
     def defined(self) -> bool:
         """True when the value is a number."""
         return not math.isnan(self.value)
+
+    @property
+    def too_narrow(self) -> bool:
+        """True when the interval, of few clusters or of few texts with most of the weight, must carry no verdict."""
+        return TOO_NARROW in self.reason
 
 
 @dataclass(frozen=True)

@@ -53,11 +53,13 @@ text-align:left;line-height:1.4}
 .nbannot td[align=right],.nbannot td.i{white-space:nowrap}
 .nbannot td.q+td.q,.nbannot td.i{padding-left:0}
 .nbannot tr.g>td,.nbannot tr.g>th{border-top:1px solid #80808040}
-@media (max-width:900px){.nbannot .t{--b:var(--jp-layout-color0,var(--vscode-editor-background,Canvas));
-background:linear-gradient(270deg,var(--b) 30%,transparent) 100% 0/36px 100% no-repeat local,
-linear-gradient(270deg,#8080808c,transparent) 100% 0/12px 100% no-repeat scroll}}
+.nbannot .t{--b:var(--jp-layout-color0,var(--vscode-editor-background,Canvas));
+--g:linear-gradient(270deg,var(--b) 30%,transparent) 100% 0/36px 100% no-repeat local,
+linear-gradient(270deg,#8080808c,transparent) 100% 0/12px 100% no-repeat scroll}
+.nbannot .t[tabindex]{background:var(--g)}
+@media (max-width:900px){.nbannot .t{background:var(--g)}}
 @media (max-width:600px){.nbannot th,.nbannot td{padding-right:.5em}}
-@media print{.nbannot .t{overflow:visible;max-width:none;background:none}}
+@media print{.nbannot .t{--g:none;overflow:visible;max-width:none}}
 """,
     "<caption": """
 .nbannot caption{caption-side:top;text-align:left;font-weight:600;padding:.2em 0 .25em;position:sticky;left:0;

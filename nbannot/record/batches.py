@@ -11,7 +11,7 @@ from nbannot.errors import RunError
 from nbannot.record import folder
 from nbannot.record.run import COMPLETE
 from nbannot.tools.files import read_json
-from nbannot.tools.frames import make_frame
+from nbannot.tools.frames import WHEN_EMPTY, make_frame
 from nbannot.tools.given import path_or
 
 if TYPE_CHECKING:
@@ -97,4 +97,13 @@ def batches(output_root: str | Path = "outputs", *, task: str | None = None, end
         `answered` of them; ``not collected`` where its run was completed without it; else how it ended), ``answered,
         submitted, ended`` (UTC), ``where, folder``. A batch of a complete run is not out.
     """
-    return make_frame(batch_rows(output_root, task, ended=ended), COLUMNS)
+    frame = make_frame(batch_rows(output_root, task, ended=ended), COLUMNS)
+    if frame.empty:
+        frame.attrs[WHEN_EMPTY] = none_out(output_root, task, ended=ended)
+    return frame
+
+
+def none_out(output_root: str | Path, task: str | None, *, ended: bool) -> str:
+    """Return the sentence that stands for a table of batches without a row."""
+    what = "no batch was submitted" if ended else "no batch is out"
+    return f"{what} in {output_root}{f' for the task {task!r}' if task else ''}"

@@ -50,7 +50,7 @@ MARKS = {
     "▲": "the whole interval lies above the baseline",
     "≈": "the interval contains the baseline",
     "▼": "the whole interval lies below the baseline",
-    "?": "there is no interval to judge by",
+    "?": "there is no interval to judge by, or only one that may be too narrow",
 }
 BASELINE_WORDS = (
     "baseline: the better of always giving the commonest label and dealing out the labels at random"
@@ -69,7 +69,7 @@ class Headline:
         What answering without looking at the text scores in this metric: always the commonest human label, or as many
         of each label as were given, dealt out at random, whichever scores more. ``None`` where there is no such value.
     better
-        Whether the whole interval lies above the baseline; ``None`` without a baseline.
+        Whether the whole interval lies above the baseline, and can be relied on; ``None`` without a baseline.
     n, answered
         Texts with a human label to which the field applies, and those among them with a valid answer.
     variation
@@ -93,9 +93,12 @@ class Headline:
         """How the interval lies to the baseline, as a key of `MARKS`; "" where there is nothing to say."""
         if self.better is None or self.result is None or self.baseline is None:
             return ""
-        if math.isnan(self.result.ci_low):
+        low, high = self.result.ci_low, self.result.ci_high
+        if math.isnan(low):
             return "?"
-        return "▲" if self.better else "▼" if self.result.ci_high < self.baseline else "≈"
+        if low <= self.baseline <= high:
+            return "≈"
+        return "?" if self.result.too_narrow else "▲" if self.better else "▼"
 
 
 def headlines(of: Scored) -> list[Headline]:
@@ -118,7 +121,7 @@ def _headline(f: Field, score: FieldScore, unasked: str) -> Headline:
         return Headline(f, name, result, None, None, n, answered, variation)
     baseline = baseline_of(name, score)
     # A missing limit compares as False: what has no interval is not better.
-    better = None if baseline is None else result.ci_low > baseline
+    better = None if baseline is None else result.ci_low > baseline and not result.too_narrow
     return Headline(f, name, result, baseline, better, n, answered, variation)
 
 

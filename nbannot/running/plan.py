@@ -164,8 +164,9 @@ class Plans(Shown, Sequence[Plan]):
             return None
         return None if None in once else sum(once)
 
+    @property
     def frame(self) -> Frame:
-        """Return one row per config and a last one with the sum: what differs, calls, tokens, seconds, money."""
+        """One row per config and a last one with the sum: what differs, calls, tokens, seconds, money."""
         differing = self.differing
         rows = [
             {

@@ -38,7 +38,7 @@ LARGEST_EXACT = 2**53
 def read_csv(path: str | Path, *, encoding: str = "utf-8", delimiter: str | None = ",") -> pl.DataFrame:
     """Return a CSV file as a polars frame of strings, every cell as it stands (a blank is ``""``).
 
-    A file that begins with a byte-order mark of UTF-16 or UTF-32 is read as such. Columns without a name and without
+    A file in UTF-16, or with the byte-order mark of UTF-32, is read as such. Columns without a name and without
     a filled cell are left out.
 
     Parameters
@@ -88,9 +88,9 @@ class Shape:
 def csv_shape(path: Path, codec: str, delimiter: str | None) -> Shape:
     """Return how a file is written, by its first bytes and its first rows."""
     with path.open("rb") as raw:
-        start = raw.read(4)
+        start = raw.read(64)
     if codec == "utf-8-sig":
-        codec = next((name for mark, name in WIDE if start.startswith(mark)), codec)
+        codec = next((name for mark, name in WIDE if start.startswith(mark)), _unmarked(start) or codec)
     if delimiter is not None:
         return Shape(codec, delimiter)
     with path.open(encoding=codec, newline="") as lines:
@@ -103,6 +103,18 @@ def csv_shape(path: Path, codec: str, delimiter: str | None) -> Shape:
     known = sorted(filter(plain.count, DELIMITERS), key=plain.count, reverse=True)
     shapes = [Shape(codec, mark) for mark in known] or [Shape(codec)]
     return next((shape for shape in shapes if _even(path, shape)), shapes[0])
+
+
+def _unmarked(start: bytes) -> str:
+    """Return the kind of UTF-16 in which a file without a byte-order mark begins; "" where it does not.
+
+    Latin letters have a zero in every other byte there, and no header in UTF-8 has one at all.
+    """
+    pairs = len(start) // 2
+    zeros = [start[place : 2 * pairs : 2].count(0) for place in (0, 1)]
+    if pairs and min(zeros) == 0 and 2 * max(zeros) > pairs:
+        return "utf-16-be" if zeros[0] else "utf-16-le"
+    return ""
 
 
 def _even(path: Path, shape: Shape, rows: int = 200) -> bool:
@@ -204,10 +216,10 @@ def _wrong_encoding(path: Path, codec: str, encoding: str) -> TaskError:
         place = f": byte 0x{raw[error.start]:02x} in line {line}"
     except UnicodeError as error:
         place = f": {error}"
-    wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    wide = next((name for mark, name in WIDE if raw.startswith(mark)), _unmarked(raw[:64])) or "cp1252"
     return TaskError(
         f"{path} is not {encoding}{place}.\n"
-        f'  Save it as UTF-8, or say what it is: load_task(..., encoding="{"utf-16" if wide else "cp1252"}").'
+        f'  Save it as UTF-8, or say what it is: load_task(..., encoding="{wide}").'
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
             """Return the table itself: ``.frame()`` was a method where it is an attribute today."""
 
 
+WHEN_EMPTY = "when_empty"
+"""Key of ``.attrs``: the words that a frame without rows shows in place of its header."""
+
+
 @cache
 def _class() -> Any:
     import pandas as pd
@@ -30,6 +35,15 @@ def _class() -> Any:
         @property
         def _constructor(self) -> Any:
             return Frame
+
+        def __repr__(self) -> str:
+            return self._in_words() or super().__repr__()
+
+        def _repr_html_(self) -> str | None:
+            return escape(words) if (words := self._in_words()) else super()._repr_html_()  # type: ignore[misc]
+
+        def _in_words(self) -> str:
+            return self.attrs.get(WHEN_EMPTY, "") if self.empty else ""
 
         def __call__(self, *_: Any) -> Any:
             # Scripts from before say .frame(); pandas calls what is callable among its arguments with the other table.

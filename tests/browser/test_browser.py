@@ -164,6 +164,7 @@ def test_by_keyboard_alone(open_notebook):
         passed.append(page.evaluate(FOCUSED))
     page.keyboard.press("Enter")
     expect(page.locator(".nbannot-status")).to_contain_text("2 runs made, 0 failed")
+    expect(page.locator(".nbannot-run")).to_be_focused()  # handed to Stop meanwhile, and back
 
 
 def test_lists_keep_their_keys_and_show_where_the_focus_is(open_notebook):

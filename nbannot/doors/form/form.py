@@ -350,7 +350,7 @@ class Form(Outlets):
             raise RunError("the form is running already.\n  Wait for it, or press Stop.")
         self._stop.clear()
         self.error = ""
-        self._run.disabled, self._stop_button.disabled = True, False
+        self._stop_button.disabled, self._run.disabled = False, True  # in this order: see outlets.KEYS
         try:
             yield
         finally:

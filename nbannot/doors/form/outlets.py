@@ -36,11 +36,25 @@ COPY = """(() => {
   if (navigator.clipboard) navigator.clipboard.writeText(text).catch(byHand); else byHand();
 })()"""
 """JavaScript that puts a text on the clipboard, where the notebook lets a display do so."""
-KEYS = """document.addEventListener("focusin", ({target}) => {
+KEYS = """(() => {
+let last = null, left = null;
+document.addEventListener("focusin", ({target}) => {
+  last = target.matches(".nbannot-run, .nbannot-stop") ? target : null;
   if (target.matches(".nbannot-form select, .nbannot-form pre, .nbannot-form button"))
     target.setAttribute("data-lm-suppress-shortcuts", "true");
-})"""
-"""JavaScript that leaves arrows, letters and Space to the form; Jupyter's command mode would take them."""
+});
+new MutationObserver((changes) => {
+  const at = document.activeElement;
+  for (const {target} of changes)
+    if (target.disabled && target === last) left = target.closest(".nbannot-form");
+  if (!left) return;
+  if (at && at !== document.body && !at.disabled && at !== last) { left = null; return; }
+  const next = left.querySelector(".nbannot-run:enabled") || left.querySelector(".nbannot-stop:enabled");
+  if (next) { left = null; next.focus(); }
+}).observe(document.body, {subtree: true, attributeFilter: ["disabled"]});
+})()"""
+"""JavaScript that leaves arrows, letters and Space to the form, which Jupyter's command mode would take, and that hands
+the focus of Run to Stop and back: a button that is disabled drops it, and people at the keyboard begin anew."""
 
 
 class Outlets:

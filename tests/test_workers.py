@@ -172,6 +172,33 @@ def test_a_killed_worker_costs_nothing_but_what_it_had(tmp_path, cluster):
     assert len(lost) <= 2 * 12  # what two workers can have at hand
 
 
+def test_a_frozen_worker_is_taken_for_lost_and_comes_back(tmp_path, cluster, monkeypatch):
+    monkeypatch.setattr(cluster_link, "FROZEN_S", 2.0)
+    monkeypatch.setattr(cluster_link, "HEARD_S", 0.2)
+    whole = annotated(tmp_path / "one")
+    frozen = []
+
+    def freeze(progress):
+        if not frozen and progress.calls > 20:
+            frozen.append(pids(cluster)[0])
+            os.kill(frozen[0], signal.SIGSTOP)
+
+    try:
+        run = annotated(tmp_path / "two", workers=2, tick=freeze)
+        assert frozen
+        assert run.status == "complete"
+        lost = [call for call in calls_of(run) if "worker" in (call.get("error") or "")]
+        assert 0 < len(lost) <= 12  # what it had at hand
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+    assert asked_twice(run) == 0
+    assert (run.folder / "output.csv").read_bytes() == (whole.folder / "output.csv").read_bytes()
+    again = annotated(tmp_path / "three", workers=2)
+    assert again.config["capabilities"]["workers"] == 2
+    assert (again.folder / "output.csv").read_bytes() == (whole.folder / "output.csv").read_bytes()
+
+
 def test_a_corpus_goes_on_block_by_block_through_kill_and_interrupt(tmp_path, cluster, monkeypatch):
     monkeypatch.setenv("NBANNOT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("nbannot.running.corpus_design.BLOCK_TEXTS", 25)

@@ -25,6 +25,10 @@ LOOK_S = 0.5
 """How often a scheduler is asked which workers there are."""
 NOBODY_S = 60.0
 """How long a run waits for a worker before it ends."""
+FROZEN_S = 60.0
+"""A worker of which its scheduler has heard nothing for so long is taken for lost, however long a text takes it."""
+HEARD_S = 5.0
+"""How often a scheduler is asked when it last heard of each worker, which is a long answer."""
 
 
 async def connected(place: int | str, cluster: LocalCluster | None = None) -> Any:
@@ -116,9 +120,37 @@ def _is_of_somebody_else(record: logging.LogRecord) -> bool:
     return record.threadName not in ("nbannot-engine", "nbannot-call")
 
 
-async def workers_there(client: Any) -> list[str]:
-    """Return the addresses of the workers that a scheduler knows."""
-    return list(await client.scheduler.ncores())
+class Roll:
+    """Which workers a scheduler has, without those that give no sign of life.
+
+    A frozen process keeps its connections open: only the heartbeats that a worker sends beside its work tell it from a
+    slow one. Dask itself looks after five minutes, where the cluster does not say otherwise.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._heard: dict[str, tuple[float, float]] = {}  # what the scheduler said, and when that was news
+        self._asked = -HEARD_S
+
+    async def there(self) -> list[str]:
+        """Return the addresses of the workers."""
+        known = list(await self._client.scheduler.ncores())
+        now = time.monotonic()
+        if now - self._asked >= HEARD_S:
+            self._asked = now
+            told = (await self._client.scheduler.identity())["workers"]
+            last = {address: float(one["last_seen"]) for address, one in told.items()}
+            self._heard = {
+                address: kept
+                if (kept := self._heard.get(address)) is not None and kept[0] == seen
+                else (seen, now)
+                for address, seen in last.items()
+            }
+        return [
+            address
+            for address in known
+            if address not in self._heard or now - self._heard[address][1] < FROZEN_S
+        ]
 
 
 async def result_of(work: Any) -> Any:
@@ -139,11 +171,11 @@ class WorkerLost(ModelUnreached):
 
 async def _while_there(client: Any, address: str, work: Any) -> Any:
     """Return the result of a piece of work for one worker; Dask itself would wait for a lost one for ever."""
-    waiting = asyncio.ensure_future(result_of(work))
+    roll, waiting = Roll(client), asyncio.ensure_future(result_of(work))
     while not (await asyncio.wait({waiting}, timeout=LOOK_S))[0]:
         try:
             async with asyncio.timeout(CONNECT_S):
-                gone = address not in await workers_there(client)
+                gone = address not in await roll.there()
         except (OSError, TimeoutError, ValueError):
             gone = True
         if gone:
@@ -223,11 +255,11 @@ async def first(
         If the scheduler cannot be reached, or has no worker.
     """
     client = await connected(place)
-    at, session = str(client.scheduler.address), uuid.uuid4().hex[:12]
+    at, session, roll = str(client.scheduler.address), uuid.uuid4().hex[:12], Roll(client)
     try:
         began, told = time.monotonic(), False
         while True:
-            for address in await workers_there(client):
+            for address in await roll.there():
                 with contextlib.suppress(WorkerLost):
                     said = await introduced(client, address, session, settings)
                     with contextlib.suppress(

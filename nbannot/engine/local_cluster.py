@@ -113,7 +113,13 @@ def serve(workers: int) -> None:
     from dask import config
     from distributed import LocalCluster as Processes
 
-    config.set({"distributed.admin.log-length": 0, "distributed.comm.timeouts.connect": "10s"})
+    config.set(
+        {
+            "distributed.admin.log-length": 0,
+            "distributed.comm.timeouts.connect": "10s",
+            "distributed.scheduler.worker-ttl": "60s",  # a frozen one is killed and started anew
+        }
+    )
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     processes = Processes(
         n_workers=workers,

@@ -23,13 +23,13 @@ from nbannot.engine.cluster_link import (
     CONNECT_S,
     LOOK_S,
     NOBODY_S,
+    Roll,
     WorkerLost,
     first,
     introduced,
     key_of,
     reached,
     result_of,
-    workers_there,
 )
 from nbannot.engine.local_cluster import LocalCluster
 from nbannot.engine.posts import Lot, Post, by_our_meter, in_sum, silent_in_words
@@ -93,6 +93,7 @@ class Workers:
         self._queue: deque[Lot] = deque()
         self._cluster: LocalCluster | None = None
         self._client: Any = None
+        self._roll = Roll(None)
         self._gone: ServerGone | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._numbers = self._most = 0
@@ -198,7 +199,8 @@ class Workers:
         try:
             self._client, self._cluster = await reached(self.place)
             self._scheduler = str(self._client.scheduler.address)
-            there = await workers_there(self._client)
+            self._roll = Roll(self._client)
+            there = await self._roll.there()
             tried = await asyncio.gather(*map(self._take_in, there), return_exceptions=True)
             faults = [one for one in tried if isinstance(one, BaseException)]
             for fault in faults:
@@ -218,7 +220,7 @@ class Workers:
             there: set[str] | None = None
             with contextlib.suppress(OSError, TimeoutError, ValueError):
                 async with asyncio.timeout(CONNECT_S):
-                    there = set(await workers_there(self._client))
+                    there = set(await self._roll.there())
             if there is None or self._client.status != "running":
                 self._end(f"the scheduler at {self._scheduler} does not answer any more")
                 return

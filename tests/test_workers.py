@@ -247,13 +247,13 @@ def _answered(place):
 def test_a_worker_whose_model_answers_at_once_is_sent_larger_parcels():
     info = get_model(RunConfig(model="mock")).info()
     post = posts.Post("tcp://a:1", station.Introduction("a", "a", "1", info, ("generate",), parallel=8))
-    assert (post.parcel, post.room) == (2, 12)
-    assert not post.took(2, 0.05)  # as it is with servers that take their time
+    assert (post.parcel, post.room) == (4, 12)
+    assert not post.took(4, 0.05)  # as it is with servers that take their time
     assert not post.took(1, 0.001)  # not a full one: it says nothing
-    assert [(post.took(post.parcel, 0.001), post.parcel, post.room) for _ in range(6)] == [
-        (True, 4, 16), (True, 8, 24), (True, 16, 40), (True, 32, 72), (True, 64, 136), (False, 64, 136),
+    assert [(post.took(post.parcel, 0.001), post.parcel, post.room) for _ in range(5)] == [
+        (True, 8, 24), (True, 16, 40), (True, 32, 72), (True, 64, 136), (False, 64, 136),
     ]  # fmt: skip
-    assert [post.took(64, 1.0) and post.parcel for _ in range(6)] == [32, 16, 8, 4, 2, False]
+    assert [post.took(64, 1.0) and post.parcel for _ in range(5)] == [32, 16, 8, 4, False]
     assert post.room == 12
 
 

@@ -44,7 +44,7 @@ class Post:
         self.at_hand: dict[asyncio.Task[None], list[Lot]] = {}
         self.count = 0
         self.used: Used | None = None
-        self.parcel = self._least = min(MOST_IN_PARCEL, max(1, said.parallel // 4))
+        self.parcel = self._least = min(MOST_IN_PARCEL, max(1, said.parallel // 2))
 
     def told(self, used: Used | None) -> None:
         """Keep what it says it has used, unless it said so later already."""

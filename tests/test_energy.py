@@ -1,16 +1,21 @@
 """Energy: silent, adds up over sessions, and never stands where nothing was measured."""
 
 import csv
+import dataclasses
+import json
 import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import GATE, codebook_of, task_of
 from rawserving import Raw
+from scripted import Scripted, well
 
 import nbannot
+from nbannot.engine import energy
 from nbannot.engine.energy import WORLD_AVERAGE_G_PER_KWH, Meter, emissions_csv, processor_known, totals
 from nbannot.errors import RunError
 
@@ -181,3 +186,65 @@ def test_a_meter_that_fails_costs_no_run_and_a_budget_in_kwh_says_so(tmp_path, m
     assert run.config["energy"] == "not measured: CodeCarbon failed (OSError: no such sensor)"
     with pytest.raises(RunError, match="the budget in kWh cannot be kept: CodeCarbon failed"):
         nbannot.run(task, model="mock", seed=8, output_root=str(tmp_path), budget={"kwh": 1.0})
+
+
+def test_what_a_killed_session_had_used_is_counted_by_the_next_and_once(tmp_path, monkeypatch):
+    """A process ends with no word while it is asking; CodeCarbon's own thread has written down what it used."""
+    code = """
+import dataclasses, os, sys, time
+import nbannot
+from conftest import GATE, codebook_of, task_of
+from nbannot.engine import energy
+from pathlib import Path
+from scripted import Scripted, well
+from nbannot.running import design
+
+energy.MEASURED_S = 0.1
+root, asked = Path(sys.argv[1]), []
+
+def dies(request):
+    asked.append(request)
+    if len(asked) == 3:
+        for _ in range(600):
+            if list(root.glob("*/*/.emissions.json")):
+                os._exit(9)
+            time.sleep(0.05)
+    return well(request)
+
+class Here(Scripted):
+    def info(self):
+        return dataclasses.replace(super().info(), energy_measured=True)
+
+design.get_model = lambda config, say=None: Here(dies)
+nbannot.run(task_of(4, codebook_of(GATE)), model="mock", output_root=str(root), max_parallel=1)
+"""
+    here = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env=here, capture_output=True, text=True
+    )
+    assert done.returncode == 9, done.stderr
+    [kept] = tmp_path.glob("*/*/.emissions.json")
+    used = json.loads(kept.read_text())["energy_consumed"]
+    assert used > 0
+    assert not (kept.parent / "emissions.csv").exists()
+    left = kept.read_text()
+
+    class Here(Scripted):
+        def info(self):
+            return dataclasses.replace(super().info(), energy_measured=True)
+
+    monkeypatch.setattr("nbannot.running.design.get_model", lambda config, say=None: Here(well))
+    run = nbannot.run(task_of(4, codebook_of(GATE)), model="mock", output_root=str(tmp_path), max_parallel=1)
+    assert run.folder == kept.parent
+    with (run.folder / "emissions.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert (len(rows), float(rows[0]["energy_consumed"])) == (2, used)
+    assert "not in full: of a session that was killed" in run.config["energy"]
+    assert not kept.exists()
+    kept.write_text(left)  # killed between the two steps
+    assert energy.take_left(kept, run.folder / "emissions.csv") == ""
+    assert (totals(run.folder / "emissions.csv")["total_energy_kwh"], kept.exists()) == (
+        sum(float(row["energy_consumed"]) for row in rows), False
+    )  # fmt: skip
+    kept.write_text("{half")
+    assert energy.take_left(kept, run.folder / "emissions.csv") == ""

@@ -22,10 +22,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from nbannot.errors import NbannotError, RunError
-from nbannot.tools.files import write_json
+from nbannot.tools.files import write_atomic, write_json
 
 WORLD_AVERAGE_G_PER_KWH = 475.0
 """CodeCarbon's own default factor: IEA, Global Energy & CO2 Status Report 2019."""
+
+MEASURED_S = 15
+KEPT_S = 2 * MEASURED_S
+"""So often what was used so far is written down, for a session that is killed."""
 
 _lock = threading.Lock()
 _warm: threading.Thread | None = None
@@ -54,7 +58,8 @@ def _tracker(country_iso_code: str | None, *handlers: Any) -> Any:
         experiment_id=None,
         tracking_mode="process",
         allow_multiple_runs=True,
-        measure_power_secs=15,
+        measure_power_secs=MEASURED_S,
+        api_call_interval=2,  # so many measurements go by between two calls of `live_out`
         **place,
     )
 
@@ -129,13 +134,20 @@ def _machine() -> list[str]:
     return [version("codecarbon"), *named]
 
 
-def _handler(told: dict[str, Any]) -> Any:
-    """Return what CodeCarbon hands its record to while it measures; it is in `told` then."""
+def _handler(told: dict[str, Any], kept: Path | None) -> Any:
+    """Return what CodeCarbon hands its record to while it measures; it is in `told` then, now and then in a file."""
     from codecarbon.output_methods.base_output import BaseOutput
 
     class Keeping(BaseOutput):
         def out(self, total: Any, delta: Any) -> None:
             told.update(total.values)
+
+        def live_out(self, total: Any, delta: Any) -> None:
+            if kept is not None:
+                with contextlib.suppress(
+                    NbannotError, OSError
+                ):  # the run will say itself that it cannot write
+                    write_json(kept, dict(total.values))
 
     return Keeping()
 
@@ -147,6 +159,9 @@ class Meter:
     ----------
     country_iso_code
         ISO 3166-1 alpha-3 code for the carbon intensity; ``None`` = world average.
+    kept
+        File into which the record goes every 30 seconds, so that a session that is killed is counted by the next one,
+        see `take_left`.
 
     Attributes
     ----------
@@ -154,8 +169,9 @@ class Meter:
         Why nothing was measured; "" while all is well.
     """
 
-    def __init__(self, country_iso_code: str | None) -> None:
+    def __init__(self, country_iso_code: str | None, kept: Path | None = None) -> None:
         self._country = country_iso_code
+        self._kept = kept
         self._tracker: Any = None
         self._told: dict[str, Any] = {}
         self.problem = ""
@@ -165,7 +181,7 @@ class Meter:
         _look_once()
         _machine_known.wait()
         try:
-            self._tracker = _tracker(self._country, _handler(self._told))
+            self._tracker = _tracker(self._country, _handler(self._told, self._kept))
             self._tracker.start()
         except Exception as error:  # noqa: BLE001 - its settings and the machine are not ours
             self._failed(error)
@@ -250,6 +266,39 @@ def problem_in_words(problem: str, records: Sequence[Mapping[str, Any]], earlier
     if not problem:
         return ""
     return f"{NOT_IN_FULL}{problem}" if records else f"not measured: {problem}"
+
+
+KILLED = f"of a session that was killed, what it used last (up to {KEPT_S} seconds) is missing"
+
+
+def take_left(kept: Path, path: Path) -> str:
+    """Bring the record of a session that was killed into ``emissions.csv``, once, and return what to tell of it.
+
+    Parameters
+    ----------
+    kept
+        What a `Meter` wrote while it measured; removed.
+    path
+        The ``emissions.csv``, with a row for each session that ended.
+
+    Returns
+    -------
+    str
+        "" where no session was killed.
+    """
+    if not kept.exists():
+        return ""
+    told = ""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        record = json.loads(kept.read_text(encoding="utf-8"))
+        earlier = path.read_text(encoding="utf-8") if path.exists() else ""
+        known = {row.get("run_id") for row in csv.DictReader(io.StringIO(earlier))}
+        if record["run_id"] not in known and float(record["energy_consumed"]) >= 0:
+            write_atomic(path, emissions_csv(earlier, record))
+            told = KILLED
+    with contextlib.suppress(OSError):
+        kept.unlink()
+    return told
 
 
 def emissions_csv(earlier: str, *records: dict[str, Any]) -> str:

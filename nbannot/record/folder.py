@@ -25,6 +25,8 @@ LEDGER = "responses.jsonl"
 PROBABILITIES = "probabilities.parquet"
 HUMAN_LABELS = "human_labels.csv"
 LOCK = ".lock"
+EMISSIONS_SO_FAR = ".emissions.json"
+"""What the session at work has used so far; there only while it works, or after it was killed."""
 OUTPUT_TABLE = "output.parquet"
 SEGMENTS = "responses"
 LABELS = "labels"
@@ -56,7 +58,7 @@ OF_A_CORPUS: dict[str, str] = {
 
 
 TEMPORARY = re.compile(
-    rf"\.(?:{'|'.join(map(re.escape, (*FILES, *OF_A_CORPUS)))})\.[a-z0-9_]{{8}}|\.writable\.[0-9a-f]+"
+    rf"\.(?:{'|'.join(map(re.escape, (*FILES, *OF_A_CORPUS, EMISSIONS_SO_FAR)))})\.[a-z0-9_]{{8}}|\.writable\.[0-9a-f]+"
 )
 """What a process that was killed while it wrote leaves behind; see `nbannot.tools.files.write_atomic`."""
 
@@ -131,7 +133,9 @@ def strangers(path: Path) -> list[str]:
         return []
     names = sorted(p.name for p in path.iterdir())
     return [
-        name for name in names if name not in (*FILES, *OF_A_CORPUS, LOCK) and not TEMPORARY.fullmatch(name)
+        name
+        for name in names
+        if name not in (*FILES, *OF_A_CORPUS, LOCK, EMISSIONS_SO_FAR) and not TEMPORARY.fullmatch(name)
     ]
 
 

@@ -155,7 +155,9 @@ class _Work:
         self.offsets: dict[str, list[float]] | None = next(
             (self.sums[block].offsets for block in sorted(self.sums)[:1] if self.sums[block].through), None
         )
-        self.meter = energy.Meter(plan.head.config.country_iso_code)
+        kept = plan.head.folder / folder.EMISSIONS_SO_FAR
+        self.killed = energy.take_left(kept, plan.head.folder / folder.EMISSIONS)
+        self.meter = energy.Meter(plan.head.config.country_iso_code, kept)
         self.fields = len(plan.head.job.fields)
         self.progress = Progress(total=plan.asked * self.fields)
         self.before = Progress()
@@ -349,7 +351,8 @@ class _Work:
             path = place / folder.EMISSIONS
             earlier = path.read_text(encoding="utf-8") if path.exists() else ""
             write_atomic(path, energy.emissions_csv(earlier, *records))
-        gap = self.meter.problem or getattr(self.model, "energy_gap", "")
+            (place / folder.EMISSIONS_SO_FAR).unlink(missing_ok=True)
+        gap = self.meter.problem or getattr(self.model, "energy_gap", "") or self.killed
         _write_counts(place, sums, outcome.progress, wall_time)
         before = read_json(place / folder.CONFIG)
         words = energy.problem_in_words(gap, records, str(before.get("energy") or ""))

@@ -195,7 +195,9 @@ def _work(
             say(words)
         if plan.job.unasked:
             say(f"{listed(plan.job.unasked)}: not asked; {NOT_DECIDED}.")
-    meter = energy.Meter(plan.config.country_iso_code)
+    kept = plan.folder / folder.EMISSIONS_SO_FAR
+    killed = energy.take_left(kept, plan.folder / folder.EMISSIONS)
+    meter = energy.Meter(plan.config.country_iso_code, kept)
     measured = plan.info.energy_measured
     started = time.monotonic()
     end = Either(stop)
@@ -206,7 +208,7 @@ def _work(
     def ended(outcome: Outcome) -> Run:
         ends.append(outcome)
         records = energy.records_of(meter, model)
-        outcome.energy_problem = meter.problem or getattr(model, "energy_gap", "")
+        outcome.energy_problem = meter.problem or getattr(model, "energy_gap", "") or killed
         book.close()
         if say and outcome.out and not outcome.interrupted:
             say(outcome.stopped)
@@ -286,6 +288,7 @@ def _finish(
         path = place / folder.EMISSIONS
         earlier = path.read_text(encoding="utf-8") if path.exists() else ""
         write_atomic(path, energy.emissions_csv(earlier, *records))
+        (place / folder.EMISSIONS_SO_FAR).unlink(missing_ok=True)
     output = output_text(state.coding)
     write_atomic(place / folder.OUTPUT, output)
     save_probabilities(state.coding, place)

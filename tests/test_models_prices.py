@@ -16,6 +16,8 @@ from scripted import Scripted, run_with, well
 import nbannot
 from nbannot.asking.request_reply import ModelInfo
 from nbannot.errors import ConfigError
+from nbannot.models.chat import read_completion
+from nbannot.models.exchange import Exchange
 from nbannot.models.prices import Prices, list_prices, prices_of, stored_prices
 from nbannot.running.estimates import longest_request
 from nbannot.study.config import RunConfig
@@ -200,7 +202,7 @@ def test_prices_of_a_user_are_dearer_for_long_requests_in_the_bound_as_the_list_
     own = prices_of(RunConfig(model=f"openai/{name}", base_url=address, prices=half), info)
     sent = known.long_from + 1
     assert own.of(10**6, 10**6) == half["input"] + half["output"]
-    assert own.at_most(sent, 1_000) == own.of(sent, 1_000)
+    assert own.at_most(sent, 1_000) >= own.of(sent, 1_000)
     assert (
         own.at_most(sent, 1_000, longest=sent)
         >= known.at_most(sent, 1_000, longest=sent) / 2
@@ -212,6 +214,33 @@ def test_prices_of_a_user_are_dearer_for_long_requests_in_the_bound_as_the_list_
     assert f"{known.long_from:,} tokens and more" in own.source
     here = prices_of(RunConfig(model="openai/m", prices=half), ModelInfo("m", "openai", is_local=True))
     assert (here.long_from, here.source) == (0, "the setting prices")
+
+
+def test_what_openai_puts_into_its_cache_unasked_is_paid_for():
+    """From GPT-5.6 on it costs more than what is sent, and is counted among the details of the prompt."""
+    details = {"cached_tokens": 2_000, "cache_write_tokens": 7_000}
+    told = {"prompt_tokens": 10_000, "completion_tokens": 100, "prompt_tokens_details": details}
+    choice = {"index": 0, "message": {"content": "x"}, "finish_reason": "stop"}
+    reply = read_completion(Exchange(200, {"choices": [choice], "usage": told}))
+    assert (reply.input_tokens, reply.cached_tokens, reply.cache_write_tokens) == (10_000, 2_000, 7_000)
+    name = "gpt-5.6-sol"
+    known = list_prices(name, OPENAI)
+    assert known.cache_write > known.input, "the table has no such model any more: take another"
+    usage = Usage(input_tokens=10_000, output_tokens=100, cache_read_tokens=2_000, cache_write_tokens=7_000)
+    paid = float(calc_price(usage, name, provider_api_url=OPENAI).total_price)
+    counts = {
+        "input_tokens": 10_000,
+        "output_tokens": 100,
+        "cached_tokens": 2_000,
+        "cache_write_tokens": 7_000,
+    }
+    assert known.of_run(counts) == pytest.approx(paid)
+    half = {"input": known.input / 2, "output": known.output / 2}  # a discount of the user's
+    info = ModelInfo(name, "openai", endpoint=OPENAI, is_local=False)
+    own = prices_of(RunConfig(model=f"openai/{name}", prices=half), info)
+    assert paid / 2 <= own.of_run(counts) <= own.at_most(10_000, 100) + 1e-12
+    wrong = told | {"prompt_tokens_details": {"cached_tokens": 2_000, "cache_write_tokens": 9_000}}
+    assert read_completion(Exchange(200, {"choices": [choice], "usage": wrong})).cache_write_tokens is None
 
 
 def test_the_longest_request_of_a_task_is_bounded(tmp_path):

@@ -256,7 +256,7 @@ def _usage(data: Mapping[str, Any]) -> dict[str, Any]:
     usage = data.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     sent, written = _number(usage.get("prompt_tokens")), _number(usage.get("completion_tokens"))
-    evaluated = cached = None
+    evaluated = cached = kept = None
     timings, details = data.get("timings"), usage.get("prompt_tokens_details")
     if isinstance(timings, dict):
         evaluated = _number(timings.get("prompt_n"))
@@ -267,11 +267,15 @@ def _usage(data: Mapping[str, Any]) -> dict[str, Any]:
         cached = _number(usage.get("prompt_cache_hit_tokens") if held is None else held)
         cached = cached if cached is not None and cached <= sent else None
         evaluated = None if cached is None else sent - cached
+        # OpenAI from GPT-5.6 on, and OpenRouter, charge more for what is put into the cache, and count it here.
+        kept = _number(details.get("cache_write_tokens")) if isinstance(details, dict) else None
+        kept = kept if kept is not None and kept + (cached or 0) <= sent else None
     return {
         "input_tokens": sent,
         "output_tokens": _with_thinking(usage, sent, written),
         "evaluated_tokens": evaluated,
         "cached_tokens": cached,
+        "cache_write_tokens": kept,
     }
 
 

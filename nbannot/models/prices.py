@@ -132,29 +132,45 @@ def prices_of(config: RunConfig, info: ModelInfo) -> Prices | None:
     known = None if info.is_local or ", " in address else list_prices(info.name, address)
     if config.prices:
         own = _given(config.prices, anthropic=info.backend == "anthropic", share=offer_of(address).price)
-        return _long_as(known, own) if known and known.long_from else own
+        return _as_dear_as(known, own) if known else own
     return _with_batch(known, info.name, address)  # several servers: nobody's own address
 
 
-def _long_as(known: Prices, own: Prices) -> Prices:
-    """Return the user's prices, dearer for very long requests in the proportion in which the list's are.
+def _as_dear_as(known: Prices, own: Prices) -> Prices:
+    """Return the user's prices, dearer in the proportion of the list's where those of some requests or tokens are.
 
-    A user's price has no tiers; without this, the bound of a run with very long texts would be too low.
+    A user's price is one number. The list's may be higher for very long requests and for what is put into a cache,
+    which some providers do unasked; without them amounts and bounds would be too low.
     """
-    times_in = max(1.0, known.long_input / known.input if known.input else 1.0)
-    times_out = max(1.0, known.long_output / known.output if known.output else 1.0)
 
-    def longer(prices: Prices) -> Prices:
+    def times(dearer: float | None, price: float) -> float:
+        return max(1.0, (dearer or 0.0) / price) if price else 1.0
+
+    kept, dearest_in = times(known.cache_write, known.input), times(known.input_at_most, known.input)
+    dearest_out = times(known.output_at_most, known.output)
+
+    def as_dear(prices: Prices) -> Prices:
+        if prices.cache_write is None:
+            prices = replace(
+                prices,
+                cache_write=kept * prices.input if kept > 1 else None,
+                input_at_most=max(prices.input_at_most or 0.0, dearest_in * prices.input),
+                output_at_most=max(prices.output_at_most or 0.0, dearest_out * prices.output),
+            )
+        if not known.long_from:
+            return prices
         return replace(
             prices,
             long_from=known.long_from,
-            long_input=times_in * (prices.input_at_most or prices.input),
-            long_output=times_out * (prices.output_at_most or prices.output),
+            long_input=times(known.long_input, known.input) * (prices.input_at_most or prices.input),
+            long_output=times(known.long_output, known.output) * (prices.output_at_most or prices.output),
         )
 
+    dear = replace(as_dear(own), batch=as_dear(own.batch) if own.batch else None)
+    if not known.long_from:
+        return dear
     return replace(
-        longer(own),
-        batch=longer(own.batch) if own.batch else None,
+        dear,
         source=f"{own.source}; for a request of {known.long_from:,} tokens and more, the bound reckons with as "
         "many times as much as the list price has",
     )

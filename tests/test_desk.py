@@ -137,7 +137,7 @@ REFUSED = [
         "t2",
         "Who",
         [{"start": 0, "end": 2, "label": "group", "text": "la"}],
-        "'Who': from 0 to 2 stands 'pl', not 'la'.",
+        "'Who': from 0 to 2 the text reads 'pl', not 'la'.",
     ),
     ("t2", "Who", [{"start": True, "end": 2, "label": "group"}], "'Who': start and end must be places"),
     ("t2", "Who", "plain", "'Who' takes a list of spans"),
@@ -239,7 +239,7 @@ def test_labels_from_elsewhere_are_taken_over_and_hand_edits_are_put_aside() -> 
     path = folder / "cy.csv"
     path.write_bytes(b"id,S_Judges\r\nt1,maybe\r\n")
     before = path.read_bytes()
-    with pytest.raises(DeskError, match=r"(?s)coder 'cy'.*row 2, text t1, Judges: 'maybe'.*written over"):
+    with pytest.raises(DeskError, match=r"(?s)coder 'cy'.*row 2, text t1, Judges: 'maybe'.*overwritten"):
         nba.code(made(), coder="cy")
     assert path.read_bytes() == before
 

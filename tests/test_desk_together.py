@@ -94,10 +94,10 @@ def test_an_assignment_shares_deals_out_and_repeats_late_and_unmarked() -> None:
     [
         ({"coders": "anna"}, 'Write coders=\\["anna"\\]'),
         ({"coders": ["a", "a"]}, "more than once"),
-        ({"coders": []}, "nobody"),
-        ({"overlap": 31}, "overlap is 31, and there are 30 texts"),
+        ({"coders": []}, "coders is empty"),
+        ({"overlap": 31}, "overlap is 31, but there are only 30 texts"),
         ({"overlap": True}, "overlap must be a number"),
-        ({"repeat": 31}, "repeat is 31, and 'a' gets 30 texts"),
+        ({"repeat": 31}, "repeat is 31, but 'a' gets only 30 texts"),
         ({"texts": ["zz"]}, "no text with the id 'zz'"),
     ],
 )
@@ -355,7 +355,7 @@ def test_a_class_learns_after_each_text_and_its_first_answers_stay() -> None:
     task = made(2, {"S": [nba.checkbox("Judges", "look again")]}, S_Judges=["1", "0"])
     coded(task, "ben", "Judges", {"t0": 0, "t1": 0})
     desk = nba.code(task, coder="anna", feedback=True)
-    with pytest.raises(DeskError, match="not done"):
+    with pytest.raises(DeskError, match="is not finished"):
         desk.feedback("t0")
     desk.answer("t0", "Judges", 0)
     [told] = desk.feedback("t0")

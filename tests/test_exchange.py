@@ -99,7 +99,7 @@ def test_everything_that_is_written_comes_back(tool, tmp_path):
             p.name for p in (task.path / "coders").iterdir()
         )
         assert nba.read_project(project, tool, to=target).ids == task.ids  # the same again changes nothing
-    with pytest.raises(RunError, match="is there already"):
+    with pytest.raises(RunError, match="already exists"):
         nba.write_project(task, project, tool)
     (target / "codebook.json").write_text("{}")
     with pytest.raises(RunError, match=r"other content: codebook.json"):
@@ -293,7 +293,7 @@ def test_a_run_is_written_for_a_blind_second_look(tmp_path):
 
 def test_what_cannot_be_read_is_said_in_words(tmp_path):
     for name, content, word in [
-        ("x.txt", "hello", "no project of any tool"),
+        ("x.txt", "hello", "no project of a tool"),
         ("x.json", "{", "not JSON"),
         ("y.jsonl", lines({"id": 1, "text": "t", "label": [[0, 1, "Q"]]}), "'Q' is no label"),
     ]:
@@ -311,7 +311,7 @@ def test_what_cannot_be_read_is_said_in_words(tmp_path):
         "s4.qdpx": "no archive",
     }.items():
         written(tmp_path, **{name: content, "s3/x.txt": "abc"})
-        with pytest.raises(TaskError, match="in a form known here"):
+        with pytest.raises(TaskError, match="that can be read here"):
             nba.read_project(tmp_path / name.partition("/")[0], to=tmp_path / "t")
     assert not (tmp_path / "t").exists()
     with pytest.raises(TaskError, match="no project at"):

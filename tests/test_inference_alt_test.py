@@ -207,8 +207,8 @@ def test_letters(tmp_path):
         ({"epsilon": 1.5}, "from 0 to below 1"),
         ({"epsilon": 0.1, "coders": [a]}, "at least two coders"),
         ({"epsilon": 0.1, "coders": [a, b, run]}, "against itself"),
-        ({"epsilon": 0.1, "expert": "zoe"}, "none of the coders"),
-        ({"epsilon": 0.1, "min_texts": 50}, "no coder has 50 texts"),
+        ({"epsilon": 0.1, "expert": "zoe"}, "not one of the coders"),
+        ({"epsilon": 0.1, "min_texts": 50}, "no coder shares 50 texts"),
     ):
         with pytest.raises(ScoringError, match=words):
             nba.alt_test(run, **{"coders": [a, b], **wrong})

@@ -153,8 +153,8 @@ def test_weights_of_a_known_design(tmp_path):
 def test_letters(tmp_path):
     run, *_ = corpus(tmp_path, n=120, coded=40)
     for formula, words in (
-        ("Kind ~ party", "labels that are no numbers"),
-        ("Kind == 'maybe' ~ party", "no label of Kind"),
+        ("Kind ~ party", "labels that are not numbers"),
+        ("Kind == 'maybe' ~ party", "is not a label of Kind"),
         ("Knid == 'yes' ~ party", "did you mean 'Kind'"),
         ("Kind == 'yes' ~ partei", "did you mean 'party'"),
         ("year ~ party", "names no field"),

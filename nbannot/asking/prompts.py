@@ -138,6 +138,9 @@ def add_prompt(name: str, template: str, *, reasons: bool = False) -> PromptType
     ConfigError
         If a place is missing or unknown, or the name is that of a built-in type.
     """
+    for what, given in (("name", name), ("wording", template)):
+        if not isinstance(given, str):
+            raise ConfigError(f"the {what} of a prompt type is a text. Got {type(given).__name__}.")
     if name in _REGISTRY and _REGISTRY[name].built_in:
         raise ConfigError(f"'{name}' is a built-in prompt type.\n  Choose another name.")
     if not re.fullmatch(r"[A-Za-z][\w-]*", name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from nbannot.comparing.coder import Coder
 from nbannot.errors import ScoringError, listed, nearest
@@ -13,19 +14,21 @@ from nbannot.record.scoring import field_data
 from nbannot.study.field import Field
 from nbannot.study.sampling_weights import Weighting
 from nbannot.study.task import Task
+from nbannot.tools.given import listed_or
 
 Compared = Run | Coder
 
 
-def given_items(items: Sequence[Compared]) -> list[Compared]:
+def given_items(items: Any) -> list[Compared]:
     """Return runs and coders as a list; a ScoringError where something else was given."""
     wanted = "\n  Give a list; a folder becomes a run by load_run(...), people's labels a coder by load_coder(...)."
     if isinstance(items, Run | Coder):
         raise ScoringError(f"one {type(items).__name__} was given, not a list.{wanted}")
-    strangers = sorted({type(item).__name__ for item in items if not isinstance(item, Run | Coder)})
+    given: list[Compared] = listed_or(ScoringError, items, "a list of runs and coders")
+    strangers = sorted({type(item).__name__ for item in given if not isinstance(item, Run | Coder)})
     if strangers:
         raise ScoringError(f"only runs and coders can be compared. Got {listed(strangers)}.{wanted}")
-    return list(items)
+    return given
 
 
 def refuse_other_fields(items: Sequence[Compared]) -> None:

@@ -301,8 +301,19 @@ def _outside(table: _Table) -> Iterator[str]:
             yield f"{f.column}: {cell!r} {why}; {listed(places, 3)}"
 
 
+def refuse_no_task(task: Any) -> None:
+    """Raise a TaskError where something else stands in the place of a task."""
+    if not isinstance(task, Task):
+        raise TaskError(
+            f"the task comes first: nba.load_task(...) or nba.Task(...) returns it. Got {type(task).__name__}."
+        )
+
+
 def _with_label_columns(data: Any, task: Task) -> Any:
     """Return a pandas or polars frame in which columns that bear a field's plain name have that of its labels."""
+    refuse_no_task(task)
+    if not hasattr(data, "columns"):
+        raise TaskError(f"labels are a path, or a pandas or polars frame. Got {type(data).__name__}.")
     taken = {task.id_source, *ID_COLUMNS}
     names = [name for name in data.columns if isinstance(name, str) and name not in taken]
     meant = task.codebook.plainly_named(names)

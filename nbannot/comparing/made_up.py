@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nbannot.comparing.coder import Coder, load_coder
+from nbannot.comparing.coder import Coder, load_coder, refuse_no_task
 from nbannot.errors import ScoringError, listed
 from nbannot.page.blocks import Para
 from nbannot.page.fragment import Fragment
@@ -50,6 +50,7 @@ def made_up_coder(
     >>> made_up_coder(calls, "Sleepy", "later").scores.fields["A_Call"].results["accuracy"].value
     0.5
     """
+    refuse_no_task(task)
     fields = list(task.codebook)
     if field is None and len(fields) > 1:
         raise ScoringError(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbannot.errors import ScoringError
+from nbannot.errors import ScoringError, listed
 from nbannot.measures.resample import wilson
 from nbannot.page.digits import share
 from nbannot.record.differences import same_value
@@ -19,6 +19,7 @@ from nbannot.record.run import Run
 from nbannot.study.config import RunConfig
 from nbannot.tools.files import read_json
 from nbannot.tools.frames import make_frame
+from nbannot.tools.given import listed_or
 
 if TYPE_CHECKING:
     from nbannot.tools.frames import Frame
@@ -46,6 +47,9 @@ def flip_rate(runs: Sequence[Run]) -> Frame:
     ScoringError
         If there are fewer than two runs or they have different texts.
     """
+    runs = listed_or(ScoringError, runs, "a list of runs")
+    if strangers := sorted({type(run).__name__ for run in runs if not isinstance(run, Run)}):
+        raise ScoringError(f"stability is that of runs. Got {listed(strangers)}.")
     if len(runs) < 2:
         raise ScoringError(f"stability needs at least two runs. Got {len(runs)}.")
     if any(run.task.ids != runs[0].task.ids for run in runs):

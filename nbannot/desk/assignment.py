@@ -17,6 +17,7 @@ from nbannot.study.study_folder import ASSIGNMENT, CODERS, OUTPUT_ROOT, study_fo
 from nbannot.study.task import Task
 from nbannot.tools.files import csv_text, write_atomic
 from nbannot.tools.frames import make_frame
+from nbannot.tools.given import listed_or
 
 COLUMNS = ("text_id", "coder", "order", "repeat")
 
@@ -62,20 +63,25 @@ def assign(
     task = as_task(task, RunConfig())
     if isinstance(coders, str):
         raise DeskError(f'coders is a list of names. Got {coders!r}.\n  Write coders=["{coders}"].')
-    names = [coder_name(coder) for coder in coders]
+    names = [coder_name(coder) for coder in listed_or(DeskError, coders, "a list of coders' names")]
     _refuse_numbers(names, overlap, repeat)
     ids = list(task.ids) if texts is None else ids_of(task, texts)
     shuffled = sorted(ids)
     random.Random(f"nbannot-assign:{seed}").shuffle(shuffled)
     shared = shuffled if overlap is None else shuffled[:overlap]
     if overlap is not None and overlap > len(ids):
-        raise DeskError(f"overlap is {overlap}, and there are {len(ids)} texts.")
+        raise DeskError(
+            f"overlap is {overlap}, but there are only {len(ids)} texts.\n"
+            "  Give fewer, or leave it out: then everybody gets every text."
+        )
     rest = shuffled[len(shared) :]
     rows = []
     for place, name in enumerate(names):
         own = [*shared, *rest[place :: len(names)]]
         if repeat > len(own):
-            raise DeskError(f"repeat is {repeat}, and '{name}' gets {len(own)} texts.")
+            raise DeskError(
+                f"repeat is {repeat}, but '{name}' gets only {len(own)} texts.\n  Give {len(own)} or fewer."
+            )
         own.sort(key=lambda text_id, name=name: drawn(seed, name, text_id))  # type: ignore[misc]
         keys = _with_repeats(own, repeat, random.Random(f"nbannot-repeat:{seed}:{name}"))
         rows += [
@@ -150,7 +156,7 @@ def _refuse_numbers(names: Sequence[str], overlap: int | None, repeat: int) -> N
     twice = sorted({name for name in names if names.count(name) > 1})
     numbers: Mapping[str, Any] = {"overlap": 0 if overlap is None else overlap, "repeat": repeat}
     if not names:
-        raise DeskError("coders names nobody.")
+        raise DeskError('coders is empty.\n  Name them: coders=["anna", "ben"].')
     if twice:
         raise DeskError(f"coders names {listed(map(repr, twice))} more than once.")
     for name, value in numbers.items():
@@ -164,5 +170,5 @@ def _refuse_other(path: Path, text: str, replace: bool) -> None:
         return
     raise DeskError(
         f"there is another assignment in {path}.\n"
-        "  Keep it, or write over it: replace=True. Labels that were given are kept in any case."
+        "  Keep it, or overwrite it with replace=True. Labels already given are kept either way."
     )

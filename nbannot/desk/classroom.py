@@ -37,7 +37,9 @@ class ClassDesk(Desk):
         key = self._key(text_id, repeat)
         if not self.is_done(key):
             names = [self.task.codebook[column].name for column in self.open_fields(key)]
-            raise DeskError(f"text '{text_id}' is not done: {', '.join(names)} is open.")
+            raise DeskError(
+                f"text '{text_id}' is not finished: {', '.join(names)} not answered yet.\n  Answer that first."
+            )
         if not self.coded(key).shown_gold:
             self._act({"action": "shown"}, key)
         return self._told(key)

@@ -101,7 +101,7 @@ def import_csv(task: Task, path: Path, ledger: Ledger) -> tuple[list[Line], list
         ) from None
     return [], [
         f"{path.name} was changed outside the desk ({other}). The log prevails; the changed file is kept as "
-        f"{aside.name}. To take its labels over, give them as answers."
+        f"{aside.name}. To use its labels, give them as answers."
     ]
 
 
@@ -134,7 +134,9 @@ def labels_in(task: Task, path: Path) -> Labels:
     try:
         return LabelReader(task, as_written=True).read(path, path.stem)
     except ScoringError as error:
-        raise DeskError(f"{error}\n  This file would be written over: mend it, or move it away.") from None
+        raise DeskError(
+            f"{error}\n  This file would be overwritten: correct it, or move it elsewhere."
+        ) from None
 
 
 def _import_line(task: Task, text: str | None, text_id: str, column: str, value: Any) -> Line:

@@ -199,7 +199,7 @@ def _span(f: Field, text: str, item: Any) -> Span:
     quote = item.get("text")
     if quote is not None and quote != text[start:end]:
         raise DeskError(
-            f"'{f.name}': from {start} to {end} stands {text[start:end]!r}, not {quote!r}.\n"
+            f"'{f.name}': from {start} to {end} the text reads {text[start:end]!r}, not {quote!r}.\n"
             "  Places are counted in code points of the text as it is stored."
         )
     label = item.get("label")

@@ -88,7 +88,8 @@ def sample(
     if n > sum(map(len, units.values())):
         total = sum(map(len, units.values()))
         raise DeskError(
-            f"n is {n}, and there are {total} {'clusters' if cluster else 'texts that are not blank'}."
+            f"n is {n}, but there are only {total} {'clusters' if cluster else 'texts that are not blank'}.\n"
+            f"  Draw {total} or fewer."
         )
     if n < len(units):
         kind = "clusters" if cluster else "texts"
@@ -157,7 +158,7 @@ def _strata(task: Task, by: str | None, run: Any) -> list[str]:
         )
     if f.type in ("textbox", "span", "multiselect"):
         raise DeskError(
-            f"'{f.name}' has no labels that could be strata.\n  Use a checkbox, a dropdown or a scale."
+            f"'{f.name}' has no labels that could serve as strata.\n  Use a checkbox, a dropdown or a scale."
         )
     return [NO_ANSWER if labels[i] is None else str(labels[i]) for i in task.ids]
 
@@ -211,8 +212,8 @@ def _write(path: Path, rows: Sequence[Mapping[str, Any]], replace: bool) -> None
     text = csv_text(COLUMNS, [[str(row[name]) for name in COLUMNS] for row in rows])
     if not replace and path.exists() and path.read_bytes() != text.encode():
         raise DeskError(
-            f"there is another sample in {path}, whose probabilities later estimates rest on.\n"
-            "  Keep it, or write over it: replace=True."
+            f"{path} already holds another sample, and later estimates rely on its probabilities.\n"
+            "  Keep it, or overwrite it with replace=True."
         )
     try:
         write_atomic(path, text)

@@ -226,7 +226,7 @@ class Session:
                 f"the task '{self.task.name}' has no text with the id '{text_id}'"
                 f"{nearest(key.text_id, self._texts) or '.'}\n  The ids are in desk.task.ids."
             )
-        which = f" a {repeat}. time" if repeat > 1 else ""
+        which = "" if repeat < 2 else " a second time" if repeat == 2 else f" {repeat} times"
         raise DeskError(
             f"text '{text_id}' was not given to '{self.coder}'{which}.\n"
             f"  The texts to code are in desk.items; who codes what stands in {ASSIGNMENT}."

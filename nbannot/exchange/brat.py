@@ -53,7 +53,7 @@ def read(folder: Folder) -> Project:
         given = by_id.setdefault(text_id, GivenText(text_id, text))
         if given.text != text:
             raise TaskError(
-                f"the text '{stem}' differs between the folders of its coders.\n  Give them one text."
+                f"the text '{stem}' is not the same in the folders of all coders.\n  Use the same .txt file in each."
             )
         if (name := path[:-4] + ".ann") in folder.files:
             given.people[coder] = _said(folder.text(name), text, text_id, folder, project)

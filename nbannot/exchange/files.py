@@ -90,7 +90,7 @@ class Folder:
                 else:
                     items = parse_json(text)
             except ValueError as error:
-                raise TaskError(f"{name} is not JSON: {error}.") from None
+                raise TaskError(f"{name} is not valid JSON: {error}.\n  Export it again.") from None
             self._parsed[name] = items if isinstance(items, list) else [items]
         return self._parsed[name]
 

@@ -31,7 +31,7 @@ def module_of(name: str) -> ModuleType:
     plain = name.strip().lower().replace("-", "_").replace(" ", "_")
     if plain not in FORMATS:
         raise TaskError(
-            f"no format '{name}'{nearest(plain, FORMATS) or '.'}\n  Known: {listed(FORMATS, 12)}."
+            f"unknown format '{name}'{nearest(plain, FORMATS) or '.'}\n  Known: {listed(FORMATS, 12)}."
         )
     return import_module(f"nbannot.exchange.{FORMATS[plain]}")
 
@@ -48,6 +48,6 @@ def found_format(folder: Folder) -> str:
         if module_of(name).fits(folder):
             return name
     raise TaskError(
-        f"{folder.place} holds no project of any tool known here.\n"
+        f"{folder.place} holds no project of a tool that can be read here.\n"
         f"  Known: {listed(FORMATS, 12)}; say which with format=... Its files: {listed(folder.files, 4)}."
     )

@@ -63,7 +63,10 @@ def read_config(xml: str) -> tuple[dict[str, Control], str | None]:
     try:
         root = ET.fromstring(xml)
     except ET.ParseError as error:
-        raise TaskError(f"the labelling configuration is not XML: {error}.") from None
+        raise TaskError(
+            f"the labelling configuration is not valid XML: {error}.\n"
+            "  Copy it again from Settings, Labeling Interface, Code."
+        ) from None
     controls: dict[str, Control] = {}
     text_key = None
 
@@ -109,7 +112,10 @@ def _text(
     key = text_key if text_key in data else next((k for k in ("text", "Text") if k in data), None)
     key = key or next((k for k, v in data.items() if isinstance(v, str) and not k.endswith("id")), None)
     if key is None:
-        raise TaskError(f"task {item.get('id', number)} of the export has no text in its data.")
+        raise TaskError(
+            f"task {item.get('id', number)} of the export has no text in its data.\n"
+            "  Export the whole project, as JSON."
+        )
     text_id = str(data.get("nbannot_id") or data.get("id") or item.get("id") or number + 1)
     kept = {k: one_line(v) for k, v in data.items() if k not in (key, "nbannot_id", "id")}
     given_text = GivenText(text_id, str(data[key]), kept)

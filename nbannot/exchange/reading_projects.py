@@ -75,11 +75,11 @@ def read_project(
         project: Project = module.read(folder)
     except SHAPELESS as error:
         raise TaskError(
-            f"{place} is not a {tool} project in a form known here: {type(error).__name__}: {str(error)[:120]}.\n"
+            f"{place} is not a {tool} project that can be read here: {type(error).__name__}: {str(error)[:120]}.\n"
             "  Export it again, or name its tool with format=..."
         ) from None
     if not project.texts:
-        raise TaskError(f"{place} holds no texts.")
+        raise TaskError(f"{place} holds no texts.\n  Export the project with its documents.")
     order = {text_id: number for number, text_id in enumerate(ours.get("texts", ()))}
     project.texts.sort(key=lambda text: order.get(text.text_id, len(order)))
     boxes: dict[str, list[str]] = {}
@@ -99,7 +99,7 @@ def _sidecar(folder: Folder) -> dict[str, Any]:
         sidecar = parse_json(folder.text(names[0]))
     except ValueError as error:
         raise TaskError(
-            f"{names[0]} is not JSON: {error}.\n  Remove it; the project can be read without it."
+            f"{names[0]} is not valid JSON: {error}.\n  Remove it: the project can be read without it."
         ) from None
     return sidecar if isinstance(sidecar, dict) else {}
 

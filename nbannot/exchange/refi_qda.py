@@ -36,11 +36,11 @@ def read(folder: Folder) -> Project:
             files.update({i.filename: archive.read(i) for i in archive.infolist() if not i.is_dir()})
     projects = [name for name in files if name.endswith(".qde")]
     if not projects:
-        raise TaskError(f"{folder.place} holds no project.qde.")
+        raise TaskError(f"{folder.place} holds no project.qde.\n  Export the project as REFI-QDA (.qdpx).")
     try:
         root = ET.fromstring(files[projects[0]])
     except ET.ParseError as error:
-        raise TaskError(f"{projects[0]} is not XML: {error}.") from None
+        raise TaskError(f"{projects[0]} is not valid XML: {error}.\n  Export the project again.") from None
     for node in root.iter():
         node.tag = node.tag.rsplit("}", 1)[-1]
     users = {u.get("guid"): u.get("name") or "" for u in root.iter("User")}
@@ -101,7 +101,10 @@ def _plain(source: ET.Element, files: dict[str, bytes]) -> str:
     place = (source.get("plainTextPath") or "").removeprefix("internal://")
     member = next((content for name, content in files.items() if place and name.endswith(place)), None)
     if member is None:
-        raise TaskError(f"the text of source '{source.get('name')}' is not in the project: {place!r}.")
+        raise TaskError(
+            f"the text of source '{source.get('name')}' is not in the project: {place!r}.\n"
+            "  Export it with its sources."
+        )
     return member.decode("utf-8-sig")
 
 

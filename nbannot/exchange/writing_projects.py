@@ -65,7 +65,9 @@ def write_project(
         If the folder holds files or cannot be written.
     """
     if format is None:
-        raise TaskError(f"say which tool is to read it: format=... Known: {listed(FORMATS, 12)}.")
+        raise TaskError(
+            f"which tool is to read the project?\n  Say format=..., one of {listed(FORMATS, 12)}."
+        )
     module = module_of(format)
     runs: list[Labelled] = []
     if isinstance(task_or_run, Task):
@@ -73,15 +75,15 @@ def write_project(
     else:
         runs = list(task_or_run) if isinstance(task_or_run, Sequence) else [task_or_run]
         if not runs:
-            raise TaskError("there is no run to write.")
+            raise TaskError("there is no run to write: the list is empty.\n  Give one run or more.")
         task = runs[0].task
         if any(run.task.ids != task.ids or run.task.codebook != task.codebook for run in runs):
             raise TaskError(
-                "the runs are of different texts or codebooks.\n  Write each to a folder of its own."
+                "the runs are on different texts or use different codebooks.\n  Write each to a folder of its own."
             )
     target = path_or(TaskError, path)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise RunError(f"{target} is there already.\n  Nothing was written: choose a new folder.")
+        raise RunError(f"{target} already exists.\n  Nothing was written: choose a new folder.")
     with_people = not runs if people is None else people
     labels = (
         _people(task, coder_files(task, output_root) if coders is None else coders) if with_people else {}
@@ -118,12 +120,17 @@ def _coder_task(task: Task, name: str, labels: Any) -> Task:
     columns = [str(c) for c in data.columns]
     key = next((c for c in (task.id_source, *ID_COLUMNS) if c in columns), None)
     if key is None:
-        raise TaskError(f"the labels of coder '{name}' have no id column: {listed(ID_COLUMNS)}.")
+        raise TaskError(
+            f"the labels of coder '{name}' have no id column.\n  Call it one of {listed(ID_COLUMNS)}."
+        )
     texts = dict(zip(task.ids, task.texts, strict=True))
     ids = [str(i) for i in data[key]]
     rows = [row for row, i in enumerate(ids) if i in texts]
     if not rows:
-        raise TaskError(f"coder '{name}' shares no text with task '{task.name}': the ids differ.")
+        raise TaskError(
+            f"coder '{name}' shares no text with task '{task.name}': the ids differ.\n"
+            f"  The task's ids begin {listed(task.ids, 3)}."
+        )
     kept = {f.column: list(data[f.column]) for f in task.codebook if f.column in columns}
     table = {"sample_id": [ids[r] for r in rows], task.codebook.text_column: [texts[ids[r]] for r in rows]}
     table |= {

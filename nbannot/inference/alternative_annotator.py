@@ -103,7 +103,7 @@ def alt_test(
     coders_found = by_epsilon[float(epsilon)]
     if all(one.reason for one in coders_found):
         raise ScoringError(
-            f"no coder has {min_texts} texts that another coder and {candidate.run_id} have, too: "
+            f"no coder shares {min_texts} texts with another coder and {candidate.run_id}: "
             f"{listed(f'{one.coder} {one.n}' for one in coders_found)}.\n"
             f"  Code more texts twice, or lower min_texts (a signed-rank test is used below {FEWEST_TEXTS})."
         )
@@ -162,9 +162,12 @@ def _check(
             f"{candidate.run_id} cannot be tested against itself: take it out of coders=[...]."
         )
     if len(coders) < 2:
-        raise ScoringError(f"the test needs at least two coders, better three. Got {len(coders)}.")
+        raise ScoringError(
+            f"the test needs at least two coders, preferably three. Got {len(coders)}.\n"
+            "  Have another person code: nba.code(task, coder=NAME)."
+        )
     if expert is not None and expert not in names:
-        raise ScoringError(f"expert='{expert}' is none of the coders: {listed(names)}.")
+        raise ScoringError(f"expert='{expert}' is not one of the coders: {listed(names)}.")
 
 
 def _against(name: str, place: int, table: Any, epsilon: float, min_texts: int) -> Against:

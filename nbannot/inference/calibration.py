@@ -73,7 +73,9 @@ def calibration(
     """
     for given in (run, *([] if dev is None else [dev])):
         if not isinstance(given, Run):
-            raise ScoringError(f"calibration is that of a Run. Got {type(given).__name__}.")
+            raise ScoringError(
+                f"calibration takes Runs. Got {type(given).__name__}.\n  nba.load_run(folder) returns one."
+            )
     level = in_range("level", level, 0, 1)
     if not isinstance(n_resamples, int) or isinstance(n_resamples, bool) or n_resamples < 100:
         raise ScoringError(f"n_resamples must be a whole number of at least 100. Got {n_resamples!r}.")

@@ -170,7 +170,7 @@ class Calibration(Finding):
         own = [one for one in self.bins if one.form == form]
         if not own:
             names = ", ".join(one.form for one in self.forms)
-            raise ScoringError(f"there is no form '{form}'.\n  The forms here: {names}.")
+            raise ScoringError(f"unknown form '{form}'.\n  Known here: {names}.")
         return reliability_figure(own)
 
     def __repr__(self) -> str:

@@ -140,7 +140,10 @@ def sample_weights(
             )
         open_ = sum(i in stored for i in task.ids) - (len(gold) - len(outside))
         if open_ > 0:
-            notes.append(f"{plural(open_, 'text')} of {SAMPLE_FILE} {UNUSED}, taken to be so by chance.")
+            notes.append(
+                f"{plural(open_, 'text')} of {SAMPLE_FILE} {UNUSED}, taken to be so by chance. Where coders disagree "
+                "it is not chance: such texts are the hard ones. Decide them first: nba.adjudicate(task)."
+            )
         probabilities = np.array([stored.get(i, 1.0) for i in task.ids])
         notes.append(f"Sampling probabilities from {SAMPLE_FILE}.")
         return 1 / probabilities, "known"

@@ -56,7 +56,8 @@ def parsed(formula: str, task: Task) -> tuple[Side, str]:
     if field is None and name not in task.data.columns:
         known = [f.name for f in task.codebook] + list(task.data.columns)
         raise ScoringError(
-            f"'{name}' is neither a field nor a column{nearest(name, known) or '.'}\n  There are: {listed(known, 12)}."
+            f"'{name}' is neither a field nor a column{nearest(name, known) or '.'}\n"
+            f"  Fields and columns: {listed(known, 12)}."
         )
     if option is not None and left["value"] is None:
         return Side(name, option, name, 1, asked=name), match["right"].strip()
@@ -73,7 +74,7 @@ def parsed(formula: str, task: Task) -> tuple[Side, str]:
             if field.labels
             else "only checkboxes, scales and options can be one"
         )
-        raise ScoringError(f"'{name}' has labels that are no numbers: compare it with one of them, {hint}.")
+        raise ScoringError(f"'{name}' has labels that are not numbers: compare it with one of them, {hint}.")
     return Side(match["left"].strip(), field, name, value, left["sign"] == "!="), match["right"].strip()
 
 
@@ -94,7 +95,7 @@ def _value(text: str, field: Field | None, name: str) -> Any:
         if str(label) == value or (value in ("True", "False") and label == int(value == "True")):
             return label
     raise ScoringError(
-        f"'{value}' is no label of {name}{nearest(str(value), map(str, field.labels)) or '.'}\n"
+        f"'{value}' is not a label of {name}{nearest(str(value), map(str, field.labels)) or '.'}\n"
         f"  Its labels: {listed(field.labels, 12)}."
     )
 
@@ -133,7 +134,10 @@ def columns_of(right: str, task: Task) -> tuple[list[str], dict[str, Field]]:
     try:
         needed = sorted(str(name) for name in Formula(right).required_variables)
     except (FormulaicError, SyntaxError) as error:
-        raise ScoringError(f"the terms '{right}' cannot be read: {str(error).splitlines()[0]}") from None
+        raise ScoringError(
+            f"the terms '{right}' cannot be read: {str(error).splitlines()[0]}\n"
+            "  Put names with spaces or signs in `backticks`."
+        ) from None
     plain = [
         name for name in needed if name in task.data.columns and field_named(task.codebook, name) is None
     ]
@@ -144,7 +148,7 @@ def columns_of(right: str, task: Task) -> tuple[list[str], dict[str, Field]]:
         raise ScoringError(
             f"the terms name {listed(map(repr, unknown))}, neither a column nor a field"
             f"{nearest(unknown[0], known) or '.'}\n"
-            f"  There are: {listed(known, 12)}. Names with spaces stand in `backticks`."
+            f"  Fields and columns: {listed(known, 12)}. Put names with spaces in `backticks`."
         )
     return plain, fields
 
@@ -190,7 +194,9 @@ def matrices(right: str, by_model: Any, by_people: Any) -> tuple[FloatArray, Flo
     except Exception as error:  # noqa: BLE001 - a formula is the user's program; whatever it raises is about it
         raise ScoringError(f"the terms '{right}' cannot be computed: {str(error).splitlines()[0]}") from None
     if not hasattr(first, "columns"):  # "a | b" makes several designs
-        raise ScoringError(f"the terms '{right}' make several designs: a regression has one, without |.")
+        raise ScoringError(
+            f"the terms '{right}' make several designs: a regression has only one.\n  Leave out the |."
+        )
     x, people = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     names = [str(name) for name in first.columns]
     odd = [

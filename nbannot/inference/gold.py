@@ -47,6 +47,24 @@ READ_ALIKE: dict[str, tuple[str, Any]] = {
 """Type of a field -> what else decides its labels, though nothing is asked differently, and its default."""
 
 
+def given_corpus(corpus: Any, formula: Any = "") -> Run:
+    """Return the run that was given; a ScoringError where it is none, or stands where the formula belongs."""
+    if isinstance(corpus, Run) and isinstance(formula, str):
+        return corpus
+    if isinstance(corpus, str) and isinstance(formula, Run):
+        raise ScoringError(
+            f"the formula comes first, then the run. Got a Run and {corpus!r}.\n  Exchange the two."
+        )
+    if not isinstance(formula, str):
+        raise ScoringError(
+            f"the formula is a text such as \"Field == 'label' ~ column\". Got {type(formula).__name__}."
+        )
+    raise ScoringError(
+        f"the corpus is a Run of the model on all its texts. Got {type(corpus).__name__}.\n"
+        "  Give what nba.run(...) or nba.load_run(folder) returns."
+    )
+
+
 def measured(
     corpus: Run,
     column: str | None,
@@ -65,8 +83,7 @@ def measured(
     ScoringError
         If the labelled texts are no usable sample of the corpus; the letter says which condition fails.
     """
-    if not isinstance(corpus, Run):
-        raise ScoringError(f"the corpus is a Run of the model on all its texts. Got {type(corpus).__name__}.")
+    corpus = given_corpus(corpus)
     if isinstance(corpus.config.get("corpus"), dict):  # in memory it has the coded texts only
         raise ScoringError(
             f"run {corpus.run_id} is on a corpus, whose texts are on disk; this needs them all at once.\n"
@@ -97,7 +114,8 @@ def measured(
     if not (human >= 0).any():
         raise ScoringError(
             f"no text of the corpus has a human label in {f.column}, so nothing can be said of the model's errors.\n"
-            "  Have a random sample of these texts coded (put the labels into the data, or give gold=...)."
+            "  Have a random sample of these texts coded: labels in the data count, and with\n"
+            "  gold=nba.consensus(run.task, 'majority').task those that coders gave at the desk."
         )
     weighting, sampled = sample_weights(corpus.task, human, weights, probability, sampled, notes)
     labels_measured = Measured(f, labels, model, human, weighting, True, corpus.task, sampled or "", ())
@@ -197,7 +215,10 @@ def _joined(corpus: Run, gold: Any, f: Field, notes: list[str]) -> Run:
     if gold is None:
         return corpus
     if not isinstance(gold, Run | Task | Coder):
-        raise ScoringError(f"gold is a Run, a Task or a Coder. Got {type(gold).__name__}.")
+        inside = (
+            "\n  It holds a task: give its .task." if isinstance(getattr(gold, "task", None), Task) else ""
+        )
+        raise ScoringError(f"gold is a Run, a Task or a Coder. Got {type(gold).__name__}.{inside}")
     book = gold.codebook if isinstance(gold, Task) else gold.task.codebook
     if book.hash != corpus.task.codebook.hash:
         raise ScoringError("gold and corpus have different codebooks; their labels do not mean the same.")

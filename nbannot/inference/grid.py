@@ -14,6 +14,7 @@ from nbannot.measures.accounting import unit_codes
 from nbannot.measures.result import FloatArray, IntArray
 from nbannot.record.run import Run
 from nbannot.study.settings import DEFAULTS, SETTINGS
+from nbannot.tools.given import listed_or
 
 Estimator = Callable[[Run], Any]
 REPEATS = ("repeat", "seed")
@@ -77,13 +78,19 @@ def given_runs(runs: Any, least: int) -> list[Run]:
         If there are fewer than `least`, or something else was given.
     """
     if isinstance(runs, Run):
-        raise ScoringError("one Run was given, not a list of them.")
-    listed_runs = list(runs)
+        raise ScoringError(
+            "one Run was given, not a list of them.\n  Give the runs of a sweep, or [run, ...]."
+        )
+    listed_runs = listed_or(ScoringError, runs, "a list of runs")
     strangers = sorted({type(one).__name__ for one in listed_runs if not isinstance(one, Run)})
     if strangers:
-        raise ScoringError(f"only runs can be taken together here. Got {listed(strangers)}.")
+        raise ScoringError(
+            f"only runs can be combined here. Got {listed(strangers)}.\n  A folder becomes a run by nba.load_run(...)."
+        )
     if len(listed_runs) < least:
-        raise ScoringError(f"this needs at least {least} runs. Got {len(listed_runs)}.")
+        raise ScoringError(
+            f"this needs at least {least} runs. Got {len(listed_runs)}.\n  nba.sweep(...) makes several."
+        )
     ids = [run.run_id for run in listed_runs]
     twice = sorted({i for i in ids if ids.count(i) > 1})
     if twice:
@@ -118,7 +125,9 @@ def facets_of(
         names = [settings] if isinstance(settings, str) else list(settings)
         unknown = [n for n in names if n not in SETTINGS and n not in ("prompt_hash", "model_digest")]
         if unknown:
-            raise ScoringError(f"facet '{facet}' names {listed(unknown)}, which is no setting.")
+            raise ScoringError(
+                f"facet '{facet}' names {listed(unknown)}, which is not a setting.\n  The settings: docs/settings.md."
+            )
         levels = [repr([run.config.get(n, DEFAULTS.get(n)) for n in names]) for run in runs]
         if len(set(levels)) > 1:
             facets[facet] = levels

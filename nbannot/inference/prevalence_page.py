@@ -207,10 +207,10 @@ class Prevalence(Finding):
                     Cell(interval(s.gold_only_low, s.gold_only_high), "quiet"),
                     Cell(number(s.corrected, digits), "strong"),
                     interval(s.corrected_low, s.corrected_high, digits),
+                    count(s.n_gold),  # before the others: a journal's table keeps the first seven columns
                     interval(s.corrected_low_all, s.corrected_high_all, digits),
                     number(s.false_positive_rate),
                     number(s.false_negative_rate),
-                    count(s.n_gold),
                 ]
             )
         inside = f"{self.level:.0%}"
@@ -221,17 +221,18 @@ class Prevalence(Finding):
             inside,
             "corrected",
             inside,
+            "coded",
             "all at once",
             "FPR",
             "FNR",
-            "coded",
         ]
         notes = [
-            "FPR, FNR: share of the texts that are not, or are, so labelled by people on which the model errs."
+            "FPR, FNR: share of the texts that are not, or are, so labelled by people on which the model errs.",
+            f"all at once: {inside} intervals that hold for all labels together.",
         ]
         if self.by is None:
-            return Grid(header, rows, "lrririirrr", notes=notes)
-        return Grid([self.by, *header], rows, "llrririirrr", notes=notes)
+            return Grid(header, rows, "lrriririrr", notes=notes)
+        return Grid([self.by, *header], rows, "llrriririrr", notes=notes)
 
     def _errors(self) -> Grid:
         inside = f"{self.level:.0%}"

@@ -205,9 +205,10 @@ def regress(
     if family not in FAMILIES:
         raise ScoringError(f"family must be one of {', '.join(FAMILIES)}. Got {family!r}.")
     load("numpy", "pandas", "scipy.stats")
+    from nbannot.inference.gold import given_corpus
     from nbannot.inference.regression_data import regression_data
 
-    cluster = corpus.task.cluster_column(cluster)
+    cluster = given_corpus(corpus, formula).task.cluster_column(cluster)
     data = regression_data(
         formula, corpus, gold=gold, sampled=sampled, weights=weights, probability=probability, cluster=cluster,
         reason=reason,

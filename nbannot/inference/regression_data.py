@@ -83,7 +83,8 @@ def regression_data(formula: str, corpus: Run, *, cluster: str | None, **design:
     named = list(dict.fromkeys([*([side.field] if side.field else []), *fields.values()]))
     if not named:
         raise ScoringError(
-            "the formula names no field of the codebook: there is no label of the model in it."
+            "the formula names no field of the codebook, so it has no label of the model to correct.\n"
+            "  Put a field on either side of the ~."
         )
     if side.field is not None and side.field.column in {f.column for f in fields.values()}:
         raise ScoringError(
@@ -128,7 +129,10 @@ def regression_data(formula: str, corpus: Run, *, cluster: str | None, **design:
     rows = np.flatnonzero(gold & usable)
     kept = np.flatnonzero(usable)
     if not len(rows):
-        raise ScoringError("no text with a human label is left: the columns of the formula are blank there.")
+        raise ScoringError(
+            "no text with a human label is left: in all of them a column of the formula is blank.\n"
+            "  Fill those columns in, or take the term out."
+        )
     import pandas as pd
 
     frames = [pd.DataFrame(columns_, index=range(len(task))) for columns_ in (by_model, by_people)]
@@ -156,7 +160,7 @@ def _outcome(
         y = numbers(side, list(task.data[side.column]))
         if np.isnan(y).all():
             raise ScoringError(
-                f"the outcome '{side.text}' holds no numbers: compare it, e.g. {side.column} == 'x'."
+                f"the outcome '{side.text}' is not a number: compare it with a value, e.g. {side.column} == 'x'."
             )
         return y, y, np.ones(len(y), dtype=bool)
     m = labels[side.field.column]
@@ -164,8 +168,8 @@ def _outcome(
     answered = ~np.isnan(y)
     if np.isnan(people[m.human >= 0]).any():
         raise ScoringError(
-            f"{side.field.column} does not apply to some texts, where it is no number.\n"
-            f"  Compare it with a label: then it is 0 there, e.g. {side.field.name} == {side.field.labels[0]!r}."
+            f"{side.field.column} does not apply to some texts, and has no number there.\n"
+            f"  Compare it with a label, which makes it 0 there, e.g. {side.field.name} == {side.field.labels[0]!r}."
         )
     if not answered.any():
         raise ScoringError(f"the model has no valid answer in {side.field.column}.")

@@ -109,6 +109,9 @@ def tipping_point(
     """
     in_range("level", level, 0, 1)
     load("numpy", "scipy.stats")
+    from nbannot.inference.gold import given_corpus
+
+    given_corpus(corpus, formula)
     if not isinstance(draws, int) or isinstance(draws, bool) or draws < 2:
         raise ScoringError(f"draws must be a whole number of at least 2. Got {draws!r}.")
     design: dict[str, Any] = {
@@ -126,13 +129,13 @@ def tipping_point(
     side, by = parsed(formula, corpus.task)
     by = by.strip("`")
     if side.field is None:
-        raise ScoringError(f"'{side.column}' is no field: there is no label of the model in this finding.")
+        raise ScoringError(f"'{side.column}' is not a field, so this finding uses no label of the model.")
     labels = measured(corpus, side.asked or side.field.column, **design)
     codes, names = group_codes(labels.column(by))
     if len(names) != 2:
         raise ScoringError(
             f"a tipping point compares two groups. Column '{by}' has {len(names)}: {listed(map(repr, names))}.\n"
-            "  Take a part of the texts, or a column with two values."
+            "  Keep only two of them, or name a column with two values."
         )
     y, human = (numbers(side, labels_at(side.field, labels, which)) for which in (labels.model, labels.human))
     known = ~np.isnan(y)
@@ -176,7 +179,7 @@ def _of_regression(
 
     side, _ = parsed(formula, corpus.task)
     if side.field is None:
-        raise ScoringError(f"'{side.column}' is no field: there is no label of the model in this finding.")
+        raise ScoringError(f"'{side.column}' is not a field, so this finding uses no label of the model.")
     data = regression_data(formula, corpus, cluster=corpus.task.cluster_column(cluster), **design)
     y = answered_outcome(data)
     one, names = coefficient(data, family, term, draws, seed)
@@ -221,7 +224,8 @@ def _refuse_unmeasured(rates: Sequence[Rates]) -> None:
     missing = [one.group for one in rates if not one.n_positive or not one.n_negative]
     if missing or len(rates) < 2:
         raise ScoringError(
-            f"no rates can be measured in {listed(missing)}: texts that people call so, and others, must be coded."
+            f"no error rates can be measured in {listed(missing)}: people must have coded texts with that "
+            "label and without it."
         )
 
 
@@ -264,7 +268,8 @@ def _tipped(
     sp = sum(one.specificity * one.n_negative for one in rates) / n_neg
     if se + sp <= 1:
         raise ScoringError(
-            f"sensitivity {se:.2f} and specificity {sp:.2f} are no better than chance: the labels say nothing here."
+            f"sensitivity {se:.2f} and specificity {sp:.2f} are no better than chance: these labels carry no "
+            "information."
         )
 
     def at(se_pair: Sequence[float], sp_pair: Sequence[float]) -> tuple[float, float]:

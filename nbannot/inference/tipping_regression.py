@@ -106,7 +106,7 @@ def coefficient(
     place = data.terms.index(name)
     values = np.unique(data.x[:, place])
     if len(values) < 2:
-        raise ScoringError(f"'{name}' does not vary.")
+        raise ScoringError(f"the term '{name}' has the same value in every text.\n  Name one that varies.")
     cut = values[0] if len(values) == 2 else float(np.median(data.x[:, place]))
     group = (data.x[:, place] > cut).astype(np.int64)
     names = ("others", name) if len(values) == 2 else (f"{name} up to {cut:g}", f"{name} above {cut:g}")

@@ -226,9 +226,15 @@ def total_error(
         cells[CODERS] = [str(j) for _ in items for j in range(n_coders)]
     unknown = held - {*cells, "model", "prompt", "repeat", CODERS}
     if unknown:
-        raise ScoringError(f"fixed= names {listed(sorted(unknown))}.\n  The runs differ in: {listed(cells)}.")
+        raise ScoringError(
+            f"fixed= names {listed(sorted(unknown))}, in which these runs do not differ.\n"
+            f"  They differ in: {listed(cells)}."
+        )
     if not cells:
-        raise ScoringError("these runs differ in no setting that decides their answers.")
+        raise ScoringError(
+            "these runs do not differ in any setting that decides their answers.\n"
+            "  Take runs of a sweep: nba.sweep(task, model=[...], prompt_type=[...])."
+        )
     y = given.values.ravel()
     nested = {facet: of for facet, of in cells.items() if facet != "repeat"}
     sizes, df, rest, negative = components(y, nested)

@@ -152,7 +152,7 @@ def understudy(
         raise ScoringError(f"alpha must be between 0 and 0.5. Got {alpha!r}.")
     items = given_items([final, *given_items(candidates)])
     if len(items) < 2:
-        raise ScoringError("there is no candidate.")
+        raise ScoringError("there is no candidate: the list of runs is empty.\n  Give at least one run.")
     refuse_other_fields(items)
     f = final.coding.asked(column)
     absent = [item.run_id for item in items if f.column not in item.coding.answers]

@@ -7,10 +7,10 @@ its own goes in with the one before it: 0.96 [0.82, 0.99], 30 (50%).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from nbannot.errors import harmless
-from nbannot.page.blocks import Block, Fold, Grid, Heading, Section
+from nbannot.page.blocks import Block, Fold, Grid, Heading, Section, as_cell
 from nbannot.page.markdown import joined
 
 COLUMNS_AT_MOST = 7
@@ -82,12 +82,20 @@ def grid_latex(grid: Grid, caption: str | None = None, label: str | None = None,
         else:
             lines.append(latex_row(map(_cell, row)))
     lines += [r"\bottomrule", r"\end{tabular}"]
-    for words in [*grid.notes, *([note] if note else [])]:
+    kept = [words for words in grid.notes if not _of_left_out(words, grid, header)]
+    for words in [*kept, *([note] if note else [])]:
         lines += ["", rf"\smallskip {{\footnotesize {_cell(words)}}}"]
     head = [r"\begin{table}", r"\centering", *([r"\small"] if len(align) >= COLUMNS_AT_MOST else [])]
     head += [rf"\caption{{{_cell(caption)}}}"] if caption else []
     head += [rf"\label{{{label}}}"] if label else []
     return "\n".join([*head, *lines, r"\end{table}"]) + "\n"
+
+
+def _of_left_out(words: str, grid: Grid, header: Sequence[str]) -> bool:
+    """Return whether a note explains columns, ``FPR, FNR: ...``, that a journal's table has no room for."""
+    named = words.partition(": ")[0].split(", ")
+    columns = {as_cell(cell).text for cell in grid.header}
+    return all(name in columns and name not in header for name in named)
 
 
 def _grids(blocks: Iterable[Block], title: str) -> Iterator[tuple[Grid, str]]:

@@ -15,9 +15,10 @@ from functools import cache
 from importlib import import_module
 from typing import Any, ClassVar
 
-from nbannot.errors import listed
+from nbannot.errors import TaskError, listed
 from nbannot.page.shown import Shown
 from nbannot.study.names import Names, names_in
+from nbannot.tools.given import listed_or
 
 EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.)+[^\W\d_]{2,24}(?![\w-])")
 TELEPHONE = re.compile(
@@ -156,7 +157,9 @@ def personal_data(
     """
     if hasattr(texts, "texts") and hasattr(texts, "ids"):
         texts, ids = texts.texts, texts.ids
-    texts = list(texts)
+    texts = listed_or(TaskError, texts, "a list of texts, or a task,")
+    if strangers := sorted({type(text).__name__ for text in texts if not isinstance(text, str)}):
+        raise TaskError(f"texts must be strings. Got {listed(strangers)}.")
     names = list(ids) if ids is not None else [str(n) for n in range(1, len(texts) + 1)]
     seen = {name: kinds for name, text in zip(names, texts, strict=True) if (kinds := kinds_in(text))}
     return PersonalData(len(texts), seen, names_in(texts, names, find_names) if find_names else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,10 @@ def given_path(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     ValueError
-        With a short reason, if no file can have it.
+        With a short reason, if it is no path or no file can have it.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"a path is a text or a pathlib.Path. Got {type(path).__name__}")
     if fault := path_fault(path):
         raise ValueError(f"the path {_cut(os.fspath(path))!r} {fault}")
     try:
@@ -71,6 +74,17 @@ def path_or(error: type[NbannotError], path: str | os.PathLike[str]) -> Path:
         return given_path(path)
     except ValueError as fault:
         raise error(f"{fault}.\n  Give another path.") from None
+
+
+def listed_or(error: type[NbannotError], items: Any, wanted: str) -> list[Any]:
+    """Return what someone gave as a list; raise this error, which says what is `wanted`, where it is none.
+
+    >>> listed_or(NbannotError, ("a", "b"), "a list of names")
+    ['a', 'b']
+    """
+    if isinstance(items, str | bytes) or not isinstance(items, Iterable):
+        raise error(f"{wanted} is needed. Got {type(items).__name__}.")
+    return list(items)
 
 
 def _cut(text: str) -> str:

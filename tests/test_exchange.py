@@ -294,7 +294,7 @@ def test_a_run_is_written_for_a_blind_second_look(tmp_path):
 def test_what_cannot_be_read_is_said_in_words(tmp_path):
     for name, content, word in [
         ("x.txt", "hello", "no project of a tool"),
-        ("x.json", "{", "not JSON"),
+        ("x.json", "{", "not valid JSON"),
         ("y.jsonl", lines({"id": 1, "text": "t", "label": [[0, 1, "Q"]]}), "'Q' is no label"),
     ]:
         file = written(tmp_path, **{name: content}) / name

@@ -1,6 +1,7 @@
 """Runs whose model is asked by the workers of a Dask cluster: real processes, which are killed for real."""
 
 import asyncio
+import contextlib
 import csv
 import os
 import pickle
@@ -173,6 +174,8 @@ def test_a_killed_worker_costs_nothing_but_what_it_had(tmp_path, cluster):
 
 
 def test_a_frozen_worker_is_taken_for_lost_and_comes_back(tmp_path, cluster, monkeypatch):
+    while len(pids(cluster)) < 2:  # those that another test killed start again
+        time.sleep(0.2)
     monkeypatch.setattr(cluster_link, "FROZEN_S", 2.0)
     monkeypatch.setattr(cluster_link, "HEARD_S", 0.2)
     whole = annotated(tmp_path / "one")
@@ -191,12 +194,28 @@ def test_a_frozen_worker_is_taken_for_lost_and_comes_back(tmp_path, cluster, mon
         assert 0 < len(lost) <= 12  # what it had at hand
     finally:
         for pid in frozen:
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
     assert asked_twice(run) == 0
     assert (run.folder / "output.csv").read_bytes() == (whole.folder / "output.csv").read_bytes()
     again = annotated(tmp_path / "three", workers=2)
     assert again.config["capabilities"]["workers"] == 2
     assert (again.folder / "output.csv").read_bytes() == (whole.folder / "output.csv").read_bytes()
+
+
+def test_processes_with_a_frozen_worker_end_with_who_started_them():
+    import psutil
+
+    there = local_cluster.LocalCluster(2)
+    frozen = psutil.Process(pids(there)[0])
+    frozen.suspend()
+    try:
+        there.close()
+        assert there.process.poll() is not None
+        frozen.wait(10)
+    finally:
+        if frozen.is_running():
+            frozen.kill()
 
 
 def test_a_corpus_goes_on_block_by_block_through_kill_and_interrupt(tmp_path, cluster, monkeypatch):

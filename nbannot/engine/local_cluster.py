@@ -8,10 +8,12 @@ its workers by importing the user's script a second time.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,8 @@ from typing import Any
 from nbannot.errors import ModelError
 from nbannot.models.keys import SECRET_NAMES
 
+CLOSE_S = 10.0
+"""How long workers may take to end when there is nobody any more who started them."""
 _clusters: dict[int, LocalCluster] = {}
 _lock = threading.Lock()
 
@@ -88,10 +92,19 @@ class LocalCluster:
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            _kill_group(self.process)
             self.process.wait()
         if self.process.stdout is not None:
             self.process.stdout.close()
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process that leads a session of its own, with all that it started: a frozen worker hears nothing else."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
 
 
 def local_cluster(workers: int) -> LocalCluster:
@@ -141,6 +154,10 @@ def serve(workers: int) -> None:
     sys.stdout.write(json.dumps({"address": processes.scheduler_address, "keys": keys}) + "\n")
     sys.stdout.flush()
     sys.stdin.read()
+    if hasattr(os, "killpg"):  # a frozen worker would be waited for without end
+        late = threading.Timer(CLOSE_S, os.killpg, (os.getpgrp(), signal.SIGKILL))
+        late.daemon = True
+        late.start()
     processes.close(timeout=3)
 
 

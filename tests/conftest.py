@@ -28,7 +28,8 @@ DATA = Path(__file__).parent / "data"
 MAY_SKIP = (
     r"no embedded model here",
     r"no chromium here|playwright is not installed|notebook is not installed|PICTURES names no folder",
-    r"no such extra here|could not import '(sentence_transformers|bert_score|rouge_score|sparrow_decider|decima|laya)'",
+    r"no such extra here",
+    r"could not import '(sentence_transformers|bert_score|rouge_score|sparrow_decider|decima|laya|spacy)'",
     r"POSIX|needs RLIMIT_FSIZE|needs SIGKILL|a script stands in for the program|signals work otherwise|root",
 )
 """What a test may be skipped for; any other skip fails the run, so that none hides."""

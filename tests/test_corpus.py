@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import os
@@ -614,3 +615,33 @@ def test_what_needs_every_text_in_memory_says_so(tmp_path):
     assert "from id" in str(made)
     with pytest.raises(RunError, match="partial"):
         run_it(made, model="mock/b", output_root=str(tmp_path / "out"), budget={"calls": 5}).whole()
+
+
+def test_damaged_labels_and_segments_of_a_finished_run_are_made_again_from_the_ledger(tmp_path):
+    def done():
+        return nbannot.run(
+            corpus(files(tmp_path / "x"), BOOK, name="many", compress=True),
+            model="mock",
+            output_root=str(tmp_path),
+        )
+
+    run = done()
+    whole, asked = (run.folder / "output.parquet").read_bytes(), asked_in(run)
+    labels = sorted((run.folder / "labels").glob("*.parquet"))
+    for damage in (Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-9])):
+        damage(labels[1])
+        assert nbannot.load_run(run.folder).status == "partial"
+        assert done().status == nbannot.load_run(run.folder).status == "complete"
+        assert (run.folder / "output.parquet").read_bytes() == whole
+        assert asked_in(run) == asked
+    packed = sorted((run.folder / "responses").glob("*.gz"))[0]
+    plain = packed.with_suffix("")
+    plain.write_bytes(gzip.decompress(packed.read_bytes())[:40])  # a power cut while it was unpacked
+    labels[0].unlink()
+    done()
+    assert asked_in(run) == asked
+    packed = sorted((run.folder / "responses").glob("*.gz"))[1]
+    packed.write_bytes(packed.read_bytes()[:-20])
+    labels[1].unlink()
+    with pytest.raises(RunError, match=r"000001.jsonl.gz is damaged"):
+        done()

@@ -557,3 +557,35 @@ def test_a_budget_spent_while_many_wait_for_a_place_ends_the_run(tmp_path, monke
     guard.cancel()
     assert "the budget is spent" in outcome.stopped
     assert len(model.requests) <= 80
+
+
+@pytest.mark.parametrize("delivered", ["task", "corpus"])
+def test_attempts_that_an_interrupt_cut_off_are_made_when_the_run_goes_on(
+    tmp_path, with_model, delivered, monkeypatch
+):
+    """A run is not complete while a question has an invalid answer and attempts left."""
+    monkeypatch.setenv("NBANNOT_CACHE", str(tmp_path / "cache"))
+
+    def at_second(request):
+        soon = request.key.endswith("|2") or request.key.startswith("t00000")
+        return well(request) if soon else replying("neither")
+
+    def answers(run):
+        if delivered == "task":
+            return [(a.status, a.reason) for a in run.coding.answers["S_Degree"]]
+        return run.labels.select("S_Degree.status", "S_Degree.reason").collect().rows()
+
+    with_model(Scripted(at_second, parallel=5))
+    task = task_of(5, codebook_of(DEGREE))
+    if delivered == "corpus":
+        task.data.write_parquet(tmp_path / "x.parquet")
+        task = nbannot.corpus(tmp_path / "x.parquet", task.codebook, name="many")
+    begun = run_it(task, output_root=str(tmp_path), retries=2, budget={"calls": 5})
+    so_far = ("invalid", "no valid answer so far: the run ended before its further attempts")
+    assert answers(begun) == [("ok", ""), so_far, so_far, so_far, so_far]
+    assert begun.status == nbannot.load_run(begun.folder).status == "partial"
+    run = run_it(task, output_root=str(tmp_path), retries=2)
+    assert run.run_id == begun.run_id
+    assert run.status == nbannot.load_run(run.folder).status == "complete"
+    assert answers(run) == 5 * [("ok", "")]
+    assert run.timing["inference_count"] == 9

@@ -1,5 +1,6 @@
 """The magics through a real in-process shell."""
 
+import builtins
 import re
 import subprocess
 import sys
@@ -100,7 +101,8 @@ def test_a_notice_is_told_once_a_session(shell):
     assert "its answers are made up" not in shown.split("Settings, time")[0]
 
 
-def test_quiet_shows_nothing(shell):
+def test_quiet_shows_nothing(shell, monkeypatch):
+    monkeypatch.delattr(builtins, "_", raising=False)  # of doctests; IPython leaves its own alone then
     _, shown, error = run_cell(shell, "%annotate policy-sentiment --model mock --limit 3 -o a -q")
     assert error is None
     assert shown == ""

@@ -203,9 +203,10 @@ def test_a_frozen_worker_is_taken_for_lost_and_comes_back(tmp_path, cluster, mon
     assert (again.folder / "output.csv").read_bytes() == (whole.folder / "output.csv").read_bytes()
 
 
-def test_processes_with_a_frozen_worker_end_with_who_started_them():
+def test_processes_with_a_frozen_worker_end_with_who_started_them(monkeypatch):
     import psutil
 
+    monkeypatch.setattr(local_cluster, "END_S", 0.5)
     there = local_cluster.LocalCluster(2)
     frozen = psutil.Process(pids(there)[0])
     frozen.suspend()

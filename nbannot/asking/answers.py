@@ -88,6 +88,10 @@ _Read = tuple[Any, bool, tuple[str, ...]]
 """A value, whether it was put right, and the quotes of a span answer that are not in the text."""
 
 
+REPORTED = "the server reports a refusal"
+"""How the reason of such an answer begins."""
+
+
 class _Bad(ValueError):
     """A value that the field does not have; its text is the reason."""
 
@@ -109,7 +113,7 @@ def read_reply(group: Sequence[Field], text: str, reply: Reply, attempt: int = 1
         why = (reply.finish_reason or "").partition(": ")[2]
         if reply.text and "{" not in reply.text:  # a provider's words, and no part of an answer
             why = shortened(reply.text, 200)
-        return all_of("refused", f"the server reports a refusal{': ' if why else ''}{why}")
+        return all_of("refused", f"{REPORTED}{': ' if why else ''}{why}")
     if reply.probabilities and not are_probabilities(reply.probabilities):
         return all_of("invalid", f"label probabilities that are none: {listed(reply.probabilities, 4)}")
     keys = ["response"] if len(group) == 1 else [field.column for field in group]

@@ -153,11 +153,30 @@ class Roll:
         ]
 
 
-async def result_of(work: Any) -> Any:
-    """Return the result of a piece of work; who is cancelled meanwhile leaves nothing behind that complains."""
-    waiting = asyncio.ensure_future(work)
+async def result_of(client: Any, work: Any) -> Any:
+    """Return the result of a piece of work; who is cancelled meanwhile leaves nothing behind that complains.
+
+    Raises
+    ------
+    WorkerLost
+        If the result went with the worker that had it.
+    Exception
+        Whatever the work raised.
+    """
+    waiting = asyncio.ensure_future(_fetched(client, work))
     waiting.add_done_callback(lambda task: task.cancelled() or task.exception())
     return await asyncio.shield(waiting)
+
+
+async def _fetched(client: Any, work: Any) -> Any:
+    # Dask fetches the results of several pieces of work together: a frozen worker's would hold up those of all others.
+    await work.exception()
+    if work.status != "finished":
+        return await work
+    told = await client.scheduler.gather(keys=[work.key])
+    if told["status"] != "OK":
+        raise WorkerLost("the worker was lost with the result")
+    return told["data"][work.key]
 
 
 def key_of(session: str) -> str:
@@ -171,7 +190,7 @@ class WorkerLost(ModelUnreached):
 
 async def _while_there(client: Any, address: str, work: Any) -> Any:
     """Return the result of a piece of work for one worker; Dask itself would wait for a lost one for ever."""
-    roll, waiting = Roll(client), asyncio.ensure_future(result_of(work))
+    roll, waiting = Roll(client), asyncio.ensure_future(result_of(client, work))
     while not (await asyncio.wait({waiting}, timeout=LOOK_S))[0]:
         try:
             async with asyncio.timeout(CONNECT_S):

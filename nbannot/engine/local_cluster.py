@@ -23,6 +23,8 @@ from typing import Any
 from nbannot.errors import ModelError
 from nbannot.models.keys import SECRET_NAMES
 
+END_S = 5.0
+"""How long workers may take to end when they are told to."""
 CLOSE_S = 10.0
 """How long workers may take to end when there is nobody any more who started them."""
 _clusters: dict[int, LocalCluster] = {}
@@ -90,7 +92,7 @@ class LocalCluster:
         if self.process.stdin is not None:
             self.process.stdin.close()
         try:
-            self.process.wait(5)
+            self.process.wait(END_S)
         except subprocess.TimeoutExpired:
             _kill_group(self.process)
             self.process.wait()

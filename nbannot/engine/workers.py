@@ -175,7 +175,11 @@ class Workers:
     async def _take_in(self, address: str) -> None:
         """Let a worker load its model, and give it texts if that is the one of the run."""
         self._known.add(address)
-        said = await introduced(self._client, address, self.session, self.settings)
+        try:
+            said = await introduced(self._client, address, self.session, self.settings)
+        except WorkerLost:
+            self._known.discard(address)  # if it is there after all, it is asked again
+            raise
         mine = (
             self.home.info()
             if isinstance(self.place, int)
@@ -328,7 +332,7 @@ class Workers:
                 workers=[post.address],
                 pure=False,
             )
-            back: Parcel = await result_of(work)
+            back: Parcel = await result_of(self._client, work)
             if back.known:
                 replies = back.items()
                 post.told(back.used)
@@ -339,6 +343,8 @@ class Workers:
         except asyncio.CancelledError:
             if post.address in self._posts and self._client.status == "running" and self._ending():
                 raise
+        except WorkerLost:
+            self._lost(post)
         except Exception as error:  # noqa: BLE001 - whatever Dask tells of a worker or a scheduler that is gone
             why = f"{type(error).__name__}: {error}"[:200]
         finally:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from nbannot.tools.frames import Frame
 
 NOT_CALIBRATED = "not calibrated yet: the run ended before its calibration texts were answered"
+ASKED_AGAIN = "no valid answer so far: the run ended before its further attempts"
+OPEN = (NOT_REACHED, NOT_CALIBRATED, ASKED_AGAIN)
+"""Why an answer is not the last word: the same run goes on from there."""
 NOT_CODED = "not coded by this coder"
 LABEL_COLUMNS = ("text_id", "column", "value", "status", "reason", "repaired", "unaligned", "attempt")
 PROBABILITY_COLUMNS = ("probability", "expected")
@@ -95,7 +98,7 @@ class Coding:
     def complete(self) -> bool:
         """Whether every answer is final: nothing left that asking again could still bring."""
         return not any(
-            answer.status == "failed" or answer.reason in (NOT_REACHED, NOT_CALIBRATED)
+            answer.status == "failed" or answer.reason in OPEN
             for answers in self.answers.values()
             for answer in answers
         )

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import shutil
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -21,7 +22,7 @@ from nbannot.asking.answers import Answer
 from nbannot.asking.applies import NOT_REACHED
 from nbannot.asking.ledger import Tally, Usage
 from nbannot.errors import RunError
-from nbannot.record.coding import NOT_CALIBRATED, Coding
+from nbannot.record.coding import OPEN, Coding
 from nbannot.record.folder import LABELS, SEGMENTS
 from nbannot.study.field import Field
 from nbannot.tools.files import read_json, write_json
@@ -69,7 +70,7 @@ class Sums(Usage):
             seconds=sum(tally.seconds),
             unfitting=unfitting,
             through=through,
-            open=sum(a.status == "failed" or a.reason in (NOT_REACHED, NOT_CALIBRATED) for a in every),
+            open=sum(a.status == "failed" or a.reason in OPEN for a in every),
             invalid=sum(a.status in ("invalid", "refused", "truncated") for a in every),
             counts={column: coding.count(column) for column in coding.answers},
             latency=dict(Counter(str(math.ceil(math.log(s) / STEP)) if s > 0 else "" for s in tally.seconds)),
@@ -107,6 +108,7 @@ class Sums(Usage):
         return None
 
 
+PARQUET_END = b"PAR1"
 SUMMED = ("calls", "retries", "input_chars", "output_chars")
 
 
@@ -131,8 +133,16 @@ class Parts:
         return plain if plain.exists() else _zipped(plain)
 
     def sums(self) -> dict[int, Sums]:
-        """Return the sums of every block that was written down."""
-        return {int(path.stem): Sums(**read_json(path)) for path in sorted(self.labels.glob("[0-9]*.json"))}
+        """Return the sums of every block that was written down, and whose labels are still there and whole.
+
+        Others are made again from the ledger when the run goes on.
+        """
+        paths = sorted(self.labels.glob("[0-9]*.json"))
+        return {
+            int(path.stem): Sums(**read_json(path))
+            for path in paths
+            if _is_whole(path.with_suffix(".parquet"))
+        }
 
     def write(self, block: int, coding: Coding, rows: Sequence[int], sums: Sums) -> None:
         """Write down the labels of a block, then its sums.
@@ -156,12 +166,27 @@ class Parts:
     def reopen(self, block: int) -> None:
         """Take a finished block up again: its segment can be appended to."""
         plain = self.segment(block)
-        if not plain.exists() and _zipped(plain).exists():
-            scratch = plain.with_name(f".{plain.name}.{os.getpid()}")
+        if not _zipped(plain).exists():
+            return
+        scratch = plain.with_name(f".{plain.name}.{os.getpid()}")
+        try:
             with gzip.open(_zipped(plain), "rb") as packed, scratch.open("wb") as file:
                 shutil.copyfileobj(packed, file, 2**20)
+                file.flush()
+                os.fsync(file.fileno())
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            scratch.unlink(missing_ok=True)
+            if plain.exists():  # a copy that was being made of it
+                _zipped(plain).unlink()
+                return
+            raise RunError(
+                f"{_zipped(plain)} is damaged: {error}.\n"
+                "  Put it back from a copy. Without one: move it away, and its texts are asked about anew."
+            ) from None
+        if not plain.exists() or plain.stat().st_size < scratch.stat().st_size:
             os.replace(scratch, plain)
-        _zipped(plain).unlink(missing_ok=True)
+        scratch.unlink(missing_ok=True)
+        _zipped(plain).unlink()
 
     def compress(self, block: int) -> None:
         """Compress the segment of a finished block; whatever happens, one of the two files is whole."""
@@ -188,7 +213,7 @@ class Parts:
         """Return the labels of every block, or of some rows."""
         import polars as pl
 
-        paths = sorted(self.labels.glob("[0-9]*.parquet"))
+        paths = [path for path in sorted(self.labels.glob("[0-9]*.parquet")) if _is_whole(path)]
         if not paths:
             return pl.LazyFrame(schema={"row": pl.Int64})
         held = pl.scan_parquet(paths)
@@ -204,6 +229,16 @@ class Parts:
 
         path = self.labels / f"{block:06d}.parquet"
         return pl.read_parquet(path) if path.exists() else None
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether a Parquet file is there with its last bytes."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(PARQUET_END), os.SEEK_END)
+            return file.read() == PARQUET_END
+    except OSError:
+        return False
 
 
 def _zipped(plain: Path) -> Path:

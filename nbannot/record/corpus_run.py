@@ -15,7 +15,7 @@ from nbannot.errors import RunError, ScoringError
 from nbannot.record import folder
 from nbannot.record.coding import Coding
 from nbannot.record.corpus_parts import Parts, Sums, answer_in
-from nbannot.record.run import Run
+from nbannot.record.run import COMPLETE, PARTIAL, Run
 from nbannot.study.codebook import Codebook
 from nbannot.study.corpus import DOCUMENT, DUPLICATE_OF, END, START
 from nbannot.study.corpus_rows import ROW_NUMBER, Chosen
@@ -225,6 +225,8 @@ def load_corpus_run(place: Path, config: Mapping[str, Any], gold: Task | None = 
     sums = Sums()
     for block in parts.sums().values():
         sums.add(block)
+    if config.get("status") == COMPLETE and sums.asked < about["n_texts"] - about["n_duplicates"]:
+        config = {**config, "status": PARTIAL}  # the labels of a block are gone; running it again makes them
     coded = pl.read_parquet(place / folder.GOLD)
     ids = about["id_column"]
     if gold is None:

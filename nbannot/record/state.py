@@ -6,18 +6,19 @@ Everything that tells of a run's answers reads this: ``output.csv``, tables, rep
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nbannot.asking.answers import Answer
+from nbannot.asking.answers import REPORTED, Answer
 from nbannot.asking.applies import BLANK, NOT_REACHED, why_not_asked
 from nbannot.asking.decisions import Reading, calibrated_answer
 from nbannot.asking.ledger_lines import read_calls, read_lines
 from nbannot.asking.option_order import as_in_codebook
 from nbannot.engine.schedule import CALIBRATION_TEXTS
+from nbannot.engine.sending import ASK_AGAIN
 from nbannot.errors import RunError
-from nbannot.record.coding import NOT_CALIBRATED, Coding, from_output
+from nbannot.record.coding import ASKED_AGAIN, NOT_CALIBRATED, Coding, from_output
 from nbannot.record.folder import LEDGER, OUTPUT, TIMING
 from nbannot.record.probabilities import with_probabilities
 from nbannot.study.field import Field
@@ -48,7 +49,9 @@ class State:
     unfitting: int
 
 
-def read_state(task: Task, ledger: Path, config: Mapping[str, Any], coder: str = "") -> State:
+def read_state(
+    task: Task, ledger: Path, config: Mapping[str, Any], coder: str = "", *, through: bool = False
+) -> State:
     """Return the state of a run.
 
     Of a question's answers, the last valid one counts, else the last reply that came, else the last failure. A
@@ -58,6 +61,8 @@ def read_state(task: Task, ledger: Path, config: Mapping[str, Any], coder: str =
     ----------
     config
         The content of its ``config.json``: the columns that were asked, the attempts, whether answers were scored.
+    through
+        Whether the run has just come to its end, so that no attempt can be left.
 
     Raises
     ------
@@ -83,6 +88,9 @@ def read_state(task: Task, ledger: Path, config: Mapping[str, Any], coder: str =
             never = (config.get("not_asked") or {}).get(f.column, "")
             answers[f.column], n = _settled(f, task, reading.of[f.column], above, never)
             unfitting += n
+            if not through and not (scored and f.type not in ("textbox", "span")):
+                again = ASK_AGAIN[config.get("retry_strategy") or "reprompt"]
+                answers[f.column] = [_so_far(a, again, reading.allowed) for a in answers[f.column]]
             if calibrated and f.labels:
                 offset, frozen = reading.offsets.get(f.column), f.column in reading.frozen
                 answers[f.column] = _calibrated(f, answers[f.column], offset, reading.how, frozen=frozen)
@@ -225,6 +233,16 @@ def _settled(
             unfitting += settled.status == "not_asked" and answer is not None
         answers.append(settled)
     return answers, unfitting
+
+
+def _so_far(answer: Answer, again: Sequence[str], allowed: int) -> Answer:
+    """Return an answer, with a word if the engine asks again and was interrupted before it did.
+
+    A scored question is asked once, and a text that a provider refuses is not sent again.
+    """
+    if answer.status not in again or answer.attempt >= allowed or answer.reason.startswith(REPORTED):
+        return answer
+    return replace(answer, reason=ASKED_AGAIN)
 
 
 def _calibrated(

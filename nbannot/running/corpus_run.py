@@ -118,6 +118,8 @@ def _finished(plan: CorpusDesign, retry: str | None, say: Say | None) -> CorpusR
         return None
     if not all((place / name).exists() for name in WRITTEN):
         return None
+    if sum(of.asked for of in Parts(place).sums().values()) != plan.asked:  # the labels of a block are gone
+        return None
     config = stored | scored_by(stored, plan.head.config)
     finished = load_corpus_run(place, config)
     if finished.unfitting and retry == "failed":
@@ -326,7 +328,7 @@ class _Work:
         return f"the budget is spent: {', '.join(over)}" if over else ""
 
     def _write_down(self, number: int, task: Task, book: Ledger, *, through: bool) -> None:
-        state = read_state(task, book.path, self.config, self.plan.head.run_id)
+        state = read_state(task, book.path, self.config, self.plan.head.run_id, through=through)
         sums = Sums.of(book.tally, state.coding, state.unfitting, state.offsets, through=through)
         self.parts.write(number, state.coding, task.rows or (), sums)
         self.sums[number] = sums

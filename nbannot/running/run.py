@@ -282,7 +282,8 @@ def _finish(
     """Write the standard files as the ledger has it, score, and enter the run into the tidy tables."""
     place = plan.folder
     config = config_of(plan, RUNNING)
-    state = read_state(plan.task, place / folder.LEDGER, config, plan.run_id)
+    through = not (outcome.stopped or outcome.out or outcome.raised)
+    state = read_state(plan.task, place / folder.LEDGER, config, plan.run_id, through=through)
     status = PARTIAL if outcome.out else status_of(state.coding)
     if records:
         path = place / folder.EMISSIONS

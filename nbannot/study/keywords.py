@@ -54,6 +54,7 @@ class Settings(TypedDict, total=False):
     prices: Mapping[str, float] | None
     local_only: bool
     allowed_hosts: Sequence[str] | None
+    find_names: str | None
     country_iso_code: str | None
     output_root: str
     task_root: str | None
@@ -109,6 +110,7 @@ class Grid(TypedDict, total=False):
     prices: Mapping[str, float] | Sequence[Mapping[str, float] | None] | None
     local_only: bool | Sequence[bool]
     allowed_hosts: Sequence[str] | Sequence[Sequence[str]] | None
+    find_names: str | Sequence[str | None] | None
     country_iso_code: str | Sequence[str | None] | None
     output_root: str
     task_root: str | None

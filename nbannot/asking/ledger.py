@@ -95,9 +95,8 @@ class Tally(Usage):
         self.retries += record["attempt"] > 1 or record.get("error") is not None
         self.input_chars += record.get("input_chars") or 0
         ended = str(record.get("finish_reason") or "").partition(":")[0]
-        if ended != "content_filter" or record.get(
-            "output_tokens"
-        ):  # else raw is what the filter said, not the model
+        # Of a filter, raw is what the filter said and not the model, unless the model had written something.
+        if ended != "content_filter" or record.get("output_tokens"):
             self.output_chars += len(record.get("raw") or "") + len(reasoning)
         self.add_tokens(record)
         if record.get("batch"):

@@ -42,6 +42,7 @@ def batch_rows(
             if batch.state == "withdrawn" or not ((batch.is_out and not complete) or ended):
                 continue
             state = _state_of(batch, complete)
+            answered = batch.answered if batch.state == "ended" else batch.sent
             rows.append(
                 {
                     "run_id": place.name,
@@ -50,11 +51,7 @@ def batch_rows(
                     "batch": batch.provider_id or None,
                     "requests": len(batch.names),
                     "state": state,
-                    "answered": batch.answered
-                    if batch.state == "ended"
-                    else None
-                    if batch.sent < 0
-                    else batch.sent,
+                    "answered": answered if answered >= 0 else None,
                     "submitted": batch.submitted or batch.intended,
                     "ended": batch.ended or None,
                     "where": batch.where,

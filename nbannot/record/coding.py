@@ -95,13 +95,18 @@ class Coding:
         return counts
 
     @property
-    def complete(self) -> bool:
-        """Whether every answer is final: nothing left that asking again could still bring."""
-        return not any(
+    def n_open(self) -> int:
+        """How many answers are not final: asking again could still bring one."""
+        return sum(
             answer.status == "failed" or answer.reason in OPEN
             for answers in self.answers.values()
             for answer in answers
         )
+
+    @property
+    def complete(self) -> bool:
+        """Whether every answer is final."""
+        return not self.n_open
 
     def frame(self, statuses: Iterable[str] | None = None) -> Frame:
         """Return one row per text and field: id, column, value, status, reason, repaired, unaligned, attempt."""

@@ -22,7 +22,7 @@ from nbannot.asking.answers import Answer
 from nbannot.asking.applies import NOT_REACHED
 from nbannot.asking.ledger import Tally, Usage
 from nbannot.errors import RunError
-from nbannot.record.coding import OPEN, Coding
+from nbannot.record.coding import Coding
 from nbannot.record.folder import LABELS, SEGMENTS
 from nbannot.study.field import Field
 from nbannot.tools.files import read_json, write_json
@@ -70,7 +70,7 @@ class Sums(Usage):
             seconds=sum(tally.seconds),
             unfitting=unfitting,
             through=through,
-            open=sum(a.status == "failed" or a.reason in OPEN for a in every),
+            open=coding.n_open,
             invalid=sum(a.status in ("invalid", "refused", "truncated") for a in every),
             counts={column: coding.count(column) for column in coding.answers},
             latency=dict(Counter(str(math.ceil(math.log(s) / STEP)) if s > 0 else "" for s in tally.seconds)),

@@ -11,7 +11,8 @@ numbers.
     python bench/bench_engine.py whole    5,000 requests from the call of `nbannot.run` to its scores, report and files
     python bench/bench_engine.py two      no latency, two processes: two whole engines against two bare clients
 
-Aims: 95 % of the bare client's requests per second with a server that takes 50 ms, at 32 and at 128 requests at once;
+Aims: 97 % of the bare client's requests per second with a server that takes 50 ms, at 32 and at 128 requests at once
+(more than 100 % is possible: the engine has requests ready before a place is free, the bare client makes none ahead);
 50 % with one that takes no time; under 0.5 ms of the client's CPU time for each request.
 """
 
@@ -185,7 +186,7 @@ def compare(latency_s: float, parallel: int) -> None:
     spread = max(
         (max(v) - min(v)) / statistics.median(v) for v in ([o["rps"] for o in f] for f in runs.values())
     )
-    aim = 0.95 if latency_s else 0.5
+    aim = 0.97 if latency_s else 0.5
     ratio = rps["engine"] / rps["bare"]
     verdict = "reached" if ratio >= aim and cpu["engine"] < 0.5 else "MISSED"
     print(

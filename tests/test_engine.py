@@ -419,6 +419,70 @@ def test_never_more_in_flight_than_max_parallel(tmp_path, with_model):
     assert most == 7
 
 
+@pytest.mark.parametrize("parallel", [1, 16, 50])
+def test_places_are_taken_again_before_a_reply_is_written_down(tmp_path, with_model, monkeypatch, parallel):
+    """One request of eight is ready meanwhile; never is more in flight, or sent and not written down, than that."""
+    drawing, free, unwritten, sent = random.Random(1), [], [], 0
+
+    class Counting(Scripted):
+        in_flight = 0
+
+        async def ask(self, request):
+            nonlocal sent
+            sent, self.in_flight = sent + 1, self.in_flight + 1
+            assert self.in_flight <= parallel
+            for _ in range(drawing.randint(5, 60)):
+                await asyncio.sleep(0)
+            self.in_flight -= 1
+            return self.answer(request)
+
+    model = Counting(well, parallel=parallel)
+    append = Ledger.append
+
+    def noted(self, *args, **named):
+        free.append(parallel - model.in_flight)
+        unwritten.append(sent - len(free) + 1)
+        return append(self, *args, **named)
+
+    monkeypatch.setattr(Ledger, "append", noted)
+    run = run_with(model, with_model, task_of(400, codebook_of(GATE)), tmp_path, max_parallel=parallel)
+    assert run.status == "complete"
+    assert sent == len(calls(run)) == 400
+    assert max(unwritten) <= parallel + parallel // 8
+    early = free[:300]  # while there is something left to send
+    assert sum(places == 0 for places in early) >= 100 if parallel > 1 else set(free) == {1}
+
+
+def test_a_reply_that_has_come_is_kept_though_the_run_is_stopped_at_once(tmp_path):
+    """A stop that falls between a reply and its line in the ledger loses nothing, and nothing is asked after it."""
+
+    def stop_after(rounds, loop, run):
+        if rounds:
+            loop.call_soon(stop_after, rounds - 1, loop, run)
+        else:
+            run.cancel()
+
+    class Stopping(Scripted):
+        async def ask(self, request):
+            self.requests.append(request)
+            number = len(self.requests)
+            await asyncio.sleep(0)
+            if number == 20:
+                run = next(task for task in asyncio.all_tasks() if task.get_coro().__name__ == "main")
+                stop_after(rounds, asyncio.get_running_loop(), run)
+            return self.answer(request)
+
+    for rounds in range(10):
+        model = Stopping(well, parallel=16)
+        plan, _ = design(task_of(200, codebook_of(GATE, DEGREE)), RunConfig(model="mock"), model)
+        book = Ledger(tmp_path / f"{rounds}.jsonl")
+        outcome = annotate(plan.job, model, book)
+        book.close()
+        answered = sum(a is not None for answers in outcome.answers.values() for a in answers)
+        assert 0 < answered == book.tally.calls <= len(model.requests) <= answered + 16
+        assert len(model.requests) < 200
+
+
 def test_a_budget_stops_the_run_cleanly_and_resumably(tmp_path, with_model):
     task = task_of(50, codebook_of(GATE))
     model = Scripted(well)

@@ -74,7 +74,7 @@ class Engine:
                 await deliver(self, self.sender, self._passes())
             elif self.job.config.chat_mode == "per_query":
                 plan = Schedule(self)
-                await pool(plan.next, self._question, self.sender.servers)
+                await pool(plan.next, self._question, self.sender.servers, ahead=True)
             elif self.job.config.chat_mode == "per_text":
                 rows = iter(range(len(self.job.ids)))
                 await pool(handed_out(rows), self._conversation, self.sender.servers)

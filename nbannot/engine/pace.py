@@ -78,20 +78,42 @@ class Pace:
         self.size = int(self._room)
 
 
+AHEAD = 8
+"""For every so many requests in flight one more is got ready meanwhile, so that a free place is taken at once."""
+
+
+def is_cancelled() -> bool:
+    """Return whether the running task was told to end, also where it had something to write down first."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def pool(
-    next_item: Callable[[], Coroutine[Any, Any, Any]], do: Callable[[Any], Awaitable[None]], pace: Places
+    next_item: Callable[[], Coroutine[Any, Any, Any]],
+    do: Callable[[Any], Awaitable[None]],
+    pace: Places,
+    *,
+    ahead: bool = False,
 ) -> None:
     """Do every item with as many workers as `pace` says; the first error stops them all and is raised as it is.
 
     When a budget is spent, or the work is halted, what is in flight is waited for: it has been paid.
+
+    Parameters
+    ----------
+    ahead
+        Have a few workers more than places: `do` must see to it that they wait for one.
     """
     failure: BaseException | None = None
     tasks: set[asyncio.Task[None]] = set()
     exhausted = False
 
+    def most() -> int:
+        return pace.size + pace.resting + (pace.size // AHEAD if ahead else 0)
+
     async def worker() -> None:
         nonlocal exhausted
-        while len(tasks) <= pace.size + pace.resting:
+        while len(tasks) <= most() and not is_cancelled():
             item = await next_item()
             if item is None:
                 exhausted = True
@@ -100,7 +122,7 @@ async def pool(
             grow()
 
     def grow() -> None:
-        while not exhausted and len(tasks) < pace.size + pace.resting:
+        while not exhausted and len(tasks) < most():
             tasks.add(asyncio.create_task(worker()))
 
     pace.changed = grow

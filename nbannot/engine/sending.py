@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 import re
@@ -20,7 +21,7 @@ from nbannot.asking.decisions import PLAIN, Reading, read_decisions, relabelled
 from nbannot.asking.ledger import Ledger, Tally
 from nbannot.asking.request_reply import Model, Reply, Request
 from nbannot.engine.job import Job, Progress
-from nbannot.engine.pace import BudgetSpent, Halted
+from nbannot.engine.pace import BudgetSpent, Halted, is_cancelled
 from nbannot.engine.servers import Server, ServerGone, Servers
 from nbannot.models.keys import known_secrets, scrubbed
 from nbannot.study.field import Field
@@ -102,9 +103,12 @@ class Sender:
                 self._next_waiting()
             self.progress.calls += 1 + reply.unanswered
             self.progress.retries += reply.unanswered
+            if not self.job.config.budget:
+                await _others_first()
             reply, answers = self._written(row, group, columns, request, attempt, reply)
             if reply.error is None:
                 server.answered()
+                self._next_waiting()  # an answer may have made the pace faster
                 break
             if reply.finish_reason != "context":
                 self._count_failure(server, sent, reply)
@@ -214,6 +218,8 @@ class Sender:
 
     async def _rest(self, seconds: float) -> None:
         """Wait before a request is sent again, and leave its place in flight to another one meanwhile."""
+        if is_cancelled():
+            raise asyncio.CancelledError
         self.servers.resting += 1
         self.servers.changed()
         try:
@@ -271,6 +277,8 @@ class Sender:
             If none of several servers is there any more.
         """
         while True:
+            if is_cancelled():
+                raise asyncio.CancelledError
             now, there = time.monotonic(), self.servers.candidates(tried)
             free = [one for one in there if one.resume_at <= now and one.in_flight < one.pace.size]
             if free:
@@ -289,8 +297,7 @@ class Sender:
 
     def _next_waiting(self, *, everyone: bool = False) -> None:
         """Let those who wait for a place look again: as many as there are places, or everyone."""
-        # One more: an answer may just make the pace faster.
-        free = self.servers.size - self.progress.in_flight + 1
+        free = self.servers.size - self.progress.in_flight
         while self._waiting and (free > 0 or everyone):
             waiting = self._waiting.popleft()
             if not waiting.done():
@@ -344,6 +351,16 @@ def read_safely(
     except Exception as error:  # noqa: BLE001 - one reply must not end a run
         reason = f"the reply could not be read: {type(error).__name__}"
         return {f.column: Answer(f.column, "invalid", reason=reason, attempt=attempt) for f in group}
+
+
+async def _others_first() -> None:
+    """Let the requests that were waiting for a place leave before a reply is read and written down.
+
+    A cancellation that comes meanwhile takes effect afterwards (`is_cancelled`): the reply has been paid.
+    """
+    for _ in range(2):  # the request is made in the first round; aiohttp writes it in the second
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
 
 
 def _status(reply: Reply) -> int:

@@ -45,7 +45,7 @@ HOW = {
     "local": (60, "local", ("Direction",)),
     "http": (2000, "openai/tiny", ("Judges", "Direction", "Strength")),
 }
-ROOM = 12
+ROOM = 16
 """Requests that a worker with 8 places has at hand."""
 PATIENT_S = 180.0
 

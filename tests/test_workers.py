@@ -170,7 +170,7 @@ def test_a_killed_worker_costs_nothing_but_what_it_had(tmp_path, cluster):
     assert (run.folder / "output.csv").read_bytes() == (whole.folder / "output.csv").read_bytes()
     assert asked_twice(run) == 0
     lost = [call for call in calls_of(run) if "worker" in (call.get("error") or "")]
-    assert len(lost) <= 2 * 12  # what two workers can have at hand
+    assert len(lost) <= 2 * 16  # what two workers can have at hand
 
 
 def test_a_frozen_worker_is_taken_for_lost_and_comes_back(tmp_path, cluster, monkeypatch):
@@ -191,7 +191,7 @@ def test_a_frozen_worker_is_taken_for_lost_and_comes_back(tmp_path, cluster, mon
         assert frozen
         assert run.status == "complete"
         lost = [call for call in calls_of(run) if "worker" in (call.get("error") or "")]
-        assert 0 < len(lost) <= 12  # what it had at hand
+        assert 0 < len(lost) <= 16  # what it had at hand
     finally:
         for pid in frozen:
             with contextlib.suppress(ProcessLookupError):
@@ -267,14 +267,14 @@ def _answered(place):
 def test_a_worker_whose_model_answers_at_once_is_sent_larger_parcels():
     info = get_model(RunConfig(model="mock")).info()
     post = posts.Post("tcp://a:1", station.Introduction("a", "a", "1", info, ("generate",), parallel=8))
-    assert (post.parcel, post.room) == (4, 12)
+    assert (post.parcel, post.room) == (4, 16)
     assert not post.took(4, 0.05)  # as it is with servers that take their time
     assert not post.took(1, 0.001)  # not a full one: it says nothing
     assert [(post.took(post.parcel, 0.001), post.parcel, post.room) for _ in range(5)] == [
         (True, 8, 24), (True, 16, 40), (True, 32, 72), (True, 64, 136), (False, 64, 136),
     ]  # fmt: skip
     assert [post.took(64, 1.0) and post.parcel for _ in range(5)] == [32, 16, 8, 4, False]
-    assert post.room == 12
+    assert post.room == 16
 
 
 def test_energy_of_workers_adds_up_and_a_machine_counts_once():

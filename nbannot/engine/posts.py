@@ -53,9 +53,9 @@ class Post:
 
     @property
     def room(self) -> int:
-        """How many requests it is given: half as many again as it asks at once, so that it need not wait for more."""
-        more = max(1, self.said.parallel // 2)
-        return self.said.parallel + (more if self.parcel == self._least else max(more, 2 * self.parcel))
+        """How many requests it is given: twice as many as it asks at once, so that it need not wait for more."""
+        places = self.said.parallel
+        return places + (places if self.parcel == self._least else max(places, 2 * self.parcel))
 
     def took(self, parcel: int, seconds: float) -> bool:
         """Return whether it is sent more, or fewer, at a time from now on, by how long it took over a parcel.

@@ -147,7 +147,7 @@ class Workers:
         if self._posts:
             return sum(post.room for post in self._posts.values())
         one = self._said.parallel if self._said else self.home.parallel
-        return (one + max(1, one // 2)) * (self.place if isinstance(self.place, int) else 1)
+        return 2 * one * (self.place if isinstance(self.place, int) else 1)
 
     @property
     def capabilities(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from nbannot.comparing.reliability import agreement
 from nbannot.errors import NbannotError, ScoringError, TaskError
 from nbannot.measures.paired_statistics import LOWER_IS_BETTER
 from nbannot.measures.significance import adjusted
+from nbannot.page.blocks import Grid, as_cell
 from nbannot.study.task import Task
 
 STANCE = {"name": "Stance", "type": "dropdown", "options": ["pro", "anti", "neutral"]}
@@ -52,6 +53,13 @@ def stance_task(n=20, **columns):
     """Return texts that people called pro (first half) and anti (second half)."""
     task = made_task(texts(n), STANCE, Stance=["pro"] * (n // 2) + ["anti"] * (n - n // 2))
     return replace(task, data=task.data.with_columns(**{k: pl.Series(v) for k, v in columns.items()}))
+
+
+def bold_differences(compared):
+    """Return the differences that the table of pairs sets in bold: those that are called one."""
+    grids = (block for block in compared._fragment().blocks if isinstance(block, Grid))
+    cells = (as_cell(cell) for grid in grids for row in grid.rows for cell in row)
+    return [cell.text for cell in cells if cell.tone == "strong" and cell.text.startswith(("+", "−"))]
 
 
 def right_in(task, rows):
@@ -397,6 +405,49 @@ def test_a_label_that_is_too_rare_for_a_macro_average_is_named(tmp_path):
     assert compared.notes[1] == (
         "Stance, macro F1: intervals unreliable, too few texts of some labels (class anti has n=3)."
     )
+
+
+def test_labels_that_warrant_no_verdict_give_none(tmp_path):
+    """One label only, too few texts, a label too rare: the numbers are there, and nobody is called better."""
+    one = made_task(texts(40), STANCE, Stance=["pro"] * 40)
+    given = {"A": ["pro"] * 40, "B": ["pro"] * 15 + ["anti"] * 25, "C": ["pro"] * 10 + ["anti"] * 30}
+    runs = [run_on(one, tmp_path / "one", k, Stance=v) for k, v in given.items()]
+    for compared in (compare(runs[:2], **FAST, margin=0.1), compare(runs, "accuracy", **FAST, margin=0.1)):
+        (verdict,) = compared.verdicts
+        assert verdict.endswith("People used one label only: these texts cannot say which is better.")
+        assert not re.search("higher|[Ww]orse|best|p <|shown", verdict)
+        assert compared.as_good_as_best() == list(compared.runs)
+        assert set(compared.frame["a_not_inferior"]) == set(compared.frame["b_not_inferior"]) == {None}
+        assert set(compared.frame["reason"]) == {"people used one label only"}
+        assert not bold_differences(compared)
+    answered = compare(
+        [runs[0], run_on(one, tmp_path / "one", "D", Stance=["pro"] * 10 + [None] * 30)], "coverage", **FAST
+    )
+    assert "is higher than" in answered.verdicts[0], "who answers is told apart whatever people said"
+    assert bold_differences(answered)
+
+    people = ["pro", "anti"] * 20
+    few = made_task(texts(8), STANCE, Stance=people[:8])
+    wrong = ["anti", "pro"] * 4
+    pair = [run_on(few, tmp_path / "few", k, Stance=v) for k, v in (("A", people[:8]), ("B", wrong))]
+    compared = compare(pair, "accuracy", **FAST, margin=0.1)
+    assert compared.frame["p"][0] < 0.05
+    assert "Do not rely on that: only 8 texts with a human label." in compared.verdicts[0]
+    assert not bold_differences(compared)
+    assert compared.frame["b_not_inferior"].tolist() == [False]
+    assert compared.frame["a_not_inferior"].tolist() == [None]
+
+    rare = made_task(texts(40), STANCE, Stance=["pro"] * 31 + ["anti"] * 9)
+    said = {"A": ["pro"] * 31 + ["anti"] * 9, "B": ["pro"] * 40}
+    compared = compare([run_on(rare, tmp_path / "rare", k, Stance=v) for k, v in said.items()], **FAST)
+    assert "Do not rely on that: class anti has n=9." in compared.verdicts[0]
+    assert "some labels have fewer than 10 human labels" in compared.to_latex("ranking")
+
+    topics = {"name": "Topics", "type": "multiselect", "options": ["war", "peace"]}
+    both = made_task(texts(40), topics, Topics=['["war"]'] * 36 + ['["war", "peace"]'] * 4)
+    said = {"A": list(both.human("S_Topics")), "B": [("peace",)] * 40}
+    compared = compare([run_on(both, tmp_path / "sets", k, Topics=v) for k, v in said.items()], **FAST)
+    assert "Do not rely on that: option peace has n=4." in compared.verdicts[0]
 
 
 def test_fields_that_nobody_coded_in_common_are_left_out(tmp_path):
@@ -790,6 +841,9 @@ def test_tables_for_a_paper(tmp_path):
     ranked = compared.to_latex("ranking", caption="Two runs")
     assert r"\caption{Two runs}" in ranked
     assert r" & accuracy & 95\% interval & baseline & to the best & 95\% interval & p (Holm) \\" in ranked
+    for table in (pairs, ranked):
+        assert r"{\footnotesize 20 texts with a human label.}" in table
+    assert "20 texts with a human label." in compared.save(tmp_path / "two.md").read_text(encoding="utf-8")
     assert compared.to_markdown("ranking").count("\n") == 4
     assert compared.frame.to_polars().height == 1
 

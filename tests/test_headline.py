@@ -42,8 +42,31 @@ def test_good_at_chance_and_below(tmp_path):
         "Stance better than the baseline on 60 texts",
         "Stance not better than the baseline on 60 texts",
         "Stance worse than the baseline on 60 texts",
-        "Stance not better than the baseline on 60 texts",
+        "Stance not shown to be better than the baseline on 60 texts",
     ]
+
+
+def test_an_interval_of_rare_labels_or_of_few_texts_carries_no_verdict(tmp_path):
+    """Nine of ten are right: with ten of each label that is better than the baseline, with nine nobody can tell."""
+    for n, mark in ((10, "▲"), (9, "?")):
+        people = ["pro"] * 50 + ["anti"] * n
+        said = [*["pro"] * 45, *["anti"] * 5, *["anti"] * (n - 1), "pro"]
+        run = stance(tmp_path / str(n), said, people=people)
+        assert headlines(run)[0].mark == mark, n
+    assert verdict(run) == "Stance not shown to be better than the baseline on 59 texts"
+    assert "? undecided:" in "\n".join(look_blocks(run)[0].lines())
+    assert run.scores.fields["S_Stance"].results["f1_macro"].ci_low > headlines(run)[0].baseline
+    degrees = [1, 2, 3, 4, 5, 1, 2, 3, 4, 5]
+    for n, mark in ((10, "▲"), (9, "?")):
+        task = made_task(
+            TEXTS[:n],
+            STANCE,
+            {**DEGREE, "min_value": 1, "max_value": 5},
+            Degree=degrees[:n],
+            Stance=PEOPLE[:n],
+        )
+        run = made_run(task, {"Stance": PEOPLE[:n], "Degree": [2, *degrees[1:n]]}, tmp_path / f"degree{n}")
+        assert headlines(run)[1].mark == mark, n
 
 
 def test_the_baseline_is_what_dealing_out_the_same_labels_scores(tmp_path):

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 import nbannot
+from nbannot.errors import ConfigError
 from nbannot.study.personal_data import kinds_in, personal_data
 
 
@@ -51,6 +52,13 @@ def test_what_is_seen(text, kinds):
 )
 def test_what_only_looks_like_it(text):
     assert kinds_in(text) == {}
+
+
+def test_names_are_looked_for_where_the_environment_says_so(monkeypatch):
+    assert personal_data(["Ada came."]).names is None
+    monkeypatch.setenv("NBANNOT_FIND_NAMES", "xx_no_such_pipeline")
+    with pytest.raises(ConfigError, match="xx_no_such_pipeline"):
+        personal_data(["Ada came."])
 
 
 def test_the_data_themselves_are_neither_kept_nor_shown():

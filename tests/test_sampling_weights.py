@@ -226,7 +226,7 @@ def test_one_text_cannot_carry_an_interval_in_silence(tmp_path):
 
 def test_a_verdict_is_as_cautious_as_its_interval():
     right = truth()[0]
-    for heavy, verdict in (("1", "Stance better than"), ("20000", "Stance not better than")):
+    for heavy, verdict in (("1", "Stance better than"), ("20000", "Stance not shown to be better than")):
         data = frame(w=[*["1", "2"] * (N // 2 - 1), "1", heavy])
         task = nba.Task(data, codebook_of(STANCE), "study", weights="w")
         given = {name: pl.DataFrame({"id": data["id"], "S_Stance": labels}) for name, labels in

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import combinations
 from typing import Any, Literal
 
@@ -24,11 +23,10 @@ from nbannot.comparing.coder import Coder, load_coder
 from nbannot.comparing.found import Comparison, Key
 from nbannot.comparing.took import energy_of, seconds_of, tokens_of
 from nbannot.comparing.verdict import ADJUSTMENT_WORDS
+from nbannot.comparing.warranted import with_doubts
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.measures.accounting import FieldData, account
 from nbannot.measures.best_run import best_run_corrected
-from nbannot.measures.label_field import MACRO
-from nbannot.measures.label_report import small_classes
 from nbannot.measures.missing_answers import WORDS, answered_by_all, answered_rows, counted_as_wrong
 from nbannot.measures.pair_result import ManyResult, PairResult
 from nbannot.measures.paired import Paired, adjust_family, paired
@@ -127,7 +125,7 @@ def compare(
     families: dict[str, int] = {}
     for keys in _families(list(tested), family):
         adjusted = dict(zip(keys, adjust_family([tested[key] for key in keys], adjust), strict=True))
-        results |= {key: _warned(one, data[key[0]][0]) for key, one in adjusted.items()}
+        results |= {key: with_doubts(one, data[key[0]][0]) for key, one in adjusted.items()}
         both_answered |= _adjusted(both, keys, adjust)
         size = sum(not math.isnan(pair.p) for one in adjusted.values() for pair in one.pairs)
         families |= {key[0]: size for key in keys}
@@ -254,19 +252,6 @@ def _coded_by_all(data: Mapping[str, list[FieldData]]) -> dict[str, list[FieldDa
     if not coded:
         raise ScoringError("there is no text with a human label that all of these coded.")
     return coded
-
-
-def _warned(result: ManyResult, data: FieldData) -> ManyResult:
-    """Return the result with a reason at every interval of a macro average over a label that is too rare."""
-    small = small_classes(data, account(data)) if result.metric in MACRO else []
-    if not small:
-        return result
-
-    def warned(pair: PairResult) -> PairResult:
-        reasons = [pair.reason, f"interval unreliable: {'; '.join(small)}"]
-        return replace(pair, reason="; ".join(filter(None, reasons)))
-
-    return replace(result, pairs=list(map(warned, result.pairs)), to_best=list(map(warned, result.to_best)))
 
 
 def _corrected(data: Sequence[FieldData], metric: str, result: ManyResult, seed: int) -> float:

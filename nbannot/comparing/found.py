@@ -195,11 +195,16 @@ class Comparison(Shown):
     def not_inferior(self, pair: PairResult) -> tuple[bool | None, bool | None]:
         """Return whether A, and whether B, is shown to be at most the margin worse than the other.
 
-        ``None`` without a margin, without an interval, and for a bias, which has no better direction.
+        ``None`` without a margin, without an interval, where the interval that would show it must carry no verdict
+        (`reason`), and for a bias, which has no better direction.
         """
         if self.margin is None or pair.metric == "bias" or math.isnan(pair.ci_low):
             return None, None
-        a, b = pair.ci_low > -self.margin, pair.ci_high < self.margin
+        if pair.one_label:
+            return None, None
+        shown = None if pair.doubt else True
+        a = shown if pair.ci_low > -self.margin else False
+        b = shown if pair.ci_high < self.margin else False
         return (b, a) if pair.metric in LOWER_IS_BETTER else (a, b)
 
     def own(self, column: str, metric: str) -> list[Result]:

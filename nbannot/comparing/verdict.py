@@ -13,17 +13,18 @@ from nbannot.comparing.coder import Coder
 from nbannot.comparing.took import energy_of, seconds_of, tokens_of
 from nbannot.errors import listed
 from nbannot.measures.accounting import LABEL_TYPES, FieldData, account
-from nbannot.measures.label_field import MACRO
 from nbannot.measures.label_report import variation_words
 from nbannot.measures.missing_answers import WORDS, answered_rows
 from nbannot.measures.pair_result import ManyResult, PairResult
 from nbannot.measures.paired_statistics import LOWER_IS_BETTER
+from nbannot.measures.result import UNRELIABLE
 from nbannot.page.digits import MINUS, decimals
 from nbannot.report.words import metric_words, plural
 from nbannot.study.field import Field
 
 ADJUSTMENT_WORDS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 NOT_APART = "Not distinguishable"
+ONE_LABEL_WORDS = "People used one label only: these texts cannot say which is better."
 SURE = 0.05
 """A difference is called one where its p, adjusted for the number of comparisons, lies below this."""
 
@@ -72,6 +73,8 @@ def verdict_sentences(comparison: ComparedRuns, key: tuple[str, str]) -> list[st
     if result.best is None:
         return [f"{start} on {plural(n, 'text')}: not defined for any run."]
     words = _Words(comparison, key, f"{start} on {plural(n, 'text')}{_missing_counted(comparison, key[0])}")
+    if result.pairs[0].one_label:
+        return [f"{words.start}: {listed(map(words.valued, range(len(result.runs))), 8)}.", ONE_LABEL_WORDS]
     sentences = words.of_two() if len(result.runs) == 2 else [*words.of_many(), *words.chosen(key)]
     parts = [*sentences, *words.where_both_answered()]
     return [sentence for sentence in parts if sentence]
@@ -181,9 +184,13 @@ class _Words:
     def _margin_of_two(self, pair: PairResult, lead: int) -> list[str]:
         margin = self.comparison.margin
         shown = self.comparison.not_inferior(pair)[1 - lead]
+        worse, better = self.names[1 - lead], self.names[lead]
+        if margin is not None and shown is None and pair.doubt:
+            return [
+                f"Whether {worse} is at most {margin:g} worse than {better} is not to be told: {pair.doubt}."
+            ]
         if margin is None or shown is None:
             return []
-        worse, better = self.names[1 - lead], self.names[lead]
         if shown:
             return [f"{worse} is shown to be at most {margin:g} worse than {better}."]
         return [
@@ -275,9 +282,14 @@ class _Words:
         shown: dict[bool | None, list[str]] = {True: [], False: [], None: []}
         for pair in self.found.to_best:
             shown[self.comparison.not_inferior(pair)[1]].append(self.comparison.names[pair.run_b])
-        if margin is None or not (shown[True] or shown[False]):
+        doubt = next((pair.doubt for pair in self.found.to_best if pair.doubt), "")
+        if margin is None or not (shown[True] or shown[False] or doubt):
             return []
         sentences = []
+        if doubt and shown[None]:
+            sentences.append(
+                f"Whether at most {margin:g} worse is not to be told of {listed(shown[None])}: {doubt}."
+            )
         if shown[True]:
             sentences.append(f"Shown to be at most {margin:g} worse than the best: {listed(shown[True])}.")
         if shown[False]:
@@ -337,8 +349,8 @@ def notes_on(comparison: ComparedRuns) -> list[str]:
     """Return what else a reader of a comparison should know, one sentence each."""
     notes = [*_without_variation(comparison), *_without_answers(comparison)]
     for (column, metric), result in comparison.results.items():
-        rare = result.pairs[0].reason.rpartition("interval unreliable: ")[2] if metric in MACRO else ""
-        if rare.startswith("class "):
+        rare = result.pairs[0].reason.rpartition(f"{UNRELIABLE}: ")[2]
+        if rare.startswith(("class ", "option ")):
             notes.append(
                 f"{comparison.field(column).name}, {metric_words(metric)}: intervals unreliable, too few texts of some "
                 f"labels ({rare})."

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nbannot.comparing.names import short_names
-from nbannot.comparing.verdict import NOT_APART, verdict_sentences
+from nbannot.comparing.verdict import NOT_APART, SURE, verdict_sentences
 from nbannot.displays.cost_plots import cost_text, pareto, tradeoff_figure
 from nbannot.displays.plots import Point, forest_figure, signed
 from nbannot.measures.paired_statistics import LOWER_IS_BETTER
@@ -16,11 +16,13 @@ from nbannot.page.blocks import Block, Cell, Fold, Footnotes, Grid, Heading, Par
 from nbannot.page.digits import NONE, count, decimals, interval, number
 from nbannot.page.figure import Figure
 from nbannot.page.fragment import Fragment
+from nbannot.report.fields import brief
 from nbannot.report.words import metric_words, plural
 
 if TYPE_CHECKING:
     from nbannot.comparing.align import Compared
     from nbannot.comparing.found import Comparison
+    from nbannot.measures.pair_result import ManyResult
 
 PAIRS_SHOWN = 60
 
@@ -103,17 +105,24 @@ def _forest(
             differences.append(Point(point.name, 0.0 if place == best else math.nan))
         else:
             differences.append(Point(point.name, -pair.diff, -pair.ci_high, -pair.ci_low))
+    notes = Footnotes()
+    own = compared.own(*key)
     order = order_of(values, lower_is_better=key[1] in LOWER_IS_BETTER, best=best)
     against = any(not math.isnan(v.baseline) for v in values)
     p_of = {run: pair.p_adjusted for run, pair in to_best.items()}
+
+    def marked(i: int) -> str:
+        pair = to_best.get(compared.runs[i].run_id)
+        return notes.mark(brief(pair.reason)) if pair is not None else ""
+
     rows: list[Row] = [
         [
             values[i].name,
             number(values[i].value, digits, low=-math.inf, high=math.inf),
-            interval(values[i].ci_low, values[i].ci_high, digits),
+            interval(values[i].ci_low, values[i].ci_high, digits) + notes.mark(brief(own[i].reason)),
             *([number(values[i].baseline, digits)] if against else []),
             "best" if i == best else signed(differences[i].value, digits),
-            "" if i == best else interval(differences[i].ci_low, differences[i].ci_high, digits),
+            "" if i == best else interval(differences[i].ci_low, differences[i].ci_high, digits) + marked(i),
             "" if i == best else _p(p_of.get(compared.runs[i].run_id, math.nan)),
         ]
         for i in order
@@ -121,7 +130,9 @@ def _forest(
     of_difference = _interval_words(compared, key[0])
     p_name = "p (Holm)" if compared.adjust == "holm" else "p (BH)"
     header = [heading or "run", words, "95% interval", *(["baseline"] if against else [])]
-    twin = Grid([*header, "to the best", of_difference, p_name], rows, "lri" + "r" * against + "rir")
+    columns = [*header, "to the best", of_difference, p_name]
+    told = [*notes.lines, _n_words(result)]
+    twin = Grid(columns, rows, "lri" + "r" * against + "rir", notes=told)
     paired = [differences[i] for i in order] if best is not None else []
     drawn = forest_figure(
         [values[i] for i in order], paired, metric=words, reference="the best", band=compared.ceiling(*key),
@@ -164,7 +175,7 @@ def _pairs_grid(
     notes = Footnotes()
     rows: list[Row] = []
     for pair in result.pairs[:PAIRS_SHOWN]:
-        sure = not math.isnan(pair.p_adjusted) and pair.p_adjusted < 0.05
+        sure = pair.p_adjusted < SURE and not pair.doubt
         rows.append(
             [
                 names.get(pair.run_a, pair.run_a),
@@ -172,7 +183,7 @@ def _pairs_grid(
                 names.get(pair.run_b, pair.run_b),
                 number(pair.value_b, digits, low=-math.inf, high=math.inf),
                 Cell(signed(pair.diff, digits), "strong" if sure else "plain"),
-                Cell(interval(pair.ci_low, pair.ci_high, digits) + notes.mark(pair.reason), "quiet"),
+                Cell(interval(pair.ci_low, pair.ci_high, digits) + notes.mark(brief(pair.reason)), "quiet"),
                 _p(pair.p_adjusted),
                 count(pair.n_discordant),
                 Cell(number(pair.mdd, digits, high=math.inf), "quiet"),
@@ -196,7 +207,13 @@ def _pairs_grid(
         "detectable: the smallest true difference that this many texts would find with a power of 80%."
     )
     caption = f"Pairs of runs, by {heading}" if heading else ""
-    return Grid(header, rows, "lrlrrirrr", caption, [*notes.lines, detectable, *more])
+    return Grid(header, rows, "lrlrrirrr", caption, [*notes.lines, _n_words(result), detectable, *more])
+
+
+def _n_words(result: ManyResult) -> str:
+    """Return on how many texts, as it must stand below the table wherever that is carried."""
+    n = result.pairs[0].n if result.pairs else 0
+    return f"{plural(n, 'text')} with a human label." if n else "No text with a human label."
 
 
 def _p(p: float) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from nbannot.measures.result import NAN
+from nbannot.measures.result import NAN, UNRELIABLE
 from nbannot.measures.significance import (
     CochranQ,
 )
 
 OPTIMISTIC = "interval and p may be too optimistic"
 """Ends the reason of a pair with too few clusters, or with weights that leave little of its texts."""
+ONE_LABEL = "people used one label only"
+"""Begins the reason of a pair on texts that cannot say which of two runs is better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,17 @@ class PairResult:
     @property
     def doubt(self) -> str:
         """Why p and interval must carry no verdict by themselves; "" where they can."""
-        return next((part for part in self.reason.split("; ") if part.endswith(OPTIMISTIC)), "")
+        parts = self.reason.split("; ")
+        told = (part for part in parts if part.endswith(OPTIMISTIC) or part.startswith(ONE_LABEL))
+        if certain := next(told, ""):
+            return certain
+        _, unreliable, rare = self.reason.partition(f"{UNRELIABLE}: ")
+        return rare if unreliable else ""
+
+    @property
+    def one_label(self) -> bool:
+        """Whether people gave all of these texts the same label: no difference says then who is better."""
+        return ONE_LABEL in self.reason
 
     def non_inferior(self, margin: float) -> bool | None:
         """Return True when A is shown to be at most `margin` worse than B; None without an interval.

@@ -18,7 +18,8 @@ BoolArray = NDArray[np.bool_]
 
 NAN = float("nan")
 TOO_NARROW = "the interval may be too narrow"
-"""Stands in the reason of a number whose interval must not carry a verdict."""
+UNRELIABLE = "interval unreliable"
+"""Either stands in the reason of a number whose interval must not carry a verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,9 @@ class Result:
         return not math.isnan(self.value)
 
     @property
-    def too_narrow(self) -> bool:
-        """True when the interval, of few clusters or of few texts with most of the weight, must carry no verdict."""
-        return TOO_NARROW in self.reason
+    def unreliable(self) -> bool:
+        """True when the interval must carry no verdict: rare labels, few clusters, few heavy texts."""
+        return TOO_NARROW in self.reason or UNRELIABLE in self.reason
 
 
 @dataclass(frozen=True)

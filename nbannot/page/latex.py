@@ -105,8 +105,10 @@ def _grids(blocks: Iterable[Block], title: str) -> Iterator[tuple[Grid, str]]:
             title = f"{block.text}, {block.aside}" if block.aside and block.level > 1 else block.text
         elif isinstance(block, Grid):
             yield block, title
-        elif isinstance(block, Section | Fold):
+        elif isinstance(block, Section):
             yield from _grids(block.blocks, block.title)
+        elif isinstance(block, Fold):
+            yield from _grids(block.blocks, ": ".join(filter(None, (title, block.title))))
         elif isinstance(twin := getattr(block, "twin", None), Grid):
             yield twin, title
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nbannot.tools.imports import load
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nbannot.page.fragment import Fragment
 
 
@@ -29,6 +31,16 @@ class Shown:
 
     def _fragment(self) -> Fragment:
         return show(self._display, self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write what is shown to a file, by its ending: ``.html``, ``.pdf``, ``.docx``, ``.md`` or ``.txt``.
+
+        Raises
+        ------
+        NbannotError
+            If the file name ends in something else, what the format needs is missing, or it cannot be written.
+        """
+        return self._fragment().save(path)
 
     def __str__(self) -> str:
         return str(self._fragment().text)

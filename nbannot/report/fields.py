@@ -179,7 +179,9 @@ def brief(reason: str) -> str:
     'interval unreliable: some labels have fewer than 10 human labels; only 9 clusters'
     """
     parts = reason.split("; ")
-    few = [part for part in parts if re.fullmatch(r"(interval unreliable: )?class .* has n=\d+", part)]
+    few = [
+        part for part in parts if re.fullmatch(r"(interval unreliable: )?(class|option) .* has n=\d+", part)
+    ]
     others = [part for part in parts if part not in few]
     without = any(part.startswith("no interval") for part in others)
     return "; ".join([*([FEW_IN_A_CLASS] if few and not without else []), *others])
@@ -312,7 +314,7 @@ def sides_grid(f: Field, score: FieldScore) -> Grid:
             + (f"; {plural(c['duplicates'], 'repeated span')} counted once" if c["duplicates"] else "")
             + "."
         )
-    return Grid(["texts in which", "", ""], rows, "lrr", notes=notes)
+    return Grid(["who", "texts", ""], rows, "lrr", notes=notes)
 
 
 def conditional_grid(score: FieldScore) -> Grid:

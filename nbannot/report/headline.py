@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from nbannot.record.scoring import Scored
     from nbannot.study.field import Field
 
+FEWEST_LABELS = 10
+"""With fewer human labels no interval carries a verdict."""
 MORE_LABELS = 200
 """So many more human labels are told to narrow the intervals."""
 
@@ -50,7 +52,7 @@ MARKS = {
     "▲": "the whole interval lies above the baseline",
     "≈": "the interval contains the baseline",
     "▼": "the whole interval lies below the baseline",
-    "?": "there is no interval to judge by, or only one that may be too narrow",
+    "?": "undecided: no interval to judge by, or only one of too few labels, or one that may be too narrow",
 }
 BASELINE_WORDS = (
     "baseline: the better of always giving the commonest label and dealing out the labels at random"
@@ -89,6 +91,11 @@ class Headline:
     unasked: str = ""
 
     @property
+    def undecided(self) -> bool:
+        """Whether the interval must carry no verdict, wherever it lies: too few human labels, or unreliable."""
+        return self.result is not None and (self.n < FEWEST_LABELS or self.result.unreliable)
+
+    @property
     def mark(self) -> str:
         """How the interval lies to the baseline, as a key of `MARKS`; "" where there is nothing to say."""
         if self.better is None or self.result is None or self.baseline is None:
@@ -98,7 +105,7 @@ class Headline:
             return "?"
         if low <= self.baseline <= high:
             return "≈"
-        return "?" if self.result.too_narrow else "▲" if self.better else "▼"
+        return "?" if self.undecided else "▲" if self.better else "▼"
 
 
 def headlines(of: Scored) -> list[Headline]:
@@ -120,9 +127,9 @@ def _headline(f: Field, score: FieldScore, unasked: str) -> Headline:
     if result is None or not result.defined or one_label:
         return Headline(f, name, result, None, None, n, answered, variation)
     baseline = baseline_of(name, score)
+    one = Headline(f, name, result, baseline, None, n, answered, variation)
     # A missing limit compares as False: what has no interval is not better.
-    better = None if baseline is None else result.ci_low > baseline and not result.too_narrow
-    return Headline(f, name, result, baseline, better, n, answered, variation)
+    return one if baseline is None else replace(one, better=result.ci_low > baseline and not one.undecided)
 
 
 def baseline_of(name: str, score: FieldScore) -> float | None:
@@ -159,13 +166,15 @@ def verdict(of: Scored) -> str:
     if not scored:
         return f"No human label for any field that was asked, on {texts}"
     if judged:
-        better, worse = (sum(one.mark == mark for one in judged) for mark in "▲▼")
+        better, worse, undecided = (sum(one.mark == mark for one in judged) for mark in "▲▼?")
         if len(judged) == 1:
             how = "better" if better else "worse" if worse else "not better"
+            how = "not shown to be better" if undecided else how
             sentence = f"{judged[0].field.name} {how} than the baseline on {texts}"
         else:
             sentence = f"{better or 'none'} of {plural(len(judged), 'field')} better than the baseline"
-            sentence += f", {worse} worse, on {texts}" if worse else f" on {texts}"
+            told = [f"{n} {what}" for n, what in ((worse, "worse"), (undecided, "undecided")) if n]
+            sentence += "".join(f", {part}" for part in told) + ("," if told else "") + f" on {texts}"
         if without := [one.field.name for one in scored if one.better is None]:
             sentence += f" ({without[0] if len(without) == 1 else plural(len(without), 'field')} without one)"
     elif any(one.variation for one in scored):

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 from nbannot.errors import TaskError, listed
 from nbannot.page.shown import Shown
+from nbannot.study.faults import complete
 from nbannot.study.names import Names, names_in
 from nbannot.tools.given import listed_or
 
@@ -137,7 +138,8 @@ def personal_data(
         The names of the texts; their positions from 1 on when left out.
     find_names
         A spaCy pipeline, installed or a folder, that looks for names of people as well (``pip install
-        "nbannot[names]"``); of more than 1,000,000 characters in all it reads a random sample. None: not looked for.
+        "nbannot[names]"``); of more than 1,000,000 characters in all it reads a random sample. None: the one that
+        ``NBANNOT_FIND_NAMES`` names, as for a run; without one names are not looked for.
 
     Returns
     -------
@@ -162,7 +164,8 @@ def personal_data(
         raise TaskError(f"texts must be strings. Got {listed(strangers)}.")
     names = list(ids) if ids is not None else [str(n) for n in range(1, len(texts) + 1)]
     seen = {name: kinds for name, text in zip(names, texts, strict=True) if (kinds := kinds_in(text))}
-    return PersonalData(len(texts), seen, names_in(texts, names, find_names) if find_names else None)
+    pipeline = complete({"find_names": find_names})["find_names"]
+    return PersonalData(len(texts), seen, names_in(texts, names, pipeline) if pipeline else None)
 
 
 def kinds_in(text: str) -> dict[str, int]:

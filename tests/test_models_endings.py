@@ -75,6 +75,10 @@ REFUSALS = [
     (446, {"error": {"message": "Guardrails triggered", "type": "hooks_failed"}}),
     (200, {"choices": [{"finish_reason": "error", "message": {"content": ""},
                         "error": {"code": "content_filter", "message": "Flagged."}}]}),
+    (400, {"error": {"code": 400, "message": "Provider returned error",
+                     "metadata": {"error_type": "content_policy_violation"}}}),
+    (200, {"choices": [{"finish_reason": "error", "message": {"content": ""}, "error": {
+        "code": 400, "message": "Provider returned error", "metadata": {"error_type": "refusal"}}}]}),
 ]  # fmt: skip
 
 
@@ -111,6 +115,15 @@ FAILURES = [
         {"error": {"message": "Your organization's access was suspended for violating our usage policies."}},
     ),
     (
+        403,
+        {
+            "error": {
+                "message": "Guardrail budget exceeded",
+                "metadata": {"limit_source": "openrouter_guardrail_budget"},
+            }
+        },
+    ),
+    (
         400,
         {
             "error": {
@@ -132,6 +145,73 @@ FAILURES = [
 def test_what_concerns_the_account_or_the_server_is_no_refusal_of_a_text(status, body):
     error = body["error"]
     assert not refusal_in(status, error, server_words(body))
+
+
+# As the providers document them, read in November 2026.
+CLOSED = [
+    (429, {"error": {"type": "billing_error", "code": "credit_balance_exhausted", "message": "No credits."}}),
+    (429, {"error": {"type": "insufficient_quota", "code": "project_spend_limit_exceeded", "message": "Quota."}}),
+    (400, {"type": "error", "error": {"type": "invalid_request_error",
+           "message": "Your credit balance is too low to access the Anthropic API."}}),
+    (400, {"type": "error", "error": {"type": "invalid_request_error",
+           "message": "You have reached your specified workspace API usage limits. You will regain access on …"}}),
+    (429, {"type": "error", "error": {"type": "rate_limit_error", "message": "Your organization has reached a limit.",
+           "details": {"error_code": "enforced_spend_limit_reached"}}}),
+    (403, {"error": {"code": 403, "message": "Guardrail budget exceeded", "metadata": {
+           "limit_source": "openrouter_guardrail_budget", "limit_usd": 5, "spend_usd": 5.1}}}),
+    (403, {"code": "The caller does not have permission to execute the specified operation",
+           "error": "Your team 1 has either used all available credits or reached its monthly spending limit."}),
+    (400, {"error": {"code": "organization_restricted", "message": "Organization has been restricted."}}),
+    (400, {"error": {"code": "Arrearage", "message": "Access denied, make sure your account is in good standing."}}),
+    (400, {"error": {"message": "Budget has been exceeded! Current cost: 5.1, Max budget: 5.0", "code": "400"}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "body"), CLOSED, ids=range(len(CLOSED)))
+def test_an_account_with_nothing_left_ends_the_run_and_refuses_no_text(status, body, tmp_path):
+    asked = []
+
+    def answer(sent):
+        asked.append(sent)
+        return (status, body) if len(asked) > 3 else (200, said(WELL))
+
+    with Raw(answer) as server:
+        first = run(server, tmp_path, n=60, max_parallel=1)
+        assert first.status == "partial"
+        assert first.config["stopped"].startswith(
+            "the provider has refused this account 20 times in a row; last: "
+        )
+        assert len(asked) == 23, "it is not sent again, and not for every text"
+        server.answer = lambda sent: (200, said(WELL))
+        assert run(server, tmp_path, n=60).coding.count() == {"ok": 60}
+
+
+def test_credits_that_are_held_for_what_is_in_flight_are_waited_for(tmp_path):
+    why = {"reason": "in_flight_budget_exhausted", "limit_source": "openrouter_in_flight_budget"}
+    held = {"code": 402, "message": "This request would exceed your available credits", "metadata": why}
+    asked = []
+
+    def answer(sent):
+        asked.append(sent)
+        return (402, {"error": held}, {"Retry-After": "0.01"}) if len(asked) % 3 else (200, said(WELL))
+
+    with Raw(answer) as server:
+        assert run(server, tmp_path, max_parallel=1).coding.count() == {"ok": 6}
+
+
+def test_tokens_of_a_reply_that_broke_off_are_paid_and_counted(tmp_path):
+    asked = []
+
+    def answer(sent):
+        asked.append(sent)
+        part = said('{"respo', "error")
+        part["choices"][0]["error"] = {"code": 502, "message": "Provider disconnected"}
+        return 200, part if len(asked) == 1 else said(WELL)
+
+    with Raw(answer) as server:
+        counts = json.loads((run(server, tmp_path, max_parallel=1).folder / "char_counts.json").read_text())
+    assert len(asked) == 7
+    assert (counts["input_tokens"], counts["output_tokens"]) == (7 * 9, 7 * 3)
 
 
 def test_hundreds_of_refused_texts_in_a_row_stop_nothing_in_whatever_words(tmp_path):

@@ -23,6 +23,7 @@ from nbannot.asking.request_reply import Model, Reply, Request
 from nbannot.engine.job import Job, Progress
 from nbannot.engine.pace import BudgetSpent, Halted, is_cancelled
 from nbannot.engine.servers import Server, ServerGone, Servers
+from nbannot.models.exchange import ACCOUNT
 from nbannot.models.keys import known_secrets, scrubbed
 from nbannot.study.field import Field
 
@@ -39,8 +40,9 @@ HOLD_AFTER = 8
 """Failures one after the other from which on every request waits, not only the one that failed."""
 GONE_AFTER = 20
 """Failures one after the other from which on the server is gone; of half of all requests, one run in 2,000."""
-PATIENT = frozenset({200, 429, 529})
-"""HTTP statuses of a server that is there: one without an answer, and those that ask for patience (529: Anthropic)."""
+PATIENT = frozenset({200, 402, 429, 529})
+"""HTTP statuses of a server that is there: one without an answer, and those that ask for patience (529: Anthropic;
+402, where it may be sent again: OpenRouter)."""
 ABOUT_THE_TEXT = frozenset({400, 403, 406, 409, 411, 413, 414, 418, 422, 424, 431, 451})
 """HTTP statuses that say nothing about the next text; others speak of the server, the key, the address or the model."""
 HTTP_STATUS = re.compile(r"HTTP (\d{3})\b")
@@ -129,7 +131,7 @@ class Sender:
 
     def _is_of_the_server(self, reply: Reply) -> bool:
         """Return whether a failure, which sending again to one server would not mend, says nothing of the others."""
-        known = reply.finish_reason == "context" or _status(reply) in ABOUT_THE_TEXT
+        known = reply.finish_reason == "context" or _is_about_the_text(reply)
         return self.servers.several and not known
 
     async def _asked(self, server: Server, request: Request) -> Reply:
@@ -314,7 +316,7 @@ class Sender:
         left out instead, and soon.
         """
         now, status = time.monotonic(), _status(reply)
-        if status in ABOUT_THE_TEXT:
+        if _is_about_the_text(reply):
             return
         patient = status in PATIENT and reply.retriable
         if sent >= server.answered_at and not patient and self.servers.is_too_much(server, silent=not status):
@@ -328,9 +330,9 @@ class Sender:
             if self.servers.several:
                 self.servers.leave_out(server, reply.error or "")
                 return
-            raise ServerGone(
-                f"the model has not answered {server.failures} times in a row; last: {reply.error}"
-            )
+            closed = reply.finish_reason == ACCOUNT
+            who = "the provider has refused this account" if closed else "the model has not answered"
+            raise ServerGone(f"{who} {server.failures} times in a row; last: {reply.error}")
 
 
 def read_safely(
@@ -361,6 +363,11 @@ async def _others_first() -> None:
     for _ in range(2):  # the request is made in the first round; aiohttp writes it in the second
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(0)
+
+
+def _is_about_the_text(reply: Reply) -> bool:
+    """Return whether a failure says nothing about the next text."""
+    return _status(reply) in ABOUT_THE_TEXT and reply.finish_reason != ACCOUNT
 
 
 def _status(reply: Reply) -> int:

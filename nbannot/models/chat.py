@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from nbannot.asking.reply_parts import split_thinking
 from nbannot.asking.request_reply import Reply, Request
 from nbannot.models.endings import FILTERED, blocked, ending, refusal_in, refusal_of, refused
 from nbannot.models.exchange import (
+    ACCOUNT,
     RETRIABLE,
     WORDS,
     Exchange,
     code_in,
     error_in,
+    of_account,
     server_words,
-    spent,
     wait_in,
 )
 from nbannot.models.keys import masked
@@ -185,7 +187,9 @@ def read_completion(exchange: Exchange) -> Reply:
         return _broken(exchange, wrong, finish)
     if not isinstance(message, dict):
         if (why := blocked(data)) or shared == FILTERED:
-            return refused(masked(why or finish or ""), exchange.seconds, exchange.unanswered)
+            return replace(
+                refused(masked(why or finish or ""), exchange.seconds, exchange.unanswered), **_usage(data)
+            )
         what = "HTTP 200: the server's reply holds no answer: " + _shown(data)
         return Reply(
             error=what,
@@ -193,6 +197,7 @@ def read_completion(exchange: Exchange) -> Reply:
             finish_reason="error",
             seconds=exchange.seconds,
             unanswered=exchange.unanswered,
+            **_usage(data),
         )
     thinking, text = split_thinking(content_text(message.get("content")) or _called_with(message))
     text = "\n".join([text, *_other_choices(choices, text)])
@@ -236,15 +241,18 @@ def _broken(exchange: Exchange, wrong: object, finish: str | None) -> Reply:
     words = server_words(wrong)
     status = code_in(wrong)
     if refusal_in(status, wrong, words):
-        return refused(masked(words)[:WORDS], exchange.seconds, exchange.unanswered)
+        refusal = refused(masked(words)[:WORDS], exchange.seconds, exchange.unanswered)
+        return replace(refusal, **_usage(exchange.data))
     reason = " ".join(masked(words).split())[:WORDS] or finish or "it does not say why"
+    closed = of_account(status, wrong, words)
     return Reply(
         error=f"HTTP {status}: the model failed after the server had begun to answer: {reason}",
-        retriable=status in RETRIABLE and not spent(wrong),
+        retriable=status in RETRIABLE and not closed,
         retry_after_s=wait_in(wrong, words),
-        finish_reason="error",
+        finish_reason=ACCOUNT if closed else "error",
         seconds=exchange.seconds,
         unanswered=exchange.unanswered,
+        **_usage(exchange.data),
     )
 
 

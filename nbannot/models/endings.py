@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbannot.asking.request_reply import Reply
-from nbannot.models.exchange import Exchange, code_of, error_in, server_words
+from nbannot.models.exchange import (
+    CLOSED_CODES,
+    CLOSED_WORDS,
+    Exchange,
+    code_of,
+    error_in,
+    server_words,
+)
 
 FILTERED = "content_filter"
 """The finish reason of what a provider's filter refused; where the provider has another word for it, that follows."""
@@ -140,6 +147,8 @@ def refusal_in(status: int, error: object, words: str) -> bool:
         r"\b(1301|1026|1027|10013|10014|10019)\b", codes
     ):  # Zhipu, MiniMax, Spark have numbers for it
         return True
+    if CLOSED_CODES.search(codes):  # "guardrail_budget": spent, and no guardrail has seen the text
+        return False
     if FILTER_CODES.search(codes):
         return (status in MAY_BE_REFUSALS or status >= 500) and not ACCOUNT_CODES.search(codes)
     # Where a provider numbers its errors by itself, in a reply with status 200, no HTTP status says whose fault it is.
@@ -148,6 +157,7 @@ def refusal_in(status: int, error: object, words: str) -> bool:
         (status in MAY_BE_REFUSALS or numbered)
         and FILTER_WORDS.search(words)
         and not NOT_THE_TEXT.search(words)
+        and not CLOSED_WORDS.search(words)
     )
 
 

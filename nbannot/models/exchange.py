@@ -47,6 +47,30 @@ WAIT_WORDS = re.compile(
     re.I,
 )
 
+ACCOUNT = "account"
+"""The finish reason of a request that a provider refuses for the account's sake."""
+CLOSED_CODES = re.compile(
+    r"insufficient_(quota|balance|credits?|funds)|credit_balance|exceeded_current_quota|budget_exceeded|billing|"
+    r"(spend|organi[sz]ation_usage|monthly_usage)_limit|payment_required|arrearage|blocked_api_access|"
+    r"(organi[sz]ation|account)_(restricted|deactivated|suspended|disabled)|"
+    r"openrouter_(credits|key_limit|guardrail_budget|workspace_budget)|(?<!\d)1113(?!\d)",
+    re.I,
+)
+"""Codes with which providers say that an account has nothing left, or is closed (1113: Zhipu)."""
+CLOSED_WORDS = re.compile(
+    r"credit balance is too low|you have reached your specified [^.]{0,20}usage limits|"
+    r"(prepa(y|id|yment)|available) credits are (depleted|exhausted)|(used|spent) all (of )?(your |the )?available "
+    r"credits|"
+    r"insufficient (credits?|balance|funds)|billing hard limit|key limit exceeded|budget has been exceeded|"
+    r"account is (not active|suspended|deactivated|disabled)|account is in good standing|"
+    r"organi[sz]ation has been (restricted|disabled|suspended)|api access (is|has been) (blocked|disabled)|"
+    r"欠费|余额不足",
+    re.I,
+)
+"""The same in the words of those that have no code for it (Anthropic, Gemini, xAI, LiteLLM and others)."""
+OF_ONE_REQUEST = re.compile(r"in_flight_budget|weight_exceeds_budget", re.I)
+"""Codes of OpenRouter for what holds for now, or for one request that is too dear."""
+
 
 ONE_OF_SEVERAL: ContextVar[bool] = ContextVar("one_of_several", default=False)
 """Whether pools that are made now belong to one of several servers: what breaks is then not sent there again, as
@@ -72,6 +96,8 @@ class Exchange:
         From sending to the last byte.
     unanswered
         How often the request was sent before on a connection that the server closed without a reply.
+    is_of_account
+        Whether it is refused for the account's sake (`of_account`), as every other request would be.
     """
 
     status: int = 0
@@ -82,6 +108,7 @@ class Exchange:
     seconds: float = 0.0
     words: str = field(default="", repr=False)
     unanswered: int = 0
+    is_of_account: bool = False
 
     @property
     def said(self) -> str:
@@ -94,7 +121,7 @@ class Exchange:
             error=self.error,
             retriable=self.retriable,
             retry_after_s=self.retry_after_s,
-            finish_reason="error",
+            finish_reason=ACCOUNT if self.is_of_account else "error",
             seconds=self.seconds,
             unanswered=self.unanswered,
         )
@@ -251,13 +278,17 @@ def error_in(data: Mapping[str, Any]) -> Any:
 
 
 def code_of(error: object) -> str:
-    """Return the codes of an error as they came, with blanks between: ``code``, ``type``, ``status``, inner ones."""
+    """Return the codes of an error as they came, with blanks between: ``code``, ``type``, ``status``, inner ones.
+
+    >>> code_of({"code": 403, "metadata": {"error_type": "permission_denied", "limit_source": "openrouter_key_limit"}})
+    '403 permission_denied openrouter_key_limit'
+    """
     if not isinstance(error, Mapping):
         return ""
-    inner = error.get("innererror") or error.get("inner_error")
     codes = [error.get(name) for name in ("code", "type", "status", "reason")]
-    if isinstance(inner, Mapping):
-        codes.append(inner.get("code"))
+    for name in ("innererror", "inner_error", "metadata", "details"):
+        if isinstance(inner := error.get(name), Mapping):
+            codes += [inner.get(of) for of in ("code", "error_code", "error_type", "reason", "limit_source")]
     behind = _behind(error)
     if isinstance(behind, Mapping):
         codes.append(code_of(error_in(behind) or behind))
@@ -308,17 +339,32 @@ def failure(
     """
     words = server_words(data, page)
     waits = [w for w in (wait, wait_in(data, words) if status in RETRIABLE else None) if w is not None]
+    settles = status == 402 and wait is not None  # OpenRouter: once what is in flight has been paid
+    closed = not settles and of_account(status, error_in(data) or data, words)
     return Exchange(
         status,
         data,
         f"HTTP {status}: {shown(words) or reason}",
-        status in RETRIABLE and not spent(data.get("error")),
+        (status in RETRIABLE or settles) and not closed,
         max(waits, default=None),
         seconds,
         words,
+        is_of_account=closed,
     )
 
 
-def spent(error: object) -> bool:
-    """Return whether the server refuses because the account has nothing left: waiting does not help."""
-    return isinstance(error, Mapping) and "insufficient_quota" in (error.get("code"), error.get("type"))
+def of_account(status: int, error: object, words: str) -> bool:
+    """Return whether a provider refuses because the account has nothing left, or is closed: no request will pass.
+
+    Some say so with the status of a wrong request or of one that comes too soon. What they say of a spending limit
+    within minutes (Gemini) has neither these codes nor these words.
+
+    >>> of_account(429, {"code": "project_spend_limit_exceeded"}, "You exceeded your current quota")
+    True
+    >>> of_account(429, {"status": "RESOURCE_EXHAUSTED"}, "You exceeded your current quota, please check your plan")
+    False
+    """
+    codes = code_of(error)
+    if status not in (400, 401, 402, 403, 429) or OF_ONE_REQUEST.search(codes):
+        return False
+    return bool(CLOSED_CODES.search(codes) or CLOSED_WORDS.search(words))

@@ -166,7 +166,7 @@ def test_how_messages_end(content, stop, expected):
         (429, "rate_limit_error", "This request would exceed your rate limit", True, "error"),
         (500, "api_error", "Internal server error", True, "error"),
         (401, "authentication_error", "invalid x-api-key", False, "error"),
-        (400, "invalid_request_error", "Your credit balance is too low to access the API", False, "error"),
+        (400, "invalid_request_error", "Your credit balance is too low to access the API", False, "account"),
         (
             400,
             "invalid_request_error",

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import csv
+import gc
 import os
 import pickle
 import re
@@ -25,6 +26,7 @@ from nbannot.doors.cli import main
 from nbannot.engine import cluster_link, local_cluster, posts, station
 from nbannot.engine.workers import Workers
 from nbannot.errors import ConfigError, ModelError, ModelUnreached, RunInterrupted
+from nbannot.models.http import at_once
 from nbannot.models.registry import get_model
 from nbannot.study.config import RunConfig
 
@@ -107,10 +109,15 @@ def _security(cluster):
 
 def pids(cluster):
     """Return the processes of the workers that answer."""
-    from distributed import Client
 
-    with Client(cluster.address, security=_security(cluster), set_as_default=False) as client:
-        return list(client.run(os.getpid, on_error="ignore").values())
+    async def asked():
+        client = await cluster_link.connected(2, cluster)
+        try:
+            return list((await client.run(os.getpid, on_error="ignore")).values())
+        finally:
+            await client.close()
+
+    return at_once(asked())
 
 
 def test_a_worker_that_goes_while_it_loads_the_model_is_not_waited_for(cluster, monkeypatch):
@@ -198,9 +205,28 @@ def test_a_frozen_worker_is_taken_for_lost_and_comes_back(tmp_path, cluster, mon
                 os.kill(pid, signal.SIGCONT)
     assert asked_twice(run) == 0
     assert (run.folder / "output.csv").read_bytes() == (whole.folder / "output.csv").read_bytes()
+    # Nor is one waited for that is frozen when a run begins.
+    monkeypatch.setattr(cluster_link, "FROZEN_S", 3600.0)
+    monkeypatch.setattr("nbannot.engine.workers.SILENT_S", 1.0)
+    os.kill(frozen[0], signal.SIGSTOP)
+    try:
+        told, model = [], get_model(RunConfig(model=SOON))
+        there = Workers(RunConfig(model=SOON, workers=2), model, told.append)
+        asyncio.run(_opened_and_closed(there))
+        assert there.capabilities == {"workers": 1}
+        assert re.fullmatch(
+            r"the worker at tls://\S+ gives no sign of life; the run begins without it", *told
+        )
+    finally:
+        os.kill(frozen[0], signal.SIGCONT)
     again = annotated(tmp_path / "three", workers=2)
     assert again.config["capabilities"]["workers"] == 2
     assert (again.folder / "output.csv").read_bytes() == (whole.folder / "output.csv").read_bytes()
+
+
+async def _opened_and_closed(model):
+    await model.open()
+    await model.close()
 
 
 def test_processes_with_a_frozen_worker_end_with_who_started_them(monkeypatch):
@@ -327,6 +353,51 @@ def test_budget_and_interrupt_hold_and_the_run_goes_on_with_workers_or_without(t
     assert asked_twice(run) == 0
 
 
+def test_a_scheduler_file_is_waited_for_until_it_is_written_and_names_a_scheduler(
+    tmp_path, cluster, monkeypatch, recwarn
+):
+    monkeypatch.setattr(cluster_link, "CONNECT_S", 0.5)
+    monkeypatch.setattr(cluster_link, "WRITTEN_S", 0.0)
+    file = tmp_path / "scheduler.json"
+    for held, words in (
+        ("{", "is not the file of a Dask scheduler: it is not JSON"),
+        ("[1]", "is not the file of a Dask scheduler: it holds no address"),
+        (None, r"is not the file of a Dask scheduler: it cannot be read \(Is a directory\)"),
+        ('{"address": "tcp://127.0.0.1:9"}', r"named in .* cannot be reached: .*\n  Is the job .*squeue"),
+    ):
+        if held is None:
+            file.unlink()
+            file.mkdir()
+        else:
+            if file.is_dir():
+                file.rmdir()
+            file.write_text(held)
+        with pytest.raises(ModelUnreached, match=words):
+            at_once(cluster_link.connected(str(file)))
+    monkeypatch.setattr(cluster_link, "CONNECT_S", 15.0)
+    told = []
+    file.write_text("")  # as it is while the scheduler writes it
+
+    def say(words):
+        told.append(words)
+        keys = file.with_suffix(".pem")
+        given = cluster.keys
+        keys.write_text(f"{given['tls_client_key']}\n{given['tls_client_cert']}\n")
+        file.write_text(f'{{"address": "{cluster.address}"}}')
+
+    async def reached():
+        client = await cluster_link.connected(str(file), say=say)
+        await client.close()
+        return client
+
+    at_once(reached())
+    assert told == [f"waiting for the scheduler file {file}"]
+    with pytest.raises(ModelUnreached, match="missing port number"):
+        at_once(cluster_link.connected("tcp://127.0.0.1"))
+    gc.collect()
+    assert not [w for w in recwarn if "never awaited" in str(w.message)]
+
+
 def test_who_has_another_version_or_model_gets_no_text(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("nbannot.engine.cluster_link.__version__", "99.0")
@@ -402,6 +473,7 @@ def test_the_slurm_job_works_as_it_stands(tmp_path, monkeypatch, capsys):
 
 def test_without_its_scheduler_a_run_ends_and_goes_on_later(tmp_path, cluster, monkeypatch):
     whole = annotated(tmp_path / "one")
+    monkeypatch.setattr(cluster_link, "CONNECT_S", 3.0)
 
     def kill(progress):
         if progress.calls > 20 and cluster.is_alive:

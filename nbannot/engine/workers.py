@@ -14,28 +14,28 @@ import contextlib
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
 from nbannot.asking.request_reply import AnswerMode, Model, ModelInfo, Reply, Request
 from nbannot.engine.cluster_link import (
-    CONNECT_S,
     LOOK_S,
     NOBODY_S,
+    SILENT_S,
     Roll,
     WorkerLost,
     first,
     introduced,
-    key_of,
+    left,
     reached,
     result_of,
 )
 from nbannot.engine.local_cluster import LocalCluster
 from nbannot.engine.posts import Lot, Post, by_our_meter, in_sum, silent_in_words
 from nbannot.engine.servers import ServerGone
-from nbannot.engine.station import Introduction, Parcel, Used, answer, leave
-from nbannot.errors import ModelError
+from nbannot.engine.station import Introduction, Parcel, Used, answer
+from nbannot.errors import ModelError, ModelUnreached
 from nbannot.models.addresses import is_loopback
 from nbannot.models.http import at_once
 from nbannot.models.several import differing, part_in_words
@@ -204,17 +204,31 @@ class Workers:
             self._client, self._cluster = await reached(self.place)
             self._scheduler = str(self._client.scheduler.address)
             self._roll = Roll(self._client)
-            there = await self._roll.there()
-            tried = await asyncio.gather(*map(self._take_in, there), return_exceptions=True)
-            faults = [one for one in tried if isinstance(one, BaseException)]
-            for fault in faults:
-                if not self._posts or not isinstance(fault, WorkerLost):
-                    raise fault
+            await self._begin()
         except BaseException:
             await self.close()
             raise
         self._do(self._watch())
         self.grow()
+
+    async def _begin(self) -> None:
+        """Take in the workers that are there; one that is silent is not waited for once another one is ready."""
+        coming = {address: self._do(self._take_in(address)) for address in await self._roll.there()}
+        lost: WorkerLost | None = None
+        while coming:
+            await asyncio.wait(coming.values(), timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            for address in [one for one, task in coming.items() if task.done()]:
+                try:
+                    coming.pop(address).result()
+                except WorkerLost as error:
+                    lost = error
+            if self._posts and coming and not coming.keys() & set(await self._roll.there(SILENT_S)):
+                break
+        if lost is not None and not self._posts:
+            raise lost
+        for address, task in coming.items():
+            self._say(f"the worker at {address} gives no sign of life; the run begins without it")
+            self._do(self._later(task))
 
     async def _watch(self) -> None:
         """Look which workers there are: take in new ones, and give what lost ones had to others."""
@@ -222,9 +236,8 @@ class Workers:
         while True:
             await asyncio.sleep(LOOK_S)
             there: set[str] | None = None
-            with contextlib.suppress(OSError, TimeoutError, ValueError):
-                async with asyncio.timeout(CONNECT_S):
-                    there = set(await self._roll.there())
+            with contextlib.suppress(ModelUnreached):
+                there = set(await self._roll.there())
             if there is None or self._client.status != "running":
                 self._end(f"the scheduler at {self._scheduler} does not answer any more")
                 return
@@ -233,16 +246,17 @@ class Workers:
             self._known &= there
             for address in there - self._known:
                 self._known.add(address)
-                self._do(self._join(address))
+                self._do(self._later(self._take_in(address)))
             if self._posts:
                 seen = time.monotonic()
             elif time.monotonic() - seen > NOBODY_S:
                 self._end(f"the cluster at {self._scheduler} has had no worker for {NOBODY_S:g} seconds")
                 return
 
-    async def _join(self, address: str) -> None:
+    async def _later(self, coming: Awaitable[None]) -> None:
+        """Give a worker texts when it has come."""
         try:
-            await self._take_in(address)
+            await coming
         except Exception as error:  # noqa: BLE001 - one worker less; it is looked at again under another address
             self._say(str(error).splitlines()[0])
             return
@@ -396,19 +410,20 @@ class Workers:
         if client is None:
             return
         posts, self._posts = list(self._posts.values()), {}
-        left: list[Any] = [None] * len(posts)
-        if client.status == "running":
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(LEAVE_S):
-                    goodbyes = [
-                        client.submit(
-                            leave, self.session, key=key_of(self.session), workers=[post.address], pure=False
-                        )
-                        for post in posts
-                    ]
-                    left = await asyncio.gather(*goodbyes, return_exceptions=True)
-        for post, said in zip(posts, left, strict=True):
-            self._goodbye(post, said if isinstance(said, Used) else None)
+        leaving = {
+            post.address: asyncio.create_task(left(client, post.address, self.session))
+            for post in posts
+            if client.status == "running"
+        }
+        if leaving:  # one that is frozen takes nothing from what the others say
+            await asyncio.wait(leaving.values(), timeout=LEAVE_S)
+        for post in posts:
+            said = None
+            if (last := leaving.get(post.address)) is not None:
+                with contextlib.suppress(Exception, asyncio.CancelledError):
+                    said = last.result() if last.done() else None
+                last.cancel()
+            self._goodbye(post, said)
         with contextlib.suppress(Exception):
             await client.close(timeout=1)
 

@@ -397,6 +397,22 @@ def test_doctor_never_shows_a_key(command, monkeypatch):
 
 
 @pytest.mark.usefixtures("_no_servers")
+def test_doctor_says_where_texts_may_go_and_for_which_hosts_there_are_keys(command, monkeypatch):
+    monkeypatch.delenv("NBANNOT_LOCAL_ONLY", raising=False)
+    monkeypatch.delenv("NBANNOT_ALLOWED_HOSTS", raising=False)
+    monkeypatch.setenv("NBANNOT_API_KEY_GPU1", "sk-very-secret")
+    _, out, err = command("doctor")
+    assert re.search(r"^--  NBANNOT_LOCAL_ONLY +not set: texts go where the model is$", out, re.MULTILINE)
+    assert re.search(r"^ok  NBANNOT_API_KEY_GPU1 +set$", out, re.MULTILINE)
+    assert "very-secret" not in out + err
+    monkeypatch.setenv("NBANNOT_LOCAL_ONLY", "1")
+    monkeypatch.setenv("NBANNOT_ALLOWED_HOSTS", "gpu1, *.example.edu")
+    _, out, _ = command("doctor")
+    words = r"set: texts go to this machine and gpu1, \*\.example\.edu alone"
+    assert re.search(rf"^ok  NBANNOT_LOCAL_ONLY +{words}$", out, re.MULTILINE)
+
+
+@pytest.mark.usefixtures("_no_servers")
 def test_doctor_says_what_to_do(command, monkeypatch, tmp_path):
     monkeypatch.setenv("NBANNOT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NBANNOT_COUNTRY", "DE")

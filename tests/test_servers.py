@@ -1,6 +1,7 @@
 """Several servers of one model: who gets what, who is left out, and nothing lost; real HTTP servers throughout."""
 
 import json
+import re
 import threading
 import time
 from collections import Counter
@@ -197,6 +198,24 @@ def test_the_doors_take_a_list_an_option_twice_and_commas(tmp_path, capsys):
         nbannot.run(
             TASK, model="decide/x", base_url=["http://localhost:1", "http://localhost:2"], text_model="mock"
         )
+
+
+def test_the_doctor_asks_every_server_and_says_which_one_is_not_there(capsys, monkeypatch):
+    monkeypatch.setattr("nbannot.doors.doctor.ollama_models", lambda address: None)
+    with Serving() as one, Serving() as other, Serving(context=4096) as third:
+        several = [one.openai_url, other.openai_url]
+        assert main(["doctor", "openai/tiny", "--base_url", ",".join(several)]) == 0
+        told = capsys.readouterr().out
+        assert [f"ok  answer of {address}  " in told for address in several] == [True, True]
+        dead = "http://127.0.0.1:9/v1"
+        assert main(["doctor", "openai/tiny", "--base_url", dead, "--base_url", one.openai_url]) == 1
+        told = capsys.readouterr().out
+        assert re.search(
+            rf"^!!  answer of {dead} +the model server at {dead} cannot be reached", told, re.MULTILINE
+        )
+        assert re.search(rf"^ok  answer of {one.openai_url} ", told, re.MULTILINE)
+        assert main(["doctor", "openai/tiny", "--base_url", f"{one.openai_url},{third.openai_url}"]) == 1
+        assert "do not serve the same; the context window" in capsys.readouterr().err
 
 
 def test_a_server_that_cannot_be_reached_yet_counts_in_where_texts_go():

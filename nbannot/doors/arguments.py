@@ -166,7 +166,8 @@ def command_line(deeds: Mapping[str, Do]) -> argparse.ArgumentParser:
         metavar="N",
         help="how often each is asked for --determinism; default 3",
     )
-    doctor.add_argument("--base_url", metavar="URL", help="address of the model's server")
+    for name in ("base_url", "workers"):
+        doctor.add_argument(f"--{name}", **recipe.option_kind(name))
     _add_output_root(doctor)
     return parser
 

@@ -321,12 +321,17 @@ def do_doctor(arguments: argparse.Namespace) -> int:
     findings = doctor.examine(arguments.output_root)
     write(doctor.report(findings))
     if arguments.model is not None:
-        found = doctor.try_model(arguments.model, arguments.base_url)
+        typed = recipe.typed_settings(arguments)
+        where = {
+            name: recipe.value_of(name, typed[name]) for name in ("base_url", "workers") if name in typed
+        }
+        address = RunConfig(**where).base_url
+        found = doctor.try_model(arguments.model, address, where.get("workers"))
         if arguments.probe:
-            found += doctor.examine_model(arguments.model, arguments.base_url)
+            found += doctor.examine_model(arguments.model, address)
         if arguments.determinism:
             found += doctor.examine_determinism(
-                arguments.model, arguments.base_url, texts=arguments.texts, repeats=arguments.repeats
+                arguments.model, address, texts=arguments.texts, repeats=arguments.repeats
             )
         write(f"\n{doctor.report(found)}")
         findings += found

@@ -18,22 +18,28 @@ from dataclasses import dataclass
 from importlib import metadata, resources
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from nbannot import __version__
 from nbannot.errors import NbannotError, listed
-from nbannot.models.registry import backends, get_model
+from nbannot.models.keys import OWN_KEY
+from nbannot.models.place import LOCAL_ONLY_VARIABLE, allowed_by_environment, is_local_only
+from nbannot.models.registry import backends, get_model, key_goes
 from nbannot.study.checks import country
 from nbannot.study.config import RunConfig
 from nbannot.study.settings import COUNTRY_VARIABLE
 from nbannot.tools.files import free_disk
 
-KEYS = ("OPENAI_API_KEY", "NBANNOT_API_KEY", "HF_TOKEN")
+if TYPE_CHECKING:
+    from nbannot.study.task import Task
+
+KEYS = ("OPENAI_API_KEY", OWN_KEY, "HF_TOKEN")
 """Environment variables that may hold a key; only whether they are set is ever told."""
 
 EXTRAS = {
     "local": ("xllamacpp",),
     "decide": ("sparrow_decider",),
+    "cluster": ("distributed", "cryptography"),
     "names": ("spacy",),
     "textbox": ("rouge_score", "sentence_transformers", "bert_score"),
 }
@@ -182,14 +188,25 @@ def ollama_models(address: str) -> list[str] | None:
 
 
 def _environment() -> Iterator[Finding]:
-    for name in KEYS:
+    for name in (*KEYS, *sorted(name for name in os.environ if name.startswith(f"{OWN_KEY}_"))):
         there = bool(os.environ.get(name, "").strip())
         yield Finding(name, "ok" if there else "missing", "set" if there else "not set")
+    yield _switch()
     code = os.environ.get(COUNTRY_VARIABLE, "").strip()
     why = country(code) if code else ""
     state: State = "problem" if why else "ok" if code else "missing"
     words = f"{code}: {why}" if why else code or "not set: emissions with the world's average electricity"
     yield Finding(COUNTRY_VARIABLE, state, words)
+
+
+def _switch() -> Finding:
+    """Look where texts may go from this machine, whatever a setting says."""
+    hosts = allowed_by_environment()
+    beside = f"this machine and {listed(hosts, 12)}" if hosts else "this machine"
+    if is_local_only():
+        return Finding(LOCAL_ONLY_VARIABLE, "ok", f"set: texts go to {beside} alone")
+    words = f"texts of a run with local_only = true go to {beside}, others" if hosts else "texts go"
+    return Finding(LOCAL_ONLY_VARIABLE, "missing", f"not set: {words} where the model is")
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,19 +263,30 @@ def _served(name: str, key: str, address: str) -> Available:
     return Available(name, bool(where), f"{key} is not set{where}{own}", f"export {key}=...")
 
 
-def try_model(model: str, base_url: str | None = None) -> list[Finding]:
+def _task() -> Task:
+    from nbannot.study.task_sources import load_task
+
+    return load_task(str(resources.files("nbannot.study") / "tasks" / "policy-sentiment"))
+
+
+def try_model(
+    model: str, base_url: str | tuple[str, ...] | None = None, workers: int | str | None = None
+) -> list[Finding]:
     """Return what a model says of itself and how it answers one question about one short text.
+
+    Of several servers, each is asked.
 
     Raises
     ------
     NbannotError
-        If it cannot be found, loaded or reached.
+        If it cannot be found, loaded or reached, or if several servers do not serve the same.
     """
-    from nbannot.running.run import run
-    from nbannot.study.task_sources import load_task
+    from nbannot.running.design import design
 
-    config = RunConfig(model=model, base_url=base_url, limit=1, fields=("Direction",), retries=0)
-    info = get_model(config).info()
+    config = RunConfig(
+        model=model, base_url=base_url, workers=workers, limit=1, fields=("Direction",), retries=0
+    )
+    info = design(_task(), config)[0].info
     facts = [
         info.parameters,
         info.quantization,
@@ -271,17 +299,35 @@ def try_model(model: str, base_url: str | None = None) -> list[Finding]:
         Finding("where", "ok", where),
         *(Finding("note", "ok", note) for note in info.notes),
     ]
-    task = load_task(str(resources.files("nbannot.study") / "tasks" / "policy-sentiment"))
+    if words := key_goes(config):
+        findings.append(Finding("key", "ok", words))
+    if not isinstance(config.base_url, tuple):
+        return [*findings, _answer(config, "answer")]
+    for address in config.base_url:
+        what = f"answer of {address}"
+        try:
+            findings.append(_answer(config.change(base_url=address), what))
+        except NbannotError as error:
+            first, _, todo = str(error).partition("\n")
+            findings.append(Finding(what, "problem", first, todo.strip()))
+    return findings
+
+
+def _answer(config: RunConfig, what: str) -> Finding:
+    """Ask one question about one short text."""
+    from nbannot.running.run import run
+
     with tempfile.TemporaryDirectory() as scratch:
         began = time.perf_counter()
-        done = run(task, config.change(output_root=scratch))
+        done = run(_task(), config.change(output_root=scratch))
         seconds = time.perf_counter() - began
         (answers,) = done.coding.answers.values()
+        workers = done.config["capabilities"].get("workers")
     answer = answers[0]
     words = f"{answer.value!r}" if answer.status == "ok" else f"{answer.status}: {answer.reason}"
     state: State = "ok" if answer.status == "ok" else "problem"
-    findings.append(Finding("answer", state, f"{words}, after {seconds:.1f} s with loading"))
-    return findings
+    by = f" by {workers} worker{'' if workers == 1 else 's'}" if workers is not None else ""
+    return Finding(what, state, f"{words}, after {seconds:.1f} s with loading{by}")
 
 
 CAN = {
@@ -295,8 +341,10 @@ CAN = {
 """What `nbannot.models.probe` finds out -> how it is said."""
 
 
-def examine_model(model: str, base_url: str | None = None) -> list[Finding]:
+def examine_model(model: str, base_url: str | tuple[str, ...] | None = None) -> list[Finding]:
     """Return what a model can do, found out by up to seven small requests, for which a paid server will charge.
+
+    Of several servers, the first that can be reached is asked.
 
     Raises
     ------
@@ -316,7 +364,7 @@ def examine_model(model: str, base_url: str | None = None) -> list[Finding]:
 
 
 def examine_determinism(
-    model: str, base_url: str | None = None, *, texts: int = 20, repeats: int = 3
+    model: str, base_url: str | tuple[str, ...] | None = None, *, texts: int = 20, repeats: int = 3
 ) -> list[Finding]:
     """Return how often a model changes its answer when bundled texts are asked again with the same settings.
 
@@ -329,9 +377,8 @@ def examine_determinism(
         If it cannot be found, loaded or reached.
     """
     from nbannot.comparing.stability import determinism, flip_words
-    from nbannot.study.task_sources import load_task
 
-    task = load_task(str(resources.files("nbannot.study") / "tasks" / "policy-sentiment"))
+    task = _task()
     config = RunConfig(model=model, base_url=base_url, fields=("Explicit evaluation", "Direction"))
     with tempfile.TemporaryDirectory() as scratch:
         table = determinism(task, config, texts=texts, repeats=repeats, output_root=scratch)

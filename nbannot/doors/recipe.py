@@ -49,7 +49,7 @@ def typed_settings(given: Any) -> dict[str, str]:
     >>> typed_settings(SimpleNamespace(**none | {"base_url": ["http://gpu1:8000/v1", "http://gpu2:8000/v1"]}))
     {'base_url': 'http://gpu1:8000/v1,http://gpu2:8000/v1'}
     """
-    typed = {name: text for name in SETTINGS if (text := getattr(given, name)) is not None}
+    typed = {name: text for name in SETTINGS if (text := getattr(given, name, None)) is not None}
     return {name: text if isinstance(text, str) else ",".join(text) for name, text in typed.items()}
 
 

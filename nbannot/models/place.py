@@ -57,6 +57,16 @@ def operator_of(address: str) -> str:
     return next((who for pattern, who in OPERATORS.items() if fnmatchcase(host, pattern)), "")
 
 
+def is_local_only() -> bool:
+    """Return whether the environment says, for every run, that texts stay on this machine and at its allowed hosts."""
+    return os.environ.get(LOCAL_ONLY_VARIABLE, "").strip().lower() not in ("", "0", "false", "no")
+
+
+def allowed_by_environment() -> list[str]:
+    """Return the hosts that the environment allows beside this machine."""
+    return os.environ.get(HOSTS_VARIABLE, "").replace(",", " ").split()
+
+
 def check_place(config: RunConfig, name: str, addresses: Iterable[str | None]) -> None:
     """Refuse a model whose server texts may not go to.
 
@@ -75,11 +85,10 @@ def check_place(config: RunConfig, name: str, addresses: Iterable[str | None]) -
     ModelError
         If one of them is neither this machine nor allowed.
     """
-    by_environment = os.environ.get(LOCAL_ONLY_VARIABLE, "").strip().lower() not in ("", "0", "false", "no")
+    by_environment = is_local_only()
     if not by_environment and not config.local_only:
         return
-    named = os.environ.get(HOSTS_VARIABLE, "").replace(",", " ").split()
-    allowed = [*named, *(() if by_environment else config.allowed_hosts or ())]
+    allowed = [*allowed_by_environment(), *(() if by_environment else config.allowed_hosts or ())]
     for address in addresses:
         host = host_of(address or "").lower()
         if address and is_loopback(address if "//" in address else f"//{address}"):

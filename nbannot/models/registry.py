@@ -145,4 +145,6 @@ def key_goes(config: RunConfig) -> str:
     except NbannotError:
         return ""
     choices = [getattr(server, "key", None) for server in getattr(model, "servers", (model,))]
+    if isinstance(config.workers, str) and any(isinstance(choice, KeyChoice) for choice in choices):
+        return "none from here: each worker sends the key in its own environment, where there is one"
     return "; ".join(dict.fromkeys(choice.told() for choice in choices if isinstance(choice, KeyChoice)))

@@ -35,6 +35,7 @@ from nbannot.running.plan import plan
 from nbannot.study.corpus_sources import corpus, corpus_of_run
 from nbannot.study.segments import cut_by
 from nbannot.study.task import Task
+from nbannot.tools.parquet import as_os_error, read_parquet
 
 BOOK = codebook_of(GATE, STANCE, DEGREE, QUOTE, MARKS)
 N = 60
@@ -645,3 +646,110 @@ def test_damaged_labels_and_segments_of_a_finished_run_are_made_again_from_the_l
     labels[1].unlink()
     with pytest.raises(RunError, match=r"000001.jsonl.gz is damaged"):
         done()
+
+
+def _middle_changed(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def test_what_is_damaged_is_told_and_made_again_without_a_call(tmp_path, with_model):
+    def cut(path: Path) -> None:
+        path.write_bytes(path.read_bytes()[:-9])
+
+    def another(path: Path) -> None:
+        pl.DataFrame({"x": [1]}).write_parquet(path)
+
+    settings = {"output_root": str(tmp_path / "out"), "fields": ["Gate"]}
+    with_model(Scripted(well))
+    run = run_it(corpus(files(tmp_path / "in"), BOOK, name="many"), **settings)
+    labels, metrics = run.labels.collect(), run.metrics
+    for name, damage in (
+        *itertools.product(("output.parquet", "gold.parquet"), (Path.unlink, cut, another)),
+        ("output.parquet", _middle_changed),
+        *itertools.product(("labels/000001.parquet",), (_middle_changed, another)),
+        ("labels/000001.json", cut),
+    ):
+        path = run.folder / name
+        written = pl.read_parquet(path) if path.suffix == ".parquet" else None
+        damage(path)
+        with pytest.raises(RunError, match=r"output.parquet is n|gold.parquet, the texts|is partial"):
+            load_run(run.folder).whole()
+        if name == "output.parquet" and damage is not _middle_changed:
+            with pytest.raises(RunError, match="Run the same again"):
+                load_run(run.folder).failures
+        model = with_model(Scripted(well))
+        again = run_it(corpus(tmp_path / "in", BOOK, name="many"), **settings)
+        assert (again.status, model.requests) == ("complete", [])
+        assert again.labels.collect().equals(labels)
+        assert again.metrics.equals(metrics)
+        assert written is None or pl.read_parquet(path).equals(written)
+        assert load_run(run.folder).whole().coding.answers["S_Gate"]
+
+
+def test_a_segment_that_is_gone_or_cut_is_not_paid_for_anew_unasked(tmp_path, with_model):
+    """What a session that tries again would ask once more is said first; nothing is asked before that."""
+
+    def unsure(request):
+        return replying("perhaps") if "Text 9:" in request.text else well(request)
+
+    settings = {"output_root": str(tmp_path / "out"), "retries": 0, "fields": ["Gate"]}
+    made = corpus(files(tmp_path / "in"), BOOK, name="many", compress=False)
+    with_model(Scripted(unsure))
+    run = run_it(made, **settings)
+    segment = run.folder / "responses" / "000001.jsonl"
+    whole, labels = segment.read_bytes(), (run.folder / "output.parquet").read_bytes()
+    for left, said in ((None, "is gone"), (b"".join(whole.splitlines(True)[:4]), "was cut: ")):
+        segment.unlink() if left is None else segment.write_bytes(left)
+        model = with_model(Scripted(well))
+        assert run_it(made, **settings).status == "complete"
+        with pytest.raises(RunError, match=rf"000001.jsonl {said}(?s:.)*remove .*000001.json and"):
+            run_it(made, retry="invalid", **settings)
+        assert model.requests == []
+        assert (run.folder / "output.parquet").read_bytes() == labels
+        assert not segment.exists() or segment.read_bytes() == left
+    segment.write_bytes(whole)
+    # A session that asks again and is killed: the answers that came count, though the block had been finished before.
+    kept = {path: path.read_bytes() for path in (run.folder / "labels").iterdir()}
+    told = (run.folder / "config.json").read_bytes(), (run.folder / "output.parquet").read_bytes()
+    better = run_it(made, retry="invalid", **settings)
+    assert len(model.requests) == 1
+    for path, content in kept.items():
+        path.write_bytes(content)
+    (run.folder / "config.json").write_bytes(told[0])
+    (run.folder / "output.parquet").write_bytes(told[1])
+    assert load_run(run.folder).counts["S_Gate"]["invalid"] == 1
+    after = run_it(made, **settings)
+    assert len(model.requests) == 1
+    assert after.counts == better.counts == {"S_Gate": {"ok": N - 1, "not_asked": 1}}
+    assert after.labels.collect().equals(better.labels.collect())
+
+
+def test_parts_and_passes_that_are_gone_from_the_cache_are_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("nbannot.study.corpus_files.PART_ROWS", 20)
+    texts().write_csv(tmp_path / "x.csv")
+    settings = {"model": "mock", "output_root": str(tmp_path / "out")}
+
+    def planned():
+        made = corpus(tmp_path / "x.csv", BOOK, name="many")
+        return len(made), plan(made, **settings).run_id
+
+    whole = planned()
+    kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert len([path for path in kept if path.parent.suffix != ".index"]) == 4  # three parts and what they are
+    for path in kept:
+        for damage in (Path.unlink, _middle_changed, lambda path: path.write_bytes(path.read_bytes()[:-9])):
+            if path.exists() and not (damage is _middle_changed and path.parent.suffix != ".index"):
+                damage(path)
+                assert planned() == whole, path
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_an_error_of_the_system_though_polars_has_another_name_for_it(tmp_path):
+    with pytest.raises(OSError, match="No space left on device"), as_os_error(tmp_path):
+        texts().write_parquet("/dev/full")
+    (tmp_path / "x").write_bytes(b"no table")
+    with pytest.raises(OSError, match="parquet") as caught:
+        read_parquet(tmp_path / "x")
+    assert caught.value.strerror

@@ -22,8 +22,9 @@ import pytest
 
 from nbannot.errors import ModelError
 from nbannot.models import weights
-from nbannot.models.gguf import describe, sha256_of
+from nbannot.models.gguf import describe
 from nbannot.models.weights import PackagedModel, find, packaged
+from nbannot.tools.files import sha256_of
 
 
 def string(text: str) -> bytes:

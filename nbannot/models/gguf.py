@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nbannot.errors import ModelError
-from nbannot.tools.files import cache_folder
+from nbannot.tools.files import cache_folder, sha256_of
 
 Say = Callable[[str], None]
 
@@ -104,12 +104,6 @@ def _remember(path: Path, weights: Weights) -> None:
 
 def _memory(path: Path) -> Path:
     return cache_folder() / "weights" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 _STRING, _ARRAY = 8, 9

@@ -26,9 +26,9 @@ from urllib.parse import urljoin
 from urllib.request import Request, urlopen
 
 from nbannot.errors import ModelError, nearest
-from nbannot.models.gguf import Say, describe, sha256_of
+from nbannot.models.gguf import Say, describe
 from nbannot.models.hub import gigabytes
-from nbannot.tools.files import cache_folder
+from nbannot.tools.files import cache_folder, sha256_of
 from nbannot.tools.given import path_or
 
 DEFAULT_NAME = "smollm2-135m"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbannot.errors import RunError
@@ -13,7 +15,9 @@ from nbannot.record.corpus_parts import Parts
 from nbannot.study.corpus import DUPLICATE_OF, Corpus
 from nbannot.study.corpus_rows import ROW_NUMBER, Chosen
 from nbannot.study.field import Field
+from nbannot.tools.files import sha256_while_unchanged
 from nbannot.tools.imports import load
+from nbannot.tools.parquet import as_os_error, write_parquet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,10 +71,63 @@ def again_in(chosen: Chosen, block: pl.DataFrame) -> tuple[np.ndarray[Any, Any],
     return chosen.again[begin:end], chosen.first[begin:end]
 
 
+@dataclass(frozen=True)
+class Written:
+    """What ``config.json`` keeps of an ``output.parquet``, so that another file in its place is noticed.
+
+    Attributes
+    ----------
+    bytes, sha256
+        Of the file, as it was written.
+    labels
+        What identifies the labels of the blocks that it was made from; see `Parts.digest`.
+    """
+
+    bytes: int
+    sha256: str
+    labels: str
+
+    @classmethod
+    def of(cls, place: Path, parts: Parts) -> Written:
+        """Return what is to be kept of the file that was just written."""
+        return cls(place.stat().st_size, sha256_while_unchanged(place), parts.digest())
+
+
+def output_fault(place: Path, kept: Mapping[str, Any] | None, *, whole: bool = False) -> str:
+    """Return what is wrong with ``output.parquet``; "" if it is what was written.
+
+    Parameters
+    ----------
+    kept
+        What ``config.json`` says of it; ``None`` in runs that say nothing yet.
+    whole
+        Read all of it, not its length and its end alone.
+    """
+    if place.is_dir():
+        return "it is a folder"
+    try:
+        with as_os_error(place):
+            import polars as pl
+
+            pl.read_parquet_schema(place)
+        if kept and place.stat().st_size != kept["bytes"]:
+            return f"it has {place.stat().st_size:,} bytes and was written with {kept['bytes']:,}"
+        if kept and whole and sha256_while_unchanged(place) != kept["sha256"]:
+            return "its content is not what was written"
+    except OSError as error:
+        return str(error.strerror)
+    return ""
+
+
 def write_output(
     corpus: Corpus, chosen: Chosen, size: int, parts: Parts, fields: list[Field]
-) -> dict[str, Any]:
-    """Write ``output.parquet`` as far as the run has got; return column -> status -> number of texts.
+) -> tuple[dict[str, Any], Written | None]:
+    """Write ``output.parquet`` as far as the run has got.
+
+    Returns
+    -------
+    dict, Written
+        Column -> status -> number of texts, and what is to be kept of the file; ``None`` where no block was reached.
 
     Raises
     ------
@@ -91,18 +148,17 @@ def write_output(
                 for status, n in piece[f"{f.column}.status"].value_counts().iter_rows():
                     counts[f.column][status] = counts[f.column].get(status, 0) + n
             pieces.append(scratch / f"{number:06d}.parquet")
-            piece.write_parquet(pieces[-1])
+            write_parquet(piece, pieces[-1])
         if pieces:
-            whole = scratch / "whole"
-            pl.scan_parquet(pieces).sink_parquet(whole, maintain_order=True)
-            os.replace(whole, place)
+            write_parquet(pl.scan_parquet(pieces), place)
+        written = Written.of(place, parts) if pieces else None
     except OSError as error:
         raise RunError(
-            f"cannot write {place}: {error}.\n  Every answer is kept; make room and run the same again."
+            f"cannot write {place}: {error.strerror}.\n  Every answer is kept; make room and run the same again."
         ) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return counts
+    return counts, written
 
 
 def _pieces(
@@ -113,12 +169,13 @@ def _pieces(
 
     wanted = pl.Series(chosen.first, dtype=pl.Int64).unique()
     kept: list[pl.DataFrame] = []  # the answers that later texts have, too
-    last = max(parts.sums(), default=-1)
+    there = parts.sums()
+    last = max(there, default=-1)
     for number, block in blocks_of(corpus, chosen, size):
         again, first = again_in(chosen, block)
         if number > last and len(again) < block.height:
             return  # not reached; a block of which nothing is asked has its labels from those before
-        own = parts.block_labels(number)
+        own = parts.block_labels(number) if number in there else None
         if own is None and not kept:
             return
         own = kept[0].clear().drop(DUPLICATE_OF) if own is None else own

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import json
 import math
 import os
@@ -25,7 +26,8 @@ from nbannot.errors import RunError
 from nbannot.record.coding import Coding
 from nbannot.record.folder import LABELS, SEGMENTS
 from nbannot.study.field import Field
-from nbannot.tools.files import read_json, write_json
+from nbannot.tools.files import read_json, sha256_while_unchanged, write_json
+from nbannot.tools.parquet import read_parquet, write_parquet
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,7 +40,8 @@ STEP = math.log(1.01)
 class Sums(Usage):
     """What the calls of some blocks add up to; of each block, and of all of them.
 
-    `open` counts answers that asking again can still bring, `through` says whether the work on a block came to its end.
+    `open` counts answers that asking again can still bring, `through` says whether the work on a block came to its end,
+    `labels` is the SHA-256 of the file with the labels of a block, `ledger_bytes` the size of its segment, unpacked.
     """
 
     asked: int = 0
@@ -51,6 +54,8 @@ class Sums(Usage):
     latency: dict[str, int] = field(default_factory=dict)
     served: list[list[Any]] = field(default_factory=list)
     offsets: dict[str, list[float]] = field(default_factory=dict)
+    labels: str = ""
+    ledger_bytes: int = 0
 
     @classmethod
     def of(
@@ -119,9 +124,20 @@ class Parts:
         self.folder, self.labels, self.segments = folder, folder / LABELS, folder / SEGMENTS
 
     def make(self) -> None:
-        """Make the folders."""
-        for place in (self.labels, self.segments):
-            place.mkdir(exist_ok=True)
+        """Make the folders.
+
+        Raises
+        ------
+        RunError
+            If they cannot be made.
+        """
+        try:
+            for place in (self.labels, self.segments):
+                place.mkdir(exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"cannot make {error.filename}: {error.strerror}.\n  Make room, or choose another output_root."
+            ) from None
 
     def segment(self, block: int) -> Path:
         """Return the segment of the ledger of a block, as it is written."""
@@ -133,16 +149,20 @@ class Parts:
         return plain if plain.exists() else _zipped(plain)
 
     def sums(self) -> dict[int, Sums]:
-        """Return the sums of every block that was written down, and whose labels are still there and whole.
+        """Return the sums of every block that was written down, and whose labels are still there as they were written.
 
         Others are made again from the ledger when the run goes on.
         """
-        paths = sorted(self.labels.glob("[0-9]*.json"))
-        return {
-            int(path.stem): Sums(**read_json(path))
-            for path in paths
-            if _is_whole(path.with_suffix(".parquet"))
-        }
+        known = {}
+        for path in sorted(self.labels.glob("[0-9]*.json")):
+            try:
+                kept = read_json(path)
+                sums = Sums(**kept)
+            except (RunError, TypeError):  # damaged: as if it were not there
+                continue
+            if kept and _is_whole(path.with_suffix(".parquet"), sums.labels):
+                known[int(path.stem)] = sums
+        return known
 
     def write(self, block: int, coding: Coding, rows: Sequence[int], sums: Sums) -> None:
         """Write down the labels of a block, then its sums.
@@ -153,15 +173,24 @@ class Parts:
             If they cannot be written; the ledger has the answers all the same.
         """
         path = self.labels / f"{block:06d}.parquet"
-        scratch = self.labels / f".{block:06d}.{os.getpid()}"
         try:
-            labels_of(coding, rows).write_parquet(scratch)
-            os.replace(scratch, path)
+            write_parquet(labels_of(coding, rows), path)
+            sums.labels = sha256_while_unchanged(path)
         except OSError as error:
             raise RunError(
-                f"cannot write {path}: {error}.\n  Everything before is kept; make room and run the same again."
+                f"cannot write {path}: {error.strerror}.\n  Everything before is kept; make room and run the same again."
             ) from None
         write_json(self.labels / f"{block:06d}.json", dict(vars(sums)))
+
+    def digest(self) -> str:
+        """Return what identifies the labels of all blocks, as they are now."""
+        labels = sorted((block, sums.labels) for block, sums in self.sums().items())
+        return hashlib.sha256(json.dumps(labels).encode()).hexdigest()
+
+    def goes_on(self, block: int, sums: Sums) -> bool:
+        """Return whether a segment was added to after its block was written down: a session was killed meanwhile."""
+        plain = self.segment(block)
+        return bool(sums.ledger_bytes) and plain.exists() and plain.stat().st_size > sums.ledger_bytes
 
     def reopen(self, block: int) -> None:
         """Take a finished block up again: its segment can be appended to."""
@@ -210,10 +239,10 @@ class Parts:
                 path.unlink(missing_ok=True)
 
     def stored(self, rows: Sequence[int] | None = None) -> pl.LazyFrame:
-        """Return the labels of every block, or of some rows."""
+        """Return the labels of every block that `sums` knows, or of some rows."""
         import polars as pl
 
-        paths = [path for path in sorted(self.labels.glob("[0-9]*.parquet")) if _is_whole(path)]
+        paths = [self.labels / f"{block:06d}.parquet" for block in self.sums()]
         if not paths:
             return pl.LazyFrame(schema={"row": pl.Int64})
         held = pl.scan_parquet(paths)
@@ -224,16 +253,22 @@ class Parts:
         )
 
     def block_labels(self, block: int) -> pl.DataFrame | None:
-        """Return the labels of one block; ``None`` where it was not reached."""
-        import polars as pl
+        """Return the labels of one block; ``None`` where it was not reached.
 
+        Raises
+        ------
+        OSError
+            If they cannot be read.
+        """
         path = self.labels / f"{block:06d}.parquet"
-        return pl.read_parquet(path) if path.exists() else None
+        return read_parquet(path) if path.exists() else None
 
 
-def _is_whole(path: Path) -> bool:
-    """Return whether a Parquet file is there with its last bytes."""
+def _is_whole(path: Path, digest: str) -> bool:
+    """Return whether a Parquet file is there as it was written; without a digest, with its last bytes."""
     try:
+        if digest:
+            return sha256_while_unchanged(path) == digest
         with path.open("rb") as file:
             file.seek(-len(PARQUET_END), os.SEEK_END)
             return file.read() == PARQUET_END

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from nbannot.asking.answers import Answer
 from nbannot.errors import RunError, ScoringError
 from nbannot.record import folder
 from nbannot.record.coding import Coding
+from nbannot.record.corpus_output import output_fault
 from nbannot.record.corpus_parts import Parts, Sums, answer_in
 from nbannot.record.run import COMPLETE, PARTIAL, Run
 from nbannot.study.codebook import Codebook
@@ -22,6 +22,7 @@ from nbannot.study.corpus_rows import ROW_NUMBER, Chosen
 from nbannot.study.field import Field
 from nbannot.study.task import Task
 from nbannot.tools.imports import load
+from nbannot.tools.parquet import read_parquet, write_parquet
 
 if TYPE_CHECKING:
     import polars as pl
@@ -94,7 +95,7 @@ class CorpusRun(Run):
         Raises
         ------
         RunError
-            If the run has not been far enough to write it.
+            If the run has not been far enough to write it, or another file is in its place.
         """
         load("polars")
         import polars as pl
@@ -104,7 +105,17 @@ class CorpusRun(Run):
                 f"{self.table_path} is not there yet: it is written when a session ends that was not stopped by hand.\n"
                 "  Run the same again; every finished answer is kept."
             )
+        self._must_be_whole()
         return pl.scan_parquet(self.table_path)
+
+    def _must_be_whole(self, *, content: bool = False) -> None:
+        """Raise if ``output.parquet`` is not what was written."""
+        if fault := output_fault(self.table_path, self.about.get("output"), whole=content):
+            raise RunError(
+                f"{self.table_path} is not what this run wrote: {fault}.\n"
+                "  Run the same again: it is written anew, and nothing is asked. "
+                "(A table that you change, keep under another name.)"
+            )
 
     @property
     def failures(self) -> pl.LazyFrame:  # type: ignore[override]
@@ -155,7 +166,9 @@ class CorpusRun(Run):
             raise RunError(
                 f"run {self.run_id} is {self.status}.\n  Run the same again first: it goes on from here."
             )
-        held, task, ids = self.labels.collect(), self.task, self.about["id_column"]
+        labels, task, ids = self.labels, self.task, self.about["id_column"]
+        self._must_be_whole(content=True)
+        held = labels.collect()
         texts = held.select([name for name in held.columns if name in self.about["columns"]])
         if task.label_columns:
             people = task.data.select([ids, *task.label_columns])
@@ -172,12 +185,13 @@ class CorpusRun(Run):
         import polars as pl
 
         ids = self.about["id_column"]
-        stored = Parts(self.folder).stored().sort("row").collect()
+        parts, kept = Parts(self.folder), self.about.get("output")
+        stored = parts.stored().sort("row").collect()
         own = held.filter(pl.col(DUPLICATE_OF).is_null())[ids].alias(ANSWERED_BY)
-        if len(own) != stored.height:
+        if len(own) != stored.height or (kept and kept["labels"] != parts.digest()):
             raise RunError(
                 f"{self.table_path} and the folder {folder.LABELS} beside it do not belong together.\n"
-                f"  Remove {folder.OUTPUT_TABLE} and run the same again: it is written anew, and nothing is asked."
+                "  Run the same again: the table is written anew, and nothing is asked."
             )
         by = held.select(pl.coalesce(DUPLICATE_OF, ids).alias(ANSWERED_BY))
         return by.join(stored.with_columns(own), on=ANSWERED_BY, how="left", maintain_order="left")
@@ -217,6 +231,11 @@ def load_corpus_run(place: Path, config: Mapping[str, Any], gold: Task | None = 
     ----------
     gold
         The texts that people coded, where their labels are others than when the run was scored.
+
+    Raises
+    ------
+    RunError
+        If its ``gold.parquet`` is gone or damaged.
     """
     load("polars")
     import polars as pl
@@ -227,7 +246,7 @@ def load_corpus_run(place: Path, config: Mapping[str, Any], gold: Task | None = 
         sums.add(block)
     if config.get("status") == COMPLETE and sums.asked < about["n_texts"] - about["n_duplicates"]:
         config = {**config, "status": PARTIAL}  # the labels of a block are gone; running it again makes them
-    coded = pl.read_parquet(place / folder.GOLD)
+    coded = read_gold(place)
     ids = about["id_column"]
     if gold is None:
         book = Codebook.from_dict(config["codebook"], where=str(place / folder.CONFIG))
@@ -244,7 +263,13 @@ def load_corpus_run(place: Path, config: Mapping[str, Any], gold: Task | None = 
 
 
 def save_gold(place: Path, gold: Task, chosen: Chosen) -> None:
-    """Write the texts that people coded, with the row whose answers each has."""
+    """Write the texts that people coded, with the row whose answers each has.
+
+    Raises
+    ------
+    RunError
+        If they cannot be written; an old file is untouched.
+    """
     import polars as pl
 
     rows = pl.Series(ROW_NUMBER, gold.rows or (), dtype=pl.Int64)
@@ -254,9 +279,35 @@ def save_gold(place: Path, gold: Task, chosen: Chosen) -> None:
     )
     answered_by = pl.DataFrame(rows).join(firsts, on=ROW_NUMBER, how="left", maintain_order="left")
     coded = gold.data.with_columns(rows, answered_by[ANSWERED_BY].fill_null(rows))
-    scratch = place / f".{folder.GOLD}.{os.urandom(4).hex()}"
-    coded.write_parquet(scratch)
-    os.replace(scratch, place / folder.GOLD)
+    try:
+        write_parquet(coded, place / folder.GOLD)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {place / folder.GOLD}: {error.strerror}.\n"
+            "  Every answer is kept; make room and run the same again."
+        ) from None
+
+
+def read_gold(place: Path) -> pl.DataFrame:
+    """Return the texts that people coded, as `save_gold` wrote them.
+
+    Raises
+    ------
+    RunError
+        If the file is gone, damaged or another one.
+    """
+    path = place / folder.GOLD
+    try:
+        coded = read_parquet(path)
+        fault = "" if {ROW_NUMBER, ANSWERED_BY} <= set(coded.columns) else "its columns are not those"
+    except OSError as error:
+        fault = str(error.strerror)
+    if fault:
+        raise RunError(
+            f"{path}, the texts that people coded, cannot be read: {fault}.\n"
+            "  Run the same again: it is written anew from the corpus, and nothing is asked."
+        )
+    return coded
 
 
 def _of_document(f: Field) -> list[pl.Expr]:

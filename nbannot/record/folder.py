@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,7 @@ def sweep(path: Path) -> None:
     for place in path.iterdir():
         if TEMPORARY.fullmatch(place.name):
             with contextlib.suppress(OSError):
-                place.unlink()
+                shutil.rmtree(place) if place.is_dir() else place.unlink()
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ calibration, where there was one. What a maker calls ``confidence`` is in the le
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from nbannot.record.folder import PROBABILITIES as FILE
 from nbannot.study.field import Field
 from nbannot.tools.frames import make_frame
 from nbannot.tools.imports import load
+from nbannot.tools.parquet import read_parquet, write_parquet
 
 if TYPE_CHECKING:
     from nbannot.tools.frames import Frame
@@ -43,15 +43,13 @@ def save_probabilities(coding: Coding, folder: Path) -> None:
         load("polars")
         import polars as pl
 
-        scratch = folder / f".{FILE}.{os.getpid()}"
         table = pl.DataFrame(
             columns, schema=dict(zip(LONG_COLUMNS, (pl.String,) * 3 + (pl.Float64,), strict=True))
         )
-        table.write_parquet(scratch)
-        os.replace(scratch, path)
+        write_parquet(table, path)
     except OSError as error:
         raise RunError(
-            f"cannot write {path}: {error}.\n  Make room, or choose another output_root."
+            f"cannot write {path}: {error.strerror}.\n  Make room, or choose another output_root."
         ) from None
 
 
@@ -70,10 +68,10 @@ def with_probabilities(coding: Coding, folder: Path) -> Coding:
     import polars as pl
 
     try:
-        table = pl.read_parquet(path, columns=list(LONG_COLUMNS))
-    except (pl.exceptions.PolarsError, OSError) as error:
+        table = read_parquet(path, columns=list(LONG_COLUMNS))
+    except OSError as error:
         raise RunError(
-            f"{path} cannot be read: {str(error).splitlines()[0]}.\n"
+            f"{path} cannot be read: {error.strerror}.\n"
             "  Remove it: the labels are in output.csv, and the probabilities of every call in responses.jsonl."
         ) from None
     answers: dict[str, Sequence[Answer]] = dict(coding.answers)

@@ -28,9 +28,9 @@ from nbannot.engine.served import served_by
 from nbannot.errors import GO_ON, NbannotError, RunError, RunInterrupted, listed
 from nbannot.page.shown import watching
 from nbannot.record import folder
-from nbannot.record.corpus_output import write_output
+from nbannot.record.corpus_output import output_fault, write_output
 from nbannot.record.corpus_parts import Parts, Sums
-from nbannot.record.corpus_run import CorpusRun, load_corpus_run, save_gold
+from nbannot.record.corpus_run import CorpusRun, load_corpus_run, read_gold, save_gold
 from nbannot.record.run import COMPLETE, FAILED, PARTIAL, RUNNING
 from nbannot.record.state import read_state
 from nbannot.running.corpus_design import (
@@ -94,7 +94,7 @@ def run_corpus(
         parts = Parts(place)
         parts.make()
         parts.sweep()
-        if plan.gold.label_columns or not (place / folder.GOLD).exists():
+        if plan.gold.label_columns or _gold_fault(place):
             save_gold(place, plan.gold, plan.chosen)
         done = _Work(plan, model, parts, stop, say, retry).done(tick)
     outcome = done.outcome
@@ -116,9 +116,16 @@ def _finished(plan: CorpusDesign, retry: str | None, say: Say | None) -> CorpusR
     same_run(stored, plan.head)
     if stored.get("status") != COMPLETE or retry == "invalid":
         return None
-    if not all((place / name).exists() for name in WRITTEN):
+    if not all((place / name).exists() for name in WRITTEN) or _gold_fault(place):
         return None
-    if sum(of.asked for of in Parts(place).sums().values()) != plan.asked:  # the labels of a block are gone
+    parts, kept = Parts(place), stored["corpus"].get("output")
+    sums = parts.sums()
+    if sum(of.asked for of in sums.values()) != plan.asked:  # the labels of a block are gone
+        return None
+    if any(parts.goes_on(block, of) for block, of in sums.items()):  # killed while it was asked about again
+        return None
+    fault = output_fault(place / folder.OUTPUT_TABLE, kept, whole=True)
+    if fault or (kept and kept["labels"] != parts.digest()):
         return None
     config = stored | scored_by(stored, plan.head.config)
     finished = load_corpus_run(place, config)
@@ -135,6 +142,15 @@ def _finished(plan: CorpusDesign, retry: str | None, say: Say | None) -> CorpusR
     if say and (word := other_country(stored, plan.head)):
         say(word)
     return finished
+
+
+def _gold_fault(place: Path) -> str:
+    """Return why the texts that people coded cannot be read; "" if they can."""
+    try:
+        read_gold(place)
+    except RunError as error:
+        return str(error)
+    return ""
 
 
 class _Work:
@@ -172,15 +188,14 @@ class _Work:
 
     def done(self, tick: Tick | None) -> CorpusRun:
         """Ask what is not answered yet, write everything down, and return the run."""
-        if self.say:
-            for line in self.plan.head.info.notes:
-                self.say(line)
-            if self.plan.head.job.unasked:
-                self.say(f"{listed(self.plan.head.job.unasked)}: not asked; {NOT_DECIDED}.")
-            if words := self.plan.head.personal_data_advice:
-                self.say(words)
-            for line in duplicates_in_words(self.plan):
-                self.say(line)
+        for line in self.plan.head.info.notes:
+            self._tell(line)
+        if self.plan.head.job.unasked:
+            self._tell(f"{listed(self.plan.head.job.unasked)}: not asked; {NOT_DECIDED}.")
+        if words := self.plan.head.personal_data_advice:
+            self._tell(words)
+        for line in duplicates_in_words(self.plan):
+            self._tell(line)
         started = time.monotonic()
         outcome = Outcome({}, self.progress)
         try:
@@ -198,8 +213,13 @@ class _Work:
             records = energy.records_of(self.meter, self.model)
         return self._finish(outcome, time.monotonic() - started, records)
 
+    def _tell(self, line: str) -> None:
+        if self.say:
+            self.say(line)
+
     def _blocks(self, shown: Tick | None, outcome: Outcome) -> None:
         plan = self.plan
+        ended_before = read_json(plan.head.folder / folder.CONFIG).get("status") == COMPLETE
         left = [n for n in range(plan.blocks) if self._is_open(n)]
         self.progress.done = self.fields * sum(of.asked for n, of in self.sums.items() if n not in left)
         for n in set(range(plan.blocks)) - set(left):
@@ -215,6 +235,10 @@ class _Work:
                 return
             task = asked_of(plan.corpus, plan.chosen, block)
             if len(task):
+                if ended_before and number not in self.sums and not self.parts.stored_segment(number).exists():
+                    self._tell(
+                        f"labels and ledger of block {number} are gone: its {len(task):,} texts are asked about anew."
+                    )
                 ended = self._block(number, task, shown)
                 outcome.stopped, outcome.interrupted, outcome.raised = (
                     ended.stopped,
@@ -229,7 +253,7 @@ class _Work:
     def _is_open(self, block: int) -> bool:
         """Return whether a block is to be worked on."""
         sums = self.sums.get(block)
-        if sums is None or sums.open:
+        if sums is None or sums.open or self.parts.goes_on(block, sums):
             return True
         return (self.retry == "invalid" and bool(sums.invalid)) or (
             self.retry == "failed" and bool(sums.unfitting)
@@ -237,8 +261,7 @@ class _Work:
 
     def _block(self, number: int, task: Task, shown: Tick | None) -> Outcome:
         """Ask about the texts of one block, and write down what came of it."""
-        self.parts.reopen(number)
-        book = Ledger(self.parts.segment(number))
+        book = self._segment(number)
         before = book.tally.calls, tokens_of(book.tally)
         at, measured = self.progress.done, self.plan.head.info.energy_measured
         known = dataclasses.replace(self.progress)
@@ -273,6 +296,30 @@ class _Work:
         self._spend(book, before)
         self._write_down(number, task, book, through=not outcome.stopped and outcome.raised is None)
         return outcome
+
+    def _segment(self, number: int) -> Ledger:
+        """Return the segment of the ledger of a block, to be added to; it holds every call that was paid for.
+
+        Raises
+        ------
+        RunError
+            If it is gone, damaged or cut: what it held would be asked, and paid for, anew.
+        """
+        known = self.sums.get(number, Sums())
+        path, calls = self.parts.stored_segment(number), 0
+        if path.exists() or not known.calls:
+            self.parts.reopen(number)
+            book = Ledger(self.parts.segment(number))
+            if (calls := book.tally.calls) >= known.calls:
+                return book
+            book.let_go()
+        path = path if path.exists() or self.plan.corpus.compress else self.parts.segment(number)
+        was = f"was cut: {calls:,} of its {known.calls:,} calls are left" if path.exists() else "is gone"
+        raise RunError(
+            f"{path} {was}. It is the ledger of block {number}, and going on would ask and pay anew for what it held.\n"
+            f"  Put it back from a copy. Without one, remove {self.parts.labels / f'{number:06d}.json'} and run the same "
+            "again: what is missing is asked about anew."
+        )
 
     def _ready(self) -> None:
         if not self.metered:
@@ -330,6 +377,7 @@ class _Work:
     def _write_down(self, number: int, task: Task, book: Ledger, *, through: bool) -> None:
         state = read_state(task, book.path, self.config, self.plan.head.run_id, through=through)
         sums = Sums.of(book.tally, state.coding, state.unfitting, state.offsets, through=through)
+        sums.ledger_bytes = book.path.stat().st_size
         self.parts.write(number, state.coding, task.rows or (), sums)
         self.sums[number] = sums
         if through and self.offsets is None:
@@ -360,11 +408,12 @@ class _Work:
         words = energy.problem_in_words(gap, records, str(before.get("energy") or ""))
         about = corpus_config(plan, RUNNING) | scored_by(before, plan.head.config)
         about |= {name: before[name] for name in KEPT if name in before}
-        about["corpus"]["counts"] = (before.get("corpus") or {}).get("counts")
+        about["corpus"] |= {name: (before.get("corpus") or {}).get(name) for name in ("counts", "output")}
         if not outcome.interrupted:
-            about["corpus"]["counts"] = write_output(
+            counts, written = write_output(
                 plan.corpus, plan.chosen, plan.size, self.parts, list(plan.head.job.fields)
             )
+            about["corpus"] |= {"counts": counts, "output": vars(written) if written else None}
         served: Served = Counter({(m, mark): n for m, mark, n in sums.served})
         write_json(
             place / folder.CONFIG,

@@ -6,11 +6,13 @@ into segments are written once as Parquet, in parts, into the cache; a bad line 
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,8 @@ from nbannot.study.corpus_index import Digest
 from nbannot.study.reading import as_text, csv_pieces, csv_shape
 from nbannot.tools.files import cache_folder
 from nbannot.tools.imports import load
+from nbannot.tools.parquet import read_parquet as read_part
+from nbannot.tools.parquet import write_parquet
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,6 +32,9 @@ PARQUET, CSV, JSONL = (".parquet", ".pq"), (".csv", ".tsv"), (".jsonl", ".ndjson
 KINDS = (*PARQUET, *CSV, *JSONL)
 PART_ROWS = 50_000
 """Rows of a part that is written, and of a piece that is read."""
+PARTS = "parts.json"
+"""The parts that a folder of the cache holds, with their sizes: some that are gone would be texts that are gone."""
+LEFT_AFTER_S = 86_400
 
 
 def files_of(source: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -185,17 +192,17 @@ def pieces_of(path: Path) -> Iterator[pl.DataFrame]:
         If a line is not what it should be; it names the file and the line.
     """
     load("polars")
-    if _kind(path) == CSV[0]:
-        try:
+    try:
+        if _kind(path) == CSV[0]:
             yield from csv_pieces(path, csv_shape(path, "utf-8-sig", None))
-        except UnicodeError:
-            raise TaskError(
-                f"{path} is not UTF-8.\n  Save it as UTF-8; a corpus is read in no other encoding."
-            ) from None
-        except OSError as error:
-            raise TaskError(f"{path} cannot be read: {error.strerror}.") from None
-        return
-    yield from _json_lines(path)
+        else:
+            yield from _json_lines(path)
+    except UnicodeError:
+        raise TaskError(
+            f"{path} is not UTF-8.\n  Save it as UTF-8; a corpus is read in no other encoding."
+        ) from None
+    except OSError as error:
+        raise TaskError(f"{path} cannot be read: {error.strerror}.") from None
 
 
 def _json_lines(path: Path) -> Iterator[pl.DataFrame]:
@@ -255,26 +262,51 @@ def written(pieces: Iterator[pl.DataFrame], of: Any) -> list[Path]:
     """
     key = hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:24]
     place = cache_folder() / "corpora" / key
-    if not place.is_dir():
-        scratch = place.with_name(f".{key}.{os.getpid()}")
+    if parts := _parts_of(place):
+        return parts
+    _sweep(place.parent)
+    scratch = place.with_name(f".{key}.{os.urandom(4).hex()}")
+    try:
+        sizes = {path.name: path.stat().st_size for path in _write(pieces, scratch)}
+        (scratch / PARTS).write_text(json.dumps(sizes), encoding="utf-8")
+        if place.is_dir() and not _parts_of(place):  # something took parts away, as those do that tidy up caches
+            place.rename(place.with_name(f"{scratch.name}.old"))
         try:
-            _write(pieces, scratch)
-            try:
-                scratch.rename(place)
-            except OSError:
-                if not place.is_dir():  # else another process was faster
-                    raise
-        except OSError as error:
-            raise TaskError(
-                f"cannot write {place}: {error.strerror}.\n  Make room, or set NBANNOT_CACHE to another folder."
-            ) from None
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    return sorted(place.glob("*.parquet"))
+            scratch.rename(place)
+        except OSError:
+            if not _parts_of(place):  # else another process was faster
+                raise
+    except OSError as error:
+        raise TaskError(
+            f"cannot write {place}: {error.strerror}.\n  Make room, or set NBANNOT_CACHE to another folder."
+        ) from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(place.with_name(f"{scratch.name}.old"), ignore_errors=True)
+    return _parts_of(place)
 
 
-def _write(pieces: Iterator[pl.DataFrame], folder: Path) -> None:
+def _parts_of(place: Path) -> list[Path]:
+    """Return the parts in a folder of the cache; none where they are not all there, as long as they were written."""
+    try:
+        sizes = json.loads((place / PARTS).read_text(encoding="utf-8"))
+        paths = [place / name for name in sorted(sizes)]
+        return paths if all(path.stat().st_size == sizes[path.name] for path in paths) else []
+    except (OSError, ValueError):
+        return []
+
+
+def _sweep(cache: Path) -> None:
+    """Remove what processes that were killed left half written, a day later."""
+    for left in cache.glob(".*"):
+        with contextlib.suppress(OSError):
+            if max(path.stat().st_mtime for path in (left, *left.iterdir())) < time.time() - LEFT_AFTER_S:
+                shutil.rmtree(left)
+
+
+def _write(pieces: Iterator[pl.DataFrame], folder: Path) -> list[Path]:
     """Write pieces as parts of `PART_ROWS` rows or less; a column that only later pieces have is blank before."""
+    load("polars")
     import polars as pl
 
     folder.mkdir(parents=True)
@@ -287,21 +319,18 @@ def _write(pieces: Iterator[pl.DataFrame], folder: Path) -> None:
         for part in whole.iter_slices(PART_ROWS):
             parts.append(folder / f"{len(parts):06d}.parquet")
             widths.append(len(names))
-            part.write_parquet(parts[-1])
+            write_parquet(part, parts[-1])
     for path, width in zip(parts, widths, strict=True):
         if width < len(names):
-            part = pl.read_parquet(path)
-            part.with_columns(pl.lit("").alias(n) for n in names if n not in part.columns).select(
-                names
-            ).write_parquet(path)
+            part = read_part(path)
+            lacking = [pl.lit("").alias(n) for n in names if n not in part.columns]
+            write_parquet(part.with_columns(lacking).select(names), path)
+    return parts
 
 
 def written_by_content(pieces: Iterator[pl.DataFrame]) -> list[Path]:
     """Return the parts in the cache that hold these pieces, where nothing but their content identifies them."""
-    import polars as pl
-
-    scratch = cache_folder() / "corpora" / f".frame.{os.getpid()}"
-    shutil.rmtree(scratch, ignore_errors=True)
+    scratch = cache_folder() / "corpora" / f".frame.{os.urandom(4).hex()}"
     digests: dict[str, Digest] = {}
 
     def read() -> Iterator[pl.DataFrame]:
@@ -311,8 +340,7 @@ def written_by_content(pieces: Iterator[pl.DataFrame]) -> list[Path]:
             yield piece
 
     try:
-        _write(read(), scratch)
-        held = (pl.read_parquet(path) for path in sorted(scratch.glob("*.parquet")))
+        held = map(read_part, _write(read(), scratch))
         return written(held, ["frame", {name: digest.hex() for name, digest in digests.items()}])
     except OSError as error:
         raise TaskError(

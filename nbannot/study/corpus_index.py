@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbannot.errors import listed
+from nbannot.errors import RunError, listed
 from nbannot.study.corpus_rows import ROW_NUMBER
-from nbannot.tools.files import cache_folder, read_json, write_json
+from nbannot.tools.files import cache_folder, read_json, sha256_of, write_json
 from nbannot.tools.imports import load
+from nbannot.tools.parquet import read_parquet, write_parquet
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-VERSION = 2
+VERSION = 3
 CODES = 8
 """Codes are tried in one pass over all texts: that each of eight stands in some text does not happen by chance."""
 CODED_BY = 1000
@@ -141,24 +143,36 @@ def indexed(
     candidates
         Columns that may identify the texts, the best first: the first one that is unique and nowhere blank does.
     """
-    load("polars")
-    import polars as pl
-
     parts = [VERSION, of, text, list(sent), list(hashed), list(labels), list(candidates)]
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
     place = cache_folder() / "corpora" / f"{key}.index"
-    about: dict[str, Any] = read_json(place / "index.json") if place.is_dir() else {}
-    if about:
-        return Index(**about | {name: pl.read_parquet(place / f"{name}.parquet") for name in FRAMES})
+    if (kept := _kept(place)) is not None:
+        return kept
     index = _indexed(pieces, text, sent, hashed, labels, candidates)
     about = {name: getattr(index, name) for name in Index.__dataclass_fields__ if name not in FRAMES}
-    place.mkdir(parents=True, exist_ok=True)
-    for name in FRAMES:
-        scratch = place / f".{name}.{os.getpid()}"
-        getattr(index, name).write_parquet(scratch)
-        os.replace(scratch, place / f"{name}.parquet")
-    write_json(place / "index.json", about)  # last: with it the index is there
+    with contextlib.suppress(OSError, RunError):  # what cannot be kept is found again by the next session
+        place.mkdir(parents=True, exist_ok=True)
+        for name in FRAMES:
+            write_parquet(getattr(index, name), place / f"{name}.parquet")
+        write_json(place / "index.json", about | {"sha256": _seal(about, place)})  # last: with it the index is there
     return index
+
+
+def _kept(place: Path) -> Index | None:
+    """Return the index that an earlier session kept; ``None`` where it is not there, or not as it was written."""
+    try:
+        about = read_json(place / "index.json")
+        if about.pop("sha256", None) != _seal(about, place):
+            return None
+        return Index(**about | {name: read_parquet(place / f"{name}.parquet") for name in FRAMES})
+    except (OSError, RunError, TypeError):
+        return None
+
+
+def _seal(about: dict[str, Any], place: Path) -> str:
+    """Return what identifies an index as it is kept: a damaged one would give texts the labels of others."""
+    content = [about, *(sha256_of(place / f"{name}.parquet") for name in FRAMES)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _indexed(
@@ -169,6 +183,7 @@ def _indexed(
     labels: Sequence[str],
     candidates: Sequence[str],
 ) -> Index:
+    load("polars")
     import polars as pl
 
     digests = {name: Digest() for name in hashed}

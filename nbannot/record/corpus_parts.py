@@ -178,7 +178,7 @@ class Parts:
             sums.labels = sha256_while_unchanged(path)
         except OSError as error:
             raise RunError(
-                f"cannot write {path}: {error.strerror}.\n  Everything before is kept; make room and run the same again."
+                f"cannot write {path}: {error.strerror}.\n  Every answer is kept; make room and run the same again."
             ) from None
         write_json(self.labels / f"{block:06d}.json", dict(vars(sums)))
 

@@ -235,7 +235,8 @@ class _Work:
                 return
             task = asked_of(plan.corpus, plan.chosen, block)
             if len(task):
-                if ended_before and number not in self.sums and not self.parts.stored_segment(number).exists():
+                unknown = number not in self.sums and not self.parts.stored_segment(number).exists()
+                if ended_before and unknown:
                     self._tell(
                         f"labels and ledger of block {number} are gone: its {len(task):,} texts are asked about anew."
                     )
@@ -306,19 +307,18 @@ class _Work:
             If it is gone, damaged or cut: what it held would be asked, and paid for, anew.
         """
         known = self.sums.get(number, Sums())
-        path, calls = self.parts.stored_segment(number), 0
-        if path.exists() or not known.calls:
+        path, was = self.parts.segment(number), "(.gz) is gone"
+        if self.parts.stored_segment(number).exists() or not known.calls:
             self.parts.reopen(number)
-            book = Ledger(self.parts.segment(number))
+            book = Ledger(path)
             if (calls := book.tally.calls) >= known.calls:
                 return book
             book.let_go()
-        path = path if path.exists() or self.plan.corpus.compress else self.parts.segment(number)
-        was = f"was cut: {calls:,} of its {known.calls:,} calls are left" if path.exists() else "is gone"
+            was = f" was cut: {calls:,} of its {known.calls:,} calls are left"
+        sums = self.parts.labels / f"{number:06d}.json"
         raise RunError(
-            f"{path} {was}. It is the ledger of block {number}, and going on would ask and pay anew for what it held.\n"
-            f"  Put it back from a copy. Without one, remove {self.parts.labels / f'{number:06d}.json'} and run the same "
-            "again: what is missing is asked about anew."
+            f"{path}{was}. It is the ledger of block {number}: to go on would ask, and pay for, what it held anew.\n"
+            f"  Put it back from a copy. Without one, remove {sums} and run the same again, which does so."
         )
 
     def _ready(self) -> None:

@@ -269,7 +269,7 @@ def written(pieces: Iterator[pl.DataFrame], of: Any) -> list[Path]:
     try:
         sizes = {path.name: path.stat().st_size for path in _write(pieces, scratch)}
         (scratch / PARTS).write_text(json.dumps(sizes), encoding="utf-8")
-        if place.is_dir() and not _parts_of(place):  # something took parts away, as those do that tidy up caches
+        if place.is_dir() and not _parts_of(place):  # who tidies up caches took parts away
             place.rename(place.with_name(f"{scratch.name}.old"))
         try:
             scratch.rename(place)

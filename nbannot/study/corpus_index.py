@@ -154,7 +154,8 @@ def indexed(
         place.mkdir(parents=True, exist_ok=True)
         for name in FRAMES:
             write_parquet(getattr(index, name), place / f"{name}.parquet")
-        write_json(place / "index.json", about | {"sha256": _seal(about, place)})  # last: with it the index is there
+        about["sha256"] = _seal(about, place)
+        write_json(place / "index.json", about)  # last: with it the index is there
     return index
 
 

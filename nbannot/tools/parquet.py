@@ -1,4 +1,4 @@
-"""Parquet files, written whole or not at all; what polars says of a disk or a file comes as an `OSError`, in one line."""
+"""Parquet files, written whole or not at all; what polars says of a disk or file comes as an `OSError`, in one line."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def as_os_error(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.strerror:
             raise
-        words = (str(error).splitlines() or [type(error).__name__])[0][:200]  # polars' own have nothing but words
+        # Those of polars have nothing but words.
+        words = (str(error).splitlines() or [type(error).__name__])[0][:200]
         said = OF_THE_SYSTEM.search(words)
         raise type(error)(error.errno or errno.EIO, said[1].strip() if said else words, str(path)) from None
 

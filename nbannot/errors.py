@@ -87,6 +87,14 @@ class RunInterrupted(RunError, KeyboardInterrupt):
 
     finished: Any = None
 
+    @classmethod
+    def after(cls, progress: Any, place: object, finished: Any) -> RunInterrupted:
+        """Return it for a run that got as far as its `Progress` says, and is kept in a folder."""
+        words = f"stopped: {progress.done:,} of {progress.total:,} answers are kept in {place}.\n  {GO_ON}"
+        interrupt = cls(words)
+        interrupt.finished = finished
+        return interrupt
+
 
 class TableError(NbannotError):
     """A tidy table is not one of ours, or cannot be written."""

@@ -16,7 +16,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
-from nbannot.asking.applies import NOT_DECIDED
 from nbannot.asking.ledger import Ledger
 from nbannot.asking.request_reply import Model
 from nbannot.engine import energy
@@ -25,7 +24,7 @@ from nbannot.engine.engine import annotate
 from nbannot.engine.job import Job, Outcome, Progress
 from nbannot.engine.sending import tokens_of
 from nbannot.engine.served import served_by
-from nbannot.errors import GO_ON, NbannotError, RunError, RunInterrupted, listed
+from nbannot.errors import NbannotError, RunError, RunInterrupted
 from nbannot.page.shown import watching
 from nbannot.record import folder
 from nbannot.record.corpus_output import output_fault, write_output
@@ -54,11 +53,12 @@ from nbannot.running.run_config import (
     same_run,
 )
 from nbannot.running.scores import KEPT, save_scores, scores_are_saved
+from nbannot.running.standard_files import write_energy
 from nbannot.study.config import RunConfig
 from nbannot.study.corpus import Corpus
 from nbannot.study.task import Task
 from nbannot.tools.either import Either
-from nbannot.tools.files import read_json, write_atomic, write_json
+from nbannot.tools.files import read_json, write_json
 
 WRITTEN = (folder.OUTPUT_TABLE, folder.GOLD, folder.TIMING, folder.CHARS)
 """Files of a finished run; where one is gone, all are written again from the blocks."""
@@ -101,11 +101,8 @@ def run_corpus(
     if outcome is not None and outcome.raised is not None:
         raise outcome.raised
     if outcome is not None and outcome.interrupted:
-        interrupt = RunInterrupted(
-            f"stopped: {done.progress.done:,} of {done.progress.total:,} answers are kept in {place}.\n  {GO_ON}"
-        )
-        interrupt.finished = done if any(of.get("ok") for of in done.sums.counts.values()) else None
-        raise interrupt
+        finished = done if any(of.get("ok") for of in done.sums.counts.values()) else None
+        raise RunInterrupted.after(done.progress, place, finished)
     return done
 
 
@@ -188,13 +185,7 @@ class _Work:
 
     def done(self, tick: Tick | None) -> CorpusRun:
         """Ask what is not answered yet, write everything down, and return the run."""
-        for line in self.plan.head.info.notes:
-            self._tell(line)
-        if self.plan.head.job.unasked:
-            self._tell(f"{listed(self.plan.head.job.unasked)}: not asked; {NOT_DECIDED}.")
-        if words := self.plan.head.personal_data_advice:
-            self._tell(words)
-        for line in duplicates_in_words(self.plan):
+        for line in (*self.plan.head.opening_lines, *duplicates_in_words(self.plan)):
             self._tell(line)
         started = time.monotonic()
         outcome = Outcome({}, self.progress)
@@ -397,11 +388,7 @@ class _Work:
         whole = not sums.open and len(reached) == plan.blocks - self._without_question()
         ok = any(of.get("ok") for of in sums.counts.values())
         status = COMPLETE if whole else PARTIAL if ok else FAILED
-        if records:
-            path = place / folder.EMISSIONS
-            earlier = path.read_text(encoding="utf-8") if path.exists() else ""
-            write_atomic(path, energy.emissions_csv(earlier, *records))
-            (place / folder.EMISSIONS_SO_FAR).unlink(missing_ok=True)
+        write_energy(place, records)
         gap = self.meter.problem or getattr(self.model, "energy_gap", "") or self.killed
         _write_counts(place, sums, outcome.progress, wall_time)
         before = read_json(place / folder.CONFIG)

@@ -82,9 +82,11 @@ class Design:
         return self.searched.words
 
     @property
-    def personal_data_advice(self) -> str:
-        """The same, and what to do about it."""
-        return f"{self.personal_data} {REPLACE_IT}" if self.searched.seen else self.personal_data
+    def opening_lines(self) -> tuple[str, ...]:
+        """What is said before the first call: of the model, of personal data, and of what is not asked."""
+        advice = f"{self.personal_data} {REPLACE_IT}" if self.searched.seen else self.personal_data
+        unasked = f"{listed(self.job.unasked)}: not asked; {NOT_DECIDED}." if self.job.unasked else ""
+        return (*self.info.notes, *filter(None, (advice, unasked)))
 
     @cached_property
     def identity(self) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 from nbannot.asking import ledger
-from nbannot.asking.applies import NOT_DECIDED
 from nbannot.asking.batch_lines import batches_in
 from nbannot.asking.request_reply import Model
 from nbannot.engine import energy
@@ -19,7 +18,7 @@ from nbannot.engine.drive import Tick
 from nbannot.engine.engine import annotate
 from nbannot.engine.job import Outcome, Progress
 from nbannot.engine.served import served_by
-from nbannot.errors import GO_ON, ConfigError, NbannotError, RunError, RunInterrupted, listed, tidy_interrupt
+from nbannot.errors import ConfigError, NbannotError, RunError, RunInterrupted, listed, tidy_interrupt
 from nbannot.page.shown import watching
 from nbannot.record import folder
 from nbannot.record.loading import load_run
@@ -38,7 +37,7 @@ from nbannot.running.run_config import (
     same_run,
 )
 from nbannot.running.scores import KEPT, labels_text, save_scores
-from nbannot.running.standard_files import output_text, write_counts, write_traces
+from nbannot.running.standard_files import output_text, write_counts, write_energy, write_traces
 from nbannot.study.codebook import Codebook
 from nbannot.study.config import RunConfig
 from nbannot.study.corpus import Corpus
@@ -127,12 +126,8 @@ def run(
     if done.outcome is not None and done.outcome.raised is not None:
         raise done.outcome.raised
     if done.outcome is not None and done.outcome.interrupted:
-        interrupt = RunInterrupted(
-            f"stopped: {done.progress.done:,} of {done.progress.total:,} answers are kept in {plan.folder}.\n"
-            f"  {GO_ON}"
-        )
-        interrupt.finished = done if done.coding.count().get("ok") else None
-        raise interrupt
+        finished = done if done.coding.count().get("ok") else None
+        raise RunInterrupted.after(done.progress, plan.folder, finished)
     return done
 
 
@@ -189,12 +184,8 @@ def _work(
     if plan.config.delivery == "now" and not again:
         _refuse_what_is_out(plan, book)
     if say:
-        for line in plan.info.notes:
+        for line in plan.opening_lines:
             say(line)
-        if words := plan.personal_data_advice:
-            say(words)
-        if plan.job.unasked:
-            say(f"{listed(plan.job.unasked)}: not asked; {NOT_DECIDED}.")
     kept = plan.folder / folder.EMISSIONS_SO_FAR
     killed = energy.take_left(kept, plan.folder / folder.EMISSIONS)
     meter = energy.Meter(plan.config.country_iso_code, kept)
@@ -285,11 +276,7 @@ def _finish(
     through = not (outcome.stopped or outcome.out or outcome.raised)
     state = read_state(plan.task, place / folder.LEDGER, config, plan.run_id, through=through)
     status = PARTIAL if outcome.out else status_of(state.coding)
-    if records:
-        path = place / folder.EMISSIONS
-        earlier = path.read_text(encoding="utf-8") if path.exists() else ""
-        write_atomic(path, energy.emissions_csv(earlier, *records))
-        (place / folder.EMISSIONS_SO_FAR).unlink(missing_ok=True)
+    write_energy(place, records)
     output = output_text(state.coding)
     write_atomic(place / folder.OUTPUT, output)
     save_probabilities(state.coding, place)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nbannot.asking.ledger import Tally
 from nbannot.asking.ledger_lines import read_lines
 from nbannot.asking.reply_parts import thinking_in
+from nbannot.engine import energy
 from nbannot.errors import RunError
 from nbannot.record import folder
 from nbannot.record.coding import Coding
@@ -20,6 +21,15 @@ from nbannot.tools.files import csv_text, read_json, write_atomic, write_json
 def output_text(coding: Coding) -> str:
     """Return the content of ``output.csv``."""
     return csv_text(*coding.output_rows())
+
+
+def write_energy(place: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Add what a session used to ``emissions.csv``; what was kept of it in case it is killed is no longer needed."""
+    if records:
+        path = place / folder.EMISSIONS
+        earlier = path.read_text(encoding="utf-8") if path.exists() else ""
+        write_atomic(path, energy.emissions_csv(earlier, *records))
+        (place / folder.EMISSIONS_SO_FAR).unlink(missing_ok=True)
 
 
 def write_counts(place: Path, tally: Tally, *, cached: int | None = None, wall_time: float = 0.0) -> None:

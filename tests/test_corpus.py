@@ -479,6 +479,27 @@ class TestFiles:
             long.input_tokens_at_most, long.output_tokens_at_most, 8_000
         )
 
+    def test_a_plan_counts_the_texts_that_may_not_fit(self, tmp_path, with_model):
+        """As that of a task does; where no window is known, or every text has room, it says nothing."""
+
+        class Small(Scripted):
+            window: int | None = 1_000
+
+            def info(self):
+                return replace(super().info(), context_size=self.window)
+
+        model = with_model(Small(well))
+        words = [f"{i:02d}{'x' * (100 if i % 5 else 6_000)}" for i in range(20)]
+        data, settings = pl.DataFrame({"text": words}), {"output_root": str(tmp_path / "out")}
+        for window, said in ((1_000, 1), (None, 0), (10_000, 0)):
+            model.window = window
+            for texts_of in (corpus(data, BOOK, name="many"), Task(data, BOOK, "whole")):
+                remarks = [line for line in plan(texts_of, **settings).remarks if "too long" in line]
+                assert len(remarks) == said
+                assert all(line.startswith("About 4 of 20 texts may be too long") for line in remarks)
+                assert all("context of 1,000 tokens" in line for line in remarks)
+        assert model.requests == []
+
     def test_letters_name_the_file_and_the_line(self, tmp_path):
         (tmp_path / "a.csv").write_text("id,text\n1,one\n2,two,three\n")
         (tmp_path / "a.jsonl").write_text('{"text": "one"}\n\n{"text": \n')

@@ -167,6 +167,34 @@ def longest_request(job: Job, longest: int = 0) -> int:
     return turns * (whole + job.max_tokens + MESSAGE_TOKENS)
 
 
+def room_for_text(job: Job, per_char: float, window: int | None) -> float | None:
+    """Return the characters that a text may have, about, to fit a context window with its question and the answer.
+
+    Parameters
+    ----------
+    per_char
+        Tokens per character, about.
+    window
+        Tokens of the window; ``None`` where it is not known, and so is what this returns.
+    """
+    if not window:
+        return None
+    taken = 0.0
+    if not job.decides:  # which puts its questions in a form of its own
+        prompts = [prompt_for(job, group) for group in job.groups]
+        frames = [len(p.about("")) + max((len(e.text) for e in p.endings), default=0) for p in prompts]
+        taken = max(frames, default=0) * per_char + job.max_tokens
+    return max(0.0, (window - taken) / per_char)
+
+
+def too_long_in_words(n: int, of: int, window: int | None) -> list[str]:
+    """Return what to say of texts that may not fit a context window."""
+    return [
+        f"About {n:,} of {of:,} texts may be too long, with prompt and answer, for a context of {window:,} tokens. "
+        "What does not fit is not asked about: cut the texts, or set a longer context_size."
+    ] * bool(n)
+
+
 def _bytes(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
 

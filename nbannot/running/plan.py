@@ -26,11 +26,14 @@ from nbannot.running.estimates import (
     earlier_pace,
     load_of,
     longest_request,
+    room_for_text,
     still_open,
+    too_long_in_words,
 )
 from nbannot.running.run import run
 from nbannot.study.config import RunConfig
 from nbannot.study.corpus import Corpus
+from nbannot.study.corpus_index import Index
 from nbannot.study.keywords import Settings
 from nbannot.study.settings import SETTINGS
 from nbannot.study.task import Task
@@ -212,9 +215,14 @@ def plan(
         made, unreached = _designed(lambda model: design_corpus(task, wanted, model)[0], wanted, pilot > 0)
         left = load_of_corpus(made)
         remarks = (*task.notices, *duplicates_in_words(made), *other_versions(made))
-        longest = task.index(wanted.metadata_columns or ()).longest
         return _plan_of(
-            made.head.task, made.head, unreached, pilot, left=left, longest=longest, remarks=remarks
+            made.head.task,
+            made.head,
+            unreached,
+            pilot,
+            left=left,
+            index=task.index(wanted.metadata_columns or ()),
+            remarks=remarks,
         )
     whole = as_task(task, wanted, codebook)
     chosen_config = dev_by_default(whole, wanted, asks=False)
@@ -237,7 +245,7 @@ def _plan_of(
     pilot: int,
     *,
     left: Load | None = None,
-    longest: int = 0,
+    index: Index | None = None,
     remarks: tuple[str, ...] = (),
 ) -> Plan:
     config, job = chosen.config, chosen.job
@@ -253,6 +261,11 @@ def _plan_of(
         pace = earlier_pace(config, chosen.task.name, mode, chosen.prompt_hash)
     per_char = (pace and pace.tokens_per_char) or 1 / CHARS_PER_TOKEN
     back = pace.output_tokens if pace else None
+    room = room_for_text(job, per_char, chosen.info.context_size) if left.calls_at_most else None
+    if room is not None:
+        n = index.longer_than(room) if index else sum(len(text) > room for text in job.texts)
+        of = index.n if index else len(job.texts)
+        remarks = (*remarks, *too_long_in_words(n, of, chosen.info.context_size))
     tokens = round(left.chars * per_char), None if back is None else round(back * left.calls_at_most)
     if not left.calls_at_most:
         tokens = 0, 0
@@ -277,7 +290,7 @@ def _plan_of(
         else job.prices.at_most(
             left.input_tokens_at_most,
             left.output_tokens_at_most,
-            longest_request(job, longest) if job.prices.long_from else 0,
+            longest_request(job, index.longest if index else 0) if job.prices.long_from else 0,
         ),
         pilot_texts=pilot,
         first_messages={

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-VERSION = 3
+VERSION = 4
 CODES = 8
 """Codes are tried in one pass over all texts: that each of eight stands in some text does not happen by chance."""
 CODED_BY = 1000
 """The code of the marks follows from so many texts, whatever pieces they come in."""
 CODE_LENGTH = 6
+LENGTH_STEP = 1.05
+"""Lengths of texts are counted in steps of five percent."""
 FRAMES = ("repeated", "gold")
 
 
@@ -44,6 +47,8 @@ class Index:
         Of everything that is sent, over all texts that are not blank.
     longest
         Bytes of what is sent of the longest text, at most.
+    lengths
+        How many texts are how long: n -> texts with more than 1.05 ** (n - 1) and at most 1.05 ** n characters.
     blank
         Number of blank texts.
     gold
@@ -62,12 +67,17 @@ class Index:
     chars: int
     bytes: int
     longest: int
+    lengths: dict[str, int]
     blank: int
     id_column: str
     repeated_ids: dict[str, list[str]]
     code: str
     repeated: pl.DataFrame
     gold: pl.DataFrame
+
+    def longer_than(self, chars: float) -> int:
+        """Return how many texts are longer than so many characters, to five percent."""
+        return sum(n for step, n in self.lengths.items() if LENGTH_STEP ** int(step) > chars)
 
 
 class Digest:
@@ -188,6 +198,7 @@ def _indexed(
     import polars as pl
 
     digests = {name: Digest() for name in hashed}
+    lengths_in_steps: Counter[str] = Counter()
     texts, ids = _Hashes(), {name: _Hashes() for name in candidates}
     blank_ids: dict[str, int] = {}
     blank_rows: list[int] = []
@@ -215,7 +226,10 @@ def _indexed(
         if blank.any():
             blank_rows += (blank.arg_true() + row).to_list()
         extra = sum(len(name) + 5 for name in sent)  # "[name: value]" and the end of its line
-        chars += int(whole.str.len_chars().sum()) + extra * piece.height
+        long = whole.str.len_chars() + extra
+        chars += int(long.sum())
+        steps = long.filter(~blank & (long > 0)).log(LENGTH_STEP).ceil().cast(pl.Int64).value_counts()
+        lengths_in_steps.update({str(step): n for step, n in steps.iter_rows()})
         lengths = whole.str.len_bytes()
         size += int(lengths.sum()) + 4 * extra * piece.height
         longest = max(longest, int(lengths.max() or 0) + 4 * extra)  # type: ignore[arg-type]
@@ -236,6 +250,7 @@ def _indexed(
         chars=chars,
         bytes=size,
         longest=longest,
+        lengths=dict(lengths_in_steps),
         blank=len(blank_rows),
         id_column=next((name for name in candidates if not repeated_ids[name]), ""),
         repeated_ids={name: faults for name, faults in repeated_ids.items() if faults},

@@ -479,11 +479,28 @@ class TestFiles:
             long.input_tokens_at_most, long.output_tokens_at_most, 8_000
         )
 
+    def test_names_with_brackets_and_stars_are_names(self, tmp_path, monkeypatch):
+        """In folders of texts, of the cache and of runs; and a folder's own runs and hidden files are not its texts."""
+        place = tmp_path / "Study [2024] *x?"
+        monkeypatch.setenv("NBANNOT_CACHE", str(place / "cache [1]"))
+        (place / "in").mkdir(parents=True)
+        (place / "in" / "a[1].parquet").write_bytes(
+            Path(files(tmp_path / "x")).with_name("a.parquet").read_bytes()
+        )
+        (place / "in" / "._a[1].parquet").write_bytes(b"of a file system")
+        for source in (place / "in" / "a[1].parquet", place / "in", str(place / "in" / "*.parquet")):
+            run = run_it(
+                corpus(source, BOOK, name="many"), model="mock", output_root=str(place / "in" / "out")
+            )
+            assert run.whole().status == load_run(run.folder).status == "complete"
+            assert run.labels.collect().height == 25
+        assert len(corpus(texts(), BOOK, segment="3 words")) > N
+
     def test_a_plan_counts_the_texts_that_may_not_fit(self, tmp_path, with_model):
         """As that of a task does; where no window is known, or every text has room, it says nothing."""
 
         class Small(Scripted):
-            window: int | None = 1_000
+            window: int | None = None
 
             def info(self):
                 return replace(super().info(), context_size=self.window)
@@ -491,13 +508,13 @@ class TestFiles:
         model = with_model(Small(well))
         words = [f"{i:02d}{'x' * (100 if i % 5 else 6_000)}" for i in range(20)]
         data, settings = pl.DataFrame({"text": words}), {"output_root": str(tmp_path / "out")}
-        for window, said in ((1_000, 1), (None, 0), (10_000, 0)):
+        for window, said in ((1_800, 1), (None, 0), (10_000, 0)):
             model.window = window
             for texts_of in (corpus(data, BOOK, name="many"), Task(data, BOOK, "whole")):
                 remarks = [line for line in plan(texts_of, **settings).remarks if "too long" in line]
                 assert len(remarks) == said
                 assert all(line.startswith("About 4 of 20 texts may be too long") for line in remarks)
-                assert all("context of 1,000 tokens" in line for line in remarks)
+                assert all("context of 1,800 tokens" in line for line in remarks)
         assert model.requests == []
 
     def test_letters_name_the_file_and_the_line(self, tmp_path):

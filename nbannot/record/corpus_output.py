@@ -16,8 +16,7 @@ from nbannot.study.corpus import DUPLICATE_OF, Corpus
 from nbannot.study.corpus_rows import ROW_NUMBER, Chosen
 from nbannot.study.field import Field
 from nbannot.tools.files import sha256_while_unchanged
-from nbannot.tools.imports import load
-from nbannot.tools.parquet import as_os_error, write_parquet
+from nbannot.tools.parquet import as_os_error, scan_parquet, write_parquet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,9 +106,7 @@ def output_fault(place: Path, kept: Mapping[str, Any] | None, *, whole: bool = F
         return "it is a folder"
     try:
         with as_os_error(place):
-            import polars as pl
-
-            pl.read_parquet_schema(place)
+            scan_parquet(place).collect_schema()
         if kept and place.stat().st_size != kept["bytes"]:
             return f"it has {place.stat().st_size:,} bytes and was written with {kept['bytes']:,}"
         if kept and whole and sha256_while_unchanged(place) != kept["sha256"]:
@@ -134,9 +131,6 @@ def write_output(
     RunError
         If it cannot be written; an old one is untouched.
     """
-    load("polars")
-    import polars as pl
-
     place = parts.folder / folder.OUTPUT_TABLE
     scratch = place.with_name(f".{place.name}.{os.urandom(4).hex()}")
     counts: dict[str, dict[str, int]] = {f.column: {} for f in fields}
@@ -150,7 +144,7 @@ def write_output(
             pieces.append(scratch / f"{number:06d}.parquet")
             write_parquet(piece, pieces[-1])
         if pieces:
-            write_parquet(pl.scan_parquet(pieces), place)
+            write_parquet(scan_parquet(pieces), place)
         written = Written.of(place, parts) if pieces else None
     except OSError as error:
         raise RunError(

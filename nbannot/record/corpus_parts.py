@@ -27,7 +27,7 @@ from nbannot.record.coding import Coding
 from nbannot.record.folder import LABELS, SEGMENTS
 from nbannot.study.field import Field
 from nbannot.tools.files import read_json, sha256_while_unchanged, write_json
-from nbannot.tools.parquet import read_parquet, write_parquet
+from nbannot.tools.parquet import read_parquet, scan_parquet, write_parquet
 
 if TYPE_CHECKING:
     import polars as pl
@@ -245,7 +245,7 @@ class Parts:
         paths = [self.labels / f"{block:06d}.parquet" for block in self.sums()]
         if not paths:
             return pl.LazyFrame(schema={"row": pl.Int64})
-        held = pl.scan_parquet(paths)
+        held = scan_parquet(paths)
         return (
             held
             if rows is None

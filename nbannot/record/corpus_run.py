@@ -22,7 +22,7 @@ from nbannot.study.corpus_rows import ROW_NUMBER, Chosen
 from nbannot.study.field import Field
 from nbannot.study.task import Task
 from nbannot.tools.imports import load
-from nbannot.tools.parquet import read_parquet, write_parquet
+from nbannot.tools.parquet import read_parquet, scan_parquet, write_parquet
 
 if TYPE_CHECKING:
     import polars as pl
@@ -97,16 +97,13 @@ class CorpusRun(Run):
         RunError
             If the run has not been far enough to write it, or another file is in its place.
         """
-        load("polars")
-        import polars as pl
-
         if not self.table_path.exists():
             raise RunError(
                 f"{self.table_path} is not there yet: it is written when a session ends that was not stopped by hand.\n"
                 "  Run the same again; every finished answer is kept."
             )
         self._must_be_whole()
-        return pl.scan_parquet(self.table_path)
+        return scan_parquet(self.table_path)
 
     def _must_be_whole(self, *, content: bool = False) -> None:
         """Raise if ``output.parquet`` is not what was written."""

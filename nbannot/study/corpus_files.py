@@ -22,8 +22,8 @@ from nbannot.study.corpus_index import Digest
 from nbannot.study.reading import as_text, csv_pieces, csv_shape
 from nbannot.tools.files import cache_folder
 from nbannot.tools.imports import load
+from nbannot.tools.parquet import as_os_error, scan_parquet, write_parquet
 from nbannot.tools.parquet import read_parquet as read_part
-from nbannot.tools.parquet import write_parquet
 
 if TYPE_CHECKING:
     import polars as pl
@@ -50,9 +50,9 @@ def files_of(source: str | Path | Sequence[str | Path]) -> list[Path]:
     for one in map(str, named):
         place = Path(one).expanduser()
         if place.is_dir():
-            matches = [str(p) for p in place.rglob("*") if p.suffix.lower() in KINDS]
+            matches = [str(p) for p in place.rglob("*") if p.suffix.lower() in KINDS and _is_of(place, p)]
         else:
-            matches = [str(place)] if place.is_file() else glob.glob(str(place), recursive=True)
+            matches = [str(place)] if place.is_file() else glob.glob(_pattern(place), recursive=True)
         files = sorted(Path(p).resolve() for p in matches if Path(p).is_file())
         if not files:
             raise TaskError(
@@ -66,6 +66,23 @@ def files_of(source: str | Path | Sequence[str | Path]) -> list[Path]:
             f"  Their names end in {listed(KINDS)}: name those that belong together, e.g. 'speeches/*.parquet'."
         )
     return found
+
+
+def _is_of(folder: Path, path: Path) -> bool:
+    """Return whether a file below a folder is of its corpus: not hidden, and no file or table of a run."""
+    below = path.relative_to(folder)
+    if any(part.startswith(".") for part in below.parts) or "_metrics_log" in path.name:
+        return False
+    ledgers = [
+        folder / parent / name for parent in below.parents for name in ("responses", "responses.jsonl")
+    ]
+    return not any(ledger.exists() and ledger.with_name("config.json").exists() for ledger in ledgers)
+
+
+def _pattern(place: Path) -> str:
+    """Return the pattern that a path stands for; folders that are there by these very names are no patterns."""
+    named = next((folder for folder in place.parents if folder.is_dir()), Path())
+    return str(Path(glob.escape(str(named))) / place.relative_to(named))
 
 
 def _kind(path: Path) -> str:
@@ -94,14 +111,12 @@ def columns_of(files: Sequence[Path], needed: Sequence[str] = ()) -> list[str]:
     TaskError
         If a file is no Parquet, or lacks a column that it must have.
     """
-    load("polars")
-    import polars as pl
-
     names: dict[str, None] = {}
     for path in files:
         try:
-            own = list(pl.read_parquet_schema(path))
-        except (pl.exceptions.PolarsError, OSError) as error:
+            with as_os_error(path):
+                own = scan_parquet(path).collect_schema().names()
+        except OSError as error:
             raise _unreadable(path, error) from None
         if len(files) > 1:
             must_have(path, own, needed)
@@ -118,10 +133,9 @@ def must_have(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None
         )
 
 
-def _unreadable(path: Path, error: BaseException) -> TaskError:
-    words = (str(error).splitlines() or [type(error).__name__])[0][:200]
+def _unreadable(path: Path, error: OSError) -> TaskError:
     return TaskError(
-        f"{path} cannot be read: {words}.\n"
+        f"{path} cannot be read: {error.strerror}.\n"
         "  It is damaged, or not what its name says: write it again, or leave it out."
     )
 
@@ -131,8 +145,9 @@ def rows_in(path: Path) -> int:
     import polars as pl
 
     try:
-        return int(pl.scan_parquet(path).select(pl.len()).collect().item())
-    except (pl.exceptions.PolarsError, OSError) as error:
+        with as_os_error(path):
+            return int(scan_parquet(path).select(pl.len()).collect().item())
+    except OSError as error:
         raise _unreadable(path, error) from None
 
 
@@ -146,26 +161,31 @@ def read_parquet(
     TaskError
         If a file cannot be read, or has other rows than it had.
     """
-    load("polars")
-    import polars as pl
-
     first = 0
     for path, height in zip(files, heights, strict=True):
         skipped = max(0, start - first)
         if skipped < height:
             row = first + skipped
             try:
-                there = set(pl.read_parquet_schema(path))
-                cells = [pl.col(name) if name in there else pl.lit("").alias(name) for name in columns]
-                rows = pl.scan_parquet(path).slice(skipped).select(cells)
-                for piece in rows.collect_batches(chunk_size=PART_ROWS, maintain_order=True):
+                for piece in _pieces_of_parquet(path, skipped, columns):
                     yield row, _as_text(piece, path, row - first)
                     row += piece.height
-            except (pl.exceptions.PolarsError, OSError) as error:
+            except OSError as error:
                 raise _unreadable(path, error) from None
             if row != first + height:
                 raise changed(path)
         first += height
+
+
+def _pieces_of_parquet(path: Path, skipped: int, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+    import polars as pl
+
+    with as_os_error(path):
+        file = scan_parquet(path)
+        there = set(file.collect_schema())
+        cells = [pl.col(name) if name in there else pl.lit("").alias(name) for name in columns]
+        rows = file.slice(skipped).select(cells)
+        yield from rows.collect_batches(chunk_size=PART_ROWS, maintain_order=True)
 
 
 def changed(path: Path) -> TaskError:

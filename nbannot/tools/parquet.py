@@ -82,4 +82,12 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
     import polars as pl
 
     with as_os_error(path):
-        return pl.read_parquet(path, columns=columns)
+        return pl.read_parquet(path, columns=columns, glob=False)
+
+
+def scan_parquet(paths: Path | list[Path]) -> pl.LazyFrame:
+    """Return files as a frame to be read as needed; their names are names, also with ``[``, ``*`` and ``?`` in them."""
+    load("polars")
+    import polars as pl
+
+    return pl.scan_parquet(paths, glob=False)

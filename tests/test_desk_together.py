@@ -584,3 +584,33 @@ def test_that_there_was_nothing_to_write_is_read_from_the_log() -> None:
         2,
     )
     assert tuple(gold.loc[("t1", "S_Why"), ["label", "status"]]) == ("", "agreed")
+
+
+def test_a_run_is_scored_by_the_gold_it_was_made_with_also_when_it_is_loaded() -> None:
+    """The task's folder holds other labels; reading these instead changed every number of the run, silently."""
+    task = nba.load_task("policy-sentiment")
+    column = task.codebook["Direction"].column
+    coded(task, "ann", "Direction", dict.fromkeys(task.ids[:16], "mixed"))
+    coded(task, "ben", "Direction", {i: ("mixed", "negative")[k % 2] for k, i in enumerate(task.ids[:16])})
+    coded(task, "cy", "Direction", {i: ("mixed", "negative")[k % 2] for k, i in enumerate(task.ids[:16])})
+    gold = nba.consensus(task).task
+    run = nba.run(gold, model="mock", sample=40)
+    n = run.scores.fields[column].results["f1_macro"].n
+    assert 0 < n < 16
+    assert f"on {n} of 40 texts" in str(run)
+    for _ in range(2):  # the second time it has been scored from its folder
+        loaded = nba.load_run(run.folder)
+        assert loaded.scores.fields[column].results == run.scores.fields[column].results
+        assert [loaded.task.human(column), loaded.task.notices] == [run.task.human(column), run.task.notices]
+        nba.rescore(run.folder)
+    again = nba.run("policy-sentiment", model="mock", sample=40)
+    assert again.run_id == run.run_id
+    assert nba.load_run(run.folder).scores.fields[column].results["f1_macro"].n == 40
+
+
+def test_a_revised_reference_is_told_by_runs_that_are_loaded() -> None:
+    task = nba.load_task("policy-sentiment")
+    nba.run(task, model="mock", sample=10)
+    coded(task, "ann", "Direction", dict.fromkeys(task.ids, "mixed"))
+    run = nba.run(nba.consensus(task).task, model="mock", sample=10)
+    assert "Reference revised after model output" in " ".join(str(nba.load_run(run.folder)).split())

@@ -28,6 +28,7 @@ from nbannot.report.words import plural
 from nbannot.running.design import as_task
 from nbannot.study.config import RunConfig
 from nbannot.study.field import Field
+from nbannot.study.locked import OWN_LABELS
 from nbannot.study.study_folder import ADJUDICATION, CONSENSUS, OUTPUT_ROOT, study_folder, study_folders
 from nbannot.study.task import Task
 from nbannot.tools.files import write_atomic
@@ -124,6 +125,7 @@ class Consensus(Shown):
         closed = None if lock is None else lock.holding(data, self.base.ids, list(cells))
         task = replace(self.base, data=data, split_lock=closed)
         task.__dict__["_identified"] = (self.base.ids, self.base.id_source)
+        task.__dict__[OWN_LABELS] = True
         if REVISED in self.notes:  # cards and reports tell the notices of their task
             task._reading_notices.append(REVISED)
         return task

@@ -13,6 +13,7 @@ from nbannot.record.corpus_run import load_corpus_run
 from nbannot.record.run import FAILED, PARTIAL, Run, status_of
 from nbannot.record.state import state_of_folder
 from nbannot.study.codebook import Codebook
+from nbannot.study.locked import OWN_LABELS
 from nbannot.study.reading import read_csv
 from nbannot.study.sampling_weights import KEPT_WEIGHTS, Weighting, number_of
 from nbannot.study.task import Task
@@ -44,8 +45,14 @@ def load_run(place: str | Path, *, task: Task | None = None) -> Run:
     if task is not None:
         own = {"task_name": task.name, "codebook": task.codebook.source, "codebook_hash": task.codebook.hash}
         config = {**own, "model_info": {}, **config}
-    whole = task or task_of_run(path, config)
     kept = config.get("scoring")
+    own = task is None and isinstance(kept, dict) and kept.get(OWN_LABELS[1:])
+    whole = task or (task_in_folder(path, config) if own else task_of_run(path, config))
+    if own:
+        whole.__dict__[OWN_LABELS] = True
+        whole._reading_notices.extend(
+            line for line in kept.get("notices") or () if line not in whole._reading_notices
+        )
     if task is None and isinstance(kept, dict) and kept.get("of_task"):
         object.__setattr__(
             whole, "cluster", kept["cluster"]

@@ -165,6 +165,8 @@ def verdict(of: Scored) -> str:
     judged = [one for one in scored if one.better is not None]
     if not scored:
         return f"No human label for any field that was asked, on {texts}"
+    coded = judged[0].n if len(judged) == 1 else max(one.n for one in scored)
+    texts = texts if coded == len(of.task) else f"{count(coded)} of {texts}"
     if judged:
         better, worse, undecided = (sum(one.mark == mark for one in judged) for mark in "▲▼?")
         if len(judged) == 1:

@@ -11,6 +11,7 @@ from nbannot.record.loading import load_run, task_in_folder
 from nbannot.record.run import TEST_LOOK, Run
 from nbannot.report.report import report_text
 from nbannot.running.standard_files import output_text
+from nbannot.study.locked import OWN_LABELS
 from nbannot.study.sampling_weights import KEPT_WEIGHTS
 from nbannot.study.task import Task
 from nbannot.tools.files import csv_text, read_json, write_atomic, write_json
@@ -43,6 +44,8 @@ def scores_are_saved(run: Run) -> bool:
         return bool(report) and bool(rows["runs"])
     scoring = run.config.get(SCORING)
     if not isinstance(scoring, dict) or scoring.get("of") != _scored_content(run):
+        return False
+    if bool(scoring.get(OWN_LABELS[1:])) != run.task.has_own_labels:
         return False
     if run.task.cluster and scoring.get("cluster") != run.scoring.get("cluster", run.task.cluster):
         return False
@@ -91,6 +94,11 @@ def save_scores(run: Run, output: str | None = None) -> None:
         "weights": weights,
         "weights_of_task": bool(weights) and weights == run.task.weights,
         "of": of,
+        **(
+            {OWN_LABELS[1:]: True, "notices": list(run.task._reading_notices)}
+            if run.task.has_own_labels
+            else {}
+        ),
         **_look(run),
     }
     config = read_json(run.folder / folder.CONFIG)

@@ -21,6 +21,8 @@ class Closing(Protocol):
         """Hide the labels of a test half that was locked since."""
 
 
+OWN_LABELS = "_own_labels"
+"""Marks a task whose human labels are not those of its folder."""
 ALIVE: WeakValueDictionary[int, Closing] = WeakValueDictionary()
 """What was made in this session and holds labels, by `id`: a lock closes its test half in all of it."""
 
@@ -209,7 +211,8 @@ class Lockable:
         opened = replace(task, data=data, rows=rows, split_lock=lock.open())
         for name in ("_identified", "_reading_notices"):
             opened.__dict__[name] = getattr(task, name)
-        opened.__dict__["_is_part"] = task.__dict__.get("_is_part", False)
+        for name in ("_is_part", OWN_LABELS):
+            opened.__dict__[name] = task.__dict__.get(name, False)
         return cast(Self, opened)
 
     @cached_property

@@ -22,7 +22,7 @@ from nbannot.study.human_labels import (
     refuse_outside,
     with_blanks_as_no,
 )
-from nbannot.study.locked import ALIVE, Lockable
+from nbannot.study.locked import ALIVE, OWN_LABELS, Lockable
 from nbannot.study.notices import UNNAMED, id_faults, notices_of, unused_ids
 from nbannot.study.reading import as_text
 from nbannot.study.sampling import sampled
@@ -235,7 +235,7 @@ class Task(Lockable, Shown):
         """
         rows = tuple(range(len(self))) if self.rows is None else self.rows
         other = replace(self, rows=rows, **changes)
-        for name in ("_identified", "_reading_notices", "_is_part", "_folder"):
+        for name in ("_identified", "_reading_notices", "_is_part", "_folder", OWN_LABELS):
             if name in self.__dict__:
                 other.__dict__[name] = self.__dict__[name]
         return other
@@ -278,6 +278,14 @@ class Task(Lockable, Shown):
     def notices(self) -> tuple[str, ...]:
         """What deserves a look before trusting a run on these texts, one sentence each."""
         return (*self._reading_notices, *notices_of(self))
+
+    @property
+    def has_own_labels(self) -> bool:
+        """Whether the human labels are others than those in the task's folder, as those of a consensus are.
+
+        A run on such a task keeps them, and is scored by them when it is loaded.
+        """
+        return bool(self.__dict__.get(OWN_LABELS))
 
     @property
     def has_human_labels(self) -> bool:
@@ -397,6 +405,7 @@ class Task(Lockable, Shown):
         chosen.__dict__["_identified"] = ([self.ids[i] for i in kept], self.id_source)
         chosen.__dict__["_reading_notices"] = list(self._reading_notices)
         chosen.__dict__["_is_part"] = True
+        chosen.__dict__[OWN_LABELS] = self.has_own_labels
         return chosen if reason is None or split != "test" else chosen.opened(reason)
 
     def selected(self, settings: Mapping[str, Any]) -> Task:

@@ -504,6 +504,10 @@ human labels of task 'mine' are outside the codebook: 9 problems.
         assert task.human("D") == ["None", None, None, None, None, "1"]
         assert task.human("L") == [1, None, None, None, None, None]
         assert task.human("P") == [[make_span("a", 0, 1, "x")], None, [], None, None, None]
+        (told,) = [notice for notice in task.notices if "outside the codebook" in notice]
+        assert "count as not coded, as asked for: " in told
+        assert "2 in 'S_L' ('6', '2.5')" in told, "a label that vanishes is told, or its class is gone unseen"
+        assert "1 in 'S_L' ('6')" in " ".join(task.select(ids=["2"]).notices)
 
     def test_thousands_of_different_wrong_labels_are_cut_with_a_count(self):
         rows = 20_000

@@ -35,6 +35,8 @@ class Coder(Scored, Shown):
         Ids in the table that the task does not have; their rows are left out.
     n_given
         Number of texts of the task that the table was joined to.
+    outside
+        Which labels outside the codebook count as not coded, in words.
     """
 
     _display: ClassVar[str] = "coder_card"
@@ -43,6 +45,7 @@ class Coder(Scored, Shown):
     coding: Coding
     unknown_ids: tuple[str, ...] = ()
     n_given: int = 0
+    outside: str = ""
 
     @property
     def run_id(self) -> str:
@@ -61,13 +64,12 @@ class Coder(Scored, Shown):
 
     @property
     def left_out(self) -> str:
-        """Which rows of the table are left out because their ids are unknown, in words; "" if none."""
+        """Which rows of the table have unknown ids, and which labels are outside the codebook, in words; "" if none."""
         n = len(self.unknown_ids)
-        if not n:
-            return ""
-        return f"{n:,} {'row' if n == 1 else 'rows'} with ids that the task does not have: " + listed(
-            (repr(i) for i in self.unknown_ids), 3
-        )
+        ids = listed((repr(i) for i in self.unknown_ids), 3)
+        rows = f"{n:,} {'row' if n == 1 else 'rows'} with ids that the task does not have: {ids}" if n else ""
+        labels = f"labels outside the codebook: {self.outside}" if self.outside else ""
+        return "; ".join(filter(None, (rows, labels)))
 
     def __repr__(self) -> str:
         unknown = f", {len(self.unknown_ids)} rows with unknown ids left out" if self.unknown_ids else ""
@@ -114,7 +116,8 @@ def load_coder(
     )
     place = set(known.ids)
     chosen = task.select(ids=[text_id for text_id in task.ids if text_id in place])
-    return Coder(chosen, from_labels(chosen, known, table.name), table.unknown, len(task))
+    said = from_labels(chosen, known, table.name)
+    return Coder(chosen, said, table.unknown, len(task), known.outside_words)
 
 
 def load_outputs(

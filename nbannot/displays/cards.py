@@ -351,7 +351,7 @@ def task_card(task: Task) -> Fragment:
     if task.repaired_spans:
         blocks.append(
             Para(
-                f"{plural(task.repaired_spans, 'human span')} had offsets that did not fit the quote; put right."
+                f"{plural(task.repaired_spans, 'human span')} had no offsets, or such as did not fit the quote: placed by the quote."
             )
         )
     first: list[Row] = [

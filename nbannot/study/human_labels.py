@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbannot.errors import TaskError, listed, nearest, problems
@@ -32,17 +33,34 @@ def read_labels(
     texts: Sequence[str],
     ids: Sequence[str],
     columns: Sequence[str],
-) -> tuple[dict[str, list[Any]], list[str], dict[str, int]]:
-    """Return column -> values (``None``: not coded), the faults, and column -> number of repaired spans."""
+) -> tuple[dict[str, list[Any]], list[str], dict[str, int], dict[str, list[str]]]:
+    """Return column -> values (``None``: not coded), the faults, column -> repaired spans, column -> cells at fault."""
     values: dict[str, list[Any]] = {}
     faults: list[str] = []
     repaired: dict[str, int] = {}
+    outside: dict[str, list[str]] = {}
     for column in columns:
         field, cells = codebook[column], list(data[column])
         read = _read_spans(field, cells, texts) if field.type == "span" else _read(field, cells)
         values[column], wrong, repaired[column] = read
         faults += _lines(field, wrong, ids)
-    return values, faults, repaired
+        if wrong:
+            outside[column] = [cell for cell, _, _ in wrong]
+    return values, faults, repaired, outside
+
+
+def outside_in_words(outside: Mapping[str, Sequence[str]]) -> str:
+    """Return how many labels outside the codebook there are per column, and which, commonest first; "" without any.
+
+    >>> outside_in_words({"Tone": ["Neutral", "?", "Neutral"]})
+    "3 in 'Tone' ('Neutral' 2 times, '?')"
+    """
+    told = []
+    for column, cells in outside.items():
+        counts = Counter(cells).most_common()
+        named = (repr(cut(cell)) + (f" {n:,} times" if n > 1 else "") for cell, n in counts)
+        told.append(f"{len(cells):,} in '{column}' ({listed(named, 3)})")
+    return "; ".join(told)
 
 
 def refuse_outside(task: str, faults: Sequence[str]) -> None:
@@ -96,10 +114,15 @@ def _lines(field: Field, wrong: Wrong, ids: Sequence[str]) -> list[str]:
         rows.setdefault((cell, why), []).append(row)
     lines = []
     for (cell, why), where in rows.items():
-        shown = cell if len(cell) <= 60 else cell[:57] + "…"
+        shown = cut(cell)
         texts = "text" if len(where) == 1 else f"{len(where)} texts"
         lines.append(f"{field.column}: {shown!r} {why}; {texts} {listed((ids[i] for i in where), 3)}")
     return lines
+
+
+def cut(cell: str) -> str:
+    """Return a cell as a letter names it."""
+    return cell if len(cell) <= 60 else cell[:57] + "…"
 
 
 def fields_where_blank_means_no(

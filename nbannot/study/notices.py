@@ -43,6 +43,8 @@ def notices_of(task: Any) -> Iterator[str]:
             f"The task has no name: its runs are kept under '{UNNAMED}', with those of all others that have none. "
             'Name it: Task(data, codebook, name="...").'
         )
+    if words := task.outside_words:
+        yield f"Labels outside the codebook count as not coded, as asked for: {words}."
     yield from _ticks_only(task, labelled)
     yield from _marks_only(task, labelled)
     yield from _choices_only(task, labelled)

@@ -18,6 +18,7 @@ from nbannot.page.shown import Shown
 from nbannot.study.codebook import Codebook
 from nbannot.study.human_labels import (
     fields_where_blank_means_no,
+    outside_in_words,
     read_labels,
     refuse_outside,
     with_blanks_as_no,
@@ -142,7 +143,8 @@ class Task(Lockable, Shown):
     def read_labels(self) -> None:
         """Read the human labels from the data; one outside the codebook is refused, or not coded, as asked for."""
         codebook = self.codebook
-        labels, faults, repaired = read_labels(codebook, self.data, self.texts, self.ids, self.label_columns)
+        read = read_labels(codebook, self.data, self.texts, self.ids, self.label_columns)
+        labels, faults, repaired, self.__dict__["_outside"] = read
         self._human.update(labels)
         self._repaired.update(repaired)
         if self.outside_labels == "error":
@@ -311,8 +313,13 @@ class Task(Lockable, Shown):
         return {}
 
     @property
+    def outside_words(self) -> str:
+        """How many human labels outside the codebook count as not coded (`outside_labels`), and which; "" if none."""
+        return outside_in_words(self.__dict__["_outside"])
+
+    @property
     def repaired_spans(self) -> int:
-        """How many human spans had offsets that did not fit their quote and were put right."""
+        """How many human spans had no offsets, or such as did not fit their quote, and were placed by the quote."""
         return sum(self._repaired.values())
 
     def human_applies(self, column: str) -> list[bool]:

@@ -351,7 +351,8 @@ def task_card(task: Task) -> Fragment:
     if task.repaired_spans:
         blocks.append(
             Para(
-                f"{plural(task.repaired_spans, 'human span')} had no offsets, or such as did not fit the quote: placed by the quote."
+                f"{plural(task.repaired_spans, 'human span')} had no offsets, or such as did not fit the quote: "
+                "placed by the quote."
             )
         )
     first: list[Row] = [

@@ -57,6 +57,15 @@ def test_two_strata_by_hand(tmp_path):
     assert "corrected" in found.to_latex()
 
 
+def test_nine_coded_texts_correct_nothing(tmp_path):
+    """The correction of two coded texts was told as a finding: 1.00 [0.36, 1.00] instead of 0.38."""
+    nine = nba.prevalence(corpus_of([[4, 2], [1, 2]], [700, 300], tmp_path / "nine"))
+    assert nine.verdict.startswith("9 texts with a human label are too few to correct a share by")
+    assert nine.frame["n_gold"].tolist() == [9, 9]
+    ten = nba.prevalence(corpus_of([[5, 2], [1, 2]], [700, 300], tmp_path / "ten"))
+    assert ten.verdict.startswith("Counting the model's labels gives 0.")
+
+
 def test_answers_that_are_none_are_a_stratum_and_sparse_ones_are_joined(tmp_path):
     found = nba.prevalence(corpus_of([[60, 6, 3], [5, 20, 6]], [650, 260, 90], tmp_path))
     assert by_label(found)["yes"] == pytest.approx(0.65 * 5 / 65 + 0.26 * 20 / 26 + 0.09 * 6 / 9)

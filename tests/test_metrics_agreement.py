@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from nbannot.errors import ScoringError
 from nbannot.measures import agreement
 from nbannot.measures.agreement import CoderTotals, coder_agreement, value_counts
+from nbannot.measures.set_distances import sets_agreement
 
 CANON = [
     [1, 2, 3, 3, 2, 1, 4, 1, 2, None, None, None],
@@ -56,6 +57,14 @@ def test_no_variation_and_no_pairs():
     assert same["krippendorff_alpha"].reason == "no variation"
     single = coder_agreement([[1, None], [None, 2]], n_resamples=50)
     assert single["krippendorff_alpha"].reason == "no unit with two ratings"
+
+
+def test_a_share_has_no_limit_below_nothing():
+    """Three units, two of which agree: the jackknife's t interval reaches -0.77, a share of pairs does not."""
+    a, b = frozenset("a"), frozenset("b")
+    for found in (coder_agreement(["aa", "ab", "bb"]), sets_agreement([[a, a], [a, b], [b, b]])):
+        assert found["percent_agreement"].value == pytest.approx(2 / 3)
+        assert (found["percent_agreement"].ci_low, found["percent_agreement"].ci_high) == (0, 1)
 
 
 def test_unknown_value_and_level():

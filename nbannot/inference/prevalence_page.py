@@ -10,6 +10,7 @@ from nbannot.errors import ScoringError, listed
 from nbannot.inference.finding import Drawn, Finding
 from nbannot.page.blocks import Block, Bullets, Cell, Fold, Grid, Heading, Para, Row
 from nbannot.page.digits import count, decimals, interval, number
+from nbannot.report.words import plural
 from nbannot.study.field import Field
 from nbannot.tools.frames import make_frame
 
@@ -24,6 +25,8 @@ COLUMNS = (
     "false_negative_rate", "false_negative_low", "false_negative_high", "n_human", "note",
 )  # fmt: skip
 MOST_PLOTS = 4
+FEWEST_GOLD = 10
+"""With fewer human labels no correction is told as one."""
 LIMITS = (
     "Corrected: post-stratified by the model's label, for this corpus; people's labels are what is true, and the "
     "intervals cover the sampling of the texts that people coded, not their disagreement, nor another prompt or model.",
@@ -170,7 +173,14 @@ class Prevalence(Finding):
         known = [s for s in self.shares if not math.isnan(s.corrected)]
         if not known:
             return "No group has enough human labels for a corrected share."
-        moved = max(known, key=lambda s: abs(s.naive - s.corrected))
+        enough = [s for s in known if s.n_gold >= FEWEST_GOLD]
+        if not enough:
+            most = max(s.n_gold for s in known)
+            return (
+                f"{plural(most, 'text')} with a human label {'is' if most == 1 else 'are'} too few to correct a share "
+                "by: take none of these numbers for a finding. nba.how_many says how many to code."
+            )
+        moved = max(enough, key=lambda s: abs(s.naive - s.corrected))
         where = "" if self.by is None else f" in {self.by} {moved.group}"
         digits = decimals(moved.n_corpus)
         outside = not moved.corrected_low <= moved.naive <= moved.corrected_high

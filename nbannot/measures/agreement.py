@@ -16,7 +16,7 @@ import numpy as np
 from nbannot.errors import ScoringError
 from nbannot.measures.accounting import is_missing, unit_codes
 from nbannot.measures.classification import ratio
-from nbannot.measures.intervals import Intervals, Settings
+from nbannot.measures.intervals import UNIT_RANGE, Intervals, Settings
 from nbannot.measures.resample import FEW_UNITS, normal_quantile, sample_rows
 from nbannot.measures.result import NAN, FloatArray, Result
 
@@ -217,7 +217,7 @@ def counts_agreement(
     values = {
         name: intervals.result(
             name,
-            bounds=(-1.0, 1.0),
+            bounds=UNIT_RANGE if name == "percent_agreement" else (-1.0, 1.0),
             if_undefined="no variation" if n_pairable else "no unit with two ratings",
             jackknife_below=FEW_UNITS,
         )

@@ -10,7 +10,7 @@ import numpy as np
 
 from nbannot.measures.accounting import unit_codes
 from nbannot.measures.classification import ratio
-from nbannot.measures.intervals import Intervals, Settings
+from nbannot.measures.intervals import UNIT_RANGE, Intervals, Settings
 from nbannot.measures.resample import FEW_UNITS, sample_rows
 from nbannot.measures.result import NAN, FloatArray, Result
 
@@ -144,7 +144,7 @@ def sets_agreement(
         {
             name: intervals.result(
                 name,
-                bounds=(-1.0, 1.0),
+                bounds=UNIT_RANGE if name == "percent_agreement" else (-1.0, 1.0),
                 if_undefined="no variation" if n_paired else "no unit with two ratings",
                 jackknife_below=FEW_UNITS,
             )

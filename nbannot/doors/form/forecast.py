@@ -142,6 +142,8 @@ class Forecast:
         if self.seconds is not None:
             time = f"about {duration(self.seconds)}, as in the last run of this kind"
         money = "unknown: no price of this model is known; set prices to see it"
+        if self.first is not None and self.first.design.info.is_local:
+            money = "nothing is paid for it: the model runs on this machine"
         if self.money_at_most is not None:
             money = money_words(self.money, self.money_at_most, self.prices)
         pairs = [

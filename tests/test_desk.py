@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -298,6 +299,22 @@ def test_opening_again_in_one_session_closes_the_desk_before() -> None:
         first.answer("t1", "Judges", 1)
     second.answer("t1", "Judges", 1)
     assert same_as_log(second)
+
+
+@pytest.mark.parametrize("gone", ["outputs", "outputs/study/coders/anna.log.jsonl"])
+def test_what_was_coded_is_written_again_where_the_folder_was_deleted(gone: str) -> None:
+    desk = nba.code(made(), coder="anna")
+    desk.answer("t1", "Judges", 1)
+    desk.answer("t2", "Judges", 0)
+    before = desk.log_path.read_text()
+    shutil.rmtree(gone) if Path(gone).is_dir() else Path(gone).unlink()
+    desk.answer("t3", "Judges", 1)
+    assert desk.log_path.read_text().startswith(before)
+    assert same_as_log(desk)
+    again = nba.code(made(), coder="anna")
+    assert again.labels["S_Judges"].tolist().count(1) == 2
+    with pytest.raises(DeskError, match="opened again; go on there"):
+        desk.answer("t1", "Judges", 0)
 
 
 def test_a_disk_that_fails_stops_coding_with_a_letter(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ def now() -> str:
 
 
 class Log:
-    """The log of one session: read once, then only appended to.
+    """The log of one session: read once, then only appended to; written again whole where somebody deleted it.
 
     Attributes
     ----------
@@ -61,6 +61,7 @@ class Log:
         try:
             self.lines, self.unread = read_log(path)
             self._size, self._unfinished = _end_of(path)
+            self._written = bytearray(path.read_bytes() if self._size else b"")
         except BaseException:
             self.close("")
             raise
@@ -83,6 +84,8 @@ class Log:
                 "half a character (a piece of an emoji) cannot be kept.\n  Type or mark it again."
             ) from None
         try:
+            if self._size and not self.path.exists():
+                self._write_again()
             self._write(content)
         except OSError as error:
             raise self._cannot_write(error) from None
@@ -114,8 +117,28 @@ class Log:
                     os.ftruncate(handle, size)
                 raise
             self._size, self._unfinished = size + len(content), False
+            self._written += content
         finally:
             os.close(handle)
+
+    def _write_again(self) -> None:
+        """Write what was kept before once more: the folder was deleted while somebody codes."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock.release()  # of a lock that was deleted with it
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise self._overtaken() from None
+        whole, unfinished = bytes(self._written), self._unfinished
+        self._written.clear()
+        self._size, self._unfinished = 0, False
+        try:
+            self._write(whole)
+        except BaseException:
+            self._written[:], self._size = whole, len(whole)
+            raise
+        finally:
+            self._unfinished = unfinished
 
     def _held(self) -> DeskError:
         opened = [line for line in read_log(self.path)[0] if line.get("action") == "open"]

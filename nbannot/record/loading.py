@@ -46,9 +46,9 @@ def load_run(place: str | Path, *, task: Task | None = None) -> Run:
         own = {"task_name": task.name, "codebook": task.codebook.source, "codebook_hash": task.codebook.hash}
         config = {**own, "model_info": {}, **config}
     kept = config.get("scoring")
-    own = task is None and isinstance(kept, dict) and kept.get(OWN_LABELS[1:])
-    whole = task or (task_in_folder(path, config) if own else task_of_run(path, config))
-    if own:
+    labels_kept = task is None and isinstance(kept, dict) and bool(kept.get(OWN_LABELS[1:]))
+    whole = task or (task_in_folder(path, config) if labels_kept else task_of_run(path, config))
+    if labels_kept and isinstance(kept, dict):
         whole.__dict__[OWN_LABELS] = True
         whole._reading_notices.extend(
             line for line in kept.get("notices") or () if line not in whole._reading_notices

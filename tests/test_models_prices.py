@@ -11,14 +11,17 @@ import polars as pl
 import pytest
 from conftest import GATE, codebook_of, task_of
 from genai_prices import Usage, calc_price
+from rawserving import Raw, said
 from scripted import Scripted, run_with, well
 
 import nbannot
 from nbannot.asking.request_reply import ModelInfo
+from nbannot.comparing.took import tokens_of
 from nbannot.errors import ConfigError
 from nbannot.models.chat import read_completion
 from nbannot.models.exchange import Exchange
 from nbannot.models.prices import Prices, list_prices, prices_of, stored_prices
+from nbannot.page.digits import money
 from nbannot.running.estimates import longest_request
 from nbannot.study.config import RunConfig
 
@@ -117,6 +120,61 @@ def test_prices_of_the_user_come_first_and_have_no_currency_of_ours(tmp_path, wi
     local = run_with(Scripted(well), with_model, task, tmp_path / "local")
     assert local.cost is None
     assert "money" not in str(local)
+
+
+class Silent(Hosted):
+    """A provider that leaves the count of tokens out of every second reply."""
+
+    nth = 0
+
+    async def ask(self, request):
+        self.nth += 1
+        tells = self.nth % 2
+        reply = await super().ask(request)
+        return reply if tells else replace(reply, input_tokens=None, output_tokens=None)
+
+
+def test_answers_without_their_tokens_are_not_free(tmp_path, with_model):
+    task, price = task_of(10, codebook_of(GATE)), list_prices(HOSTED.name, OPENAI)
+    run = run_with(Silent(well), with_model, task, tmp_path)
+    assert run.cost is None
+    known = money(5 * price.of(2_000, 500), "US$")
+    assert f"at least {known}: 5 answers came without a count of tokens" in " ".join(str(run).split())
+    assert tokens_of(run) is None
+    # For a budget they count as much as they can have cost: no fewer texts are left than with all tokens told.
+    told = run_with(Hosted(well, parallel=1), with_model, task, tmp_path / "t", budget={"tokens": 9_000})
+    silent = run_with(Silent(well, parallel=1), with_model, task, tmp_path / "s", budget={"tokens": 9_000})
+    assert told.coding.count()["ok"] == 4
+    assert 4 <= silent.coding.count()["ok"] < 8
+
+
+@pytest.mark.parametrize("name", ["gpt-4o-mini", "a-model-that-no-table-has"])
+def test_what_openrouter_says_it_has_charged_is_what_a_run_cost(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("nbannot.models.openai_compatible.OPENROUTER", "127.0.0.1")
+    monkeypatch.setattr("nbannot.engine.sending.FIRST_WAIT_S", 0.001)
+    asked = []
+
+    def answer(sent):
+        asked.append(sent)
+        broken = len(asked) == 2  # which it does not charge for
+        reply = said('{"response": true}', "error" if broken else "stop")
+        reply["usage"]["cost"] = 0 if broken else 0.001
+        return 200, reply
+
+    settings = {"model": f"openai/{name}", "max_parallel": 1, "output_root": str(tmp_path)}
+    with Raw(answer, get=lambda path: (200, {"data": [{"id": name}]})) as server:
+        run = nbannot.run(task_of(6, codebook_of(GATE)), base_url=server.url, **settings)
+        own = nbannot.run(
+            task_of(6, codebook_of(GATE)),
+            base_url=server.url,
+            prices={"input": 1e6},
+            temperature=0.5,
+            **settings,
+        )
+    assert run.coding.count() == own.coding.count() == {"ok": 6}
+    assert run.cost == pytest.approx(0.006)
+    assert "US$0.006 (as the provider's replies say it has charged)" in " ".join(str(run).split())
+    assert own.cost == 6 * 9
 
 
 HAIKU = ModelInfo("claude-haiku-4-5", "anthropic", endpoint="https://api.anthropic.com/v1", is_local=False)

@@ -35,12 +35,16 @@ Key = tuple[str, tuple[str, ...], int]
 """Text id, columns, attempt."""
 
 
-TOKENS = ("input_tokens", "output_tokens", "evaluated_tokens", "cached_tokens", "cache_write_tokens")
+TOLD = ("input_tokens", "output_tokens", "evaluated_tokens", "cached_tokens", "cache_write_tokens", "charged")
+"""What replies tell of their tokens, and of what was charged for them."""
 
 
 @dataclass
 class Usage:
-    """What calls add up to. Tokens are ``None`` while no reply has told them; `first` and `last` are times."""
+    """What calls add up to. Tokens are ``None`` while no reply has told them; `first` and `last` are times.
+
+    `untold` counts the answers that came without their tokens, `unbilled` those without what was charged for them.
+    """
 
     calls: int = 0
     retries: int = 0
@@ -51,16 +55,32 @@ class Usage:
     evaluated_tokens: int | None = None
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
+    charged: float | None = None
+    untold: int = 0
+    unbilled: int = 0
     first: str = ""
     last: str = ""
     reasoned: bool = False
     by_model: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def add_tokens(self, more: Mapping[str, Any]) -> None:
-        """Add the tokens that were told."""
-        for name in TOKENS:
-            if (tokens := more.get(name)) is not None:
-                setattr(self, name, (getattr(self, name) or 0) + tokens)
+        """Add what was told of tokens and of what they cost."""
+        for name in TOLD:
+            if (told := more.get(name)) is not None:
+                setattr(self, name, (getattr(self, name) or 0) + told)
+
+    def char_counts(self) -> dict[str, Any]:
+        """Return characters and tokens, for ``char_counts.json``, and how much of them is not known."""
+        names = ("input_chars", "output_chars", "input_tokens", "output_tokens")
+        every: dict[str, Any] = {name: getattr(self, name) for name in names}
+        for name in ("cached_tokens", "cache_write_tokens"):
+            if (tokens := getattr(self, name)) is not None:
+                every[name] = tokens
+        if self.input_tokens is not None and self.untold:
+            every["untold_answers"] = self.untold
+        if self.charged is not None and not self.unbilled:
+            every["charged"] = self.charged
+        return every
 
 
 @dataclass
@@ -96,8 +116,12 @@ class Tally(Usage):
         self.input_chars += record.get("input_chars") or 0
         ended = str(record.get("finish_reason") or "").partition(":")[0]
         # Of a filter, raw is what the filter said and not the model, unless the model had written something.
-        if ended != "content_filter" or record.get("output_tokens"):
+        written = ended != "content_filter" or bool(record.get("output_tokens"))
+        if written:
             self.output_chars += len(record.get("raw") or "") + len(reasoning)
+        if record.get("error") is None and written:
+            self.untold += record.get("input_tokens") is None or record.get("output_tokens") is None
+            self.unbilled += record.get("charged") is None
         self.add_tokens(record)
         if record.get("batch"):
             self.batched += 1
@@ -253,9 +277,9 @@ class Ledger:
             "messages_hash": messages_hash(request.messages),
             "messages": self._shortened(request),
         }
-        for name in ("cached_tokens", "cache_write_tokens"):
-            if (tokens := getattr(reply, name)) is not None:
-                record[name] = tokens
+        for name in ("cached_tokens", "cache_write_tokens", "charged"):
+            if (told := getattr(reply, name)) is not None:
+                record[name] = told
         if batch is not None:
             record["batch"] = batch
         if reply.decisions is not None:

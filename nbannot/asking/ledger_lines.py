@@ -182,6 +182,7 @@ def reply_of(record: Mapping[str, Any]) -> Reply:
         evaluated_tokens=record.get("evaluated_tokens"),
         cached_tokens=record.get("cached_tokens"),
         cache_write_tokens=record.get("cache_write_tokens"),
+        charged=record.get("charged"),
         seconds=record.get("seconds") or 0.0,
         model=record.get("model"),
         fingerprint=record.get("fingerprint"),

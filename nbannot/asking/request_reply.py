@@ -157,6 +157,8 @@ class Reply:
     cached_tokens, cache_write_tokens
         Tokens of the prompt that a provider read from its prompt cache, and those that it wrote to it: both have
         prices of their own, and both are counted in `input_tokens`. ``None`` where it does not tell.
+    charged
+        What the provider itself says that it has charged for the request, in US$; ``None`` where it does not tell.
     seconds
         Time from sending to the full reply, waiting in our own queue left out.
     model, fingerprint
@@ -183,6 +185,7 @@ class Reply:
     evaluated_tokens: int | None = None
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
+    charged: float | None = None
     seconds: float = 0.0
     model: str | None = None
     fingerprint: str | None = None

@@ -12,7 +12,7 @@ def seconds_of(run: Compared) -> float | None:
 
 
 def tokens_of(run: Compared) -> int | None:
-    """Return the tokens a run sent and received, where the server told."""
+    """Return the tokens a run sent and received, where the server told them of every answer."""
     if not isinstance(run, Run):
         return None
     from nbannot.record.folder import CHARS
@@ -20,7 +20,8 @@ def tokens_of(run: Compared) -> int | None:
 
     counts = read_json(run.folder / CHARS)
     known = [counts.get("input_tokens"), counts.get("output_tokens")]
-    return sum(known) if None not in known else None  # type: ignore[arg-type]
+    whole = None not in known and not counts.get("untold_answers")
+    return sum(known) if whole else None  # type: ignore[arg-type]
 
 
 def energy_of(run: Compared) -> float | None:

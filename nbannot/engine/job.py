@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nbannot.asking.answers import Answer
 from nbannot.asking.decisions import CLOSED, DECIDED, Reading, compose_questions
+from nbannot.asking.ledger import Usage
 from nbannot.asking.option_order import in_order
 from nbannot.asking.prompts import Prompt, PromptType, compose, compose_apart, reply_options
 from nbannot.asking.request_reply import AnswerMode
@@ -91,6 +93,29 @@ def group_apart(
     others = [f for f in fields if f.type not in types]
     groups = [*group_fields(codebook, these, how), *group_fields(codebook, others, others_how)]
     return tuple(sorted(groups, key=lambda group: codebook.depth(group[0])))
+
+
+def used_since(before: Usage, now: Usage, job: Job) -> tuple[int, float]:
+    """Return the tokens that were sent and written since then, and the money that they cost.
+
+    An answer that came without its tokens counts a token for each character of a call as long as the others, and the
+    longest reply: a budget is rather spent too early than too late. Where the provider says what it has charged for
+    every answer, that is the money.
+    """
+
+    def more(name: str) -> float:
+        return (getattr(now, name) or 0) - (getattr(before, name) or 0)
+
+    sent, written, cached, kept = (
+        more(name) for name in ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens")
+    )
+    if (untold := more("untold")) and not job.decides:
+        sent += untold * more("input_chars") / max(1.0, more("calls"))
+        written += untold * job.max_tokens
+    money = job.prices.of(sent, written, cached, kept) if job.prices else 0.0
+    if now.charged is not None and not more("unbilled") and not job.config.prices:
+        money = more("charged")
+    return math.ceil(sent + written), money
 
 
 def prompt_for(job: Job, group: Sequence[Field]) -> Prompt:

@@ -18,9 +18,9 @@ from typing import Any
 
 from nbannot.asking.answers import Answer, read_reply
 from nbannot.asking.decisions import PLAIN, Reading, read_decisions, relabelled
-from nbannot.asking.ledger import Ledger, Tally
+from nbannot.asking.ledger import Ledger
 from nbannot.asking.request_reply import Model, Reply, Request
-from nbannot.engine.job import Job, Progress
+from nbannot.engine.job import Job, Progress, used_since
 from nbannot.engine.pace import BudgetSpent, Halted, is_cancelled
 from nbannot.engine.servers import Server, ServerGone, Servers
 from nbannot.models.exchange import ACCOUNT
@@ -53,11 +53,6 @@ SILENT_S = 120.0
 """A server that has not answered for so long is gone after fewer, `SEND_TRIES`: each may have been a time-out."""
 
 
-def tokens_of(tally: Tally) -> tuple[int | None, ...]:
-    """Return tokens sent, written, read from a cache and put into it."""
-    return tally.input_tokens, tally.output_tokens, tally.cached_tokens, tally.cache_write_tokens
-
-
 class Sender:
     """Sends the requests of one session of work.
 
@@ -78,7 +73,7 @@ class Sender:
         self.job, self.ledger, self.progress, self.kwh = job, ledger, progress, kwh
         self.servers = Servers(model, job.config.max_parallel, lambda: self._next_waiting(everyone=True))
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._tokens_before = tokens_of(ledger.tally)
+        self._before = replace(ledger.tally)
         self._secrets: Sequence[str] | None = None
         self._halted = ""
         self.batch: str | None = None
@@ -250,12 +245,11 @@ class Sender:
 
     def spent(self) -> dict[str, float]:
         """Return what this session has used of everything that a budget can limit; kWh, slow to measure, if it does."""
-        tally, prices = self.ledger.tally, self.job.prices
-        tokens = [(t or 0) - (b or 0) for t, b in zip(tokens_of(tally), self._tokens_before, strict=True)]
+        tokens, money = used_since(self._before, self.ledger.tally, self.job)
         return {
             "calls": self.progress.calls + self.progress.in_flight,
-            "tokens": sum(tokens[:2]),
-            "money": prices.of(*tokens) if prices else 0.0,
+            "tokens": tokens,
+            "money": money,
             "minutes": self.progress.elapsed_s / 60,
             "kwh": self.kwh() if "kwh" in (self.job.config.budget or {}) else 0.0,
         }

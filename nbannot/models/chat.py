@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -285,6 +286,30 @@ def _usage(data: Mapping[str, Any]) -> dict[str, Any]:
         "cached_tokens": cached,
         "cache_write_tokens": kept,
     }
+
+
+def charged_by_openrouter(data: Mapping[str, Any]) -> float | None:
+    """Return what OpenRouter says that a reply has cost, in US$; ``None`` where it does not.
+
+    It charges in credits, one for a dollar. Where the user's own key at the provider behind it was used, that provider
+    charges, too. https://openrouter.ai/docs/use-cases/usage-accounting, read in November 2026.
+
+    >>> charged_by_openrouter({"usage": {"cost": 0.00014}}), charged_by_openrouter({"usage": None})
+    (0.00014, None)
+    >>> own = {"cost": 0.01, "is_byok": True, "cost_details": {"upstream_inference_cost": 2}}
+    >>> charged_by_openrouter({"usage": own})
+    2.01
+    """
+    told = data.get("usage")
+    usage: Mapping[str, Any] = told if isinstance(told, Mapping) else {}
+    parts = [usage.get("cost")]
+    if usage.get("is_byok"):
+        details = usage.get("cost_details")
+        parts.append(details.get("upstream_inference_cost") if isinstance(details, Mapping) else None)
+    numbers = [
+        n for n in parts if isinstance(n, int | float) and not isinstance(n, bool) and 0 <= n < math.inf
+    ]
+    return float(sum(numbers)) if len(numbers) == len(parts) else None
 
 
 def _with_thinking(usage: Mapping[str, Any], sent: int | None, written: int | None) -> int | None:

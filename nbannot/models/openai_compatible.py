@@ -22,7 +22,7 @@ from urllib.parse import quote, urlsplit
 from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, ModelUnreached, listed, nearest
 from nbannot.models.addresses import checked_address, is_loopback, not_reached, without_end
-from nbannot.models.chat import failed_reply, read_completion
+from nbannot.models.chat import charged_by_openrouter, failed_reply, read_completion
 from nbannot.models.dialect import Dialect
 from nbannot.models.endings import is_refused
 from nbannot.models.exchange import Exchange
@@ -37,6 +37,8 @@ DEFAULT_URL = "https://api.openai.com/v1"
 ADDRESS_VARIABLE = "OPENAI_BASE_URL"
 MISTRAL = "api.mistral.ai"
 """Where the seed has another name."""
+OPENROUTER = "openrouter.ai"
+"""Where replies say what they cost."""
 
 KEY_VARIABLES = (OWN_KEY, "OPENAI_API_KEY")
 INFO_TIMEOUT_S = 20.0
@@ -100,6 +102,7 @@ class OpenAIModel:
             self.dialect = Dialect(seed_name="random_seed")
         else:
             self.dialect = Dialect()
+        self._bills = urlsplit(self.address).hostname == OPENROUTER
         self._thought = False
         self._pool = self.new_pool(timeout_s)
         self._info: ModelInfo | None = None
@@ -248,6 +251,8 @@ class OpenAIModel:
         if exchange.error is not None:
             return self._failed(exchange)
         reply = read_completion(exchange)
+        if self._bills:
+            reply = replace(reply, charged=charged_by_openrouter(exchange.data))
         self._thought = self._thought or bool(reply.reasoning)
         return _scored(request, exchange, reply) if request.answer_mode == "score" else reply
 

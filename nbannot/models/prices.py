@@ -95,12 +95,15 @@ class Prices:
             dearest_in, dearest_out = max(dearest_in, self.long_input), max(dearest_out, self.long_output)
         return (sent * dearest_in + written * dearest_out) / 1e6
 
-    def of_run(self, counts: Mapping[str, Any]) -> float | None:
+    def of_run(self, counts: Mapping[str, Any], *, at_least: bool = False) -> float | None:
         """Return what a run cost, from its ``char_counts.json``; ``None`` where tokens that cost something are unknown.
 
-        What came in a batch, what was read from a cache and what was put into it each have a price of their own.
+        Where some answers came without their tokens, `at_least` returns what the others cost. What came in a batch,
+        what was read from a cache and what was put into it each have a price of their own.
         """
         sent, written = counts.get("input_tokens"), counts.get("output_tokens")
+        if counts.get("untold_answers") and not at_least:
+            return None
         if (sent is None and self.input) or (written is None and self.output):
             return None
         every = [
@@ -225,6 +228,18 @@ def stored_prices(config: Mapping[str, Any]) -> Prices | None:
         return Prices.from_dict(kept)
     given = config.get("prices")
     return Prices(**given) if given else None
+
+
+def charged_in(config: Mapping[str, Any], counts: Mapping[str, Any]) -> float | None:
+    """Return what the provider says it has charged for a run, in US$; ``None`` where it does not, or prices were given.
+
+    Parameters
+    ----------
+    config, counts
+        The run's ``config.json`` and ``char_counts.json``.
+    """
+    charged: float | None = counts.get("charged")
+    return None if config.get("prices") else charged
 
 
 def list_prices(name: str, address: str, *, batch: bool = False) -> Prices | None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nbannot.asking.answers import are_probabilities
 from nbannot.asking.request_reply import AnswerMode, Decision, Ending, Model, ModelInfo, Reply, Request
+from nbannot.models.endings import is_refused
 from nbannot.models.logprobs import alike
 
 REFUSALS = ("refusal", "content_filter")
@@ -123,9 +124,12 @@ def _joined(begun: Begun) -> Reply:
     return Reply(
         text=json.dumps(told, ensure_ascii=False),
         finish_reason="stop",
-        input_tokens=_sum(reply.input_tokens for reply in replies),
-        output_tokens=_sum(reply.output_tokens for reply in replies),
-        evaluated_tokens=_sum(reply.evaluated_tokens for reply in replies),
+        input_tokens=_sum(replies, "input_tokens"),
+        output_tokens=_sum(replies, "output_tokens"),
+        evaluated_tokens=_sum(replies, "evaluated_tokens"),
+        cached_tokens=_sum(replies, "cached_tokens"),
+        cache_write_tokens=_sum(replies, "cache_write_tokens"),
+        charged=_sum(replies, "charged"),
         seconds=sum(reply.seconds for reply in replies),
         model=replies[-1].model,
         fingerprint=replies[-1].fingerprint,
@@ -134,7 +138,10 @@ def _joined(begun: Begun) -> Reply:
     )
 
 
-def _sum(counts: Any) -> int | None:
-    """Return the sum of the counts that are told; ``None`` where none is."""
-    known = [count for count in counts if count is not None]
+def _sum(replies: Iterable[Reply], name: str) -> Any:
+    """Return the sum of what replies tell; ``None`` where an answer does not tell it."""
+    told = [(getattr(reply, name), reply.error is None and not is_refused(reply)) for reply in replies]
+    if any(count is None and answered for count, answered in told):
+        return None
+    known = [count for count, _ in told if count is not None]
     return sum(known) if known else None

@@ -114,7 +114,7 @@ class Sums(Usage):
 
 
 PARQUET_END = b"PAR1"
-SUMMED = ("calls", "retries", "input_chars", "output_chars")
+SUMMED = ("calls", "retries", "input_chars", "output_chars", "untold", "unbilled")
 
 
 class Parts:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nbannot.asking.applies import NOT_REACHED
 from nbannot.engine import energy
 from nbannot.engine.job import Outcome, Progress
-from nbannot.models.prices import stored_prices
+from nbannot.models.prices import charged_in, stored_prices
 from nbannot.page.blocks import Grid
 from nbannot.page.latex import tables_latex
 from nbannot.page.shown import Shown, show
@@ -189,10 +189,14 @@ class Run(Scored, Shown):
     def cost(self) -> float | None:
         """What the tokens cost, in the unit of the prices; ``None`` where tokens or prices are not known.
 
-        Those that came in a batch cost what is known of the provider's batches, or as much as any where nothing is.
+        Where the provider itself says what it has charged (OpenRouter), that is it, in US$, unless prices were given.
+        Tokens that came in a batch cost what is known of the provider's batches, or as much as any where nothing is.
         """
+        counts = read_json(self.folder / folder.CHARS)
+        if (charged := charged_in(self.config, counts)) is not None:
+            return charged
         prices = stored_prices(self.config)
-        return None if prices is None else prices.of_run(read_json(self.folder / folder.CHARS))
+        return None if prices is None else prices.of_run(counts)
 
     def table_row(self) -> dict[str, Any]:
         """Return the run's row of the runs table."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nbannot.models.prices import stored_prices
+from nbannot.models.prices import charged_in, stored_prices
 from nbannot.page.blocks import Block, Bullets, Facts, Heading, Para, Section, page_text
 from nbannot.page.digits import count, duration, emissions, energy, money
 from nbannot.record import folder
@@ -210,10 +210,16 @@ def cost_facts(run: Run) -> list[tuple[str, str]]:
 
 
 def _money(run: Run) -> list[tuple[str, str]]:
-    """Return what the tokens cost and by which prices; nothing where that is not known."""
-    prices, cost = stored_prices(run.config), run.cost
-    return (
-        []
-        if prices is None or cost is None
-        else [("money", f"{money(cost, prices.currency)} ({prices.source})")]
-    )
+    """Return what the tokens cost and by which prices, or what was charged; nothing where that is not known."""
+    counts = read_json(run.folder / folder.CHARS)
+    if (charged := charged_in(run.config, counts)) is not None:
+        return [("money", f"{money(charged, 'US$')} (as the provider's replies say it has charged)")]
+    prices, untold = stored_prices(run.config), counts.get("untold_answers")
+    cost = None if prices is None else prices.of_run(counts, at_least=True)
+    if prices is None or cost is None:
+        return []
+    if untold:
+        answers = plural(untold, "answer")
+        cost_words = f"at least {money(cost, prices.currency)}: {answers} came without a count of tokens"
+        return [("money", f"{cost_words} ({prices.source})")]
+    return [("money", f"{money(cost, prices.currency)} ({prices.source})")]

@@ -16,13 +16,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
-from nbannot.asking.ledger import Ledger
+from nbannot.asking.ledger import Ledger, Usage
 from nbannot.asking.request_reply import Model
 from nbannot.engine import energy
 from nbannot.engine.drive import Tick
 from nbannot.engine.engine import annotate
-from nbannot.engine.job import Job, Outcome, Progress
-from nbannot.engine.sending import tokens_of
+from nbannot.engine.job import Job, Outcome, Progress, used_since
 from nbannot.engine.served import served_by
 from nbannot.errors import NbannotError, RunError, RunInterrupted
 from nbannot.page.shown import watching
@@ -254,7 +253,7 @@ class _Work:
     def _block(self, number: int, task: Task, shown: Tick | None) -> Outcome:
         """Ask about the texts of one block, and write down what came of it."""
         book = self._segment(number)
-        before = book.tally.calls, tokens_of(book.tally)
+        before = dataclasses.replace(book.tally)
         at, measured = self.progress.done, self.plan.head.info.energy_measured
         known = dataclasses.replace(self.progress)
 
@@ -347,12 +346,11 @@ class _Work:
         object.__setattr__(left, "budget", budget)
         return job_of(self.plan, task, left)
 
-    def _spend(self, book: Ledger, before: tuple[int, tuple[int | None, ...]]) -> None:
-        prices = self.plan.head.job.prices
-        tokens = [(n or 0) - (m or 0) for n, m in zip(tokens_of(book.tally), before[1], strict=True)]
-        self.spent["calls"] += book.tally.calls - before[0]
-        self.spent["tokens"] += sum(tokens[:2])
-        self.spent["money"] += prices.of(*tokens) if prices else 0.0
+    def _spend(self, book: Ledger, before: Usage) -> None:
+        tokens, money = used_since(before, book.tally, self.plan.head.job)
+        self.spent["calls"] += book.tally.calls - before.calls
+        self.spent["tokens"] += tokens
+        self.spent["money"] += money
 
     def _over_budget(self) -> str:
         """Return in words what is spent of the budget; "" while there is something left of everything."""
@@ -451,7 +449,5 @@ def _write_counts(place: Path, sums: Sums, progress: Progress, wall_time: float)
             **shares,
         },
     )
-    counts = {n: getattr(sums, n) for n in ("input_chars", "output_chars", "input_tokens", "output_tokens")}
-    counts |= {n: t for n in ("cached_tokens", "cache_write_tokens") if (t := getattr(sums, n)) is not None}
     more = {"by_model": sums.by_model} if len(sums.by_model) > 1 else {}
-    write_json(place / folder.CHARS, counts | more)
+    write_json(place / folder.CHARS, sums.char_counts() | more)

@@ -52,15 +52,7 @@ def write_counts(place: Path, tally: Tally, *, cached: int | None = None, wall_t
     write_json(
         place / folder.CHARS,
         {
-            "input_chars": tally.input_chars,
-            "output_chars": tally.output_chars,
-            "input_tokens": tally.input_tokens,
-            "output_tokens": tally.output_tokens,
-            **{
-                name: tokens
-                for name in ("cached_tokens", "cache_write_tokens")
-                if (tokens := getattr(tally, name)) is not None
-            },
+            **tally.char_counts(),
             **(
                 {
                     "batch_calls": tally.batched,

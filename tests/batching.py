@@ -44,6 +44,9 @@ class Provider:
         What it asks for; "" for none.
     old
         A model of Anthropic from before structured output and adaptive thinking.
+    thinks
+        How its models of Anthropic think: ``"asked"``, ``"between"`` (on, and off by ``between_tools``: Sonnet 5.5) or
+        ``"always"`` (Opus 5.5).
     sampling
         Whether its models of Anthropic take sampling settings.
     least_cached
@@ -69,6 +72,7 @@ class Provider:
         key: str = "",
         old: bool = False,
         sampling: bool = True,
+        thinks: str = "asked",
         least_cached: int = 1024,
         looks: int = 1,
         most: tuple[int, int] = (50_000, 200_000_000),
@@ -80,6 +84,7 @@ class Provider:
     ) -> None:
         self.cut = cut
         self.key, self.old, self.sampling, self.least_cached = key, old, sampling, least_cached
+        self.thinks = thinks
         self.looks, self.most, self.fate, self.end, self.before = looks, most, fate, end, before
         self.calls: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -332,6 +337,19 @@ class Provider:
             no("`temperature` may only be set to 1 when thinking is enabled")
         if self.old and thinking.get("type") == "adaptive":
             no("adaptive thinking is not supported on this model")
+        if self.thinks != "asked" and thinking.get("type") in ("disabled", "enabled"):
+            no(
+                f'"thinking.type.{thinking["type"]}" is not supported for this model. '
+                + (
+                    'To turn thinking off on this model, send "thinking": {"type": "between_tools"}.'
+                    if self.thinks == "between"
+                    else 'Use "thinking.type.adaptive" and "output_config.effort" to control thinking behavior.'
+                )
+            )
+        if self.thinks != "between" and thinking.get("type") == "between_tools":
+            no(
+                "thinking: Input tag 'between_tools' found using 'type' does not match any of the expected tags"
+            )
         if self.old and "effort" in config:
             no("This model does not support the effort parameter.")
         if self.old and "format" in config:

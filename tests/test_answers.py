@@ -677,6 +677,9 @@ def test_an_answer_among_the_reasoning_is_named() -> None:
         "truncated",
         "the reply ended at max_tokens before the answer was whole; all of it was thinking",
     )
+    status, reason = seen(DROPDOWN, "", output_tokens=1024, finish_reason="length")
+    assert status == "truncated"
+    assert "all 1,024 tokens of it were thinking that is not shown" in reason
     assert seen(DROPDOWN, POSITIVE, reasoning=NEGATIVE) == ("ok", "positive")
 
 

@@ -14,8 +14,9 @@ from rawserving import Raw
 import nbannot as nba
 from nbannot.errors import ModelError
 from nbannot.models.anthropic import AnthropicModel
-from nbannot.models.anthropic_wire import plain_schema, read_message
+from nbannot.models.anthropic_wire import Dialect, plain_schema, read_message
 from nbannot.models.registry import get_model
+from nbannot.report.words import settings_refused
 from nbannot.tools.files import read_json
 
 KEY = "sk-ant-planted-0123456789"
@@ -117,6 +118,33 @@ def test_an_older_model_is_asked_in_the_ways_it_knows_and_the_run_says_what_was_
     told = model.capabilities
     assert told["response_format"] == "tool"
     assert set(told["dropped"]) == {"json_schema", "top_p", "adaptive thinking", "seed", "temperature"}
+
+
+@pytest.mark.parametrize(
+    ("thinks", "sent", "told"),
+    [
+        ("between", {"thinking": {"type": "between_tools"}}, []),
+        (
+            "always",
+            {"effort": "low"},
+            ["temperature", "reasoning = false (low effort was asked for)"],
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_told_not_to_think_is_asked_for_the_least_of_it(thinks, sent, told):
+    with Provider(thinks=thinks, sampling=thinks != "always") as server:
+        model = model_at(server)
+        replies = ask(model, *(request(n, reasoning=False) for n in range(4)))
+        last = server.calls[-1]
+    assert all(reply.error is None for reply in replies)
+    assert (last | last["output_config"]).items() >= sent.items()
+    rows = dict(
+        settings_refused({"temperature": 0.0, "reasoning": False, "capabilities": model.capabilities})
+    )
+    assert all(words in rows["not taken"] for words in told)
+    again = Dialect()
+    again.recall(model.dialect.lessons())
+    assert json.loads(again.body(request(reasoning=False), "m")).get("thinking") == sent.get("thinking")
 
 
 def test_a_model_that_takes_no_sampling_settings_is_sent_none():

@@ -209,6 +209,64 @@ def test_only_what_is_not_supported_is_left_out(words, param, code, dropped):
     assert set(dialect.dropped) == dropped
 
 
+EFFORT = "Unsupported value: 'reasoning_effort' does not support '{}' with this model."
+
+
+@pytest.mark.parametrize(
+    ("wanted", "known", "words", "sent"),
+    [
+        (
+            False,
+            ("low", "medium", "high", "xhigh"),
+            EFFORT + " Supported values are: 'low', 'medium' and 'high'.",
+            "low",
+        ),
+        (False, ("minimal", "low"), EFFORT, "minimal"),  # words that name none
+        ("minimal", ("high",), EFFORT + " Supported values are: 'high'.", "high"),
+        ("high", ("none", "low"), "body.reasoning_effort: Input should be 'none' or 'low', got high", "low"),
+        (False, (), "Unrecognized request argument supplied: reasoning_effort", None),
+    ],
+)
+def test_an_effort_that_a_model_does_not_know_becomes_the_nearest_it_knows(wanted, known, words, sent):
+    asked = []
+
+    def answer(body):
+        effort = body.get("reasoning_effort")
+        asked.append(effort)
+        if "chat_template_kwargs" in body:
+            return 400, {"error": {"message": "Unknown parameter: 'chat_template_kwargs'."}}
+        if effort is not None and effort not in known:
+            return 400, {"error": {"message": words.format(effort), "param": "reasoning_effort"}}
+        return 200, said('{"response": "no"}')
+
+    with Raw(answer) as server:
+        model = OpenAIModel("tiny", base_url=server.url)
+        model.dialect.switch = "reasoning_effort"
+        replies = [ask(model, request(n, reasoning=wanted))[0] for n in range(2)]
+    assert [reply.error for reply in replies] == [None, None]
+    assert asked[-1] == sent
+    assert asked.count(sent) == 2 or sent is None
+    again = Dialect(switch="reasoning_effort")
+    again.recall(json.loads(json.dumps(model.dialect.lessons())))
+    assert again.parameters(request(reasoning=wanted)).get("reasoning_effort") == sent
+
+
+@pytest.mark.parametrize(
+    ("address", "wanted", "sent"),
+    [
+        ("https://openrouter.ai/api/v1", False, {"reasoning": {"effort": "none"}}),
+        ("https://openrouter.ai/api/v1", True, {"reasoning": {"enabled": True}}),
+        ("https://api.deepseek.com", False, {"thinking": {"type": "disabled"}}),
+        ("https://api.deepseek.com", "low", {"thinking": {"type": "enabled"}, "reasoning_effort": "low"}),
+        ("https://dashscope-intl.aliyuncs.com/compatible-mode/v1", False, {"enable_thinking": False}),
+    ],
+)
+def test_hosts_that_ignore_what_they_do_not_know_are_told_to_think_in_their_own_way(address, wanted, sent):
+    body = json.loads(OpenAIModel("m", base_url=address).body(request(reasoning=wanted)))
+    assert {name: body.get(name) for name in sent} == sent
+    assert "chat_template_kwargs" not in body
+
+
 def test_a_reasoning_switch_that_no_form_reaches_is_an_error():
     with Serving(refuse=("chat_template_kwargs", "reasoning_effort")) as server:
         reply = ask(model_at(server), request(reasoning=True))[0]

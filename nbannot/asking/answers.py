@@ -47,6 +47,8 @@ REFUSAL = re.compile(
 )
 """How replies begin that decline; they count as unanswered like all without an answer, under a name of their own."""
 WELL_ENDED = ("", "stop", "eos", "eos_token", "end_turn", "stop_sequence", "COMPLETE", "complete", "length")
+HIDDEN_FROM = 16
+"""Tokens from which on a reply without a word was thinking that the provider keeps to itself."""
 CUT = ("length", "max_tokens", "max_output_tokens", "model_length")
 """How servers call a reply that ended at max_tokens."""
 
@@ -141,6 +143,11 @@ def _why_none(reply: Reply, parts: Parts, keys: Sequence[str]) -> tuple[Status, 
     only_thought = not parts.said and not parts.thoughts and bool(thought)
     if (reply.finish_reason or "").casefold() in CUT:
         why = "the reply ended at max_tokens before the answer was whole"
+        if not parts.said and not thought and (reply.output_tokens or 0) >= HIDDEN_FROM:
+            return "truncated", (
+                f"{why}; all {reply.output_tokens:,} tokens of it were thinking that is not shown: more max_tokens, "
+                "or less reasoning, leave room for an answer"
+            )
         return "truncated", f"{why}; all of it was thinking" if only_thought else why
     if REFUSAL.match(parts.said) and "{" not in parts.said:
         return "refused", "the reply declines to answer"

@@ -26,13 +26,16 @@ LEAST_THINKING = 1024
 EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high"}
 BUDGETS = {"low": 0.25, "medium": 0.5, "high": 0.75}
 """Share of the reply in which an older model may think, by effort."""
+RESTS = ("disabled", "between_tools")
+LEAST_EFFORT = "low"
 MOST_LEVELS = 100
 """A scale up to so long is sent as a list of its levels: the API knows no least and no greatest number."""
 NO_SEED = "Anthropic's API takes no seed"
 WITH_THINKING = "a model that thinks takes no sampling settings"
 NOT_TAKEN = re.compile(
     r"deprecated|unsupported|not support|n't support|not (?:be )?(?:permitted|allowed|available)|cannot both|"
-    r"unexpected|unknown|removed|extra inputs|may only be set to 1|does not match any of the expected tags",
+    r"unexpected|unknown|removed|extra inputs|may only be set to 1|does not match any of the expected tags|"
+    r"between_tools",
     re.I,
 )
 ENDINGS = {
@@ -52,6 +55,9 @@ class Dialect:
     ----------
     thinks
         How a model is told to think: ``"adaptive"`` or, for older ones, ``"enabled"`` with a budget; "" for not at all.
+    rests
+        How a model is told not to think: ``"disabled"``, or ``"between_tools"`` (Claude Sonnet 5.5); "" where it cannot
+        be told, and is asked for the least effort (Claude Opus 5.5, Fable 5.1).
     dropped
         Parameter -> why it is not sent.
     lasting
@@ -60,6 +66,7 @@ class Dialect:
 
     form: str = FORMATS[0]
     thinks: str = "adaptive"
+    rests: str = "disabled"
     dropped: dict[str, str] = field(default_factory=dict)
     lasting: bool = False
     _bodies: Bodies = field(default_factory=Bodies)
@@ -92,7 +99,7 @@ class Dialect:
     def _parameters(self, request: Request) -> dict[str, Any]:
         thinking, effort = self._thinking(request)
         sent: dict[str, Any] = {"max_tokens": request.max_tokens}
-        if not thinking or thinking["type"] == "disabled":
+        if not thinking or thinking["type"] in RESTS:
             wanted = {"temperature": request.temperature, "top_p": request.top_p, "top_k": request.top_k}
             sent |= {name: v for name, v in wanted.items() if v is not None and name not in self.dropped}
         if thinking:
@@ -100,7 +107,7 @@ class Dialect:
         config: dict[str, Any] = {"effort": effort} if effort and "effort" not in self.dropped else {}
         if self.form == "json_schema":
             config["format"] = {"type": "json_schema", "schema": plain_schema(request.schema)}
-        elif self.form == "tool" and not (thinking and thinking["type"] != "disabled"):
+        elif self.form == "tool" and not (thinking and thinking["type"] not in RESTS):
             about = "Gives the answer."
             sent["tools"] = [
                 {"name": TOOL, "description": about, "input_schema": plain_schema(request.schema)}
@@ -116,7 +123,7 @@ class Dialect:
         if wanted is None or "thinking" in self.dropped:
             return {}, ""
         if wanted is False:
-            return {"type": "disabled"}, ""
+            return ({"type": self.rests}, "") if self.rests else ({}, LEAST_EFFORT)
         effort = "" if wanted is True else EFFORTS[str(wanted)]
         if self.thinks == "adaptive":
             shown = {} if "display" in self.dropped else {"display": "summarized"}
@@ -151,6 +158,10 @@ class Dialect:
                 self.dropped["thinking"] = why
             self.dropped["budget_tokens"] = why
             self.thinks = "adaptive"
+        elif thinking in RESTS and re.search(r"\bthinking\b", words):
+            self.rests = "between_tools" if thinking == "disabled" and "between_tools" in words else ""
+            if not self.rests:
+                self.dropped["thinking = disabled"] = why
         elif thinking and re.search(r"\bthinking\b", words):
             self.dropped["thinking"] = why
         elif named := [
@@ -171,11 +182,12 @@ class Dialect:
 
     def lessons(self) -> dict[str, Any]:
         """Return what was learned, for `recall` in another session."""
-        return {"form": self.form, "thinks": self.thinks, "dropped": dict(self.dropped)}
+        return {"form": self.form, "thinks": self.thinks, "rests": self.rests, "dropped": dict(self.dropped)}
 
     def recall(self, lessons: Mapping[str, Any]) -> None:
         """Take up what an earlier session learned."""
         self.form, self.thinks = lessons.get("form", self.form), lessons.get("thinks", self.thinks)
+        self.rests = lessons.get("rests", self.rests)
         self.dropped |= lessons.get("dropped") or {}
         self._bodies.forget()
 
@@ -186,7 +198,10 @@ class Dialect:
             dropped["seed"] = NO_SEED
         if thought:
             dropped.setdefault("temperature", WITH_THINKING)
-        return {"response_format": self.form, "thinking": self.thinks, "dropped": dropped}
+        told: dict[str, Any] = {"response_format": self.form, "thinking": self.thinks, "dropped": dropped}
+        if not self.rests:
+            told["efforts"] = {"none": "" if "effort" in self.dropped else LEAST_EFFORT}
+        return told
 
 
 def plain_schema(schema: Mapping[str, Any]) -> dict[str, Any]:

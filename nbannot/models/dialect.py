@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 from nbannot.asking.request_reply import Request
@@ -25,8 +26,27 @@ FORMATS = ("json_schema", "json_object", "text")
 TOP_LOGPROBS = 20
 MAY_BE_DROPPED = ("seed", "random_seed", "temperature", "top_p", "top_k")
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
-LESSONS = ("token_limit", "switch", "most_tokens")
-SWITCHES = ("chat_template_kwargs", "reasoning_effort")
+LESSONS = ("token_limit", "switch", "most_tokens", "efforts")
+SWITCHES = ("reasoning_effort", "chat_template_kwargs", "reasoning", "thinking", "enable_thinking")
+"""How servers are told to think or not; the first two are tried where nothing is known of them."""
+OWN_SWITCHES = {
+    "openrouter.ai": "reasoning",
+    "api.deepseek.com": "thinking",
+    "api.z.ai": "thinking",
+    "open.bigmodel.cn": "thinking",
+    "api.moonshot.*": "thinking",
+    "dashscope*.aliyuncs.com": "enable_thinking",
+}
+"""Host -> its own way, where the others are ignored without a word. Read in November 2026:
+https://openrouter.ai/docs/guides/best-practices/reasoning-tokens, https://api-docs.deepseek.com/guides/thinking_mode,
+https://docs.z.ai/guides/capabilities/thinking-mode, https://platform.moonshot.ai/docs, Alibaba's deep-thinking page."""
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+EFFORT_WORDS = re.compile(rf"(?<![\w-])({'|'.join(EFFORTS)})(?![\w-])")
+OTHER_EFFORT = re.compile(
+    r"reasoning[._ ]?effort|reasoning is mandatory|thinking level|"
+    r"(reasoning|thinking) (cannot|can't) be (disabled|turned off)",
+    re.I,
+)
 REFUSED = (400, 404, 415, 422, 501)
 """HTTP statuses with which servers refuse a request for what it holds."""
 KEPT_BODIES = 64
@@ -164,6 +184,8 @@ class Dialect:
         Parameter -> the server's words when it refused it.
     most_tokens
         The longest reply that the server allows, where it has said so.
+    efforts
+        How much thinking is asked for instead of what the model does not know; "" for what it does by itself.
     seed_name
         What the server calls the seed.
     schema_as_value
@@ -174,6 +196,7 @@ class Dialect:
     switch: str = "chat_template_kwargs"
     dropped: dict[str, str] = field(default_factory=dict)
     most_tokens: int | None = None
+    efforts: dict[str, str] = field(default_factory=dict)
     seed_name: str = "seed"
     schema_as_value: bool = False
     formats: Formats = field(default_factory=Formats)
@@ -267,14 +290,39 @@ class Dialect:
         code = str(inner.get("code") or "") if isinstance(inner, Mapping) else ""
         words = f"{code} {exchange.said}"
         changed = bool(FORMAT_WORDS.search(f"{named} {words}")) and self.formats.step_down(request.schema)
+        changed = changed or self._other_effort(request, words, exchange.error or "")
         if not changed and UNSUPPORTED.search(words):
             meant = [n for n in sent if n == named or (not named and re.search(rf"\b{n}\b", words))]
-            changed = sum(self._leave_out(name, exchange.error or "") for name in meant) > 0
+            changed = (
+                sum(self._leave_out(n, exchange.error or "", request.reasoning is False) for n in meant) > 0
+            )
         if changed:
             self._bodies.forget()
         return changed
 
-    def _leave_out(self, name: str, words: str) -> bool:
+    def _other_effort(self, request: Request, words: str, why: str) -> bool:
+        """Ask for another amount of thinking where a model does not know the one that is wanted; return whether so."""
+        wanted = _effort(request.reasoning)
+        sent = self.efforts.get(wanted, wanted)
+        takes_efforts = self.switch in ("reasoning_effort", "reasoning") and request.reasoning is not None
+        if not takes_efforts or not sent or not OTHER_EFFORT.search(words):
+            return False
+        named = set(EFFORT_WORDS.findall(words))
+        if sent not in named and "mandatory" not in words:
+            return False  # it is the parameter that is not known
+        refused = {sent, *(one for one in EFFORTS if f"reasoning_effort = {one}" in self.dropped)}
+        known = [effort for effort in EFFORTS if effort in named - refused]
+        place = EFFORTS.index(sent)
+        if not known and place < EFFORTS.index("low"):
+            known = [EFFORTS[place + 1]]  # the words do not tell: a little more
+        # As little more as there is; where there is no more, as little less.
+        more = [effort for effort in known if EFFORTS.index(effort) > place]
+        other = more[0] if more else known[-1] if known else ""
+        self.efforts[wanted] = other
+        self.dropped[f"reasoning_effort = {sent}"] = why
+        return True
+
+    def _leave_out(self, name: str, words: str, unthinking: bool = False) -> bool:
         if name in MAY_BE_DROPPED:
             self.dropped[name] = words
         elif name in TOKEN_LIMITS:
@@ -282,22 +330,30 @@ class Dialect:
             self.token_limit = None if other in self.dropped else other
             self.dropped[name] = words
         elif name in SWITCHES:
-            other = SWITCHES[1 - SWITCHES.index(name)]
-            if other in self.dropped:
+            others = [one for one in SWITCHES[:2] if one not in (*self.dropped, name)]
+            if not others and not (unthinking and self.switch):
                 return False
-            self.switch = other
+            self.switch = others[0] if others else ""  # nothing here thinks, or can be told not to
             self.dropped[name] = words
         else:
             return False
         return True
 
     def _reasoning(self, wanted: bool | str | None) -> dict[str, Any]:
-        if wanted is None:
+        if wanted is None or not self.switch:
             return {}
-        if self.switch == "chat_template_kwargs" and isinstance(wanted, bool):
-            return {"chat_template_kwargs": {"enable_thinking": wanted}}
-        word = {True: "medium", False: "none"}[wanted] if isinstance(wanted, bool) else wanted
-        return {"reasoning_effort": word}
+        effort = self.efforts.get(_effort(wanted), _effort(wanted))
+        match self.switch:
+            case "chat_template_kwargs" if isinstance(wanted, bool):
+                return {"chat_template_kwargs": {"enable_thinking": wanted}}
+            case "thinking":
+                more = {"reasoning_effort": wanted} if isinstance(wanted, str) else {}
+                return {"thinking": {"type": "enabled" if wanted else "disabled"}, **more}
+            case "enable_thinking" if isinstance(wanted, bool):
+                return {"enable_thinking": wanted}
+            case "reasoning" if effort:
+                return {"reasoning": {"enabled": True} if wanted is True else {"effort": effort}}
+        return {"reasoning_effort": effort} if effort else {}
 
     def lessons(self) -> dict[str, Any]:
         """Return what was learned, for `recall` in another session."""
@@ -322,4 +378,20 @@ class Dialect:
             **self.formats.told(),
             "token_limit": self.token_limit,
             "dropped": dict(self.dropped),
+            **({"efforts": dict(self.efforts)} if self.efforts else {}),
+            **({} if self.switch else {"unswitched": True}),
         }
+
+
+def _effort(wanted: bool | str | None) -> str:
+    """Return the word for how much thinking is wanted; "" for whatever the model does."""
+    return {True: "medium", False: "none", None: ""}.get(wanted, str(wanted))  # type: ignore[arg-type]
+
+
+def own_switch(host: str) -> str | None:
+    """Return how a host is told to think or not, where it has a way of its own.
+
+    >>> own_switch("api.deepseek.com"), own_switch("localhost")
+    ('thinking', None)
+    """
+    return next((switch for name, switch in OWN_SWITCHES.items() if fnmatchcase(host, name)), None)

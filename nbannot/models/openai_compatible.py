@@ -23,7 +23,7 @@ from nbannot.asking.request_reply import AnswerMode, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, ModelUnreached, listed, nearest
 from nbannot.models.addresses import checked_address, is_loopback, not_reached, without_end
 from nbannot.models.chat import charged_by_openrouter, failed_reply, read_completion
-from nbannot.models.dialect import Dialect
+from nbannot.models.dialect import Dialect, own_switch
 from nbannot.models.endings import is_refused
 from nbannot.models.exchange import Exchange
 from nbannot.models.http import TIMEOUT_S, Pool, at_once, parallel_for
@@ -95,14 +95,17 @@ class OpenAIModel:
         self._context_size = context_size
         self._timeout_s = timeout_s
         self.key = key_for(self.address, *KEY_VARIABLES)
-        self._is_openai = urlsplit(self.address).hostname == urlsplit(DEFAULT_URL).hostname
+        host = urlsplit(self.address).hostname or ""
+        self._is_openai = host == urlsplit(DEFAULT_URL).hostname
         if self._is_openai:
             self.dialect = Dialect("max_completion_tokens", "reasoning_effort")
-        elif urlsplit(self.address).hostname == MISTRAL:
+        elif host == MISTRAL:
             self.dialect = Dialect(seed_name="random_seed")
+        elif own := own_switch(host):
+            self.dialect = Dialect(switch=own)
         else:
             self.dialect = Dialect()
-        self._bills = urlsplit(self.address).hostname == OPENROUTER
+        self._bills = host == OPENROUTER
         self._thought = False
         self._pool = self.new_pool(timeout_s)
         self._info: ModelInfo | None = None

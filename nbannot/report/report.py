@@ -18,6 +18,7 @@ from nbannot.report.looks import test_half_blocks
 from nbannot.report.words import (
     model_notes,
     plural,
+    settings_refused,
     settings_shown,
     state_of,
     statuses,
@@ -143,6 +144,7 @@ def head_facts(run: Run) -> list[tuple[str, str]]:
         ("status", state_of(run)[0]),
         ("date", _date(run)),
         ("settings", ", ".join(f"{name} = {value}" for name, value in settings_shown(config))),
+        *settings_refused(config),
     ]
 
 

@@ -213,6 +213,32 @@ def settings_shown(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, setting_text(config[name])) for name in dict.fromkeys(names)]
 
 
+def settings_refused(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return a row that says which settings the model or its server did not take; none if all were taken.
+
+    >>> found = {"dropped": {"temperature": "does not support 0", "seed": "unknown"}}
+    >>> settings_refused({"temperature": 0.0, "seed": None, "capabilities": found})
+    [('not taken', 'temperature (the model had its own)')]
+    """
+    told = config.get("capabilities") or {}
+    dropped = told.get("dropped") or {}
+    names = {
+        "temperature": "temperature",
+        "top_p": "top_p",
+        "top_k": "top_k",
+        "seed": "seed",
+        "random_seed": "seed",
+    }
+    refused = [names[name] for name in names if name in dropped and config.get(names[name]) is not None]
+    said = [f"{', '.join(dict.fromkeys(refused))} (the model had its own)"] if refused else []
+    efforts, wanted = told.get("efforts") or {}, config.get("reasoning")
+    if wanted is not None and (efforts or "thinking" in dropped or told.get("unswitched")):
+        effort = next(iter(efforts.values()), "")
+        instead = f"{effort} effort was asked for" if effort else "the model thought as it does by itself"
+        said.append(f"reasoning = {setting_text(wanted)} ({instead})")
+    return [("not taken", "; ".join(said))] if said else []
+
+
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 

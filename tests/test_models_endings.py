@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import pickle
 import time
 import zlib
+from urllib.parse import quote
 
 import pytest
 from conftest import GATE, codebook_of, task_of
 from rawserving import Raw, said
 
 import nbannot
+from nbannot.errors import ModelError
 from nbannot.models.chat import failed_reply, read_completion, room_left
 from nbannot.models.dialect import most_tokens_in
 from nbannot.models.endings import ending, refusal_in
 from nbannot.models.exchange import Exchange, server_words, wait_in
 from nbannot.models.keys import Secret, masked
+from nbannot.models.registry import get_model
+from nbannot.study.config import RunConfig
 
 WELL = '{"response": true}'
 
@@ -545,10 +550,48 @@ def test_a_key_cannot_be_pickled_or_copied():
             act(Secret("sk-abc"))
 
 
+def spellings(key):
+    inside = [base64.b64encode((before + key).encode()).decode() for before in ("", ":", "me:", "Bearer ")]
+    coded = quote(key, safe="")
+    return {
+        *(key, key.upper(), key.encode().hex(), json.dumps(key), repr(key), *inside),
+        *(coded, coded.lower(), quote(coded, safe=""), key.replace("/", "&#x2F;").replace("+", "&#43;")),
+        *(
+            key.replace("/", r"\u002f").replace("+", r"\u002B"),
+            key.replace("/", r"\\/"),
+            f"...{key[8:]}",
+            f"{key[:-4]}***",
+        ),
+    }
+
+
+@pytest.mark.parametrize("key", ["sk-ant-api03-PLANTED0key/1234567890+x==", "a8Fq+Zr9/kLpm0Q2==XYZ/wvU7t"])
+def test_a_key_is_known_in_every_spelling_and_in_pieces(key):
+    for spelling in spellings(key):
+        words = f"the key {spelling} is not known"
+        left = masked(words, [key])
+        rest = left.removeprefix("the key ").removesuffix(" is not known")
+        assert "…" in rest
+        assert not any(spelling[i : i + 16] in left for i in range(len(spelling) - 15)), (spelling, left)
+    innocent = "Bearer of good news: the KEY to /api/ is 100 % patience and 3 + 4 = 7"
+    assert masked(innocent, [key]) == innocent
+
+
+def test_a_key_among_the_names_of_models_is_not_printed(monkeypatch):
+    monkeypatch.setenv("NBANNOT_API_KEY", "planted-key-0123456789")
+    names = {"data": [{"id": "a-planted-key-0123456789"}]}
+    with Raw(
+        lambda sent: (404, {}), get=lambda path: (404, {}) if "nope" in path else (200, names)
+    ) as server:
+        for backend in ("openai", "anthropic"):
+            with pytest.raises(ModelError, match="It has: a-…") as caught:
+                get_model(RunConfig(model=f"{backend}/nope", base_url=server.url)).info()
+            assert "0123" not in str(caught.value)
+
+
 @pytest.mark.parametrize("key", ["hunter2", "onlyletters", "a/b+c==42", "planted-key-0123456789"])
 def test_an_echoed_key_reaches_no_file_whatever_it_looks_like(key, monkeypatch, tmp_path):
     monkeypatch.setenv("NBANNOT_API_KEY", key)
-    from urllib.parse import quote
 
     def answer(sent):
         number = int(sent["messages"][-1]["content"].split("number ")[-1].split(":")[0])

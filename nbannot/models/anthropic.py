@@ -122,10 +122,11 @@ class AnthropicModel:
             if exchange.error is not None and exchange.status == 404:
                 names = _names(await pool.get("/models?limit=1000"))
                 if names:
-                    raise ModelError(
+                    words = (
                         f"the server at {self.address} has no model '{self.name}'{nearest(self.name, names) or '.'}\n"
                         f"  It has: {listed(sorted(names), 12)}."
                     )
+                    raise ModelError(pool.masked(words))
         finally:
             await pool.close()
         entry: Mapping[str, Any] = exchange.data if exchange.error is None else {}
@@ -134,7 +135,8 @@ class AnthropicModel:
         notes = [] if entry else ["The server does not list its models: the name was not checked."]
         if not local and self.address.startswith("http://"):
             notes.append("Texts and key go to the server unencrypted (http).")
-        details = {k: entry[k] for k in ("display_name", "created_at") if isinstance(entry.get(k), str)}
+        told = ("display_name", "created_at")
+        details = {k: pool.masked(entry[k]) for k in told if isinstance(entry.get(k), str)}
         if asked != self.name:
             details["asked_as"] = asked
         context = entry.get("max_input_tokens")

@@ -9,13 +9,14 @@ other characters as ``_``) goes to that host alone, ``NBANNOT_API_KEY`` to the a
 from __future__ import annotations
 
 import base64
+import html
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NoReturn
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from nbannot.asking.request_reply import Reply
 from nbannot.errors import ModelError
@@ -39,6 +40,10 @@ STANDARD = {
 SECRET_NAMES = re.compile(r"(API_?KEY|ACCESS_KEY|SECRET_KEY|AUTH_TOKEN|_TOKEN|_SECRET|PASSWORD|PASSWD)(_|$)")
 """How variables are named that hold secrets, also of models that other packages add."""
 KEY_LIKE = re.compile(r"\b(sk|pk|hf|gsk|xai|nvapi|r8|key)([-_])[A-Za-z0-9_*-]{8,}")
+LONG = 12
+"""Characters from which on a key is found in small and capital letters alike."""
+PART = 16
+"""Characters of a key that are none of a text, wherever they stand in it."""
 LEAST = 4
 """A known key with fewer characters is taken out only where it is said to be one: it is a part of many words."""
 PLACEHOLDERS = frozenset({"true", "false", "null", "none", "empty", "not-needed", "response", "reasoning"})
@@ -221,15 +226,63 @@ def known_secrets() -> list[str]:
 
 @lru_cache(maxsize=256)
 def _spellings(secret: str) -> re.Pattern[str]:
-    """Return what finds a key as it is, escaped in JSON, in an address, and in base64."""
+    """Return what finds a key as it is, escaped in JSON, HTML or an address, in hexadecimal, and within base64."""
     if len(secret) < LEAST:
         spellings = (
             r"(?P<said>\b(?:bearer|api[-_ ]?key|token|authorization)\b(?: provided| is| was)?[\s:=\"']{1,4})"
         )
         return re.compile(f"{spellings}{re.escape(secret)}(?![\\w-])", re.I)
-    plain = "".join(re.escape(c) if c.isalnum() else rf"\\*{re.escape(c)}" for c in secret)
-    others = {quote(secret, safe=""), base64.b64encode(secret.encode()).decode().rstrip("=")} - {secret}
-    return re.compile("|".join([plain, *(re.escape(one) for one in others if len(one) >= 8)]))
+    plain = "".join(map(_character, secret))
+    within = [
+        re.escape(one).replace(r"\+", "[+-]").replace("/", "[/_]") + "[A-Za-z0-9+/_-]?={0,2}"
+        for one in _encoded(secret)
+    ]
+    every = "|".join([plain, *within, *([secret.encode().hex()] if len(secret) >= 8 else [])])
+    return re.compile(every, re.I if len(secret) >= LONG else 0)
+
+
+def _character(c: str) -> str:
+    """Return what finds one character of a key, however it is escaped."""
+    if c.isalnum():
+        return re.escape(c)
+    code = "".join(f"[{d}{d.upper()}]" for d in f"{ord(c):02x}")
+    named = {html.escape(c), re.escape(c)} - {c, re.escape(c)}
+    ways = [
+        rf"\\*{re.escape(c)}",
+        rf"%(?:25)*{code}",
+        rf"\\+u00{code}",
+        rf"&#(?:[xX]0*{code}|0*{ord(c)});",
+        *named,
+    ]
+    return f"(?:{'|'.join(ways)})"
+
+
+def _encoded(secret: str) -> list[str]:
+    """Return what base64 makes of a key, alone or behind anything (``Bearer``, a user): the part that is the key's."""
+    parts = []
+    for offset in range(3):
+        whole = base64.b64encode(b"\0" * offset + secret.encode()).decode()
+        parts.append(whole[-(-offset * 8 // 6) : (offset + len(secret)) * 8 // 6])
+    return [part for part in parts if len(part) >= 8]
+
+
+@lru_cache(maxsize=256)
+def _signs(secret: str) -> tuple[str, ...]:
+    """Return texts in small letters of which one stands wherever the key stands: quicker to look for than a pattern."""
+    if len(secret) < LEAST:
+        return ("",)
+    run = max(re.findall(r"[^\W_]+", secret) or [""], key=len)
+    coded = [max(re.split("[+/]", part), key=len) for part in _encoded(secret)]
+    return tuple(one.lower() for one in (run, *coded, secret.encode().hex(), *_parts(secret)))
+
+
+def _parts(secret: str) -> list[str]:
+    """Return parts of a key of which one stands in every piece of it that is longer by half."""
+    return [secret[i : i + PART] for i in range(0, len(secret) - PART, PART // 2)]
+
+
+def _may_stand(secret: str, lowered: str) -> bool:
+    return any(sign in lowered for sign in _signs(secret))
 
 
 def without(secrets: Iterable[str], text: str) -> str:
@@ -239,9 +292,25 @@ def without(secrets: Iterable[str], text: str) -> str:
     'the key …, …'
     """
     for secret in secrets:
+        if not _may_stand(secret, text.lower()):
+            continue
         pattern = _spellings(secret)
         text = pattern.sub(r"\g<said>…" if "said" in pattern.groupindex else "…", text)
+        for part in _parts(secret):
+            while (start := text.lower().find(part.lower())) >= 0:
+                text = _without_piece(secret, text, start, secret.find(part))
     return text
+
+
+def _without_piece(secret: str, text: str, start: int, place: int) -> str:
+    """Return a text without the piece of a key that stands at `start`, where `place` of the key is."""
+    end = start
+    while start and place and text[start - 1].lower() == secret[place - 1].lower():
+        start, place = start - 1, place - 1
+    place += end - start
+    while end < len(text) and place < len(secret) and text[end].lower() == secret[place].lower():
+        end, place = end + 1, place + 1
+    return f"{text[:start]}…{text[end:]}"
 
 
 def masked(text: str, secrets: Iterable[str] = ()) -> str:
@@ -299,4 +368,5 @@ def scrubbed(reply: Reply, secrets: Sequence[str], sent: Callable[[], str]) -> R
 
 def _standing_in(secrets: Sequence[str], texts: Iterable[str]) -> list[str]:
     every = "\n".join(texts)
-    return [secret for secret in secrets if _spellings(secret).search(every)]
+    lowered = every.lower()
+    return [one for one in secrets if _may_stand(one, lowered) and without([one], every) != every]

@@ -136,7 +136,9 @@ class OpenAIModel:
             models = await self._models(pool)
             entry = await self._entry(pool, models)
             details = {
-                k: entry[k] for k in ("owned_by", "root", "created") if isinstance(entry.get(k), str | int)
+                k: pool.masked(v) if isinstance(v, str) else v
+                for k in ("owned_by", "root", "created")
+                if isinstance(v := entry.get(k), str | int)
             }
             local = is_loopback(self.address)
             notes = []
@@ -206,7 +208,7 @@ class OpenAIModel:
         if self.name:
             what = f"has no model '{self.name}'{nearest(self.name, models) or '.'}"
         has = f"It has: {listed(sorted(models), 12)}." if models else "It lists none."
-        raise ModelError(f"the server at {self.address} {what}\n  {has}")
+        raise ModelError(pool.masked(f"the server at {self.address} {what}\n  {has}"))
 
     def _context_of(self, entry: Mapping[str, Any]) -> int | None:
         meta = entry.get("meta")

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 import nbannot as nba
+from nbannot.desk.class_page import share_of_labels
 from nbannot.desk.sample import allocate
 from nbannot.errors import DeskError, ScoringError
 from nbannot.measures.coder_pairs import against_majority, pair_matrices
@@ -372,6 +373,19 @@ def test_a_class_learns_after_each_text_and_its_first_answers_stay() -> None:
     assert (rows.loc["ben", "like the gold"], rows.loc["anna", "like the gold"]) == (0.5, 0.0)
     assert page.hardest[["text", "labels", "gold"]].values.tolist() == [["t1", "yes (1), no (1)", "no"]]
     assert "The texts that divide the room" in str(page)
+    assert rows.loc["ben", ["ci_low", "ci_high", "labels with gold"]].tolist() == [0.0, 1.0, 2]
+
+
+def test_the_share_like_the_gold_has_an_interval_over_texts_not_labels() -> None:
+    """Twenty texts whose three labels are right or wrong together: sixty labels are worth twenty, not sixty."""
+    together = share_of_labels([(3, 3)] * 12 + [(0, 3)] * 8)
+    single = share_of_labels([(1, 1)] * 12 + [(0, 1)] * 8)
+    assert (together.value, together.n, single.n) == (0.6, 60, 20)
+    assert (together.ci_low, together.ci_high) == (
+        pytest.approx(single.ci_low),
+        pytest.approx(single.ci_high),
+    )
+    assert together.ci_high - together.ci_low > 0.4
 
 
 # ---- agreement --------------------------------------------------------------------------------------------------

@@ -34,6 +34,8 @@ import nbannot
 from nbannot import displays
 from nbannot.displays.cost_plots import pareto
 from nbannot.displays.plots import PANEL, Point, nice_ticks, points
+from nbannot.displays.tables import PARTLY
+from nbannot.doors.listing import headlines_of
 from nbannot.engine.job import Progress
 from nbannot.errors import NbannotError, ScoringError
 from nbannot.page.blocks import Cell, Grid, Para
@@ -41,6 +43,7 @@ from nbannot.page.figure import Dot, Words, text_width
 from nbannot.page.fragment import Fragment
 from nbannot.page.html import as_html, element, escape, page_html, tint
 from nbannot.page.style import STYLE, whole_style
+from nbannot.record.tables import read_runs
 from nbannot.study.task import Task
 
 VOID = {"img", "br", "wbr", "source"}
@@ -577,6 +580,21 @@ The same in all: seed = 1.
     assert displays.runs_table(pl.DataFrame(rows)).text == expected
     assert displays.runs_table(pd.DataFrame(rows)).text == expected
     assert "There are no runs yet." in displays.runs_table([]).text
+
+
+def test_values_of_runs_say_why_they_are_not_reliable_and_what_was_not_answered(tmp_path, monkeypatch):
+    """A decision model is not asked for the evidence: the table of runs showed a score of 0.00 for it."""
+    monkeypatch.chdir(tmp_path)
+    nbannot.run("policy-sentiment", model="decide/sparrow", sample=12)
+    metrics = tmp_path / "outputs" / "metrics"
+    told = displays.runs_table(
+        read_runs(metrics, "policy-sentiment"), headlines_of(metrics, "policy-sentiment")
+    ).text
+    n = headlines_of(metrics, "policy-sentiment").popitem()[1]["Policy Sentiment_Evidence"]["n"]
+    assert f"– (0/{n:.0f})" in " ".join(told.split())
+    assert PARTLY in told
+    assert "]¹" in told
+    assert "¹ interval unreliable: some labels have fewer than 10 human labels" in told
 
 
 def test_progress_in_one_line():

@@ -513,7 +513,7 @@ def test_compare_alone_takes_the_last_sweep_or_the_task(shell):
     assert "Comparison (4 runs" in str(value_of(shell, "%compare"))
     shown = str(value_of(shell, "%runs"))
     assert re.search(r"run_id +model +Direction, macro F1 +time", shown)
-    assert re.search(r"mock/d +0\.\d\d \[0\.\d\d, 0\.\d\d\] +\d", shown)
+    assert re.search(r"mock/d +0\.\d\d \[0\.\d\d, 0\.\d\d\]¹ +\d", shown)
     assert 'The same in all: limit = 12, fields = ["Direction"]; all others at their default.' in shown
     shell.user_ns["run"] = value_of(
         shell, f"{line} mock/d --seed 2 --sample 4"

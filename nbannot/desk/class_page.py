@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+import numpy as np
+
 from nbannot.comparing.people import Labels, people_of
 from nbannot.comparing.reliability import Agreements, agreement
 from nbannot.desk.labels import said
@@ -23,9 +25,12 @@ from nbannot.study.task import Task
 from nbannot.tools.frames import make_frame
 
 if TYPE_CHECKING:
+    from nbannot.measures.result import Result
     from nbannot.tools.frames import Frame
 
 HARDEST = 10
+STUDENT_COLUMNS = ("coder", "texts", "like the gold", "ci_low", "ci_high", "labels with gold", "like the others",
+                   "labels of others", "seconds per text")  # fmt: skip
 LABELLED = ("checkbox", "dropdown", "likert", "multiselect")
 
 
@@ -43,25 +48,30 @@ class ClassPage(Shown):
     def students(self) -> Frame:
         """One row per student: texts coded, share like the gold, share like the majority of the others, time per text.
 
-        The shares are over all labels that can be compared, `nan` where none can; of a multiselect the very same
-        options are the same label, and only the gold is compared.
+        The shares are over all labels that can be compared, whose number stands beside them, `nan` where none can; the
+        interval resamples texts, as the labels of one text are alike. Of a multiselect the very same options are the
+        same label, and only the gold is compared.
         """
         rows = []
         for name, labels in self.people.items():
-            same, n = self._like_gold(labels)
+            gold = share_of_labels(self._like_gold(labels))
             majority = [a.majority[name] for a in self.agreements.fields.values() if name in a.majority]
             total = sum(result.n for result in majority)
-            like = sum(result.value * result.n for result in majority if result.n)
+            others = sum(result.value * result.n for result in majority if result.n)
             rows.append(
                 {
                     "coder": name,
                     "texts": sum(map(bool, labels.values())),
-                    "like the gold": same / n if n else math.nan,
-                    "like the others": like / total if total else math.nan,
+                    "like the gold": gold.value,
+                    "ci_low": gold.ci_low,
+                    "ci_high": gold.ci_high,
+                    "labels with gold": gold.n,
+                    "like the others": others / total if total else math.nan,
+                    "labels of others": total,
                     "seconds per text": self.agreements.seconds.get(name, math.nan),
                 }
             )
-        return make_frame(rows, ("coder", "texts", "like the gold", "like the others", "seconds per text"))
+        return make_frame(rows, STUDENT_COLUMNS)
 
     @property
     def frame(self) -> Frame:
@@ -100,16 +110,43 @@ class ClassPage(Shown):
     def __repr__(self) -> str:
         return f"<Class of {len(self.people)} on '{self.task.name}'>"
 
-    def _like_gold(self, labels: Labels) -> tuple[int, int]:
-        same = n = 0
+    def _like_gold(self, labels: Labels) -> list[tuple[int, int]]:
+        """Return per text how many labels are like the gold, of how many; only texts with one."""
+        per_text = {text_id: [0, 0] for text_id in self.task.ids}
         for f in self.task.codebook:
             if f.type not in LABELLED:
                 continue
             for text_id, gold in zip(self.task.ids, self.task.human(f.column), strict=True):
                 value = labels.get(text_id, {}).get(f.column)
                 if gold is not None and value is not None:
-                    n, same = n + 1, same + same_value(f, value, gold)
-        return same, n
+                    per_text[text_id][0] += same_value(f, value, gold)
+                    per_text[text_id][1] += 1
+        return [(same, n) for same, n in per_text.values() if n]
+
+
+def share_of_labels(per_text: Sequence[tuple[int, int]], seed: int = 1) -> Result:
+    """Return the share of labels that are the same, with an interval that resamples texts (jackknife of few texts).
+
+    Parameters
+    ----------
+    per_text : per text how many labels are the same, and of how many.
+    """
+    from nbannot.measures.classification import ratio
+    from nbannot.measures.intervals import UNIT_RANGE, Intervals, Settings
+    from nbannot.measures.resample import FEW_UNITS, sample_rows
+    from nbannot.measures.result import Result
+
+    n = sum(of for _, of in per_text)
+    if not n:
+        return Result(math.nan, reason="no label with a gold one")
+    sample = sample_rows(np.array(per_text, dtype=float), None, None, seed)
+    intervals = Intervals(
+        sample,
+        lambda totals: {"share": ratio(totals[..., 0], totals[..., 1])},
+        Settings(),
+        Result(math.nan, n=n),
+    )
+    return intervals.result("share", bounds=UNIT_RANGE, jackknife_below=FEW_UNITS)
 
 
 def class_page(

@@ -304,11 +304,43 @@ def class_card(page: Any) -> Fragment:
     """Return how a class coded: how far everybody is, against the gold, and the texts that divide the room."""
     blocks: list[Block] = [
         Heading("Class", 1, f"{page.task.name}, {plural(len(page.agreements.coders), 'coder')}"),
-        _records(page.students, "Everybody"),
+        _students(page.students),
         _records(page.hardest, "The texts that divide the room"),
         _alphas(page.agreements),
     ]
     return Fragment.of(blocks)
+
+
+def _students(frame: Any) -> Grid:
+    """Return everybody with the share of labels like the gold, its interval, and of how many labels."""
+    rows: list[Row] = []
+    for coder, texts, gold, low, high, n_gold, others, n_others, seconds in frame.itertuples(index=False):
+        rows.append(
+            [
+                str(coder),
+                count(texts),
+                number(gold, 2),
+                Cell(interval(low, high, 2), "quiet"),
+                Cell(count(n_gold), "quiet"),
+                number(others, 2),
+                Cell(count(n_others), "quiet"),
+                duration(None if math.isnan(seconds) else seconds),
+            ]
+        )
+    header = [
+        "coder",
+        "texts",
+        "like the gold",
+        "95% interval",
+        "labels",
+        "like the others",
+        "labels",
+        "time per text",
+    ]
+    notes = [
+        "like the gold: the share of the labels for which there is a gold one; the interval resamples texts."
+    ]
+    return Grid(header, rows, "lrrirrrr", caption="Everybody", notes=notes)
 
 
 def _records(frame: Any, caption: str) -> Grid:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from nbannot.asking.applies import never_asked
 from nbannot.page.blocks import Block, Bullets, Cell, Footnotes, Grid, Heading, Para, Row
 from nbannot.page.digits import NONE, count, duration, energy, interval, number
 from nbannot.page.fragment import Fragment
-from nbannot.report.fields import n_reference, value_cells
+from nbannot.report.fields import brief, n_reference, value_cells
 from nbannot.report.headline import FROM_CHANCE
 from nbannot.report.words import CARD_METRICS, HEADLINES, metric_words, plural, setting_text
 from nbannot.study.settings import DEFAULTS, SETTINGS
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from nbannot.record.scoring import Scored
     from nbannot.running.sweep import Runs
 
+PARTLY = "(5/6): of 6 texts with a human label 5 have a valid answer."
 VALUE_CHARS = 40
 ROWS_SHOWN = 200
 METRICS_BESIDE = 3
@@ -51,7 +53,8 @@ def runs_table(
     runs_frame
         The runs table (`nbannot.record.tables.read_runs`), a sweep's frame, pandas or polars, or a list of mappings.
     headlines
-        Run id -> column -> ``metric``, ``value``, ``ci_low``, ``ci_high``: shown as a column per field.
+        Run id -> column -> ``metric``, ``value``, ``ci_low``, ``ci_high``, ``n``, ``n_answered``, ``note``: shown as a
+        column per field.
     """
     rows = _records(runs_frame)
     if not rows:
@@ -74,6 +77,7 @@ def runs_table(
         n: all(_is_number(row.get(n)) or _blank(row.get(n)) for row in rows) for n in (*before, *after)
     }
     fields = _headline_columns(rows, headlines or {})
+    marks = Footnotes()
     grid = Grid(
         [
             *(NAMES.get(n, n) for n in before),
@@ -84,7 +88,7 @@ def runs_table(
             [
                 *(_cell(n, row.get(n)) for n in before),
                 *(
-                    _headline_cell((headlines or {}).get(str(row["run_id"]), {}).get(column))
+                    _headline_cell((headlines or {}).get(str(row["run_id"]), {}).get(column), marks)
                     for column in fields
                 ),
                 *(_cell(n, row.get(n)) for n in after),
@@ -108,6 +112,9 @@ def runs_table(
     ]
     label = {str(row.get("label")) for row in rows if not _blank(row.get("label"))}
     aside = plural(len(rows), "run") + (f", the last {len(shown)} shown" if len(shown) < len(rows) else "")
+    of_shown = [(headlines or {}).get(str(row.get("run_id")), {}) for row in shown]
+    partly = any(_given(one) for of_run in of_shown for one in of_run.values())
+    grid = replace(grid, notes=[*marks.lines, *([PARTLY] if partly else [])])
     blocks: list[Block] = [Heading(f"Runs of {label.pop()}" if len(label) == 1 else "Runs", 1, aside), grid]
     if same:
         rest = "; all others at their default" if headlines else ""
@@ -131,13 +138,34 @@ def _headline_columns(
     }
 
 
-def _headline_cell(one: Mapping[str, Any] | None) -> Cell:
-    """Return a value and its interval."""
+def _headline_cell(one: Mapping[str, Any] | None, marks: Footnotes) -> Cell:
+    """Return a value and its interval, why that is unreliable, and how many answered where not all did."""
     if one is None or _blank(one["value"]):
         return Cell(NONE, "quiet")
     low = -1.0 if one["metric"] in FROM_CHANCE else 0.0
     between = "" if _blank(one["ci_low"]) else interval(one["ci_low"], one["ci_high"])
-    return Cell(f"{number(one['value'], low=low)} {between}".rstrip())
+    if (
+        one.get("n_answered") == 0
+    ):  # a zero would read as a verdict, on a field that may not have been asked at all
+        return Cell(NONE + _given(one), "quiet")
+    note = one.get("note")
+    mark = "" if _blank(note) else marks.mark(brief(str(note)))
+    return Cell(f"{number(one['value'], low=low)} {between}".rstrip() + mark + _given(one))
+
+
+def _given(one: Mapping[str, Any]) -> str:
+    """Return on how many of the texts with a human label there is a valid answer; "" where on all."""
+    n, answered = one.get("n"), one.get("n_answered")
+    if (
+        _blank(one["value"])
+        or n is None
+        or answered is None
+        or _blank(n)
+        or _blank(answered)
+        or n == answered
+    ):
+        return ""
+    return f" ({count(answered)}/{count(n)})"
 
 
 def _records(frame: Any) -> list[dict[str, Any]]:
@@ -299,7 +327,7 @@ def runs_card(runs: Runs) -> Fragment:
     blocks: list[Block] = [Heading("Runs of a sweep", 1, aside)]
     if rows:
         partly = any("/" in str(cell) for row in rows for cell in row[1 + len(runs.differing) : -1])
-        notes = ["(5/6): of 6 texts with a human label 5 have a valid answer."] if partly else []
+        notes = [PARTLY] if partly else []
         blocks.append(Grid([*header, *ended, "time"], rows, align, notes=[*marks.lines, *notes]))
     else:
         blocks.append(Para("No run was made."))

@@ -99,7 +99,7 @@ def runs_to_compare(output_root: Path, task: str) -> list[Any]:
 
 
 def headlines_of(metrics: Path, task: str) -> dict[str, dict[str, Any]]:
-    """Return run id -> column -> first metric of the field, its value and interval, as the long table has them."""
+    """Return run id -> column -> first metric of the field, as the long table has it: value, interval, n, reason."""
     from nbannot.record import tables
     from nbannot.report.words import HEADLINES
 
@@ -108,11 +108,12 @@ def headlines_of(metrics: Path, task: str) -> dict[str, dict[str, Any]]:
     except TableError:
         return {}
     values: dict[str, dict[str, Any]] = {}
-    columns = ["run_id", "column", "annotation_type", "metric", "value", "ci_low", "ci_high"]
+    shown = ("metric", "value", "ci_low", "ci_high", "n", "n_answered", "note")
+    columns = ["run_id", "column", "annotation_type", *shown]
     there = [name for name in columns if name in table]
     for row in table[there].to_dict("records"):
         if row["metric"] == HEADLINES.get(row["annotation_type"], ("",))[0]:
-            found = {name: row.get(name, math.nan) for name in ("metric", "value", "ci_low", "ci_high")}
+            found = {name: row.get(name, math.nan) for name in shown}
             values.setdefault(row["run_id"], {})[row["column"]] = found
     return values
 

@@ -1,20 +1,26 @@
 """Several servers of one model: who gets what, who is left out, and nothing lost; real HTTP servers throughout."""
 
+import asyncio
 import json
 import re
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from conftest import DEGREE, GATE, codebook_of, task_of
+from scripted import Scripted, well
 from serving import Serving
 
 import nbannot
 from nbannot.asking.ledger_lines import read_lines
+from nbannot.asking.request_reply import Reply
 from nbannot.doors.cli import main
 from nbannot.errors import ConfigError, ModelError
+from nbannot.models.exchange import BROKE
 from nbannot.models.registry import get_model
+from nbannot.models.several import Several
 from nbannot.study.config import RunConfig
 
 TASK = task_of(150, codebook_of(GATE, DEGREE))
@@ -102,6 +108,7 @@ def test_one_that_serves_something_else_is_refused_before_the_first_text_and_whe
             while dying.count["answered"] < 10:
                 time.sleep(0.002)
             dying.stop()
+            time.sleep(0.1)  # as no server is there again within the time that a connection takes to break
             swapped.append(Serving(port=dying.port, context=4_096).__enter__())
 
         end = threading.Thread(target=mishap)
@@ -114,6 +121,49 @@ def test_one_that_serves_something_else_is_refused_before_the_first_text_and_whe
     assert run.config["model_changes"] == [
         f"{dying.openai_url} came back with something else (the context window: 4096, not 100000) and got no more texts"
     ]
+
+
+def test_a_connection_that_breaks_counts_also_where_a_later_request_was_answered_before(tmp_path, with_model):
+    class Steady(Scripted):
+        async def ask(self, request):
+            await asyncio.sleep(0.002)
+            return well(request)
+
+    class Breaking(Scripted):
+        """The first request is answered, the second breaks when a third is on its way, and any other is too late."""
+
+        third = late = made = 0
+
+        def __init__(self, answer):
+            super().__init__(answer)
+            Breaking.made += 1
+            self.number, self.context = 0, 4096 * Breaking.made
+
+        def info(self):
+            return replace(super().info(), context_size=self.context)
+
+        async def ask(self, request):
+            self.number += 1
+            match self.number:
+                case 2:
+                    while not Breaking.third:
+                        await asyncio.sleep(0.001)
+                    return Reply(error=f"{BROKE} before the reply", retriable=True, finish_reason="error")
+                case 3:
+                    Breaking.third = 1
+                    await asyncio.sleep(0.02)
+            Breaking.late += self.number > 3
+            return well(request)
+
+    with_model(
+        Several(
+            lambda address: (Steady if address == "http://a" else Breaking)(well), ["http://a", "http://b"]
+        )
+    )
+    run = nbannot.run(TASK, model="mock", max_parallel=2, output_root=str(tmp_path))
+    assert run.status == "complete"
+    assert (Breaking.third, Breaking.late) == (1, 0)
+    assert "came back with something else" in run.config["model_changes"][0]
 
 
 def test_one_that_is_not_there_at_the_start_is_left_out_and_all_gone_is_said_and_resumed(

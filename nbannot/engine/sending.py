@@ -23,7 +23,7 @@ from nbannot.asking.request_reply import Model, Reply, Request
 from nbannot.engine.job import Job, Progress, used_since
 from nbannot.engine.pace import BudgetSpent, Halted, is_cancelled
 from nbannot.engine.servers import Server, ServerGone, Servers
-from nbannot.models.exchange import ACCOUNT
+from nbannot.models.exchange import ACCOUNT, BROKE
 from nbannot.models.keys import known_secrets, scrubbed
 from nbannot.study.field import Field
 
@@ -98,13 +98,14 @@ class Sender:
                 self.progress.in_flight -= 1
                 server.in_flight -= 1
                 self._next_waiting()
+            came = time.monotonic()  # what is sent from now on was sent after this reply
             self.progress.calls += 1 + reply.unanswered
             self.progress.retries += reply.unanswered
-            if not self.job.config.budget:
-                await _others_first()
+            if reply.error is None and not self.job.config.budget:
+                await _others_first()  # never after a failure: another model may be there by now
             reply, answers = self._written(row, group, columns, request, attempt, reply)
             if reply.error is None:
-                server.answered()
+                server.answered(came)
                 self._next_waiting()  # an answer may have made the pace faster
                 break
             if reply.finish_reason != "context":
@@ -307,13 +308,14 @@ class Sender:
         request that was sent before the last answer came says nothing about the server after it. One that was refused
         for what it holds says nothing about the server at all, and a server that asks for patience, or answers
         without an answer, is there: it is gone only when it has done nothing else for long. One of several servers is
-        left out instead, and soon.
+        left out instead, and soon; at a broken connection of whatever age, as another model may be there by now.
         """
         now, status = time.monotonic(), _status(reply)
         if _is_about_the_text(reply):
             return
         patient = status in PATIENT and reply.retriable
-        if sent >= server.answered_at and not patient and self.servers.is_too_much(server, silent=not status):
+        new = sent >= server.answered_at or (reply.error or "").startswith(BROKE)
+        if new and not patient and self.servers.is_too_much(server, silent=not status):
             self.servers.leave_out(server, reply.error or "")
         if sent < server.answered_at or (reply.retriable and sent < server.failed_at):
             return

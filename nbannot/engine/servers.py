@@ -60,10 +60,10 @@ class Server:
         self.out = self.refused = False
         self.last = ""
 
-    def answered(self) -> None:
-        """Take note of an answer."""
+    def answered(self, came: float) -> None:
+        """Take note of an answer, and of when it came, which may be before others that were sent were dealt with."""
         self.failures = self.broken = self.looks = 0
-        self.answered_at = time.monotonic()
+        self.answered_at = max(self.answered_at, came)
         self.pace.well()
 
 

@@ -72,6 +72,8 @@ OF_ONE_REQUEST = re.compile(r"in_flight_budget|weight_exceeds_budget", re.I)
 """Codes of OpenRouter for what holds for now, or for one request that is too dear."""
 
 
+BROKE = "the connection broke"
+"""How an error begins that says so: whatever was answered before, another server may be there by now."""
 ONE_OF_SEVERAL: ContextVar[bool] = ContextVar("one_of_several", default=False)
 """Whether pools that are made now belong to one of several servers: what breaks is then not sent there again, as
 another model may have been started; the engine sends it to another server."""

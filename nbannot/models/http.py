@@ -28,6 +28,7 @@ import aiohttp
 
 from nbannot.models.addresses import joined, proxy_for
 from nbannot.models.exchange import (
+    BROKE,
     ONE_OF_SEVERAL,
     WORDS,
     Exchange,
@@ -318,9 +319,9 @@ class Pool:
                     f"no connection to {host}: {os.strerror(error.errno) if error.errno else error.os_error}"
                 )
             case aiohttp.ClientPayloadError():
-                return "the connection broke in the middle of the reply"
+                return f"{BROKE} in the middle of the reply"
             case aiohttp.ClientConnectionError() | OSError():
-                return "the connection broke before the reply"
+                return f"{BROKE} before the reply"
         return f"the exchange with {host} failed: {self._cut(str(error)) or type(error).__name__}"
 
     def masked(self, text: str) -> str:

@@ -58,6 +58,7 @@ class Several:
         self.unreached: dict[str, str] = {}
         """Address -> why it could not be asked what it serves; it is looked at again before it gets a text."""
         self._info: ModelInfo | None = None
+        self._told: dict[str, ModelInfo] = {}
 
     def _make(self, address: str) -> Model:
         before = ONE_OF_SEVERAL.set(True)
@@ -85,7 +86,7 @@ class Several:
                     self.unreached[address] = str(error)
             if not told:
                 raise ModelUnreached(next(iter(self.unreached.values())))
-            self._info = self._joined(told)
+            self._told, self._info = told, self._joined(told)
         return self._info
 
     def _joined(self, told: dict[str, ModelInfo]) -> ModelInfo:
@@ -120,12 +121,14 @@ class Several:
             info = self._make(address).info()
         except ModelError as error:
             return str(error).splitlines()[0], False
-        if what := differing(self.info(), info):
-            was, now = part_in_words(self.info(), what), part_in_words(info, what)
-            return (
-                f"{address} came back with something else ({what}: {now}, not {was}) and got no more texts",
-                True,
-            )
+        # With the first server, and with what it said itself before: one may tell more than the other.
+        for known in (self.info(), self._told.setdefault(address, info)):
+            if what := differing(known, info):
+                was, now = part_in_words(known, what), part_in_words(info, what)
+                return (
+                    f"{address} came back with something else ({what}: {now}, not {was}) and got no more texts",
+                    True,
+                )
         return "", False
 
     @property

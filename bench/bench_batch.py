@@ -1,6 +1,6 @@
 """What batches and prompt caches are worth, against providers as documented: `python bench/bench_batch.py [requests]`.
 
-1. A batch of many requests (10,000 unless told; 100,000 take eleven minutes) whose process is killed 20 times at random
+1. A batch of many requests (10,000 unless told; 100,000 take a few minutes) whose process is killed 20 times at random
    moments: how often each request was submitted, and how many answers the ledger has.
 2. Tokens paid for per label on a provider with a prompt cache (OpenAI's automatic one, and Anthropic's marked one)
    against one JSON request per field with the whole codebook each time.
@@ -36,7 +36,7 @@ def killed(requests: int, kills: int = 20) -> None:
     """Submit and collect many requests, killed at random moments."""
     with tempfile.TemporaryDirectory() as place, Provider(looks=2) as server:
         start = time.perf_counter()
-        longest = max(2.0, requests / 2_500)
+        longest = max(1.0, requests / 10_000)
         out, done = killed_until_done(server, Path(place), "files", requests // 2, 50_000, kills, longest)
         took = time.perf_counter() - start
         answers: Counter[Any] = Counter()

@@ -85,6 +85,7 @@ class Provider:
         self.cut = cut
         self.key, self.old, self.sampling, self.least_cached = key, old, sampling, least_cached
         self.thinks = thinks
+        self.why_failed: dict[str, Any] = {}
         self.looks, self.most, self.fate, self.end, self.before = looks, most, fate, end, before
         self.calls: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -476,7 +477,8 @@ class Provider:
         }
         files = {} if not ended else {"output_file_id": batch.get("out"), "error_file_id": batch.get("err")}
         files |= {} if not ended else {"output_file": batch.get("out"), "error_file": batch.get("err")}
-        errors = {"data": [{"code": "invalid_json_line", "message": "line 1 is not JSON", "line": 1}]}
+        words = self.why_failed or {"code": "invalid_json_line", "message": "line 1 is not JSON", "line": 1}
+        errors = {"data": [words]}
         return {
             **shown,
             "object": "batch",

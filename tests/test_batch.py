@@ -131,6 +131,32 @@ def test_a_wave_is_cut_to_the_limits_of_the_provider(kind, tmp_path, monkeypatch
     assert sent_once(server)
 
 
+def test_a_batch_that_the_provider_finds_too_large_is_halved_until_it_is_taken(kind, tmp_path):
+    with Provider(most=(7, 10**8)) as server:
+        run = finished(server, tmp_path, kind)
+        assert max(len(batch["requests"]) for batch in server.batches.values()) <= 7
+        assert sent_once(server)
+    refused = [line["most"] for line in read_lines(run.folder / "responses.jsonl") if line.get("most")]
+    assert refused[0] == 12  # of 24, and remembered by the sessions after it
+    assert len(refused) < 6
+    assert not list(run.folder.glob(".responses.jsonl.*"))
+
+
+def test_after_a_batch_that_is_more_than_the_account_may_have_waiting_smaller_ones_are_sent(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("nbannot.engine.outbox.LEAST_QUEUED", 4)
+    with Provider(end=lambda number: "failed" if number == 0 else "completed") as server:
+        server.why_failed = {
+            "code": "token_limit_exceeded",
+            "message": "Enqueued token limit reached for gpt-4o-mini",
+        }
+        go(server, tmp_path)
+        assert "the next batches hold at most 12" in go(server, tmp_path).config["stopped"]
+        finished(server, tmp_path)
+        assert [len(batch["requests"]) for batch in server.batches.values()][:3] == [24, 12, 12]
+
+
 def test_results_in_any_order_twice_missing_refused_and_faulty(kind, tmp_path):
     """Each is what it would be if it had been asked by itself; what did not come is submitted again."""
 
@@ -189,6 +215,22 @@ def test_results_that_are_cut_short_are_never_submitted_again(kind, end, tmp_pat
         finished(server, tmp_path, kind, **wanted)
         again = Counter(name[-20:] for batch in server.batches.values() for name, _ in batch["requests"])
         assert sum(n > 1 for n in again.values()) == 40 - n_good, "only what was not tried by its own words"
+
+
+def test_of_two_downloads_that_are_cut_off_the_longer_one_counts(kind, tmp_path):
+    cuts = iter([0.8, 0.3, 1.0])
+    share = {}
+
+    def cut(content):
+        return content[: int(len(content) * share.setdefault(len(share), next(cuts, 1.0)))]
+
+    with Provider(cut=cut) as server:
+        go(server, tmp_path, kind)
+        second = go(server, tmp_path, kind)
+        assert second.status == "partial"
+        assert second.coding.count()["ok"] > 12, "the first download had four fifths of 24"
+        finished(server, tmp_path, kind)
+        assert sent_once(server)
 
 
 def test_a_batch_whose_rest_was_asked_at_once_is_not_out_any_more(tmp_path, capsys):

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import secrets
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import IO, Any
 
 from nbannot.asking.batch_lines import SentBatch, batches_in, request_name
 from nbannot.asking.ledger import Ledger
+from nbannot.engine.batch_parts import LEAST_QUEUED, MARK, QUEUE_IS_FULL, Part, is_too_large
 from nbannot.engine.job import Progress
 from nbannot.engine.pace import Halted
 from nbannot.engine.sending import now
@@ -27,8 +24,8 @@ GONE_S = 3_600.0
 """How long a provider has to say that it does not have a batch, or its results, until that is believed: one that has
 just made them may not find them for a while, and what is believed to be gone is submitted, and paid for, again."""
 SUBMIT_TRIES = 4
-MARK = 12
-"""Characters of a batch's own mark, with which the names of its requests begin."""
+FETCHES = 2
+"""How often results are fetched that are fewer than the provider counts."""
 
 
 class BatchesOut(Halted):
@@ -36,14 +33,20 @@ class BatchesOut(Halted):
 
 
 @dataclass
-class Part:
-    """A file of requests that is filled: one batch to be."""
+class Fetched:
+    """The results of a batch in a file: how many requests have one, and how many of them an answer."""
 
-    mark: str
-    path: Path
+    look: BatchLook
     file: IO[bytes]
-    names: list[str] = field(default_factory=list)
-    size: int = 0
+    results: tuple[int, int]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there are as many as the provider counts."""
+        lines, answers = self.results
+        return self.look.state == "gone" or (
+            lines >= (self.look.lines or 0) and answers >= (self.look.answers or 0)
+        )
 
 
 class Outbox:
@@ -63,6 +66,8 @@ class Outbox:
         What to say of batches that the provider does not find for now, or of which it sends only a part.
     learned
         How many refusals have taught what to leave out.
+    most
+        Requests of a batch at most: as the provider says, or as it has shown.
     learned_before
         Mark of a batch of this session -> how many had when it was submitted.
     """
@@ -83,26 +88,21 @@ class Outbox:
         self.learned = 0
         self.learned_before: dict[str, int] = {}
         self._parts: list[Part] = []
-        for line in ledger.notes:
-            if "batch" in line and isinstance(line.get("lessons"), dict):
+        steps = [line for line in ledger.notes if "batch" in line]
+        self.most = min([service.requests, *(line["most"] for line in steps if line.get("most"))])
+        for line in steps:
+            if isinstance(line.get("lessons"), dict):
                 service.recall(line["lessons"])
 
     def add(self, name: str, line: bytes) -> None:
         """Put a request among those of the next batch."""
-        size = len(line) + MARK + 2
-        before, between, after = self.service.frame
+        size = len(line) + MARK + 3
         part = self._parts[-1] if self._parts else None
-        room = self.service.size - len(before) - len(after)
-        if part is None or len(part.names) >= self.service.requests or part.size + size > room:
-            handle, path = tempfile.mkstemp(prefix=f".{self.ledger.path.name}.", dir=self.ledger.path.parent)
-            part = Part(secrets.token_hex(MARK // 2), Path(path), os.fdopen(handle, "wb"))
+        room = self.service.size - len(self.service.frame[0]) - len(self.service.frame[2])
+        if part is None or len(part.names) >= self.most or part.size + size > room:
+            part = Part.beside(self.ledger.path, self.service)
             self._parts.append(part)
-            part.file.write(before)
-        elif part.names:
-            part.file.write(between)
-        part.file.write(line.replace(name.encode(), f"{part.mark}-{name}".encode(), 1))
-        part.names.append(name)
-        part.size += size
+        part.add(name, line.replace(name.encode(), f"{part.mark}-{name}".encode(), 1), self.service)
         self.waiting.add(name)
 
     async def recover(self) -> None:
@@ -156,38 +156,41 @@ class Outbox:
                 )
             if look.state not in ("ended", "gone"):
                 continue
-            for is_last in (False, True):
+            best: Fetched | None = None
+            for _ in range(FETCHES):
                 fetched = await self._fetched(batch, look)
-                if fetched is None:
+                if fetched is not None and (best is None or fetched.results > best.results):
+                    best, fetched = fetched, best
+                if fetched is not None:
+                    fetched.file.close()
+                if best is not None and best.is_whole:
                     break
-                told, file = fetched
-                lines, answers = self._index(batch, file)
-                whole = told.state == "gone" or (
-                    lines >= (told.lines or 0) and answers >= (told.answers or 0)
-                )
-                if whole or is_last:
-                    ended[batch.mark] = batch, told if whole else replace(told, state="working"), file
-                    self.not_found.pop(batch.mark, None)
-                    if not whole:
-                        self.not_found[batch.mark] = self._part_only(batch, told, lines, answers)
-                        if batch.sent != lines:
-                            self._step(batch, state="short", sent=lines)
-                    break
-                file.close()
+            if best is None:
+                continue
+            self._index(batch, best.file)
+            whole = best.is_whole
+            ended[batch.mark] = batch, best.look if whole else replace(best.look, state="working"), best.file
+            self.not_found.pop(batch.mark, None)
+            if not whole:
+                lines, answers = best.results
+                self.not_found[batch.mark] = self._part_only(batch, best.look, lines, answers)
+                if batch.sent != lines:
+                    self._step(batch, state="short", sent=lines)
         return ended
 
-    async def _fetched(self, batch: SentBatch, look: BatchLook) -> tuple[BatchLook, IO[bytes]] | None:
+    async def _fetched(self, batch: SentBatch, look: BatchLook) -> Fetched | None:
         """Return the results of a batch in a file, and how it stands; ``None`` if they are not to be had for now."""
         file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed when its results have been taken
             prefix=f".{self.ledger.path.name}.", dir=self.ledger.path.parent
         )
         fetched = await self.service.fetch(look, file) if look.results else Exchange(200)
         if fetched.error is None:
-            return look, file
+            return Fetched(look, file, self._index(batch, file))
         if fetched.status not in (404, 410):
             self.progress.message = f"the results cannot be fetched: {line_of(fetched)}"
         elif self._is_missing_for_long(batch, line_of(fetched)):
-            return replace(look, state="gone", outcome="gone", words=line_of(fetched)), file
+            gone = replace(look, state="gone", outcome="gone", words=line_of(fetched))
+            return Fetched(gone, file, (0, 0))
         file.close()
         return None
 
@@ -223,6 +226,8 @@ class Outbox:
         Return how many requests have a result, and how many an answer, also of those that were taken before.
         """
         names, seen, good = set(batch.names), set(), set()
+        for name in [name for name, (mark, *_) in self.results.items() if mark == batch.mark]:
+            del self.results[name]  # of a file that is not used
         place = 0
         file.seek(0)
         for line in file:
@@ -264,6 +269,10 @@ class Outbox:
             further: dict[str, Any] = {"unread": len(unread)} if unread else {}
             if self.learned:
                 further["lessons"] = self.service.lessons()
+            if look.outcome == "failed" and n_left > LEAST_QUEUED and QUEUE_IS_FULL.search(look.words):
+                self.most = min(self.most, max(LEAST_QUEUED, -(-len(batch.names) // 2)))
+                further["most"] = self.most
+                self.why_left[-1] += f"; the next batches hold at most {self.most:,}"
             self._step(
                 batch, state="ended", outcome=look.outcome, answered=len(batch.names) - n_left, **further
             )
@@ -280,18 +289,19 @@ class Outbox:
         """
         parts, self._parts = self._parts, []
         try:
-            for part in parts:
-                part.file.write(self.service.frame[2])
-                part.file.close()
-                await self._submitted(part)
+            while parts:
+                part = parts[0]
+                part.close(self.service)
+                halves = await self._submitted(part)
+                parts[:1] = halves
+                part.drop()
         finally:
             self.waiting.clear()
             for part in parts:
-                part.file.close()
-                with contextlib.suppress(OSError):
-                    part.path.unlink()
+                part.drop()
 
-    async def _submitted(self, part: Part) -> None:
+    async def _submitted(self, part: Part) -> list[Part]:
+        """Submit a file; return two halves of it where the provider finds it too large."""
         mark = part.mark
         self.learned_before[mark] = self.learned
         for number in range(1, SUBMIT_TRIES + 1):
@@ -306,12 +316,18 @@ class Outbox:
             )
             if provider_id:
                 self._step(batch, state="out", id=provider_id)
-                return
+                return []
+            smaller = len(part.names) > 1 and is_too_large(made)
             if 400 <= made.status < 500 or (made.status and not made.retriable):
-                self._step(batch, state="withdrawn")  # the provider has said no
+                self.most = min(self.most, -(-len(part.names) // 2)) if smaller else self.most
+                self._step(
+                    batch, state="withdrawn", **({"most": self.most} if smaller else {})
+                )  # it has said no
                 self._freed(batch)
+                if smaller:
+                    return part.halves(self.ledger.path, self.service)
             elif not await self._recovered(batch) or batch.state == "out":
-                return  # it is out, or it cannot be told: the next session looks again
+                return []  # it is out, or it cannot be told: the next session looks again
             if not made.retriable or number == SUBMIT_TRIES:
                 raise BatchesOut(
                     f"{self.service.where} does not take the batch of {len(part.names):,} requests: "
@@ -319,13 +335,12 @@ class Outbox:
                 )
             wait = made.retry_after_s
             await asyncio.sleep(2.0 ** (number - 1) if wait is None else wait)
+        return []
 
     def drop(self) -> None:
         """Remove what was collected and not submitted."""
         for part in self._parts:
-            part.file.close()
-            with contextlib.suppress(OSError):
-                part.path.unlink()
+            part.drop()
         self._parts = []
 
     def words(self) -> str:

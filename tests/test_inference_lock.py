@@ -391,6 +391,15 @@ def test_only_the_test_half_corrects_a_share_and_that_is_a_look(tmp_path):
     assert task.split_lock.n_looks == 1
     left = nba.prevalence(nba.run(task, model="mock", split="test", reason="x", output_root="out"), "Stance")
     assert left.frame["n_gold"].tolist() == [100, 100]
+    assert task.split_lock.words == "test half consulted 2 times by 1 configuration", (
+        "the same model, asked alike"
+    )
+    other = nba.run(task, model="mock/b", ids=task.ids, output_root="out")
+    nba.prevalence(other, "Stance", reason="share in the paper")
+    assert other.config["prompt_hash"] == corpus.config["prompt_hash"]
+    assert task.split_lock.words == "test half consulted 3 times by 2 configurations", (
+        "one prompt, two models"
+    )
 
 
 def test_the_study_from_dev_to_a_corpus(tmp_path):

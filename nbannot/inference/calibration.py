@@ -251,5 +251,5 @@ def _opened(run: Run, reason: str | None) -> Run:
             f"the labels of the test half are closed ({lock.words}).\n"
             '  To use them, say why, and it is counted: reason="calibration for the paper".'
         )
-    task = task.opened(reason, run.run_id, str(run.config.get("prompt_hash") or ""), "calibration")
+    task = task.opened(reason, run.run_id, run.config_hash, "calibration")
     return replace(run, task=task, coding=replace(run.coding, task=task))

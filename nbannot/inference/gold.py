@@ -276,9 +276,7 @@ def _unlocked(corpus: Run, reason: str | None) -> Run:
             f"the texts that people coded are locked ({lock.words}): those of dev shaped the prompt, and the labels of "
             'the test half are closed.\n  To use them, say why, and it is counted: reason="the finding of the paper".'
         )
-    task = corpus.task.opened(
-        reason, corpus.run_id, str(corpus.config.get("prompt_hash") or ""), "gold labels"
-    )
+    task = corpus.task.opened(reason, corpus.run_id, corpus.config_hash, "gold labels")
     return replace(corpus, task=task, coding=replace(corpus.coding, task=task))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -33,6 +35,16 @@ if TYPE_CHECKING:
 TEST_LOOK = "test_look"
 """In ``config.json``, under ``scoring``: which look at a locked test half the scoring was."""
 COMPLETE, PARTIAL, FAILED, RUNNING = "complete", "partial", "failed", "running"
+
+
+OF_THE_TEXTS = frozenset({"data_hash", "limit", "ids", "split", "sample", "sample_by", "sample_seed"})
+"""What in a run's identity says which texts were asked about, not how."""
+
+
+def hash_of_configuration(identity: Mapping[str, Any]) -> str:
+    """Return the SHA-256 (hex) of how a run asks, whatever texts it asks about: dev, test, a corpus."""
+    how = {name: value for name, value in identity.items() if name not in OF_THE_TEXTS}
+    return hashlib.sha256(json.dumps(how, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, repr=False)
@@ -72,6 +84,12 @@ class Run(Scored, Shown):
     def status(self) -> str:
         """complete, partial (some answers failed or are missing) or failed (none came)."""
         return str(self.config.get("status", COMPLETE))
+
+    @property
+    def config_hash(self) -> str:
+        """SHA-256 (hex) of all that decides an answer: configurations that looked at a test half are counted by it."""
+        identity = self.config.get("identity")
+        return hash_of_configuration(identity) if isinstance(identity, dict) else self.run_id
 
     @property
     def n_texts(self) -> int:

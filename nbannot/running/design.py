@@ -25,6 +25,7 @@ from nbannot.models.several import Several
 from nbannot.models.together import Together
 from nbannot.record import tables
 from nbannot.record.folder import CONFIG, METRICS
+from nbannot.record.run import hash_of_configuration
 from nbannot.running.answering import (
     READING,
     answering,
@@ -173,10 +174,8 @@ class Design:
 
     @property
     def config_hash(self) -> str:
-        """SHA-256 (hex) of `identity`: what is frozen before the test half is looked at."""
-        return hashlib.sha256(
-            json.dumps(self.identity, ensure_ascii=False, sort_keys=True).encode()
-        ).hexdigest()
+        """SHA-256 (hex) of how it asks: what is frozen before the test half is looked at."""
+        return hash_of_configuration(self.identity)
 
     @property
     def folder(self) -> Path:

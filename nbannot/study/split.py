@@ -82,10 +82,18 @@ class Lock:
         return next((k for k, look in enumerate(log.looks, 1 + log.lost) if look.get("run_id") == run_id), 0)
 
     def consulted_by(self, k: int) -> int:
-        """Return by how many configurations the test half had been consulted with look `k`, itself included."""
+        """Return by how many configurations the test half had been consulted with look `k`, itself included.
+
+        Looks of one run are by one configuration, whatever they were for.
+        """
         log = self._log
-        known = log.looks[: max(0, k - log.lost)]
-        return log.lost + len({look.get("config") or look.get("run_id") for look in known})
+        groups: list[set[tuple[str, str]]] = []
+        for look in log.looks[: max(0, k - log.lost)]:
+            names = {(name, str(look[name])) for name in ("config", "run_id") if look.get(name)}
+            same = [group for group in groups if group & names]
+            groups = [group for group in groups if group not in same]
+            groups.append(names.union(*same))
+        return log.lost + len(groups)
 
     @property
     def words(self) -> str:
@@ -120,7 +128,8 @@ class Lock:
                 '  E.g. reason="final model, chosen on dev".'
             )
         entry = {"run_id": run_id, "config": config, "metric": metric, "reason": reason.strip()}
-        if any({name: look.get(name) for name in entry} == entry for look in self.looks):
+        same = [name for name in entry if name != "config" or not run_id]  # a run is of one configuration
+        if any(all(look.get(name) == entry[name] for name in same) for look in self.looks):
             return
         look_log.append(self.folder, str(self.settings["hash"]["test"]), entry)
 

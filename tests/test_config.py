@@ -643,3 +643,16 @@ def test_a_frame_takes_its_codebook_as_a_dictionary_and_settings_as_one(tmp_path
     run = nbannot.run(frame, settings, codebook=codebook)
     assert nbannot.plan(frame, settings, codebook=codebook).run_id == run.run_id
     assert [r.run_id for r in nbannot.sweep(frame, settings, codebook=codebook)] == [run.run_id]
+
+
+@pytest.mark.parametrize(
+    ("cluster", "workers"),
+    [("tcp://host:8786", "tcp://host:8786"), ("local:4", 4), (4, 4), ("place/scheduler.json",) * 2],
+)
+def test_a_dask_cluster_may_be_called_cluster_too(cluster, workers):
+    config = RunConfig.of(cluster=cluster)
+    assert (config.workers, config.cluster) == (workers, None)
+    assert config == RunConfig.of(workers=cluster) == RunConfig.of(RunConfig(), cluster=cluster)
+    assert config.change(cluster="speaker").to_dict()["cluster"] == "speaker"  # a column is a column
+    with pytest.raises(ConfigError, match="cluster is a column of the data, and workers are given"):
+        RunConfig.of(cluster=cluster, workers=2)

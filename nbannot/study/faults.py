@@ -18,7 +18,7 @@ from nbannot.study.settings import (
     NAMES_VARIABLE,
     SETTINGS,
 )
-from nbannot.study.workers import place_of
+from nbannot.study.workers import place_of, workers
 from nbannot.tools.secrets import without_keys
 
 
@@ -30,7 +30,7 @@ def plain(name: str, value: Any) -> Any:
         return str(value)
     if isinstance(value, dict):
         return dict(value)
-    if name == "workers":
+    if name in ("workers", "cluster"):
         return place_of(value)
     if name in LISTS and isinstance(value, list):
         value = tuple(value)
@@ -45,10 +45,17 @@ def plain(name: str, value: Any) -> Any:
 def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return a value for every setting: the one given, else the default or what the environment says."""
     values = {name: plain(name, settings.get(name, default)) for name, default in DEFAULTS.items()}
+    if values["workers"] is None and _is_of_dask(values["cluster"]):
+        values["workers"], values["cluster"] = values["cluster"], None
     for name, variable in FROM_ENVIRONMENT.items():
         if values[name] is None:
             values[name] = os.environ.get(variable, "").strip() or None
     return values
+
+
+def _is_of_dask(cluster: Any) -> bool:
+    """Return whether what should be a column can only be a Dask cluster, which has the same name in English."""
+    return cluster is not None and not workers(cluster)
 
 
 FROM_ENVIRONMENT = {"country_iso_code": COUNTRY_VARIABLE, "find_names": NAMES_VARIABLE}
@@ -115,6 +122,11 @@ def _contradictions(values: Mapping[str, Any]) -> Iterable[Fault]:
     name = "answer_mode" if scored else "calibration"
     if (scored or calibrated) and values["prompt_type"] == "CoT":
         yield name, f'{name} = "{values[name]}" leaves no room to reason. Got prompt_type = "CoT".'
+    if values["workers"] is not None and _is_of_dask(values["cluster"]):
+        yield (
+            "cluster",
+            f"cluster is a column of the data, and workers are given. Got {cut(values['cluster'])}.",
+        )
     if calibrated and not scored and together in FIELDS_PER_QUERY and together != "one":
         yield name, f'calibration = "batch" with fields_per_query = {together!r} needs answer_mode = "score".'
 

@@ -40,7 +40,7 @@ class Settings(TypedDict, total=False):
     limit: int | None
     ids: Sequence[str] | None
     split: Literal["dev", "test"] | None
-    cluster: str | None
+    cluster: Any
     weights: str | None
     repeat: int
     base_url: str | Sequence[str] | None
@@ -96,7 +96,7 @@ class Grid(TypedDict, total=False):
     limit: int | Sequence[int | None] | None
     ids: Sequence[str] | Sequence[Sequence[str] | None] | None
     split: Literal["dev", "test"] | Sequence[Literal["dev", "test"] | None] | None
-    cluster: str | Sequence[str | None] | None
+    cluster: Any
     weights: str | Sequence[str | None] | None
     repeat: int | Sequence[int]
     base_url: str | Sequence[str | Sequence[str] | None] | None

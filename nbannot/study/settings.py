@@ -249,7 +249,8 @@ class SettingFields:
     cluster: str | None = setting(
         None,
         word,
-        "column that says which texts belong together (document, author, speaker): intervals resample them together",
+        "column that says which texts belong together (document, author, speaker): intervals resample them together. "
+        "What `workers` may be (a Dask cluster, `local:4`) is taken as that here, too",
         decides=False,
         optional=True,
     )
@@ -286,8 +287,8 @@ class SettingFields:
     workers: int | str | None = setting(
         None,
         workers,
-        "who asks the model: this many processes of this machine, or the workers of a Dask cluster, named by the "
-        "address of its scheduler, its scheduler file, or a client or cluster object; unset: this process",
+        "who asks the model: this many processes of this machine (4 or `local:4`), or the workers of a Dask cluster, "
+        "named by the address of its scheduler, its scheduler file, or a client or cluster object; unset: this process",
         decides=False,
         optional=True,
     )

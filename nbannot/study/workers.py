@@ -27,7 +27,9 @@ def workers(value: Any) -> str:
 
 
 def place_of(given: Any) -> Any:
-    """Return the address of the scheduler of a Dask client or cluster; anything else as it is."""
+    """Return the address of the scheduler of a Dask client or cluster, 4 for ``local:4``; anything else as it is."""
+    if isinstance(given, str) and (here := re.fullmatch(r"local:(\d{1,4})", given)):
+        return int(here[1])
     if isinstance(given, str | int) or given is None:
         return given
     scheduler = getattr(given, "scheduler", None)

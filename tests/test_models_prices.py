@@ -177,6 +177,39 @@ def test_what_openrouter_says_it_has_charged_is_what_a_run_cost(name, tmp_path, 
     assert own.cost == 6 * 9
 
 
+def test_a_cache_that_is_read_for_less_is_reckoned_so_with_the_users_prices_too():
+    opus = ModelInfo("claude-opus-5-5", "anthropic", endpoint="https://api.anthropic.com/v1", is_local=False)
+    mine = prices_of(RunConfig(model="anthropic/claude-opus-5-5", prices={"input": 100.0}), opus)
+    assert (mine.cached_input, mine.batch.cached_input) == (pytest.approx(5.0), pytest.approx(2.5))
+    other = prices_of(
+        RunConfig(model="anthropic/x", prices={"input": 100.0}), replace(opus, name="a-new-model")
+    )
+    assert other.cached_input == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(
+    ("known", "sister", "address"),
+    [
+        (
+            "gemini-3.6-flash",
+            "gemini-3.6-flash-lite",
+            "https://generativelanguage.googleapis.com/v1beta/openai",
+        ),
+        ("claude-sonnet-5-5-20260928", "claude-sonnet-5-5-mini", "https://api.anthropic.com/v1"),
+        ("deepseek-v4-pro", "deepseek-v4-pro-max", "https://api.deepseek.com"),
+        ("gpt-5-nano-2025-08-07", "gpt-5-nano-fast", OPENAI),
+    ],
+)
+def test_a_sister_that_the_table_does_not_know_has_no_price(known, sister, address):
+    assert list_prices(known, address) is not None
+    assert list_prices(sister, address) is None
+
+
+def test_a_name_for_which_the_table_has_an_older_models_price_has_none():
+    assert list_prices("mistral-large-latest", "https://api.mistral.ai/v1") is None
+    assert list_prices("mistral-large-2411", "https://api.mistral.ai/v1").input == 2.0
+
+
 HAIKU = ModelInfo("claude-haiku-4-5", "anthropic", endpoint="https://api.anthropic.com/v1", is_local=False)
 
 

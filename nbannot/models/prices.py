@@ -26,7 +26,20 @@ BATCH = {"processing": "batch"}
 
 CACHE = (0.1, 1.25, 2.0)
 """Of Anthropic's input price: what is read from the cache, kept in it for five minutes, for an hour (as in a batch).
-https://platform.claude.com/docs/en/build-with-claude/prompt-caching, read in November 2026."""
+https://platform.claude.com/docs/en/build-with-claude/prompt-caching, read in November 2026. Models since Fable 5.1 read
+for less (.025 to .05): where the list has the model, its proportion counts."""
+
+OTHER_MODELS = frozenset({
+    "lite", "mini", "nano", "micro", "small", "medium", "large", "pro", "max", "plus", "ultra", "turbo", "fast",
+    "flash", "flashx", "air", "thinking", "reasoning", "instruct", "audio", "image", "tts", "live", "realtime",
+    "search", "codex", "vision", "deep", "research", "priority", "ft",
+})  # fmt: skip
+"""Words that make another model of a name: the table knows many by how their names begin, so that it would give a
+later, smaller or larger sister the price of the one it knows."""
+
+OUTDATED = {"mistral": ("mistral-large-latest",)}
+"""Provider -> names for which the table has the price of an older model than the one that answers to them, seen on 29
+November 2026: mistral-large-latest is not Mistral Large 2 (2 and 6 US$) since December 2025."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +147,9 @@ def prices_of(config: RunConfig, info: ModelInfo) -> Prices | None:
     address = info.endpoint or ""
     known = None if info.is_local or ", " in address else list_prices(info.name, address)
     if config.prices:
-        own = _given(config.prices, anthropic=info.backend == "anthropic", share=offer_of(address).price)
+        read = known.cached_input / known.input if known and known.cached_input and known.input else CACHE[0]
+        cache = (read, *CACHE[1:]) if info.backend == "anthropic" else None
+        own = _given(config.prices, cache, offer_of(address).price)
         return _as_dear_as(known, own) if known else own
     return _with_batch(known, info.name, address)  # several servers: nobody's own address
 
@@ -179,13 +194,13 @@ def _as_dear_as(known: Prices, own: Prices) -> Prices:
     )
 
 
-def _given(prices: Mapping[str, float], *, anthropic: bool, share: float | None) -> Prices:
+def _given(prices: Mapping[str, float], cache: tuple[float, ...] | None, share: float | None) -> Prices:
     """Return the user's prices; Anthropic's cache is reckoned as it documents, every other one as if there was none."""
     sent, written = prices.get("input", 0.0), prices.get("output", 0.0)
-    read, kept, for_long = (sent * times for times in CACHE) if anthropic else (None, None, None)
+    read, kept, for_long = (sent * times for times in cache) if cache else (None, None, None)
     now = Prices(sent, written, read, kept, for_long)
     if share is None:
-        return replace(now, batch=replace(now, cache_write=for_long)) if anthropic else now
+        return replace(now, batch=replace(now, cache_write=for_long)) if cache else now
     return replace(now, batch=_shared(now, share))
 
 
@@ -265,11 +280,13 @@ def list_prices(name: str, address: str, *, batch: bool = False) -> Prices | Non
 
     snapshot = get_snapshot()
     at = next((p for p in snapshot.providers if _is_at(p.api_pattern, address)), None)
-    if at is None or at.id in NAMED_BY_USERS:
+    if at is None or at.id in NAMED_BY_USERS or name in OUTDATED.get(at.id, ()):
         return None
     try:
         _, model = snapshot.find_provider_model(name, at, None, None)
     except LookupError:
+        return None
+    if _words(name) & OTHER_MODELS - _words(model.id) - _words(*_literals(model.match)):
         return None
     variants = model.price_variants or ()
     if batch and not any(variant.when == BATCH for variant in variants):
@@ -309,6 +326,18 @@ def list_prices(name: str, address: str, *, batch: bool = False) -> Prices | Non
         long_input=max(map(_dearest, reads)),
         long_output=_dearest(price.output_mtok),
     )
+
+
+def _literals(clause: Any) -> list[str]:
+    """Return every text that the table's rule for a model's names is made of."""
+    parts = getattr(clause, "or_", None) or getattr(clause, "and_", None)
+    if parts:
+        return [text for part in parts for text in _literals(part)]
+    return [text for text in vars(clause).values() if isinstance(text, str)]
+
+
+def _words(*names: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[a-z]+", " ".join(names).lower()))
 
 
 def _is_at(pattern: str, address: str) -> bool:

@@ -530,11 +530,20 @@ class TestFiles:
         assert "a.jsonl, line 3 is not JSON" in refusal(corpus, tmp_path / "a.jsonl", BOOK)
         assert "b.jsonl, line 2 is no JSON object but list" in refusal(corpus, tmp_path / "b.jsonl", BOOK)
         assert "a.parquet cannot be read: " in refusal(corpus, tmp_path / "a.parquet", BOOK)
-        assert "b.parquet has no column text. Its columns: id, party" in refusal(corpus, tmp_path / "p", BOOK)
+        assert (
+            "b.parquet has no column 'text' (the codebook's text_column).\n  Its columns: id, party"
+            in refusal(corpus, tmp_path / "p", BOOK)
+        )
         (tmp_path / "c").mkdir()
         texts().write_csv(tmp_path / "c" / "a.csv")
         texts().rename({"text": "txt"}).write_csv(tmp_path / "c" / "b.csv")
-        assert "b.csv has no column text. Its columns: id, txt" in refusal(corpus, tmp_path / "c", BOOK)
+        assert "b.csv has no column 'text' (the codebook's text_column); did you mean 'txt'?" in refusal(
+            corpus, tmp_path / "c", BOOK
+        )
+        for wrong in ({"name": 5}, {"id_column": 5}, {"compress": "no"}, {"outside_labels": "x"}):
+            assert f"{next(iter(wrong))} must be " in refusal(corpus, texts(), BOOK, **wrong)
+        assert "Got int." in refusal(corpus, 5, BOOK)
+        assert "no file was named" in refusal(corpus, [], BOOK)
         clash = texts().rename({"party": "S_Gate.status"})
         assert "bears: S_Gate.status." in refusal(corpus, clash, BOOK)
         assert "all Parquet, all CSV or all JSONL" in refusal(corpus, str(tmp_path / "a.*"), BOOK)
@@ -545,6 +554,9 @@ class TestFiles:
         assert refusal(corpus, tmp_path / "no.parquet", BOOK).startswith(
             f"no file {tmp_path / 'no.parquet'}."
         )
+        assert "the frame has no column 'code'" in refusal(corpus, texts(), named)
+        assert "may be in another one: id_column=" in refusal(corpus, texts(), named)
+        assert "cannot be collected" in refusal(corpus, texts().lazy().select("nothing"), BOOK)
         twice = corpus(tmp_path / "twice.parquet", BOOK, id_column="id")
         assert refusal(plan, twice, model="mock").startswith(
             "ids in column 'id' must be unique and not blank. Got 59 that are there before (rows 1, 2, 3 and 1 more, "

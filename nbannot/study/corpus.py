@@ -38,6 +38,13 @@ NOT_FOR_A_CORPUS = {
 """Settings of a run that choose texts in a way that needs the whole table, and what to do instead."""
 
 
+def needed_by(codebook: Codebook, id_column: str | None) -> dict[str, str]:
+    """Return the columns that every file of a corpus must have, and which setting names each."""
+    ids = id_column or codebook.id_column
+    named = {codebook.text_column: "the codebook's text_column"}
+    return named | ({ids: "id_column" if id_column else "the codebook's id_column"} if ids else {})
+
+
 @dataclass(frozen=True, repr=False, eq=False)
 class Corpus(Shown):
     """Texts that are read as they are needed; made by `corpus`.
@@ -88,8 +95,7 @@ class Corpus(Shown):
     @cached_property
     def columns(self) -> list[str]:
         """Every column of the files, in the order in which they come."""
-        named = (self.codebook.text_column, self.id_column or self.codebook.id_column)
-        return corpus_files.columns_of(self.files, [name for name in named if name])
+        return corpus_files.columns_of(self.files, needed_by(self.codebook, self.id_column))
 
     @property
     def label_columns(self) -> list[str]:

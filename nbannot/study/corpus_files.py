@@ -13,11 +13,11 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbannot.errors import TaskError, listed
+from nbannot.errors import TaskError, listed, nearest
 from nbannot.study.corpus_index import Digest
 from nbannot.study.reading import as_text, csv_pieces, csv_shape
 from nbannot.tools.files import cache_folder
@@ -34,6 +34,7 @@ PART_ROWS = 50_000
 """Rows of a part that is written, and of a piece that is read."""
 PARTS = "parts.json"
 """The parts that a folder of the cache holds, with their sizes: some that are gone would be texts that are gone."""
+OTHER_IDS = " Those that identify a text may be in another one: id_column='…'."
 LEFT_AFTER_S = 86_400
 
 
@@ -59,6 +60,8 @@ def files_of(source: str | Path | Sequence[str | Path]) -> list[Path]:
                 f"no file {one}.\n  A corpus is Parquet, CSV or JSONL: nba.corpus('speeches/*.parquet', codebook)."
             )
         found += [path for path in files if path not in found]
+    if not named:
+        raise TaskError("no file was named.\n  For example nba.corpus('speeches/*.parquet', codebook).")
     kinds = {_kind(path) for path in found}
     if len(kinds) != 1 or "" in kinds:
         raise TaskError(
@@ -98,13 +101,13 @@ def stamp_of(files: Sequence[Path]) -> list[list[Any]]:
         raise TaskError(f"{error.filename} cannot be read: {error.strerror}.") from None
 
 
-def columns_of(files: Sequence[Path], needed: Sequence[str] = ()) -> list[str]:
+def columns_of(files: Sequence[Path], needed: Mapping[str, str]) -> list[str]:
     """Return the columns of Parquet files; what one of them does not have is blank there.
 
     Parameters
     ----------
     needed
-        Columns that every file must have.
+        Columns that every file must have; see `must_have`.
 
     Raises
     ------
@@ -118,19 +121,25 @@ def columns_of(files: Sequence[Path], needed: Sequence[str] = ()) -> list[str]:
                 own = scan_parquet(path).collect_schema().names()
         except OSError as error:
             raise _unreadable(path, error) from None
-        if len(files) > 1:
-            must_have(path, own, needed)
+        must_have(path, own, needed)
         names |= dict.fromkeys(own)
     return list(names)
 
 
-def must_have(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
-    """Raise if a file of a corpus lacks a column that the text or the ids are in."""
-    if missing := [name for name in needed if name not in columns]:
-        raise TaskError(
-            f"{path} has no column {listed(missing)}. Its columns: {listed(columns, 12)}.\n"
-            "  Every file of a corpus has the column of the texts, and that of the ids where one is named."
-        )
+def must_have(path: Path | str, columns: Sequence[str], needed: Mapping[str, str]) -> None:
+    """Raise if a file of a corpus lacks a column that the text or the ids are in.
+
+    Parameters
+    ----------
+    needed
+        Each such column, and which setting names it.
+    """
+    for column, what in needed.items():
+        if column not in columns:
+            raise TaskError(
+                f"{path} has no column '{column}' ({what}){nearest(column, columns) or '.'}\n"
+                f"  Its columns: {listed(columns, 12)}.{OTHER_IDS if what.endswith('id_column') else ''}"
+            )
 
 
 def _unreadable(path: Path, error: OSError) -> TaskError:
@@ -261,11 +270,12 @@ def _json_lines(path: Path) -> Iterator[pl.DataFrame]:
         yield frame()
 
 
-def frames_of(lazy: pl.LazyFrame) -> Iterator[pl.DataFrame]:
-    """Yield a LazyFrame in pieces, as text, in its order."""
+def frames_of(lazy: pl.LazyFrame, needed: Mapping[str, str]) -> Iterator[pl.DataFrame]:
+    """Yield a LazyFrame in pieces, as text, in its order; it must have some columns, see `must_have`."""
     import polars as pl
 
     try:
+        must_have("the frame", lazy.collect_schema().names(), needed)
         for piece in lazy.collect_batches(chunk_size=PART_ROWS, maintain_order=True):
             yield as_text(piece)
     except pl.exceptions.PolarsError as error:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbannot.errors import TaskError, listed, nearest
+from nbannot.errors import TaskError, listed
 from nbannot.study import corpus_files
 from nbannot.study.codebook import Codebook
 from nbannot.study.corpus import (
@@ -23,8 +23,10 @@ from nbannot.study.corpus import (
     START,
     Corpus,
     Duplicates,
+    needed_by,
 )
 from nbannot.study.corpus_hub import fetched, is_on_hub
+from nbannot.study.corpus_rows import ROW_NUMBER
 from nbannot.study.reading import as_text
 from nbannot.study.segments import cut_by
 from nbannot.study.task import OutsideLabels
@@ -86,9 +88,14 @@ def corpus(
     cut = cut_by(segment) if segment is not None else None
     if duplicates not in ("once", "each"):
         raise TaskError(f"duplicates must be 'once' or 'each'. Got {duplicates!r}.")
-    words, files, sources, commit = _read(
-        source, revision, [name for name in (book.text_column, id_column) if name]
-    )
+    if outside_labels not in ("error", "not_coded"):
+        raise TaskError(f"outside_labels must be 'error' or 'not_coded'. Got {outside_labels!r}.")
+    if not isinstance(compress, bool):
+        raise TaskError(f"compress must be True or False. Got {compress!r}.")
+    for what, given in (("name", name), ("id_column", id_column)):
+        if given is not None and not isinstance(given, str):
+            raise TaskError(f"{what} must be a text. Got {given!r}.")
+    words, files, sources, commit = _read(source, revision, needed_by(book, id_column))
     name = name or _name_of(words)
     if fault := name_fault(name):
         raise TaskError(
@@ -153,25 +160,14 @@ def _made(made: Corpus) -> Corpus:
     """Return the corpus, once its columns are those that it needs."""
     if not len(made):
         raise TaskError(f"{made.source} has no rows.\n  It needs one row per text.")
-    text = made.codebook.text_column
-    named = (
-        (made.id_column, "id_column")
-        if made.id_column
-        else (made.codebook.id_column, "the codebook's id_column")
-    )
-    for column, what in ((text, "the codebook's text_column"), named):
-        if column is not None and column not in made.columns:
-            raise TaskError(
-                f"{made.source} has no column '{column}' ({what}){nearest(column, made.columns) or '.'}\n"
-                f"  Its columns: {listed(made.columns, 12)}."
-            )
     if ROW in made.columns and made.id_column is None and made.codebook.id_column is None:
         raise TaskError(
             f"{made.source} has a column '{ROW}', which is what made ids are called.\n"
             f"  Name the column that identifies a text: id_column='{ROW}' or another one."
         )
     taken = {f"{f.column}.{what}" for f in made.codebook for what in ("status", "reason", "probability")}
-    if clash := [name for name in made.columns if name in taken or name == DUPLICATE_OF]:
+    taken |= {DUPLICATE_OF, ROW_NUMBER}
+    if clash := [name for name in made.columns if name in taken]:
         raise TaskError(
             f"{made.source} has columns that its output.parquet bears: {listed(clash)}.\n"
             "  Rename them, or leave them out."
@@ -180,7 +176,7 @@ def _made(made: Corpus) -> Corpus:
 
 
 def _read(
-    source: Any, revision: str | None, needed: Sequence[str]
+    source: Any, revision: str | None, needed: Mapping[str, str]
 ) -> tuple[str, Sequence[Path], Sequence[Sequence[Any]], str | None]:
     """Return what was named in words, Parquet files with it, the stamps of what was named, and the commit."""
     load("polars")
@@ -194,21 +190,24 @@ def _read(
     elif isinstance(source, str | Path | list | tuple):
         words = str(source) if isinstance(source, str | Path) else listed(source, 3)
         files = corpus_files.files_of(source)
+    elif not isinstance(source, pl.LazyFrame) and not hasattr(source, "columns"):
+        raise TaskError(
+            f"a corpus is made from files, a frame or a dataset on the Hub. Got {type(source).__name__}.\n"
+            "  For example nba.corpus('speeches/*.parquet', codebook)."
+        )
     else:
         lazy = source if isinstance(source, pl.LazyFrame) else as_text(source).lazy()
-        return "frame", corpus_files.written_by_content(corpus_files.frames_of(lazy)), [], None
+        return "frame", corpus_files.written_by_content(corpus_files.frames_of(lazy, needed)), [], None
     sources = corpus_files.stamp_of(files)
     if files[0].suffix.lower() not in corpus_files.PARQUET:
-        several = len(files) > 1
 
         def pieces() -> Iterator[pl.DataFrame]:
             for path in files:
                 for piece in corpus_files.pieces_of(path):
-                    if several:
-                        corpus_files.must_have(path, piece.columns, needed)
+                    corpus_files.must_have(path, piece.columns, needed)
                     yield piece
 
-        files = corpus_files.written(pieces(), [sources, needed] if several else sources)
+        files = corpus_files.written(pieces(), [sources, list(needed)])
     return words, files, sources, commit
 
 

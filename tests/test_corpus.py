@@ -252,6 +252,28 @@ class TestLabels:
         calibrated = [row for row in output(run) if row["S_Good.status"] == "ok"]
         assert all(row["S_Good.probability"] is not None and not row["S_Good.reason"] for row in calibrated)
 
+    def test_what_people_coded_is_looked_at_before_anything_is_asked(self, tmp_path):
+        """Label columns that look mistyped, texts that were coded twice, boxes that were only ever ticked."""
+        settings = {"model": "mock", "output_root": str(tmp_path / "out")}
+        data = texts().with_columns(
+            pl.when(pl.col("S_Gate") == "1").then(pl.lit("1")).otherwise(pl.lit("")).alias("S_Gate")
+        )
+        twice = pl.concat([data, data.with_columns(pl.col("id") + "b")])
+        made = corpus(twice.rename({"party": "Degree"}), BOOK, name="many")
+        said = plan(made, **settings).remarks
+        n = data.filter(pl.col("S_Gate") == "1").height - 1  # one of them is blank
+        same = next(line for line in said if "coded texts are the same" in line)
+        assert same.startswith(f"{n} of {2 * n} coded texts are the same as an earlier one. Intervals")
+        assert any("The column 'Degree' is kept as metadata" in line for line in said)
+        ticked = next(line for line in said if "every coded text has a 1" in line)
+        run = run_it(made, **settings, fields=["Gate"])
+        card = " ".join(str(run).replace("┃", " ").split())
+        assert all(" ".join(line.split()) in card for line in (same, ticked))
+        assert same in Task(twice, BOOK, "whole").notices
+        wider = run_it(made, **settings, fields=["Gate"], cluster="text")
+        assert "coded texts are the same" not in str(wider)
+        assert plan(corpus(texts(), BOOK, name="few"), **settings).remarks[1:] == ()
+
     def test_texts_that_people_coded_later_are_scored_without_a_call(self, tmp_path, with_model):
         place = tmp_path / "in"
         data = texts().drop("S_Gate")

@@ -200,7 +200,7 @@ class TestNotices:
 
     def test_options_that_pandas_eats(self):
         text = "id,words,M_Angry,M_Side\n" + "".join(
-            f"{i},w,1,{'None' if i % 2 else 'left'}\n" for i in range(6)
+            f"{i},w{i},1,{'None' if i % 2 else 'left'}\n" for i in range(6)
         )
         eaten = Task(pd.read_csv(io.StringIO(text), dtype=str), BOOK, name="demo")
         assert "no text has the option 'None', and 3 cells are blank" in said(eaten, "keep_default_na=False")

@@ -21,6 +21,7 @@ from nbannot.running.run_config import config_of
 from nbannot.study.config import RunConfig
 from nbannot.study.corpus import Corpus
 from nbannot.study.corpus_rows import ROW_NUMBER, Chosen
+from nbannot.study.notices import always_ticked
 from nbannot.study.task import Task
 from nbannot.tools.files import read_json
 
@@ -243,7 +244,7 @@ def corpus_config(plan: CorpusDesign, status: str) -> dict[str, Any]:
                 *corpus.other_columns,
                 *([] if corpus.id_source in corpus.other_columns else [corpus.id_source]),
             ],
-            "notices": list(corpus.notices),
+            "notices": [*corpus.notices, *always_ticked(plan.gold)],
             "block": plan.size,
         },
     }

@@ -35,6 +35,7 @@ from nbannot.study.config import RunConfig
 from nbannot.study.corpus import Corpus
 from nbannot.study.corpus_index import Index
 from nbannot.study.keywords import Settings
+from nbannot.study.notices import notices_of_coded
 from nbannot.study.settings import SETTINGS
 from nbannot.study.task import Task
 from nbannot.tools.files import read_json
@@ -214,7 +215,12 @@ def plan(
     if isinstance(task, Corpus):
         made, unreached = _designed(lambda model: design_corpus(task, wanted, model)[0], wanted, pilot > 0)
         left = load_of_corpus(made)
-        remarks = (*task.notices, *duplicates_in_words(made), *other_versions(made))
+        remarks = (
+            *task.notices,
+            *duplicates_in_words(made),
+            *other_versions(made),
+            *notices_of_coded(made.gold),
+        )
         return _plan_of(
             made.head.task,
             made.head,

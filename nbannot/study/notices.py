@@ -15,6 +15,8 @@ from nbannot.study.span_cells import read_marks
 UNNAMED = "task"
 LIKE = 0.8
 """From this likeness on (difflib), a column is taken for a mistyped label column."""
+SAME_TEXTS = 50
+"""From one coded text in so many on, texts that are there more than once are told."""
 MISSING_WORDS = frozenset(
     "None NA N/A n/a null NULL NaN nan <NA> #N/A #NA -NaN -nan 1.#IND 1.#QNAN -1.#IND -1.#QNAN".split()  # noqa: SIM905
 )
@@ -45,12 +47,44 @@ def notices_of(task: Any) -> Iterator[str]:
         )
     if words := task.outside_words:
         yield f"Labels outside the codebook count as not coded, as asked for: {words}."
+    yield from _same_texts(task, labelled)
     yield from _ticks_only(task, labelled)
     yield from _marks_only(task, labelled)
     yield from _choices_only(task, labelled)
     yield from _unquoted(task, labelled)
     yield from _eaten_options(task, labelled)
     yield from _answers_of_closed_questions(task, labelled)
+
+
+def notices_of_coded(task: Any) -> Iterator[str]:
+    """Yield what deserves a look about the coded texts of a corpus, before it is run."""
+    yield from _like_label_columns(task)
+    yield from _same_texts(task, [task.codebook[column] for column in task.label_columns])
+    yield from always_ticked(task)
+
+
+def always_ticked(task: Any) -> Iterator[str]:
+    """Yield a notice for checkboxes that people only ever ticked, in a task of nothing but coded texts."""
+    fields = [task.codebook[column] for column in task.label_columns]
+    ticked = [f.column for f in fields if f.type == "checkbox" and set(task.human(f.column)) - {None} == {1}]
+    if ticked:
+        yield (
+            f"In {_columns(ticked)} every coded text has a 1. A blank cell means 'not coded': such texts are not "
+            "scored, and always answering 1 looks perfect. If a blank means 'not ticked', write a 0 there."
+        )
+
+
+def _same_texts(task: Any, labelled: Sequence[Field]) -> Iterator[str]:
+    """Yield a notice where many coded texts are the same, which intervals take for so many independent ones."""
+    values = [task.human(field.column) for field in labelled]
+    rows = zip(task.texts, *values, strict=True)
+    coded = [text for text, *of in rows if text.strip() and any(value is not None for value in of)]
+    again = len(coded) - len(set(coded))
+    if task.cluster is None and again * SAME_TEXTS >= len(coded) > 0:
+        yield (
+            f"{again:,} of {len(coded):,} coded texts are the same as an earlier one. Intervals take them for "
+            f'independent, and are too narrow: score with cluster = "{task.codebook.text_column}".'
+        )
 
 
 def _like_label_columns(task: Any) -> Iterator[str]:
@@ -185,7 +219,7 @@ def _answers_of_closed_questions(task: Any, labelled: Sequence[Field]) -> Iterat
             )
 
 
-def _columns(counts: Mapping[str, int]) -> str:
+def _columns(counts: Iterable[str]) -> str:
     return listed((f"'{name}'" for name in counts), 6)
 
 

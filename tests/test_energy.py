@@ -18,6 +18,7 @@ import nbannot
 from nbannot.engine import energy
 from nbannot.engine.energy import WORLD_AVERAGE_G_PER_KWH, Meter, emissions_csv, processor_known, totals
 from nbannot.errors import RunError
+from nbannot.report.report import cost_facts
 
 
 def test_a_meter_measures_and_is_silent(capfd):
@@ -248,3 +249,31 @@ nbannot.run(task_of(4, codebook_of(GATE)), model="mock", output_root=str(root), 
     )  # fmt: skip
     kept.write_text("{half")
     assert energy.take_left(kept, run.folder / "emissions.csv") == ""
+
+
+def test_a_run_of_which_one_session_was_not_measured_has_no_sum(tmp_path, monkeypatch):
+    class Here(Scripted):
+        def info(self):
+            return dataclasses.replace(super().info(), energy_measured=True)
+
+    def annotated(place, model, **settings):
+        monkeypatch.setattr("nbannot.running.design.get_model", lambda config, say=None: model(well))
+        task = task_of(4, codebook_of(GATE))
+        return nbannot.run(task, model="mock", output_root=str(tmp_path / place), max_parallel=1, **settings)
+
+    for place, models in (
+        ("one", (Here, Scripted)),
+        ("two", (Scripted, Here)),
+    ):  # begun here, gone on elsewhere
+        begun = annotated(place, models[0], budget={"calls": 2})
+        assert (begun.table_row()["total_energy_kwh"] is None) == (models[0] is Scripted)
+        run = annotated(place, models[1])
+        assert run.status == "complete"
+        assert run.config["energy"] == (
+            "estimated by CodeCarbon, not in full: what one session or more used was not measured"
+        )
+        assert run.energy["total_energy_kwh"] > 0
+        row = run.table_row()
+        assert {row[n] for n in row if "energy" in n or "emissions" in n} == {None}
+        assert "not in full" in dict(cost_facts(run))["energy"]
+    assert "energy" not in energy.problem_in_words("", tmp_path / "none", measured=False, begun=True)

@@ -21,6 +21,8 @@ from nbannot.errors import ConfigError, ModelError
 from nbannot.models.exchange import BROKE
 from nbannot.models.registry import get_model
 from nbannot.models.several import Several
+from nbannot.report.report import cost_facts
+from nbannot.report.words import where_texts_went
 from nbannot.study.config import RunConfig
 
 TASK = task_of(150, codebook_of(GATE, DEGREE))
@@ -248,6 +250,40 @@ def test_the_doors_take_a_list_an_option_twice_and_commas(tmp_path, capsys):
         nbannot.run(
             TASK, model="decide/x", base_url=["http://localhost:1", "http://localhost:2"], text_model="mock"
         )
+
+
+def test_every_server_that_was_sent_texts_is_named_also_one_of_an_earlier_session(tmp_path):
+    with Serving() as one, Serving() as other, Serving(faults={"http_500": 1.0}) as failing:
+        begun = annotated(tmp_path, one, other, failing, budget={"calls": 60})
+        asked = begun.config["answered_by"]
+        assert asked[failing.openai_url] == 0
+        assert min(asked[one.openai_url], asked[other.openai_url]) > 0
+        assert "before" not in _texts_went(begun)
+        run = annotated(tmp_path, one, failing)
+        assert (run.run_id, run.status) == (begun.run_id, "complete")
+        assert _texts_went(run) == (
+            f"{one.openai_url}, {failing.openai_url} (on this machine); before: {other.openai_url} (on this machine)"
+        )
+        elsewhere = {"endpoint": "http://gpu1/v1", "is_local": False}
+        asked = {"http://gpu2/v1": 1, "http://gpu1/v1/": 1, "node7": 2}
+        assert where_texts_went({"model_info": elsewhere, "answered_by": asked}) == (
+            "http://gpu1/v1 (another machine); before: http://gpu2/v1 (another machine)"
+        )
+        # A corpus counts over its blocks, and nobody is named twice.
+        TASK.data.write_parquet(tmp_path / "x.parquet")
+        made = nbannot.corpus(tmp_path / "x.parquet", TASK.codebook, name="many")
+        several = [one.openai_url, other.openai_url]
+        done = nbannot.run(made, model="openai/tiny", base_url=several, output_root=str(tmp_path))
+        assert sum(done.config["answered_by"].values()) == 2 * len(TASK)
+        for again in (f"{one.openai_url}/", one.url.replace("127.0.0.1", "localhost")):
+            with pytest.raises(ModelError, match=r"base_url names one server twice: .*\n  Leave one"):
+                annotated(tmp_path, one, again)
+    with pytest.raises(ConfigError, match=r'must be one address; several are a list, \["http://gpu1'):
+        RunConfig(base_url="http://a:1/v1, http://b:2/v1")
+
+
+def _texts_went(run):
+    return dict(cost_facts(run))["texts went"]
 
 
 def test_the_doctor_asks_every_server_and_says_which_one_is_not_there(capsys, monkeypatch):

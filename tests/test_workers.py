@@ -26,8 +26,10 @@ from nbannot.doors.cli import main
 from nbannot.engine import cluster_link, local_cluster, posts, station
 from nbannot.engine.workers import Workers
 from nbannot.errors import ConfigError, ModelError, ModelUnreached, RunInterrupted
+from nbannot.models import registry
 from nbannot.models.http import at_once
 from nbannot.models.registry import get_model
+from nbannot.running.design import design
 from nbannot.study.config import RunConfig
 
 pytest.importorskip("distributed")
@@ -424,6 +426,28 @@ def test_who_has_another_version_or_model_gets_no_text(tmp_path, monkeypatch):
             annotated(tmp_path, workers=2, **wrong)
     with pytest.raises(ConfigError, match=r"workers must be a number of processes .* Got 'host'"):
         nbannot.RunConfig(workers="host")
+
+
+def test_texts_pass_through_no_scheduler_that_is_not_allowed():
+    hosts = {"local_only": True, "allowed_hosts": ("gpu1",), "max_tokens": 20, "context_size": 4000}
+    at = "tcp://192.0.2.9:8786"
+    config = RunConfig(model="openai/tiny", base_url="http://gpu1/v1", workers=at, **hosts)
+    there = Workers(config, get_model(config))
+    info = registry.ModelInfo("tiny", "openai", endpoint="http://gpu1/v1", is_local=False)
+    there._said = station.Introduction("node7", "node7", "1", info, ("generate",), parallel=8)
+    there._scheduler = at
+    with pytest.raises(ModelError, match=r"would send texts to 192\.0\.2\.9, and local_only"):
+        design(TASK, config, there)
+    assert (
+        design(TASK, config.change(allowed_hosts=("gpu1", "192.0.2.*")), there)[0].info.endpoint
+        == info.endpoint
+    )
+    # A scheduler here, and a worker that is not: texts leave this machine all the same.
+    there._said = station.Introduction(
+        "node7", "node7", "1", get_model(RunConfig(model="mock")).info(), ("generate",), 8
+    )
+    there._scheduler = "tls://127.0.0.1:8786"
+    assert not there.info().is_local
 
 
 def _plain(info):

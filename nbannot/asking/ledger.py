@@ -89,8 +89,9 @@ class Tally(Usage):
 
     `served` counts the answers by what they say of the model and the configuration that made them, `by_model` parts
     calls, tokens and seconds by what they say of the model, `by_server` counts the answers of a run on several servers
-    by where they came from, and `energy` has the kWh of a decision model and a text model while each was asked. Calls
-    that came in a batch have no time of their own; they and their tokens are counted apart too.
+    by where they came from (0 for one that was asked in vain), and `energy` has the kWh of a decision model and a text
+    model while each was asked. Calls that came in a batch have no time of their own; they and their tokens are counted
+    apart too.
     """
 
     batched: int = 0
@@ -146,8 +147,10 @@ class Tally(Usage):
         self.reasoned = self.reasoned or bool(reasoning)
         if record.get("error") is None and (record.get("model") or record.get("fingerprint")):
             self.served[record.get("model"), record.get("fingerprint")] += 1
-        if record.get("error") is None and (server := record.get("server")) is not None:
-            self.by_server[server] += 1
+        if (
+            server := record.get("server")
+        ) is not None:  # one that answered nothing was sent a text all the same
+            self.by_server[server] += record.get("error") is None
 
 
 class Ledger:

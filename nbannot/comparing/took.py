@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nbannot.comparing.align import Compared
+from nbannot.engine.energy import in_full
 from nbannot.record.run import Run
 
 
@@ -25,5 +26,6 @@ def tokens_of(run: Compared) -> int | None:
 
 
 def energy_of(run: Compared) -> float | None:
-    """Return the energy a run took, kWh; ``None`` where it was not measured."""
-    return run.energy.get("total_energy_kwh") if isinstance(run, Run) else None
+    """Return the energy a run took, kWh; ``None`` where it was not measured, or not in all sessions."""
+    whole = isinstance(run, Run) and in_full(run.config.get("energy"))
+    return run.energy.get("total_energy_kwh") if isinstance(run, Run) and whole else None

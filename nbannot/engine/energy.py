@@ -14,7 +14,7 @@ import os
 import platform
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -254,18 +254,43 @@ def records_of(meter: Meter, model: Any) -> list[dict[str, Any]]:
 NOT_IN_FULL = "estimated by CodeCarbon, not in full: "
 
 
-def problem_in_words(problem: str, records: Sequence[Mapping[str, Any]], earlier: str = "") -> str:
+UNMEASURED = "what one session or more used was not measured"
+"""A session whose model ran elsewhere, or whose meter failed: the sum says nothing of the whole run."""
+NOT_MEASURED = "not measured: "
+
+
+def problem_in_words(
+    problem: str, path: Path, earlier: str = "", *, measured: bool = True, begun: bool = False
+) -> str:
     """Return what to tell of energy that was not measured, or not all of it; "" where there is nothing to tell.
 
     Parameters
     ----------
+    path
+        The ``emissions.csv``, with what this session used.
     earlier
         What was told after the session before: what it did not measure is missing in the sum for good.
+    measured
+        Whether this session was to be measured: whether its model ran here, or on workers that tell.
+    begun
+        Whether earlier sessions asked anything.
     """
-    problem = problem or earlier.removeprefix(NOT_IN_FULL) * earlier.startswith(NOT_IN_FULL)
-    if not problem:
+    some = bool(totals(path))
+    missing = [problem] if problem else []
+    if begun and (earlier.startswith(NOT_MEASURED) if measured else some):
+        missing.append(UNMEASURED)
+    if earlier.startswith(NOT_IN_FULL):
+        missing += [
+            one for one in earlier.removeprefix(NOT_IN_FULL).split("; ") if not problem or one == UNMEASURED
+        ]
+    if not missing or not (measured or some):
         return ""
-    return f"{NOT_IN_FULL}{problem}" if records else f"not measured: {problem}"
+    return f"{NOT_IN_FULL if some else NOT_MEASURED}{'; '.join(dict.fromkeys(missing))}"
+
+
+def in_full(words: Any) -> bool:
+    """Return whether the sum of a run's energy is that of all its sessions, by what `problem_in_words` told."""
+    return UNMEASURED not in str(words or "")
 
 
 KILLED = f"of a session that was killed, what it used last (up to {KEPT_S} seconds) is missing"

@@ -18,6 +18,11 @@ def served_by(served: Counter[tuple[str | None, str | None]]) -> list[dict[str, 
     ]
 
 
+def answered_by(by_server: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Return how many answers came from each of several servers, most first, under the name in ``config.json``."""
+    return {"answered_by": dict(Counter(by_server).most_common())} if by_server else {}
+
+
 def changes(
     served: Counter[tuple[str | None, str | None]], digest: str | None = None, digest_now: str | None = None
 ) -> list[str]:

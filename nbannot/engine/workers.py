@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 import uuid
 from collections import deque
@@ -70,6 +71,8 @@ class Workers:
     ----------
     grow
         Called when there are more workers, or fewer, than before.
+    through
+        The scheduler by which texts leave this machine, once the model was asked what it is.
     """
 
     unanswered_words = LOST
@@ -86,6 +89,7 @@ class Workers:
             if hasattr(home, name):
                 setattr(self, name, getattr(home, name))
         self.session = ""
+        self.through: str | None = None
         self.grow: Callable[[], None] = lambda: None
         self._said: Introduction | None = None
         self._posts: dict[str, Post] = {}
@@ -120,7 +124,8 @@ class Workers:
             self._scheduler, self._said = at_once(first(self.place, self.settings, self._say))
         info = self._said.info
         at = self._scheduler
-        here = is_loopback(at.replace("tls://", "tcp://"))
+        here = is_loopback(at) and self._said.host == socket.gethostname()
+        self.through = None if here else at
         return replace(
             info,
             notes=(*info.notes, f"Texts go to the workers of the cluster at {at}."),

@@ -88,6 +88,18 @@ def served_from(address: str) -> str:
     return ("this machine" if here else host) + path + (f"?{parts.query}" if parts.query else "")
 
 
+def door_of(address: str) -> str:
+    """Return what identifies one server: as `served_from`, with its port.
+
+    >>> door_of("http://localhost:8000/v1/"), door_of("http://127.0.0.1:8001")
+    ('this machine:8000', 'this machine:8001')
+    """
+    parts = urlsplit(address)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    host, mark, path = served_from(address).partition("/")
+    return f"{host}:{port}{mark}{path}"
+
+
 def without_end(address: str, *ends: str) -> str:
     """Return an address without the first of these ends that its path has; its query stays.
 
@@ -116,6 +128,8 @@ def is_loopback(address: str) -> bool:
 def not_reached(address: str, words: str | None) -> str:
     """Return the letter for a model server that cannot be reached, with what went wrong and what to do."""
     hint = "Start the server" if is_loopback(address) else "Check the address and the network"
+    if "is not trusted" in (words or ""):
+        hint = "Name the file with your institution's certificates in SSL_CERT_FILE"
     return f"the model server at {address} cannot be reached: {words}.\n  {hint}, or set another base_url."
 
 

@@ -7,13 +7,14 @@ serve the same, before the first text and whenever one comes back.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from nbannot.asking.request_reply import AnswerMode, Model, ModelInfo, Reply, Request
 from nbannot.errors import ModelError, ModelUnreached
-from nbannot.models.addresses import is_loopback
+from nbannot.models.addresses import door_of, is_loopback
 from nbannot.models.exchange import ONE_OF_SEVERAL
 
 SAME = {
@@ -49,6 +50,7 @@ class Several:
         self.addresses = tuple(addresses)
         self._maker = make
         self.servers: tuple[Model, ...] = tuple(map(self._make, addresses))
+        self._each_once()
         first = self.servers[0]
         self.answer_modes: tuple[AnswerMode, ...] = first.answer_modes
         self.parallel = sum(server.parallel for server in self.servers)
@@ -59,6 +61,17 @@ class Several:
         """Address -> why it could not be asked what it serves; it is looked at again before it gets a text."""
         self._info: ModelInfo | None = None
         self._told: dict[str, ModelInfo] = {}
+
+    def _each_once(self) -> None:
+        """Refuse a server that is named twice: it would get twice the requests that it is to get at once."""
+        places: dict[str, str] = {}
+        for address, server in zip(self.addresses, self.servers, strict=True):
+            place = door_of(str(getattr(server, "address", address)))
+            if place in places:
+                raise ModelError(
+                    f"base_url names one server twice: {places[place]} and {address}.\n  Leave one of them out."
+                )
+            places[place] = address
 
     def _make(self, address: str) -> Model:
         before = ONE_OF_SEVERAL.set(True)
@@ -79,15 +92,37 @@ class Several:
         """
         if self._info is None:
             told: dict[str, ModelInfo] = {}
-            for address, server in zip(self.addresses, self.servers, strict=True):
-                try:
-                    told[address] = server.info()
-                except ModelUnreached as error:
-                    self.unreached[address] = str(error)
+            for address, said in self._asked().items():
+                if isinstance(said, ModelInfo):
+                    told[address] = said
+                elif isinstance(said, ModelUnreached):
+                    self.unreached[address] = str(said)
+                else:
+                    raise said
             if not told:
                 raise ModelUnreached(next(iter(self.unreached.values())))
             self._told, self._info = told, self._joined(told)
         return self._info
+
+    def _asked(self) -> dict[str, ModelInfo | Exception]:
+        """Return what each server says, or why it says nothing; all are asked at once, as one may hang."""
+        said: dict[str, ModelInfo | Exception] = {}
+
+        def ask(address: str, server: Model) -> None:
+            try:
+                said[address] = server.info()
+            except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+                said[address] = error
+
+        threads = [
+            threading.Thread(target=ask, args=pair, name="nbannot-info", daemon=True)
+            for pair in zip(self.addresses, self.servers, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return {address: said[address] for address in self.addresses}
 
     def _joined(self, told: dict[str, ModelInfo]) -> ModelInfo:
         known = list(told.values())

@@ -53,6 +53,7 @@ class Sums(Usage):
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     latency: dict[str, int] = field(default_factory=dict)
     served: list[list[Any]] = field(default_factory=list)
+    by_server: dict[str, int] = field(default_factory=dict)
     offsets: dict[str, list[float]] = field(default_factory=dict)
     labels: str = ""
     ledger_bytes: int = 0
@@ -80,6 +81,7 @@ class Sums(Usage):
             counts={column: coding.count(column) for column in coding.answers},
             latency=dict(Counter(str(math.ceil(math.log(s) / STEP)) if s > 0 else "" for s in tally.seconds)),
             served=[[*who, n] for who, n in tally.served.items()],
+            by_server=dict(tally.by_server),
             offsets={column: list(offset) for column, offset in offsets.items()},
         )
 
@@ -97,6 +99,8 @@ class Sums(Usage):
         served = Counter({tuple(who): n for *who, n in self.served})
         served.update({tuple(who): n for *who, n in other.served})
         self.served = [[*who, n] for who, n in served.items()]
+        for server, n in other.by_server.items():
+            self.by_server[server] = self.by_server.get(server, 0) + n
         for model, numbers in other.by_model.items():
             own = self.by_model.setdefault(model, dict.fromkeys(numbers, 0))
             for name, value in numbers.items():

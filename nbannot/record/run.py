@@ -221,7 +221,8 @@ class Run(Scored, Shown):
         config, timing = self.config, self.timing
         chars = read_json(self.folder / folder.CHARS)
         n = timing.get("inference_count") or 0
-        energy_kwh, emissions = self.energy.get("total_energy_kwh"), self.energy.get("total_emissions_kg")
+        used = self.energy if energy.in_full(config.get("energy")) else {}
+        energy_kwh, emissions = used.get("total_energy_kwh"), used.get("total_emissions_kg")
 
         def per_query(value: float | None) -> float | None:
             return value / n if n and value is not None else None

@@ -203,7 +203,7 @@ def cost_facts(run: Run) -> list[tuple[str, str]]:
     elif words and "total_energy_kwh" in spent:
         used = f"{used} ({words})"
     return [
-        ("texts went", where_texts_went(run.config.get("model_info") or {})),
+        ("texts went", where_texts_went(run.config)),
         *((("personal data", words),) if (words := str(run.config.get("personal_data") or "")) else ()),
         ("time", calls),
         *_money(run),

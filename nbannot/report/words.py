@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nbannot.models.addresses import is_loopback
+from nbannot.models.addresses import door_of, is_loopback
 from nbannot.models.place import operator_of
 from nbannot.page.digits import count
 from nbannot.study.settings import DEFAULTS, SETTINGS
@@ -257,9 +257,14 @@ def model_notes(config: Mapping[str, Any]) -> list[str]:
     return [*((config.get("model_info") or {}).get("notes") or ()), *(config.get("model_changes") or ())]
 
 
-def where_texts_went(info: Mapping[str, Any]) -> str:
-    """Return in words where the texts were sent to, from what the model says of itself."""
-    return _destination(info, "they stayed on this machine")
+def where_texts_went(config: Mapping[str, Any]) -> str:
+    """Return in words where the texts of a run were sent to: in its last session, and before."""
+    info = config.get("model_info") or {}
+    last = {door_of(one) for one in str(info.get("endpoint") or "").split(", ")}
+    before = [one for one in config.get("answered_by") or () if "//" in one and door_of(one) not in last]
+    words = [_destination(info, "they stayed on this machine")]
+    words += [_destination({"endpoint": one, "is_local": is_loopback(one)}, "") for one in before]
+    return "; before: ".join(filter(None, (words[0], ", ".join(words[1:]))))
 
 
 def where_texts_go(info: Mapping[str, Any]) -> str:

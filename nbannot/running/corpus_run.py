@@ -22,7 +22,7 @@ from nbannot.engine import energy
 from nbannot.engine.drive import Tick
 from nbannot.engine.engine import annotate
 from nbannot.engine.job import Job, Outcome, Progress, used_since
-from nbannot.engine.served import served_by
+from nbannot.engine.served import answered_by, served_by
 from nbannot.errors import NbannotError, RunError, RunInterrupted
 from nbannot.page.shown import watching
 from nbannot.record import folder
@@ -390,7 +390,13 @@ class _Work:
         gap = self.meter.problem or getattr(self.model, "energy_gap", "") or self.killed
         _write_counts(place, sums, outcome.progress, wall_time)
         before = read_json(place / folder.CONFIG)
-        words = energy.problem_in_words(gap, records, str(before.get("energy") or ""))
+        words = energy.problem_in_words(
+            gap,
+            place / folder.EMISSIONS,
+            str(before.get("energy") or ""),
+            measured=plan.head.info.energy_measured,
+            begun=sums.calls > outcome.progress.calls,
+        )
         about = corpus_config(plan, RUNNING) | scored_by(before, plan.head.config)
         about |= {name: before[name] for name in KEPT if name in before}
         about["corpus"] |= {name: (before.get("corpus") or {}).get(name) for name in ("counts", "output")}
@@ -409,6 +415,7 @@ class _Work:
                 "capabilities": capabilities_of(place, self.model, outcome.progress),
                 "calibration_offsets": self.offsets or sums.offsets,
                 "served_by": served_by(served),
+                **answered_by(sums.by_server),
                 "model_changes": model_changes(place, served, plan.head.info.digest, self.digest),
                 **({"energy": words} if words else {}),
                 "first_call": sums.first,

@@ -329,7 +329,8 @@ def design(
     if config.delivery != "file" and not isinstance(model, Several):  # whose addresses were all looked at
         for one in (model.decider, model.writer) if isinstance(model, Pair) else (model,):
             about = one.info()
-            check_place(config, about.full_name, [] if about.is_local else [_outside(about)])
+            through = [place] if (place := getattr(one, "through", None)) else []
+            check_place(config, about.full_name, through + ([] if about.is_local else [_outside(about)]))
     if config.find_names and not info.is_local:
         finder_of(config.find_names)  # refused before anything is asked or written
     mode, calibrated = answering(config, kind, model, info, fields)

@@ -17,7 +17,7 @@ from nbannot.engine import energy
 from nbannot.engine.drive import Tick
 from nbannot.engine.engine import annotate
 from nbannot.engine.job import Outcome, Progress
-from nbannot.engine.served import served_by
+from nbannot.engine.served import answered_by, served_by
 from nbannot.errors import ConfigError, NbannotError, RunError, RunInterrupted, listed, tidy_interrupt
 from nbannot.page.shown import watching
 from nbannot.record import folder
@@ -290,13 +290,19 @@ def _finish(
         "capabilities": capabilities_of(place, model, outcome.progress),
         "calibration_offsets": {k: list(v) for k, v in state.offsets.items()},
         "served_by": served_by(tally.served),
-        **({"answered_by": dict(tally.by_server.most_common())} if tally.by_server else {}),
+        **answered_by(tally.by_server),
         "model_changes": model_changes(place, tally.served, plan.info.digest, outcome.digest, outcome.notes),
         "first_call": tally.first,
         "last_call": tally.last,
     }
     before = read_json(place / folder.CONFIG)
-    if words := energy.problem_in_words(outcome.energy_problem, records, str(before.get("energy") or "")):
+    if words := energy.problem_in_words(
+        outcome.energy_problem,
+        place / folder.EMISSIONS,
+        str(before.get("energy") or ""),
+        measured=plan.info.energy_measured,
+        begun=tally.calls > outcome.progress.calls,
+    ):
         details["energy"] = words
     kept = {
         name: before.get(name, {}) for name in KEPT

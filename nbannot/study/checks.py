@@ -59,6 +59,8 @@ def _writable(text: str) -> bool:
 
 def address(value: Any) -> str:
     """Check for the address of a server; what it holds is written down, so it may hold no password or key."""
+    if isinstance(value, str) and re.search(r",\s*https?://", value):
+        return 'must be one address; several are a list, ["http://gpu1:8000/v1", "http://gpu2:8000/v1"]'
     if word(value) or not re.fullmatch(r"https?://[^/\s]\S*", value):
         return "must be an address such as http://localhost:11434"
     try:

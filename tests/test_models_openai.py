@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from asking import LABELS, SCHEMA, ask, request
+from conftest import GATE, codebook_of, task_of
 from rawserving import Raw, said
 from serving import OF_THE_ANSWER, OF_THE_WIRE, Serving
 
@@ -265,6 +266,23 @@ def test_hosts_that_ignore_what_they_do_not_know_are_told_to_think_in_their_own_
     body = json.loads(OpenAIModel("m", base_url=address).body(request(reasoning=wanted)))
     assert {name: body.get(name) for name in sent} == sent
     assert "chat_template_kwargs" not in body
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (403, "You are not allowed to request logprobs from this model"),
+        (400, "Unsupported parameter: 'logprobs' is not supported with this model."),
+    ],
+)
+def test_a_model_without_log_probabilities_is_not_asked_about_every_text(status, words, tmp_path):
+    with Raw(lambda sent: (status, {"error": {"message": words}})) as server:
+        run = nbannot.run(
+            task_of(40, codebook_of(GATE)), model="openai/tiny", base_url=server.url, answer_mode="score",
+            max_parallel=1, output_root=str(tmp_path),
+        )  # fmt: skip
+        assert server.taken == 20
+    assert 'use answer_mode = "generate"' in run.config["stopped"]
 
 
 def test_a_reasoning_switch_that_no_form_reaches_is_an_error():

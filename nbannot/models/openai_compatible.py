@@ -13,6 +13,7 @@ and kept with the server's words in `OpenAIModel.capabilities`.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -254,6 +255,12 @@ class OpenAIModel:
     def reply(self, request: Request, exchange: Exchange) -> Reply:
         """Return the reply to a request, from how its exchange went."""
         if exchange.error is not None:
+            refused = request.answer_mode == "score" and re.search(
+                r"log-?_?probs?\b|logprobabilit", exchange.said, re.I
+            )
+            if refused and exchange.status in (400, 403, 404, 422):
+                why = f"no label probabilities: {exchange.error}".rstrip(".")
+                return replace(exchange.failed(), error=f'{why}; use answer_mode = "generate"')
             return self._failed(exchange)
         reply = read_completion(exchange)
         if self._bills:

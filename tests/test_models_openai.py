@@ -269,6 +269,25 @@ def test_hosts_that_ignore_what_they_do_not_know_are_told_to_think_in_their_own_
 
 
 @pytest.mark.parametrize(
+    "words",
+    ["body.top_logprobs: Input should be less than or equal to 5", "top_logprobs must be in the range [0, 5]",
+     "Invalid value for 'top_logprobs': 20 exceeds the maximum of 5"],
+)  # fmt: skip
+def test_as_many_log_probabilities_are_asked_for_as_a_server_returns(words):
+    dialect, scored = Dialect(), request(options=OPTIONS, answer_mode="score")
+    assert dialect.learn(
+        scored, Exchange(400, {"error": {"message": words}}, f"HTTP 400: {words}", words=words)
+    )
+    assert dialect.parameters(scored)["top_logprobs"] == 5
+    again = Dialect()
+    again.recall(dialect.lessons())
+    assert again.parameters(scored)["top_logprobs"] == 5
+    assert not dialect.learn(
+        scored, Exchange(400, {"error": {"message": words}}, f"HTTP 400: {words}", words=words)
+    )
+
+
+@pytest.mark.parametrize(
     ("status", "words"),
     [
         (403, "You are not allowed to request logprobs from this model"),

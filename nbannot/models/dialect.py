@@ -26,7 +26,13 @@ FORMATS = ("json_schema", "json_object", "text")
 TOP_LOGPROBS = 20
 MAY_BE_DROPPED = ("seed", "random_seed", "temperature", "top_p", "top_k")
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
-LESSONS = ("token_limit", "switch", "most_tokens", "efforts")
+MOST_LOGPROBS = re.compile(
+    r"top_?logprobs\b.{0,80}?"
+    r"(?:<=|less than or equal to|at most|between 0 and|\[0, ?|from 0 to|max\w*|exceed\w*)\D{0,20}(\d+)",
+    re.I,
+)
+"""The most log-probabilities of a place that a server returns, in its words (xAI: 8, Fireworks: 5)."""
+LESSONS = ("token_limit", "switch", "most_tokens", "efforts", "top_logprobs")
 SWITCHES = ("reasoning_effort", "chat_template_kwargs", "reasoning", "thinking", "enable_thinking")
 """How servers are told to think or not; the first two are tried where nothing is known of them."""
 OWN_SWITCHES = {
@@ -184,6 +190,8 @@ class Dialect:
         Parameter -> the server's words when it refused it.
     most_tokens
         The longest reply that the server allows, where it has said so.
+    top_logprobs
+        How many log-probabilities are asked for at each place of a scored answer.
     efforts
         How much thinking is asked for instead of what the model does not know; "" for what it does by itself.
     seed_name
@@ -197,6 +205,7 @@ class Dialect:
     dropped: dict[str, str] = field(default_factory=dict)
     most_tokens: int | None = None
     efforts: dict[str, str] = field(default_factory=dict)
+    top_logprobs: int = TOP_LOGPROBS
     seed_name: str = "seed"
     schema_as_value: bool = False
     formats: Formats = field(default_factory=Formats)
@@ -215,7 +224,7 @@ class Dialect:
             sent[self.token_limit] = request.max_tokens
         sent.update(self._reasoning(request.reasoning))
         if request.answer_mode == "score":
-            sent.update(logprobs=True, top_logprobs=TOP_LOGPROBS)
+            sent.update(logprobs=True, top_logprobs=self.top_logprobs)
         form = self.formats.of(request.schema)
         if form == "json_schema" and self.schema_as_value:
             sent["response_format"] = {"type": "json_object", "value": request.schema}
@@ -290,6 +299,9 @@ class Dialect:
         code = str(inner.get("code") or "") if isinstance(inner, Mapping) else ""
         words = f"{code} {exchange.said}"
         changed = bool(FORMAT_WORDS.search(f"{named} {words}")) and self.formats.step_down(request.schema)
+        fewer = MOST_LOGPROBS.search(f"{named} {words}") if request.answer_mode == "score" else None
+        if fewer and 0 < int(fewer[1]) < self.top_logprobs:
+            self.top_logprobs, changed = int(fewer[1]), True
         changed = changed or self._other_effort(request, words, exchange.error or "")
         if not changed and UNSUPPORTED.search(words):
             meant = [n for n in sent if n == named or (not named and re.search(rf"\b{n}\b", words))]

@@ -699,7 +699,10 @@ def test_a_file_of_labels(tmp_path):
     assert "coder 'ada'" in str(caught.value)
     assert "ada.csv" in str(caught.value)
     assert "row 3 (text t0)" in str(caught.value)
+    pd.read_csv(path).to_excel(tmp_path / "book.xlsx", index=False)
+    book = load_coder(task, tmp_path / "book.xlsx", outside_labels="not_coded")
     lenient = load_coder(task, path, outside_labels="not_coded")
+    assert (book.run_id, book.coding.answers) == ("book", lenient.coding.answers)
     assert lenient.coding.count() == {"not_asked": 1, "ok": 1}
     assert "labels outside the codebook: 1 in 'S_Stance'" in lenient.left_out
     assert lenient.left_out in str(lenient)

@@ -95,6 +95,19 @@ def test_one_label_means_nothing_whatever_the_value(tmp_path):
     assert "People gave all 20 texts the same label (pro)" in lines(run)[0]
 
 
+def test_what_is_good_by_silence_is_not_called_better(tmp_path):
+    """Quadratic kappa is of the answered texts: right on 20 of 50 was better than the baseline, wrong on the others."""
+    degrees = [1 + i % 5 for i in range(50)]
+    task = made_task(TEXTS[:50], {**DEGREE, "min_value": 1, "max_value": 5}, Degree=degrees)
+    for answered, mark in ((50, "▲"), (47, "▲"), (20, "?")):
+        said = [value if i < answered else None for i, value in enumerate(degrees)]
+        said[0] = 2
+        run = made_run(task, {"Degree": said}, tmp_path / str(answered))
+        (one,) = headlines(run)
+        assert (one.mark, one.result.ci_low > one.baseline) == (mark, True), answered
+    assert verdict(run) == "40% answered: Degree not shown to be better than the baseline on 50 texts"
+
+
 def test_a_run_that_answers_little_says_so(tmp_path):
     silent = [value if i % 3 == 0 else None for i, value in enumerate(right(1.0))]
     run = stance(tmp_path, silent)

@@ -247,6 +247,7 @@ def test_few_errors_in_the_sample_make_no_narrow_interval(tmp_path):
     assert frame.loc["party[T.b]", ["corrected_estimate", "corrected_low"]].notna().all()
     assert any("No corrected coefficient for party[T.c]" in note for note in by_party.notes)
     assert "–" in str(by_party)
+    assert by_party.verdict.startswith("8 texts with a human label are too few to correct a coefficient by")
     # Eight texts of one document are one observation, whatever number of documents the corpus has.
     assert "one cluster" in nba.regress("Kind == 'yes' ~ 1", run, cluster="doc").verdict
     human = np.where(np.arange(n) % 1000 < 8, labels, "")
@@ -268,6 +269,32 @@ def test_where_every_text_is_coded_nothing_is_left_to_chance(tmp_path):
     )
     assert frame["corrected_estimate"].tolist() == pytest.approx(fit.params.tolist())
     assert frame["corrected_se"].tolist() == pytest.approx(fit.bse.tolist())
+
+
+def test_what_has_no_interval_leaves_nothing_out(tmp_path):
+    """The verdict named a coefficient that nobody could estimate as one whose interval leaves out 0."""
+    n = 300
+    labels = np.where(np.arange(n) % 2 == 0, "yes", "no")
+    party = np.where(np.arange(n) % 3 == 0, "a", "b").tolist()
+    party[-2:] = ["c", "d"]  # one text each, and nothing coded of either
+    human = np.where(np.arange(n) < 40, np.where(np.arange(n) % 5 == 0, "no", labels), "")
+    found = nba.regress(
+        "Kind == 'yes' ~ party", run_of(labels.tolist(), human.tolist(), tmp_path, OPTIONS, party=party)
+    )
+    assert found.verdict == "No corrected interval leaves out 0."
+    frame = found.frame.set_index("term")
+    assert (
+        frame.loc[["party[T.c]", "party[T.d]"], ["corrected_estimate", "corrected_p"]].isna().all(axis=None)
+    )
+    assert frame["naive_high"].sub(frame["naive_low"]).min() > 0.01, (
+        "one text of a party is no interval of width 0"
+    )
+    every = run_of(
+        ["yes"] * 60, ["yes", "no"] * 10 + [""] * 40, tmp_path / "same", OPTIONS, party=["a", "b", "b"] * 20
+    )
+    same = nba.regress("Kind == 'yes' ~ party", every).frame
+    assert same["naive_estimate"].tolist() == pytest.approx([1, 0])
+    assert same[["naive_low", "naive_high", "naive_p"]].isna().all(axis=None), "it was [1.000, 1.000]"
 
 
 @pytest.mark.parametrize(

@@ -200,8 +200,11 @@ class TestReadCsv:
 
     def test_no_file_and_no_file_to_read(self, tmp_path):
         assert (
-            refusal(read_csv, tmp_path / "b.csv")
-            == f"no file {tmp_path / 'b.csv'}.\n  A task is a folder with codebook.json and ground-truth.csv."
+            refusal(read_csv, tmp_path / "b.csv") == f"no file {tmp_path / 'b.csv'}.\n  Look at the spelling."
+        )
+        (tmp_path / "anna.csv").write_text("text\na\n")
+        assert refusal(read_csv, tmp_path / "ana.csv").startswith(
+            f"no file {tmp_path / 'ana.csv'}; did you mean 'anna.csv'?"
         )
         assert refusal(read_csv, tmp_path) == f"{tmp_path} cannot be read: Is a directory."
 

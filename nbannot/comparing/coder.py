@@ -18,8 +18,8 @@ from nbannot.page.shown import Shown
 from nbannot.record.coding import Coding, from_labels
 from nbannot.record.scoring import Scored
 from nbannot.study.field import Field
-from nbannot.study.reading import read_csv
 from nbannot.study.spans import read_spans
+from nbannot.study.spreadsheets import QUESTIONS, read_table
 from nbannot.study.task import ID_COLUMNS, OutsideLabels, Task
 
 
@@ -92,10 +92,10 @@ def load_coder(
     Parameters
     ----------
     labels
-        A CSV file or a DataFrame with an id column and one or more of the task's label columns, in any order, by their
-        full name (``Letter_Tone``) or the field's alone (``Tone``); the texts may be left out; where they are there,
-        they must be those of the task under the same ids. Rows whose id the task does not have are left out and kept in
-        `Coder.unknown_ids`.
+        A CSV file, an Excel workbook or a DataFrame with an id column and one or more of the task's label columns, in
+        any order, by their full name (``Letter_Tone``) or the field's alone (``Tone``); the texts may be left out;
+        where they are there, they must be those of the task under the same ids. Rows whose id the task does not have
+        are left out and kept in `Coder.unknown_ids`.
     name
         The coder's name; the file's name when left out.
     id_column
@@ -203,7 +203,7 @@ class _Table:
         cls, task: Task, labels: Any, name: str | None, kind: str, id_column: str | None, encoding: str
     ) -> _Table:
         is_path = isinstance(labels, str | Path)
-        data: Any = read_csv(labels, encoding=encoding, delimiter=None) if is_path else labels
+        data: Any = read_table(labels, encoding=encoding, besides=QUESTIONS) if is_path else labels
         name = name or (Path(labels).stem if is_path else kind)
         whose = f"{kind} '{name}'" + (f" ({labels})" if is_path else "")
         data = _with_label_columns(data, task)

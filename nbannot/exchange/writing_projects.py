@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from nbannot.errors import RunError, TaskError, listed
 from nbannot.exchange.files import SIDECAR, Written, WrittenText
 from nbannot.exchange.formats import FORMATS, module_of
-from nbannot.study.reading import read_csv
+from nbannot.study.spreadsheets import QUESTIONS, read_table
 from nbannot.study.study_folder import OUTPUT_ROOT, coder_files
 from nbannot.study.task import ID_COLUMNS, Task
 from nbannot.tools.given import path_or
@@ -116,7 +116,7 @@ def _people(task: Task, coders: Mapping[str, Any]) -> dict[str, dict[str, dict[s
 def _coder_task(task: Task, name: str, labels: Any) -> Task:
     import polars as pl
 
-    data = read_csv(labels, delimiter=None) if isinstance(labels, str | Path) else labels
+    data = read_table(labels, besides=QUESTIONS) if isinstance(labels, str | Path) else labels
     columns = [str(c) for c in data.columns]
     key = next((c for c in (task.id_source, *ID_COLUMNS) if c in columns), None)
     if key is None:

@@ -12,6 +12,7 @@ from nbannot.page.digits import NONE, number
 from nbannot.page.latex import tables_latex
 from nbannot.page.shown import Shown
 from nbannot.record import export
+from nbannot.report.words import plural
 from nbannot.study.task import Task
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ Drawn = tuple[str, Sequence[tuple[str, float, float, float]]]
 LOCKED = "Locked split: "
 """Begins the note on how often the test half was consulted, which goes with a table wherever it is carried."""
 
+FEWEST_GOLD = 10
+"""With fewer human labels no correction is told as a finding."""
 MANY = 10**9
 """Degrees of freedom of the texts, which are many."""
 
@@ -108,6 +111,23 @@ def p_text(p: float) -> str:
     if math.isnan(p):
         return NONE
     return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def leaves_out(low: float, high: float, value: float) -> bool:
+    """Return whether an interval leaves a value out; one that is not defined leaves nothing out.
+
+    >>> leaves_out(0.1, 0.2, 0), leaves_out(-1.0, 1.0, 0), leaves_out(math.nan, math.nan, 0)
+    (True, False, False)
+    """
+    return value < low or value > high
+
+
+def too_few_gold(n: int, what: str) -> str:
+    """Return what stands in place of a verdict on fewer than `FEWEST_GOLD` coded texts."""
+    return (
+        f"{plural(n, 'text')} with a human label {'is' if n == 1 else 'are'} too few to correct {what} by: take none "
+        "of these numbers for a finding. nba.how_many says how many to code."
+    )
 
 
 def plain(value: float, digits: int = 2) -> str:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbannot.errors import ScoringError, listed
-from nbannot.inference.finding import Drawn, Finding
+from nbannot.inference.finding import FEWEST_GOLD, Drawn, Finding, leaves_out, too_few_gold
 from nbannot.page.blocks import Block, Bullets, Cell, Fold, Grid, Heading, Para, Row
 from nbannot.page.digits import count, decimals, interval, number
-from nbannot.report.words import plural
 from nbannot.study.field import Field
 from nbannot.tools.frames import make_frame
 
@@ -25,8 +24,6 @@ COLUMNS = (
     "false_negative_rate", "false_negative_low", "false_negative_high", "n_human", "note",
 )  # fmt: skip
 MOST_PLOTS = 4
-FEWEST_GOLD = 10
-"""With fewer human labels no correction is told as one."""
 LIMITS = (
     "Corrected: post-stratified by the model's label, for this corpus; people's labels are what is true, and the "
     "intervals cover the sampling of the texts that people coded, not their disagreement, nor another prompt or model.",
@@ -175,15 +172,11 @@ class Prevalence(Finding):
             return "No group has enough human labels for a corrected share."
         enough = [s for s in known if s.n_gold >= FEWEST_GOLD]
         if not enough:
-            most = max(s.n_gold for s in known)
-            return (
-                f"{plural(most, 'text')} with a human label {'is' if most == 1 else 'are'} too few to correct a share "
-                "by: take none of these numbers for a finding. nba.how_many says how many to code."
-            )
+            return too_few_gold(max(s.n_gold for s in known), "a share")
         moved = max(enough, key=lambda s: abs(s.naive - s.corrected))
         where = "" if self.by is None else f" in {self.by} {moved.group}"
         digits = decimals(moved.n_corpus)
-        outside = not moved.corrected_low <= moved.naive <= moved.corrected_high
+        outside = leaves_out(moved.corrected_low, moved.corrected_high, moved.naive)
         return (
             f'Counting the model\'s labels gives {number(moved.naive, digits)} for "{moved.label}"{where}; corrected '
             f"for its errors it is {number(moved.corrected, digits)} "

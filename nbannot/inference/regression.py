@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from nbannot.errors import ScoringError, listed
-from nbannot.inference.finding import Drawn, Finding, in_range, p_text, plain
+from nbannot.inference.finding import (
+    FEWEST_GOLD,
+    Drawn,
+    Finding,
+    in_range,
+    leaves_out,
+    p_text,
+    plain,
+    too_few_gold,
+)
 from nbannot.page.blocks import Block, Bullets, Cell, Fold, Grid, Heading, Para, Row
 from nbannot.page.digits import count, interval
 from nbannot.record.run import Run
@@ -64,17 +73,17 @@ class Regression(Finding):
 
     def _limits(self, name: str) -> list[tuple[float, float, float, float, float]]:
         """Return estimate, low, high, standard error and p of every term."""
+        import numpy as np
         from scipy.stats import t
 
         fit = self.fits[name]
         if fit.reason:
             return [(math.nan,) * 5 for _ in self.terms]
-        half = float(t.ppf((1 + self.level) / 2, fit.df)) * fit.se
-        with_p = zip(fit.beta.tolist(), half.tolist(), fit.se.tolist(), strict=True)
-        return [
-            (b, b - h, b + h, se, float(2 * t.sf(abs(b) / se, fit.df)) if se else math.nan)
-            for b, h, se in with_p
-        ]
+        # An error of 0 is one that the texts cannot tell: a group of one text, of which all answers are the same.
+        known = np.where(fit.se > 1e-12 * np.maximum(1, np.abs(fit.beta)), fit.se, math.nan)
+        half = float(t.ppf((1 + self.level) / 2, fit.df)) * known
+        with_p = zip(fit.beta.tolist(), half.tolist(), known.tolist(), strict=True)
+        return [(b, b - h, b + h, se, float(2 * t.sf(abs(b) / se, fit.df))) for b, h, se in with_p]
 
     @property
     def frame(self) -> Frame:
@@ -139,16 +148,18 @@ class Regression(Finding):
         """What the correction changed, in a sentence."""
         if self.fits["corrected"].reason:
             return f"No corrected regression: {self.fits['corrected'].reason}."
+        if self.n_gold < FEWEST_GOLD:
+            return too_few_gold(self.n_gold, "a coefficient")
         corrected, naive = self._limits("corrected"), self._limits("naive")
         moved = [
             term
             for term, (_, low, high, *_), (b, *_) in zip(self.terms, corrected, naive, strict=True)
-            if term != "Intercept" and not math.isnan(b) and not low <= b <= high
+            if term != "Intercept" and leaves_out(low, high, b)
         ]
         clear = [
             term
             for term, (_, low, high, *_) in zip(self.terms, corrected, strict=True)
-            if term != "Intercept" and not low <= 0 <= high
+            if term != "Intercept" and leaves_out(low, high, 0)
         ]
         differs = f"Corrected intervals leave out 0 for {', '.join(clear)}." if clear else (
             "No corrected interval leaves out 0."

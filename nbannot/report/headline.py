@@ -52,7 +52,8 @@ MARKS = {
     "▲": "the whole interval lies above the baseline",
     "≈": "the interval contains the baseline",
     "▼": "the whole interval lies below the baseline",
-    "?": "undecided: no interval to judge by, or only one of too few labels, or one that may be too narrow",
+    "?": "undecided: no interval to judge by, or only one of too few labels, one that may be too narrow, or one of the "
+    "answered texts that does not hold with the missing ones at their worst",
 }
 BASELINE_WORDS = (
     "baseline: the better of always giving the commonest label and dealing out the labels at random"
@@ -76,6 +77,9 @@ class Headline:
         Texts with a human label to which the field applies, and those among them with a valid answer.
     variation
         A sentence where people did not use all labels; where they used one alone, nothing is better than a baseline.
+    at_worst
+        Of a metric of the answered texts alone: the same with every missing answer as wrong as it can be, where many
+        are missing. What is better than the baseline by its silence is not called better.
     unasked
         Why the run was set up to ask this field of no text; such a field has no score, for a zero would be a verdict.
     """
@@ -89,11 +93,19 @@ class Headline:
     answered: int
     variation: str = ""
     unasked: str = ""
+    at_worst: Result | None = None
 
     @property
     def undecided(self) -> bool:
-        """Whether the interval must carry no verdict, wherever it lies: too few human labels, or unreliable."""
-        return self.result is not None and (self.n < FEWEST_LABELS or self.result.unreliable)
+        """Whether the interval must carry no verdict: too few human labels, unreliable, or good by silence alone."""
+        if self.result is None or self.baseline is None:
+            return False
+        by_silence = (
+            self.at_worst is not None
+            and self.result.ci_low > self.baseline
+            and not self.at_worst.ci_low > self.baseline
+        )
+        return self.n < FEWEST_LABELS or self.result.unreliable or by_silence
 
     @property
     def mark(self) -> str:
@@ -127,7 +139,17 @@ def _headline(f: Field, score: FieldScore, unasked: str) -> Headline:
     if result is None or not result.defined or one_label:
         return Headline(f, name, result, None, None, n, answered, variation)
     baseline = baseline_of(name, score)
-    one = Headline(f, name, result, baseline, None, n, answered, variation)
+    one = Headline(
+        f,
+        name,
+        result,
+        baseline,
+        None,
+        n,
+        answered,
+        variation,
+        at_worst=score.extra.get(f"{name}_worst_case"),
+    )
     # A missing limit compares as False: what has no interval is not better.
     return one if baseline is None else replace(one, better=result.ci_low > baseline and not one.undecided)
 

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbannot.errors import TaskError, listed
+from nbannot.errors import TaskError, listed, nearest
 from nbannot.tools.given import given_path
 from nbannot.tools.imports import load
 
@@ -33,6 +33,17 @@ WIDE = (
 """Byte-order mark -> the encoding it says."""
 LARGEST_EXACT = 2**53
 """From here on not every whole number is a float of its own."""
+
+
+def no_file(path: Path) -> TaskError:
+    """Return the letter of a file that is not there, with the name beside it that comes nearest."""
+    try:
+        beside = [one.name for one in path.parent.iterdir() if one.is_file()][:10_000]
+    except OSError:
+        beside = []
+    near = nearest(path.name, beside)
+    where = "" if path.is_absolute() else f" A relative path begins at {Path.cwd()}."
+    return TaskError(f"no file {path}{near or '.'}\n  Look at the spelling.{where}")
 
 
 def read_csv(path: str | Path, *, encoding: str = "utf-8", delimiter: str | None = ",") -> pl.DataFrame:
@@ -64,8 +75,9 @@ def read_csv(path: str | Path, *, encoding: str = "utf-8", delimiter: str | None
         shape = csv_shape(path, codec, delimiter)
         frames = list(csv_pieces(path, shape))
     except FileNotFoundError:
-        raise TaskError(
-            f"no file {path}.\n  A task is a folder with codebook.json and {DATA_FILE}."
+        hint = f"A task is a folder with codebook.json and {DATA_FILE}."
+        raise (
+            no_file(Path(path)) if Path(path).name != DATA_FILE else TaskError(f"no file {path}.\n  {hint}")
         ) from None
     except OSError as error:
         raise TaskError(f"{path} cannot be read: {error.strerror}.") from None

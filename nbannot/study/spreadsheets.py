@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from nbannot.errors import TaskError, listed
-from nbannot.study.reading import read_csv
+from nbannot.study.reading import no_file, read_csv
 
 if TYPE_CHECKING:
     import polars as pl
@@ -46,7 +46,7 @@ def read_table(
     TaskError
         If it cannot be read, has no header or no rows, or openpyxl is not installed for a workbook.
     """
-    place = Path(path)
+    place = Path(path).expanduser()
     return (
         _read_workbook(place, besides, sheet)
         if place.suffix.lower() in WORKBOOKS
@@ -77,7 +77,7 @@ def _read_workbook(path: Path, besides: Sequence[str], named: Sequence[str] | No
         ]
         book.close()
     except FileNotFoundError:
-        raise TaskError(f"no file {path}.") from None
+        raise no_file(path) from None
     except Exception as error:  # noqa: BLE001 - openpyxl raises of many kinds for files that are no workbooks
         raise TaskError(f"{path} cannot be read as an Excel workbook: {error}.") from None
     if not sheets and named is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from nbannot.errors import TaskError, listed, nearest
 from nbannot.study.codebook import Codebook
-from nbannot.study.reading import DATA_FILE, read_csv
+from nbannot.study.reading import DATA_FILE, no_file, read_csv
 from nbannot.study.spreadsheets import QUESTIONS, TABLES, WORKBOOKS, read_table
 from nbannot.study.task import OutsideLabels, Task
 from nbannot.tools.given import given_path
@@ -98,7 +98,7 @@ def _from_table(
     except ValueError as error:
         raise TaskError(f"no task: {error}.") from None
     if not place.exists():
-        raise TaskError(f"no file {place}.\n  Look at the spelling; a relative path begins at {Path.cwd()}.")
+        raise no_file(place)
     if codebook is None:
         codebook = _beside(place)
     if codebook is None:

@@ -590,8 +590,15 @@ def test_values_of_runs_say_why_they_are_not_reliable_and_what_was_not_answered(
     told = displays.runs_table(
         read_runs(metrics, "policy-sentiment"), headlines_of(metrics, "policy-sentiment")
     ).text
-    n = headlines_of(metrics, "policy-sentiment").popitem()[1]["Policy Sentiment_Evidence"]["n"]
-    assert f"– (0/{n:.0f})" in " ".join(told.split())
+    of_run = headlines_of(metrics, "policy-sentiment").popitem()[1]
+    assert math.isnan(of_run["Policy Sentiment_Evidence"]["value"])
+    silent = {
+        **of_run["Policy Sentiment_Evidence"],
+        "value": 0.0,
+    }  # a model that was asked and never answered
+    rows = displays.runs_table([{"run_id": "a1b2c3d4"}], {"a1b2c3d4": {"S_Evidence": silent}}).text
+    assert f"– (0/{silent['n']:.0f})" in rows
+    assert not re.search(r"0\.00\s+12 ", told)
     assert PARTLY in told
     assert "]¹" in told
     assert "¹ interval unreliable: some labels have fewer than 10 human labels" in told

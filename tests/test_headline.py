@@ -1,5 +1,6 @@
 """What is said first: a verdict in one sentence, each field beside its baseline. Runs whose truth is known."""
 
+import math
 import random
 import re
 
@@ -8,7 +9,9 @@ from conftest import DEGREE, GATE, codebook_of
 from made_runs import QUOTE, STANCE, answer, made_run, made_task
 
 from nbannot.asking.applies import NOT_DECIDED
+from nbannot.comparing.comparison import compare
 from nbannot.displays.cards import run_card
+from nbannot.errors import ScoringError
 from nbannot.report.headline import dealt_out, headlines, lines, look_blocks, verdict
 
 N = 60
@@ -148,6 +151,15 @@ def test_a_field_that_the_run_was_set_up_not_to_ask_has_no_score(tmp_path):
     assert f"Quote: {NOT_DECIDED}" in look_blocks(run)[0].rows
     assert f"Not asked: {NOT_DECIDED}." in run.report().text
     assert " 0.00 " not in run.report("Quote").text
+    rows = [row for row in run.scores.long_rows("r") if row["column"] == "S_Quote"]
+    assert rows
+    assert all(math.isnan(row["value"]) and row["reason"] == f"not asked: {NOT_DECIDED}" for row in rows)
+    asked = made_run(
+        task, {"Stance": right(0.9), "Quote": ["some words"] * N}, tmp_path / "asked", run_id="b1b2c3d4"
+    )
+    assert set(compare([run, asked], n_resamples=50).data) == {"S_Stance"}
+    with pytest.raises(ScoringError, match="not every run answered S_Quote"):
+        compare([run, asked], column="Quote")
     gated = [answer("S_Quote", None, "not_asked", "no valid answer to 'Stance', on which it depends")] * N
     counted = made_run(task, {"Stance": right(0.9), "Quote": gated}, tmp_path / "gated")
     assert [one.unasked for one in headlines(counted)] == ["", ""], "a gate that fails is the model's doing"

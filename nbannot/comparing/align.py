@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from nbannot.asking.applies import never_asked
 from nbannot.comparing.coder import Coder
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.measures.accounting import FieldData
@@ -47,8 +48,16 @@ def refuse_other_fields(items: Sequence[Compared]) -> None:
 
 
 def shared_fields(items: Sequence[Compared]) -> list[Field]:
-    """Return the fields that all of them answered, in the order of the codebook."""
-    return [f for f in items[0].task.codebook if all(f.column in item.coding.answers for item in items)]
+    """Return the fields that all of them answered, in the order of the codebook.
+
+    One that a run was set up to ask of no text (a textbox, with a decision model) is not among them: it has no score.
+    """
+    return [f for f in items[0].task.codebook if all(_asked(item, f.column) for item in items)]
+
+
+def _asked(item: Compared, column: str) -> bool:
+    answers = item.coding.answers.get(column)
+    return answers is not None and not never_asked(answers)
 
 
 def shared_field(items: Sequence[Compared], column: str | None, lacking: str, how: str = "") -> Field:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbannot.asking.answers import Answer
+from nbannot.asking.applies import never_asked
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.record.coding import NOT_CODED, Coding, probability_of
 from nbannot.record.differences import same_value
@@ -58,16 +59,17 @@ class Scores:
         return self.coding.task.codebook[column].type
 
     def long_rows(self, run_id: str) -> list[dict[str, Any]]:
-        """Return the rows of the long table: one per column and metric."""
+        """Return the rows of the long table: one per column and metric; of a field that was asked of no text, blank."""
         return [
             {
                 "run_id": run_id,
                 "column": column,
                 "annotation_type": self.type_of(column),
                 "metric": name,
-                **_row(result),
+                **_row(_unscored(result, why) if why else result),
             }
             for column, score in self.fields.items()
+            for why in [never_asked(self.coding.answers[column])]
             for name, result in score.results.items()
         ]
 
@@ -87,6 +89,7 @@ class Scores:
                 "reason": entry.get(f"{metric}_reason", "") if math.isnan(entry[metric]) else "",
             }
             for column, score in self.fields.items()
+            if not never_asked(self.coding.answers[column])
             for entry in score.per_class
             for metric in ("precision", "recall", "f1", "support", "predicted")
         ]
@@ -94,6 +97,12 @@ class Scores:
     def frame(self) -> Frame:
         """Return one row per field and metric, with interval, n and reason."""
         return make_frame(self.long_rows(""), METRIC_COLUMNS)
+
+
+def _unscored(result: Result, why: str) -> Result:
+    """Return a result of a field that was asked of no text: a 0 in the tables would be a verdict on the model."""
+    nan = math.nan
+    return replace(result, value=nan, ci_low=nan, ci_high=nan, ci_method="", reason=f"not asked: {why}")
 
 
 def _row(result: Result) -> dict[str, Any]:

@@ -90,6 +90,29 @@ def test_a_pair_of_runs_by_hand(tmp_path):
     assert (row["ci_low"], row["ci_high"]) == pytest.approx((6 / 22 - half, 6 / 22 + half), abs=1e-6)
 
 
+def test_runs_that_differ_in_a_setting_that_their_model_does_not_take_are_told_apart_from_others(tmp_path):
+    task = made_task(["a", "b", "c", "d"], GATE, Gate=[True, False, True, False])
+    deaf = {"capabilities": {"dropped": {"temperature": "does not support 0"}}}
+    cold, warm = (
+        made_run(
+            task,
+            {"Gate": [True, True, True, False]},
+            tmp_path / str(t),
+            run_id=f"run{t}",
+            temperature=t,
+            **deaf,
+        )
+        for t in (0.0, 1.0)
+    )
+    assert any(
+        "did not take it, so that it makes no difference" in note for note in compare([cold, warm]).notes
+    )
+    same = made_run(
+        task, {"Gate": [True, True, True, True]}, tmp_path / "s", run_id="same", temperature=0.0, **deaf
+    )
+    assert not any("did not take it" in note for note in compare([cold, same]).notes)
+
+
 def test_f1_is_that_of_scikit_learn_and_the_order_of_runs_only_turns_the_sign(tmp_path):
     from sklearn.metrics import f1_score
 

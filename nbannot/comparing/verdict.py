@@ -19,7 +19,7 @@ from nbannot.measures.pair_result import ManyResult, PairResult
 from nbannot.measures.paired_statistics import LOWER_IS_BETTER
 from nbannot.measures.result import UNRELIABLE
 from nbannot.page.digits import MINUS, decimals
-from nbannot.report.words import metric_words, plural
+from nbannot.report.words import metric_words, plural, sampling_refused
 from nbannot.study.field import Field
 
 ADJUSTMENT_WORDS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
@@ -332,6 +332,22 @@ def _without_variation(comparison: ComparedRuns) -> list[str]:
     return notes
 
 
+def _without_effect(comparison: ComparedRuns) -> list[str]:
+    """Return per run which setting, of those in which the runs differ, its model did not take."""
+    configs = [getattr(run, "config", None) or {} for run in comparison.runs]
+    notes = []
+    for name in ("temperature", "top_p", "top_k", "seed"):
+        differs = len({repr(config.get(name)) for config in configs if config}) > 1
+        deaf = [
+            comparison.names[run.run_id]
+            for run, config in zip(comparison.runs, configs, strict=True)
+            if name in sampling_refused(config)
+        ]
+        if differs and deaf:
+            notes.append(f"{name}: {listed(deaf)} did not take it, so that it makes no difference there.")
+    return notes
+
+
 def _without_answers(comparison: ComparedRuns) -> list[str]:
     notes = []
     for column, of_runs in comparison.data.items():
@@ -347,7 +363,7 @@ def _without_answers(comparison: ComparedRuns) -> list[str]:
 
 def notes_on(comparison: ComparedRuns) -> list[str]:
     """Return what else a reader of a comparison should know, one sentence each."""
-    notes = [*_without_variation(comparison), *_without_answers(comparison)]
+    notes = [*_without_variation(comparison), *_without_answers(comparison), *_without_effect(comparison)]
     for (column, metric), result in comparison.results.items():
         rare = result.pairs[0].reason.rpartition(f"{UNRELIABLE}: ")[2]
         if rare.startswith(("class ", "option ")):

@@ -220,23 +220,33 @@ def settings_refused(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     >>> settings_refused({"temperature": 0.0, "seed": None, "capabilities": found})
     [('not taken', 'temperature (the model had its own)')]
     """
+    refused = sampling_refused(config)
+    said = [f"{', '.join(refused)} (the model had its own)"] if refused else []
+    wanted = config.get("reasoning")
+    for told in _found(config) if wanted is not None else ():
+        efforts = told.get("efforts") or {}
+        if efforts or "thinking" in (told.get("dropped") or {}) or told.get("unswitched"):
+            effort = next(iter(efforts.values()), "")
+            instead = f"{effort} effort was asked for" if effort else "the model thought as it does by itself"
+            said.append(f"reasoning = {setting_text(wanted)} ({instead})")
+    return [("not taken", "; ".join(dict.fromkeys(said)))] if said else []
+
+
+def sampling_refused(config: Mapping[str, Any]) -> list[str]:
+    """Return which settings of sampling a run was given and its model did not take."""
+    dropped = {name for told in _found(config) for name in told.get("dropped") or {}}
+    if "random_seed" in dropped:
+        dropped.add("seed")
+    return [
+        n for n in ("temperature", "top_p", "top_k", "seed") if n in dropped and config.get(n) is not None
+    ]
+
+
+def _found(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what was found of what models take: of one, of a text model beside it, of servers that differ."""
     told = config.get("capabilities") or {}
-    dropped = told.get("dropped") or {}
-    names = {
-        "temperature": "temperature",
-        "top_p": "top_p",
-        "top_k": "top_k",
-        "seed": "seed",
-        "random_seed": "seed",
-    }
-    refused = [names[name] for name in names if name in dropped and config.get(names[name]) is not None]
-    said = [f"{', '.join(dict.fromkeys(refused))} (the model had its own)"] if refused else []
-    efforts, wanted = told.get("efforts") or {}, config.get("reasoning")
-    if wanted is not None and (efforts or "thinking" in dropped or told.get("unswitched")):
-        effort = next(iter(efforts.values()), "")
-        instead = f"{effort} effort was asked for" if effort else "the model thought as it does by itself"
-        said.append(f"reasoning = {setting_text(wanted)} ({instead})")
-    return [("not taken", "; ".join(said))] if said else []
+    inner = [told, told.get("text_model") or {}, *(told.get("servers") or {}).values()]
+    return [one for one in inner if isinstance(one, Mapping)]
 
 
 def _plain(value: Any) -> Any:

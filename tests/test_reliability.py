@@ -203,6 +203,29 @@ def test_a_low_alpha_is_said_and_the_paradox_too():
     assert notes[2] == "Most labels are the same: alpha is low although agreement is high."
 
 
+def test_nine_texts_and_one_label_make_no_verdict(tmp_path, monkeypatch):
+    """Coders of three texts were said to disagree, those who agree on all to have a low alpha."""
+    monkeypatch.chdir(tmp_path)
+    for n, said in ((9, "Alpha 0.79 of 9 texts with two coders or more: too few to tell how far they agree"),
+                    (10, "Alpha 0.81 reaches 0.67, but its interval goes below")):  # fmt: skip
+        task = made_task([f"t{i}" for i in range(n)], STANCE)
+        first = ["pro", "anti"] * 5
+        found = agreement(people(task, "S_Stance", [first[:n], ["anti", *first[1:n]]]), **FAST)
+        assert str(found).splitlines()[2] == said
+        assert not any("Alpha is below" in note for note in found.notes)
+    task = made_task([f"t{i}" for i in range(12)], STANCE, {**STANCE, "name": "Side"})
+    book = [f.column for f in task.codebook]
+    rows = {"S_Stance": ["pro"] * 12, "S_Side": ["pro", "anti"] * 6}
+    for who in ("ada", "bo"):
+        desk = nbannot.code(task, coder=who)
+        for i, text_id in enumerate(task.ids):
+            for column in book:
+                desk.answer(text_id, column, rows[column][i])
+    assert str(nbannot.agreement(task)).splitlines()[2] == (
+        "1 of 1 field with an alpha of 0.67 or more, none with the whole interval (1 more without an alpha)"
+    )
+
+
 def test_clusters_widen_the_interval():
     task = made_task([f"t{i}" for i in range(60)], STANCE)
     data = task.data.with_columns(pl.Series("author", [f"a{i // 10}" for i in range(60)]))

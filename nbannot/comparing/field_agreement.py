@@ -66,6 +66,8 @@ OVERALL = (
 INTERVALS_UP_TO = 100
 """For more pairs, tables give their values without intervals; a pair that is looked at has them."""
 
+FEWEST_TEXTS = 10
+"""With fewer texts that have two coders, no alpha carries a verdict."""
 LOW_ALPHA = 0.67
 """Krippendorff's lowest alpha for tentative conclusions."""
 
@@ -443,11 +445,18 @@ def _notes(f: Field, overall: Mapping[str, Result], codes: IntArray, level: str)
         f"alpha {what}; {alpha.n_answered:,} of {n:,} texts have two coders or more, {given / max(1, n):.1f} coders "
         "per text; intervals resample texts"
     ]
-    if alpha.value < LOW_ALPHA:
+    if alpha.defined and alpha.n_answered < FEWEST_TEXTS:
+        notes.append("So few texts with two coders or more do not tell how far the coders agree.")
+    elif alpha.value < LOW_ALPHA:
         notes.append(
             f"Alpha is below {LOW_ALPHA}: the coders disagree, so that scores against labels of this kind have a low "
             "ceiling."
         )
-    if f.type in LEVELS and overall["percent_agreement"].value > 0.9 and alpha.value < LOW_ALPHA:
+    if (
+        f.type in LEVELS
+        and overall["percent_agreement"].value > 0.9
+        and alpha.value < LOW_ALPHA
+        and alpha.n_answered >= FEWEST_TEXTS
+    ):
         notes.append("Most labels are the same: alpha is low although agreement is high.")
     return tuple(notes)

@@ -55,9 +55,10 @@ def field_agreement_card(agreed: Agreement) -> Fragment:
 def _verdict(agreements: Agreements) -> str:
     """Return in one sentence how many fields reach the lowest alpha for tentative conclusions.
 
-    Of passages and texts alpha tells only whether there is any; such a field is not counted.
+    Of passages and texts alpha tells only whether there is any; such a field is not counted, nor is one in which fewer
+    than 10 texts have two coders, or without an alpha because everybody gave one label.
     """
-    from nbannot.comparing.field_agreement import LOW_ALPHA
+    from nbannot.comparing.field_agreement import FEWEST_TEXTS, LOW_ALPHA
 
     every = list(agreements.fields.values())
     labels = [agreed.overall["krippendorff_alpha"] for agreed in every if not agreed.presence]
@@ -66,21 +67,37 @@ def _verdict(agreements: Agreements) -> str:
         pairs = [words for agreed in every if (words := _of_pairs(agreed))]
         one = len(every) == 1 and pairs
         return (
-            f"{every[0].field.name}: {pairs[0]}" if one else f"{plural(len(every), 'field')} without labels"
+            f"{every[0].field.name}: {pairs[0]}"
+            if one
+            else f"{plural(len(every), 'field')} of passages or texts"
         )
     if not known:
         return f"Alpha is not defined: {labels[0].reason}"
-    reached = sum(alpha.value >= LOW_ALPHA for alpha in known)
-    sure = sum(alpha.ci_low >= LOW_ALPHA for alpha in known)  # what has no interval is not sure
+    enough = [alpha for alpha in known if alpha.n_answered >= FEWEST_TEXTS]
+    if not enough:
+        most = plural(max(alpha.n_answered for alpha in known), "text")
+        start = f"Alpha {number(known[0].value, 2, low=-1.0)} of" if len(every) == 1 else "At most"
+        return f"{start} {most} with two coders or more: too few to tell how far they agree"
+    reached = sum(alpha.value >= LOW_ALPHA for alpha in enough)
+    sure = sum(
+        alpha.ci_low >= LOW_ALPHA and not alpha.unreliable for alpha in enough
+    )  # no interval: not sure
     if len(every) == 1:
         how = "with its whole interval" if sure else "but its interval goes below"
+        how = "but has no interval" if math.isnan(known[0].ci_low) else how
         how = (
             f"reaches {LOW_ALPHA:.2f}{'' if sure else ','} {how}" if reached else f"is below {LOW_ALPHA:.2f}"
         )
         return f"Alpha {number(known[0].value, 2, low=-1.0)} {how}"
-    words = f"{reached or 'None'} of {plural(len(labels), 'field')} with an alpha of {LOW_ALPHA:.2f} or more"
+    words = f"{reached or 'None'} of {plural(len(enough), 'field')} with an alpha of {LOW_ALPHA:.2f} or more"
     words += f", {sure or 'none'} with the whole interval" if reached else ""
-    return words + (f" ({len(every) - len(labels)} more without labels)" if len(labels) < len(every) else "")
+    others = (
+        (len(known) - len(enough), "of too few texts"),
+        (len(labels) - len(known), "without an alpha"),
+        (len(every) - len(labels), "of passages or texts"),
+    )
+    more = ", ".join(f"{n} more {what}" for n, what in others if n)
+    return words + (f" ({more})" if more else "")
 
 
 def _alphas(agreements: Agreements) -> Grid:

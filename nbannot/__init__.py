@@ -142,7 +142,12 @@ __all__ = ["__version__", *_PUBLIC]
 
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC and name != "displays":
-        raise AttributeError(f"module 'nbannot' has no attribute '{name}'")
+        hint = ""
+        if not name.startswith("_"):  # Python itself asks for such names
+            from nbannot.errors import nearest
+
+            hint = nearest(name.lower(), _PUBLIC)
+        raise AttributeError(f"module 'nbannot' has no attribute '{name}'{hint}")
     from nbannot.tools.imports import load
 
     room = f"nbannot.{_PUBLIC.get(name, name)}"

@@ -39,6 +39,35 @@ def grid(tmp_path, prompts=4, models=2, repeats=1, n=120, sd=0.05, seed=1):
     return runs
 
 
+def test_texts_that_nobody_coded_are_none_of_the_texts(tmp_path):
+    """Fifteen of sixty texts are coded: what 20 more would bring was reckoned as if there were sixty."""
+    rng = np.random.default_rng(4)
+    people = rng.choice(["pro", "anti"], 15).tolist()
+    said = [[v if rng.random() < share else "neutral" for v in people] for share in (0.9, 0.6)]
+    found = {}
+    for n in (15, 60):
+        rest = n - 15
+        task = made_task([f"Text {i}." for i in range(n)], STANCE, Stance=[*people, *[""] * rest])
+        runs = [
+            made_run(
+                task,
+                {"Stance": [*labels, *["pro"] * rest]},
+                tmp_path / str(n),
+                run_id=f"0{i}0000aa",
+                prompt_type=f"p{i}",
+            )
+            for i, labels in enumerate(said)
+        ]
+        for metric in ("accuracy", "f1_macro"):
+            found[n, metric] = nba.total_error(runs, metric, column="Stance", seed=1)
+    for metric in ("accuracy", "f1_macro"):
+        few, many = found[15, metric], found[60, metric]
+        assert (few.n_texts, many.n_texts) == (15, 15)
+        assert [one.df for one in many.components] == [one.df for one in few.components]
+        assert (many.texts_low, many.texts_high) == pytest.approx((few.texts_low, few.texts_high))
+        assert [words for words, *_ in many.designs] == [words for words, *_ in few.designs]
+
+
 def accuracy(run):
     return float(
         np.mean(

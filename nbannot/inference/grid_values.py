@@ -15,7 +15,7 @@ from nbannot.comparing.coder import Coder
 from nbannot.errors import ScoringError, listed, nearest
 from nbannot.inference.finding import MANY
 from nbannot.inference.grid import blocks_of, part_of, read_estimate
-from nbannot.measures.accounting import FieldData, unit_codes
+from nbannot.measures.accounting import NO_REFERENCE, FieldData, account, unit_codes
 from nbannot.measures.field import score_field
 from nbannot.measures.result import FloatArray
 from nbannot.record.run import Run
@@ -35,7 +35,8 @@ class Values(NamedTuple):
     """(runs, coders) values of a statistic, the variance of their mean over texts, its degrees of freedom, a name.
 
     `bounds` is the range of the statistic, where it is known; `residuals` are by how much a text, or cluster, moves
-    each of the raveled values when it is drawn once more, where they are means over texts.
+    each of the raveled values when it is drawn once more, where they are means over texts; `n_texts` is how many texts
+    the values are of, where these are not all (those with a human label); None: all.
     """
 
     values: FloatArray
@@ -44,6 +45,7 @@ class Values(NamedTuple):
     name: str
     bounds: tuple[float, float] = (-math.inf, math.inf)
     residuals: FloatArray | None = None
+    n_texts: int | None = None
 
 
 def grid_values(
@@ -143,7 +145,7 @@ def over_texts(
         residuals = of_clusters
         g = len(sums)
         variance, df = float((sums**2).sum()) / n**2 * g / max(1, g - 1), float(max(1, g - 1))
-    return Values(mean.reshape(-1, k), variance, df, name, (0.0, 1.0), residuals)
+    return Values(mean.reshape(-1, k), variance, df, name, (0.0, 1.0), residuals, n)
 
 
 def _of_metric(
@@ -156,15 +158,21 @@ def _of_metric(
             raise ScoringError(f"'{metric}' is no metric of a {f.type}{nearest(metric, known) or '.'}")
         return float(known[metric].value)
 
+    used = np.flatnonzero(
+        np.logical_or.reduce([account(one).status != NO_REFERENCE for one in data])
+    ).tolist()
+    if len(used) < 2:
+        raise ScoringError("two texts with a human label at least are needed for an error over texts.")
+    data = [_rows(one, used) for one in data]
+    clusters = None if clusters is None else [clusters[row] for row in used]
     values = np.array([value(one) for one in data])
     _refuse_undefined(values, metric)
     picked = [data[i] for i in _spread(len(data))]
     blocks = blocks_of(data[0].n_rows, clusters, CALLS // len(picked), seed)
     keep = [np.setdiff1d(np.arange(data[0].n_rows), block).tolist() for block in blocks]
     left_out = np.array([[value(_rows(one, rows)) for one in picked] for rows in keep])
-    return Values(
-        values.reshape(-1, k), _jackknife(left_out, len(data)), len(blocks) - 1.0, f"{metric} in {f.name}"
-    )
+    variance, name = _jackknife(left_out, len(data)), f"{metric} in {f.name}"
+    return Values(values.reshape(-1, k), variance, len(blocks) - 1.0, name, n_texts=len(used))
 
 
 def _spread(n: int) -> list[int]:

@@ -238,7 +238,8 @@ def total_error(
     y = given.values.ravel()
     nested = {facet: of for facet, of in cells.items() if facet != "repeat"}
     sizes, df, rest, negative = components(y, nested)
-    estimated = [Component(TEXTS, len(items[0].task), given.df, given.variance)]
+    n_texts = len(items[0].task) if given.n_texts is None else given.n_texts
+    estimated = [Component(TEXTS, n_texts, given.df, given.variance)]
     for facet, variance in sizes.items():
         parts = facet.split(" × ")
         n_levels = len(set(zip(*(nested[part] for part in parts), strict=True)))

@@ -6,6 +6,7 @@ numbers stay blank with a reason; nothing else fails.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from nbannot.measures.result import FloatArray
-from nbannot.tools.files import sha256_of
 
 ROUGE_NAMES = ("rouge1_f", "rouge2_f", "rougeL_f")
 BERTSCORE_NAMES = ("bertscore_precision", "bertscore_recall", "bertscore_f1")
@@ -230,7 +230,8 @@ def _revision(name: str, config: Any) -> str:
     """Return the commit of downloaded weights, or a digest of the weight file of a local folder."""
     if Path(name).is_dir():
         for path in sorted(Path(name).glob("*.safetensors")) + sorted(Path(name).glob("*.bin")):
-            return f"sha256:{sha256_of(path)[:12]} of {path.name}"
+            with path.open("rb") as stream:
+                return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()[:12]} of {path.name}"
     return str(getattr(config, "_commit_hash", None) or "unknown")
 
 

@@ -149,7 +149,8 @@ class Reply:
         Whether sending the same request again may help (only with `error`).
     finish_reason
         ``"stop"``, ``"length"``, ``"refusal"``, ``"content_filter"`` (a filter refused this text, for good; the
-        provider's own word may follow after a colon) or what the server said.
+        provider's own word may follow after a colon) or what the server said; with `error`, ``"account"`` where the
+        provider refuses the account, as it will every other request, and else ``"error"`` or ``"context"``.
     probabilities
         For a scored answer: one number per option of the request, in order, summing to 1.
     evaluated_tokens

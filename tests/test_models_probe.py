@@ -40,10 +40,9 @@ def test_a_server_that_can_do_little_says_so():
     assert found["label_probabilities"] is False
     assert (found["reasoning_on"], found["reasoning_off"]) == (None, None)
     assert found["capabilities"]["response_format"] == "text"
-    assert "seed" in found["capabilities"]["dropped"]
+    assert {"seed", "reasoning_effort"} <= set(found["capabilities"]["dropped"])
     assert [problem.partition(":")[0] for problem in found["problems"]] == [
         "reasoning on",
-        "reasoning off",
         "probabilities",
     ]
 

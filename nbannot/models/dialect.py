@@ -352,7 +352,7 @@ class Dialect:
         return True
 
     def _reasoning(self, wanted: bool | str | None) -> dict[str, Any]:
-        if wanted is None or not self.switch:
+        if wanted is None or (wanted is False and not self.switch):
             return {}
         effort = self.efforts.get(_effort(wanted), _effort(wanted))
         match self.switch:

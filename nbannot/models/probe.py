@@ -66,6 +66,8 @@ def probe(model: Model) -> dict[str, Any]:
     replies = at_once(_ask(model))
     problems = [f"{name}: {reply.error}" for name, reply in replies.items() if reply.error is not None]
     seconds = sorted(reply.seconds for reply in replies.values() if reply.error is None)
+    capabilities = getattr(model, "capabilities", {})
+    came = _reasoned(replies["reasoning off"])
     return {
         "model": info.full_name,
         "context_size": info.context_size,
@@ -74,11 +76,11 @@ def probe(model: Model) -> dict[str, Any]:
         "seed_obeyed": _seeded(replies["seed"], replies["same seed"], replies["other seed"]),
         "label_probabilities": _scored(replies.get("probabilities")),
         "reasoning_on": _reasoned(replies["reasoning on"]),
-        "reasoning_off": None if (came := _reasoned(replies["reasoning off"])) is None else not came,
+        "reasoning_off": None if came is None or capabilities.get("unswitched") else not came,
         "tokens_counted": any(reply.input_tokens is not None for reply in replies.values()),
         "seconds": seconds[len(seconds) // 2] if seconds else None,
         "seconds_in_all": time.perf_counter() - start,
-        "capabilities": getattr(model, "capabilities", {}),
+        "capabilities": capabilities,
         "problems": problems,
     }
 

@@ -729,6 +729,7 @@ def test_a_file_of_labels(tmp_path):
     assert lenient.coding.count() == {"not_asked": 1, "ok": 1}
     assert "labels outside the codebook: 1 in 'S_Stance'" in lenient.left_out
     assert lenient.left_out in str(lenient)
+    assert re.search(r"\n1 of 1 answered +percentage agreement", str(lenient))
     path.write_text("sample_id,S_Stance\nt3,pro\nt3,anti\n")
     with pytest.raises(
         TaskError, match=r"coder 'ada' \(.*ada.csv\) must be unique. Got 1 repeated: 't3' \(rows 2, 3\)"

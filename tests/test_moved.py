@@ -21,6 +21,13 @@ def test_an_old_path_leads_to_the_names_and_says_where_they_are(old, homes):
         module.nothing
 
 
+def test_a_mistyped_name_is_told_with_the_nearest():
+    nba = importlib.import_module("nbannot")
+    with pytest.raises(AttributeError, match=r"no attribute 'prevalance'; did you mean 'prevalence'"):
+        nba.prevalance
+    assert not hasattr(nba, "__nothing__")
+
+
 def test_an_old_import_line_still_works_and_hides_no_function():
     code = (
         "from nbannot.codebook import Codebook, checkbox, dropdown\n"

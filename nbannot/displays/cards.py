@@ -148,19 +148,19 @@ def _answers(run: Run) -> str:
 
 
 def _scores(of: Scored, *, answered: bool = True) -> list[Block]:
-    """Return every metric of a card in a table, with how many texts were answered unless a table before it says so."""
+    """Return every metric of a card in a table, with how many texts were answered unless a table before it says so.
+
+    That stands below the name of the field, in view on a phone as well.
+    """
     if not of.task.has_human_labels:
         notice = "No human labels: the answers can be looked at, not scored."
         return [Para(notice, "notice"), *_answers_to_look_at(of)]
     notes = Footnotes()
     rows: list[Row | str] = []
     for f in of.coding.fields:
-        rows += _field_rows(f, of.scores.fields[f.column], notes, who_of(of))
-    header = ["field", "metric", "value", "95% interval", "majority", "answered"]
-    if not answered:
-        rows = [row if isinstance(row, str) else row[:-1] for row in rows]
-        header.pop()
-    return [Grid(header, rows, "llrirr"[: len(header)], notes=[*notes.lines, _baseline_note(of)])]
+        rows += _field_rows(f, of.scores.fields[f.column], notes, who_of(of), answered=answered)
+    header = ["field", "metric", "value", "95% interval", "majority"]
+    return [Grid(header, rows, "llrir", notes=[*notes.lines, _baseline_note(of)])]
 
 
 def _answers_to_look_at(of: Scored) -> list[Block]:
@@ -177,23 +177,24 @@ def _baseline_note(of: Scored) -> str:
     return f"{BASELINE_NOTE}; {every}" if several else BASELINE_NOTE
 
 
-def _field_rows(f: Field, score: FieldScore, notes: Footnotes, who: str) -> list[Row | str]:
+def _field_rows(
+    f: Field, score: FieldScore, notes: Footnotes, who: str, *, answered: bool
+) -> list[Row | str]:
     n = n_reference(score)
     if not n:
-        return [[Cell(f.name, "strong"), "no human labels", "", "", "", ""]]
+        return [[Cell(f.name, "strong"), "no human labels", "", "", ""]]
+    n_answered = f"{count(score.results['coverage'].n_answered)} of {count(n)} answered" if answered else ""
+    below = [Cell(f.name, "strong"), Cell(n_answered, "quiet")]
     rows: list[Row | str] = []
     for place, name in enumerate(CARD_METRICS[f.type]):
         result = score.results[name]
-        first = place == 0
-        answered = f"{count(score.results['coverage'].n_answered)} of {count(n)}"
         baseline = baseline_value(score, name) if f.type in (*LABEL_TYPES, "multiselect") else ""
         rows.append(
             [
-                Cell(f.name, "strong") if first else "",
+                below[place] if place < len(below) else "",
                 metric_words(name).replace("model", who),
                 *value_cells(name, result, notes),
                 Cell(baseline, "quiet") if baseline else "",
-                Cell(answered, "quiet") if first else "",
             ]
         )
     if f.type == "multiselect":

@@ -125,7 +125,12 @@ def test_one_that_serves_something_else_is_refused_before_the_first_text_and_whe
     ]
 
 
-def test_a_connection_that_breaks_counts_also_where_a_later_request_was_answered_before(tmp_path, with_model):
+@pytest.mark.parametrize("delivered", ["task", "corpus"])
+def test_a_connection_that_breaks_counts_also_where_a_later_request_was_answered_before(
+    tmp_path, with_model, monkeypatch, delivered
+):
+    monkeypatch.setattr("nbannot.running.corpus_design.BLOCK_TEXTS", 50)
+
     class Steady(Scripted):
         async def ask(self, request):
             await asyncio.sleep(0.002)
@@ -162,7 +167,11 @@ def test_a_connection_that_breaks_counts_also_where_a_later_request_was_answered
             lambda address: (Steady if address == "http://a" else Breaking)(well), ["http://a", "http://b"]
         )
     )
-    run = nbannot.run(TASK, model="mock", max_parallel=2, output_root=str(tmp_path))
+    task = TASK
+    if delivered == "corpus":  # of three blocks
+        TASK.data.write_parquet(tmp_path / "texts.parquet")
+        task = nbannot.corpus(tmp_path / "texts.parquet", TASK.codebook)
+    run = nbannot.run(task, model="mock", max_parallel=2, output_root=str(tmp_path))
     assert run.status == "complete"
     assert (Breaking.third, Breaking.late) == (1, 0)
     assert "came back with something else" in run.config["model_changes"][0]

@@ -173,7 +173,11 @@ class Servers:
             self._wake()
 
     async def close(self) -> None:
-        """Stop looking."""
+        """Stop looking; whoever is left out is looked at first when the same servers are opened again."""
+        if self._of is not None:
+            self._of.unreached = {
+                server.name: server.last for server in self.each if server.out and server.name
+            }
         for look in list(self._looks):
             look.cancel()
         await asyncio.gather(*self._looks, return_exceptions=True)

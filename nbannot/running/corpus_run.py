@@ -177,6 +177,7 @@ class _Work:
         self.before = Progress()
         self.spent = dict.fromkeys(("calls", "tokens", "money"), 0.0)
         self.digest: str | None = None
+        self.notes: dict[str, None] = {}
         self.metered = False
         self.stopped = ""
         self.pool = ThreadPoolExecutor(1, "nbannot-compress")
@@ -281,6 +282,7 @@ class _Work:
             )
             self._add(known, outcome.progress, at)
             self.digest = outcome.digest or self.digest
+            self.notes |= dict.fromkeys(outcome.notes)
             book.close()
         finally:
             book.let_go()
@@ -416,7 +418,9 @@ class _Work:
                 "calibration_offsets": self.offsets or sums.offsets,
                 "served_by": served_by(served),
                 **answered_by(sums.by_server),
-                "model_changes": model_changes(place, served, plan.head.info.digest, self.digest),
+                "model_changes": model_changes(
+                    place, served, plan.head.info.digest, self.digest, list(self.notes)
+                ),
                 **({"energy": words} if words else {}),
                 "first_call": sums.first,
                 "last_call": sums.last,

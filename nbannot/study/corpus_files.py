@@ -149,6 +149,12 @@ def _unreadable(path: Path, error: OSError) -> TaskError:
     )
 
 
+def _unwritable(place: Path, error: OSError) -> TaskError:
+    return TaskError(
+        f"cannot write {place}: {error.strerror}.\n  Make room, or set NBANNOT_CACHE to another folder."
+    )
+
+
 def rows_in(path: Path) -> int:
     """Return the number of rows of a Parquet file."""
     import polars as pl
@@ -307,9 +313,7 @@ def written(pieces: Iterator[pl.DataFrame], of: Any) -> list[Path]:
             if not _parts_of(place):  # else another process was faster
                 raise
     except OSError as error:
-        raise TaskError(
-            f"cannot write {place}: {error.strerror}.\n  Make room, or set NBANNOT_CACHE to another folder."
-        ) from None
+        raise _unwritable(place, error) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         shutil.rmtree(place.with_name(f"{scratch.name}.old"), ignore_errors=True)
@@ -373,8 +377,6 @@ def written_by_content(pieces: Iterator[pl.DataFrame]) -> list[Path]:
         held = map(read_part, _write(read(), scratch))
         return written(held, ["frame", {name: digest.hex() for name, digest in digests.items()}])
     except OSError as error:
-        raise TaskError(
-            f"cannot write {scratch}: {error.strerror}.\n  Make room, or set NBANNOT_CACHE to another folder."
-        ) from None
+        raise _unwritable(scratch, error) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -316,14 +316,22 @@ def take_left(kept: Path, path: Path) -> str:
     told = ""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         record = json.loads(kept.read_text(encoding="utf-8"))
-        earlier = path.read_text(encoding="utf-8") if path.exists() else ""
-        known = {row.get("run_id") for row in csv.DictReader(io.StringIO(earlier))}
+        known = {row.get("run_id") for row in csv.DictReader(io.StringIO(_stored(path)))}
         if record["run_id"] not in known and float(record["energy_consumed"]) >= 0:
-            write_atomic(path, emissions_csv(earlier, record))
+            add_records(path, record)
             told = KILLED
     with contextlib.suppress(OSError):
         kept.unlink()
     return told
+
+
+def _stored(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def add_records(path: Path, *records: dict[str, Any]) -> None:
+    """Add records to an ``emissions.csv``, which is made where there is none."""
+    write_atomic(path, emissions_csv(_stored(path), *records))
 
 
 def emissions_csv(earlier: str, *records: dict[str, Any]) -> str:

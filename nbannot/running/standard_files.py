@@ -26,9 +26,7 @@ def output_text(coding: Coding) -> str:
 def write_energy(place: Path, records: Sequence[dict[str, Any]]) -> None:
     """Add what a session used to ``emissions.csv``; what was kept of it in case it is killed is no longer needed."""
     if records:
-        path = place / folder.EMISSIONS
-        earlier = path.read_text(encoding="utf-8") if path.exists() else ""
-        write_atomic(path, energy.emissions_csv(earlier, *records))
+        energy.add_records(place / folder.EMISSIONS, *records)
         (place / folder.EMISSIONS_SO_FAR).unlink(missing_ok=True)
 
 
